@@ -1,0 +1,40 @@
+# `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check schemas clean-data
+
+# As `smartpos` itself chooses it.
+DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+setup: ## install what is missing: PostgreSQL, nats-server, a C compiler
+	@./scripts/setup.sh
+
+demo: setup ## build, start everything in a data directory and run a day at a shop
+	cargo build --release --bins
+	./target/release/smartpos demo
+
+up: setup ## build and run the whole platform until Ctrl-C
+	cargo build --release --bins
+	./target/release/smartpos up
+
+test: setup ## build the programs and run every test, on real servers
+	cargo build --workspace --bins
+	cargo test --workspace
+
+check: ## formatting, lints without warnings, licences and advisories
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; \
+	else echo 'cargo deny: not installed, skipped (cargo install cargo-deny --locked)'; fi
+
+schemas: ## write the generated event schemas and OpenAPI into schemas/
+	cargo run -p api --bin smartpos -- schemas write
+
+clean-data: ## delete the data directory of `up` and `demo` (asks first; nothing may run on it)
+	@[ -d '$(DATA_DIR)' ] || { echo 'nothing at $(DATA_DIR)'; exit 0; }; \
+	[ -f '$(DATA_DIR)/connection.json' ] || { echo '$(DATA_DIR) is no data directory of smartpos' >&2; exit 1; }; \
+	flock -n '$(DATA_DIR)/lock' true || { echo 'smartpos runs on $(DATA_DIR): stop it first' >&2; exit 1; }; \
+	if [ '$(YES)' != 1 ]; then printf 'delete all data in %s? [y/N] ' '$(DATA_DIR)'; read answer; [ "$$answer" = y ] || exit 1; fi; \
+	rm -rf -- '$(DATA_DIR)'

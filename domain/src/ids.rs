@@ -1,0 +1,131 @@
+//! Identifiers: ULIDs with a prefix that says what they name (`ord_01J…`).
+//!
+//! Stored as 16 bytes, written as text on the wire. Order among things is their log position, never the time inside an id.
+
+use std::{fmt, str::FromStr};
+
+pub use ulid::Ulid;
+
+/// Text that is not an identifier of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is not an id of the form {prefix}_<26 characters of Crockford base32>")]
+pub struct IdError {
+    /// The wanted prefix.
+    pub prefix: &'static str,
+    /// What was given, shortened.
+    pub text: String,
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub Ulid);
+
+        impl $name {
+            /// The text before the underscore.
+            pub const PREFIX: &'static str = $prefix;
+        }
+        impl From<Ulid> for $name { fn from(ulid: Ulid) -> Self { Self(ulid) } }
+        impl From<$name> for Ulid { fn from(id: $name) -> Self { id.0 } }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { write!(f, concat!($prefix, "_{}"), self.0) }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { fmt::Display::fmt(self, f) }
+        }
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> { parse(Self::PREFIX, text).map(Self) }
+        }
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> { s.collect_str(self) }
+        }
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> { stringify!($name).into() }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "pattern": concat!("^", $prefix, "_[0-9A-HJKMNP-TV-Z]{26}$")})
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A payment service provider: the top organisation.
+    PspId = "psp";
+    /// A business or brand; also the tenant of everything it owns.
+    MerchantId = "mer";
+    /// A physical place of a merchant.
+    StoreId = "sto";
+    /// A purchase before payment.
+    OrderId = "ord";
+    /// One line of an order.
+    LineId = "lin";
+    /// A request for payment made from an order.
+    BillId = "bill";
+    /// One tender against a bill; the gateway's entity. `pay_…` with the same ULID is the shop's view of it.
+    PaymentIntentId = "pi";
+    /// The shop's view of a payment intent: same ULID, other prefix.
+    PaymentId = "pay";
+    /// One conversation with a provider under an intent; also the provider's idempotency key.
+    AttemptId = "att";
+    /// Money given back.
+    RefundId = "ref";
+    /// One command; the causation id of its events.
+    CommandId = "cmd";
+    /// One stored inbound webhook delivery.
+    WebhookId = "whk";
+}
+
+impl PaymentIntentId {
+    /// The shop's name for the same payment.
+    pub const fn payment_id(self) -> PaymentId {
+        PaymentId(self.0)
+    }
+}
+
+impl PaymentId {
+    /// The gateway's name for the same payment.
+    pub const fn intent_id(self) -> PaymentIntentId {
+        PaymentIntentId(self.0)
+    }
+}
+
+fn parse(prefix: &'static str, text: &str) -> Result<Ulid, IdError> {
+    let error = || IdError { prefix, text: text.chars().take(40).collect() };
+    let rest = text.strip_prefix(prefix).and_then(|r| r.strip_prefix('_')).ok_or_else(error)?;
+    // Only the canonical upper-case form: one thing has one name, also in subjects, keys and logs.
+    let canonical = rest.len() == 26 && rest.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
+    if !canonical {
+        return Err(error());
+    }
+    let ulid = Ulid::from_string(rest).map_err(|_| error())?;
+    if ulid.to_string() == rest { Ok(ulid) } else { Err(error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_what_it_wrote() {
+        let id = OrderId(Ulid::from_bytes([7; 16]));
+        assert_eq!(id.to_string().parse::<OrderId>(), Ok(id));
+    }
+
+    #[test]
+    fn an_id_of_another_kind_or_spelling_is_refused() {
+        let text = OrderId(Ulid::from_bytes([7; 16])).to_string();
+        assert!(text.parse::<BillId>().is_err());
+        assert!(text.to_lowercase().parse::<OrderId>().is_err());
+        for bad in ["", "ord_", "ord_*", "ord_>", "ord_81111111111111111111111111", "ord_0000000000000000000000000U"] {
+            assert!(bad.parse::<OrderId>().is_err(), "{bad} was accepted");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Decides what may happen and says what happened, as pure functions. No I/O, no clock, no randomness.
+//!
+//! **To add an aggregate**: a new file with the sections of `order.rs` (facts, `events!`, commands, `rejections!`, state,
+//! decider, tests), a `StreamType`, an arm in [`event::DomainEvent`]; then its use case in `commands` and its route in `api`.
+//! **To change an event's shape**: see [`upcast`]. **To add a process manager**: see [`process`].
+
+pub mod bill;
+pub mod clock;
+pub mod decider;
+pub mod envelope;
+pub mod event;
+pub mod ids;
+pub mod integrity;
+pub mod merchant;
+pub mod money;
+pub mod order;
+pub mod payment_intent;
+pub mod pricing;
+pub mod process;
+pub mod provider;
+pub mod refund;
+pub mod rejection;
+pub mod store;
+#[cfg(test)]
+mod testing;
+pub mod upcast;

@@ -1,0 +1,45 @@
+//! Checkout: intent captured → bill paid → order completed; an intent that came to nothing frees what it held.
+
+use super::{Happened, Intent, ProcessCommand};
+use crate::{bill, event::DomainEvent, ids::PaymentIntentId, payment_intent};
+
+/// What follows from an event.
+pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
+    match happened.event {
+        DomainEvent::PaymentIntent(event) => payment(PaymentIntentId(happened.stream_id), event),
+        DomainEvent::Bill(bill::Event::Paid(paid)) => paid
+            .order_ids
+            .iter()
+            .map(|order_id| Intent::Commands(vec![ProcessCommand::CompleteOrder { order_id: *order_id, bill_id: paid.bill_id }]))
+            .collect(),
+        DomainEvent::Bill(_) | DomainEvent::Merchant(_) | DomainEvent::Store(_) | DomainEvent::Order(_) | DomainEvent::Refund(_) => vec![],
+    }
+}
+
+fn payment(payment_intent_id: PaymentIntentId, event: &payment_intent::Event) -> Vec<Intent> {
+    use payment_intent::Event;
+    let command = match event {
+        Event::Succeeded(payment) => payment.bill_id.map(|bill_id| ProcessCommand::AllocatePayment {
+            bill_id,
+            payment_intent_id,
+            tender: payment.tender,
+            amount: payment.amount.amount,
+            cash_rounding: payment.cash_rounding,
+        }),
+        Event::AttemptFailed(payment_intent::AttemptFailed { bill_id, .. })
+        | Event::Canceled(payment_intent::Canceled { bill_id, .. })
+        | Event::Expired(payment_intent::Expired { bill_id }) => {
+            bill_id.map(|bill_id| ProcessCommand::ReleaseReservation { bill_id, payment_intent_id })
+        }
+        Event::Created(_)
+        | Event::AttemptStarted(_)
+        | Event::ActionRequired(_)
+        | Event::OutcomeUnknown(_)
+        | Event::UnmatchedPaymentReceived(_)
+        | Event::CancelRequested(_)
+        | Event::RefundReserved(_)
+        | Event::RefundSettled(_)
+        | Event::RefundReleased(_) => None,
+    };
+    command.map(|command| Intent::Commands(vec![command])).into_iter().collect()
+}

@@ -1,0 +1,280 @@
+//! Process managers: pure functions from an event to what must follow in other streams or at a provider.
+//!
+//! The driver executes each [`Intent`] with a key derived from (manager, position, n), so that a replay repeats nothing.
+//! **To add one**: a new file named after the flow with a `react` function, one line in [`ALL`]; the tests in `mod.rs` that
+//! repeat every reaction apply to it at once.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::DomainEvent,
+    ids::{AttemptId, BillId, MerchantId, OrderId, PaymentIntentId, RefundId},
+    money::Money,
+    payment_intent::{PaymentReport, Tender},
+    refund::ProviderPayment,
+};
+
+pub mod checkout;
+pub mod provider_calls;
+pub mod refund;
+pub mod work;
+
+/// A command to one aggregate, as a process manager or a provider worker issues it.
+#[derive(Debug, Clone)]
+pub enum ProcessCommand {
+    /// Put captured money against the bill.
+    AllocatePayment {
+        /// The bill.
+        bill_id: BillId,
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// How it was tendered.
+        tender: Tender,
+        /// Minor units.
+        amount: i64,
+        /// Cash rounding beside it.
+        cash_rounding: i64,
+    },
+    /// Free what a payment that came to nothing held.
+    ReleaseReservation {
+        /// The bill.
+        bill_id: BillId,
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+    },
+    /// The bill is paid.
+    CompleteOrder {
+        /// The order.
+        order_id: OrderId,
+        /// Its paid bill.
+        bill_id: BillId,
+    },
+    /// The refund was carried out: tell the payment.
+    SettleRefund {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The refund.
+        refund_id: RefundId,
+    },
+    /// The refund was carried out: tell the bill.
+    RecordBillRefund {
+        /// The bill.
+        bill_id: BillId,
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The refund.
+        refund_id: RefundId,
+        /// Minor units.
+        amount: i64,
+    },
+    /// The refund came to nothing: free the payment's reserve.
+    ReleaseRefund {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The refund.
+        refund_id: RefundId,
+    },
+    /// The provider gave a QR.
+    RequireAction {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// EMVCo payload.
+        qr_payload: String,
+    },
+    /// The provider refused the attempt.
+    FailAttempt {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// Our word.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// The outcome of a call is not known.
+    MarkAttemptUnknown {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// What happened.
+        reason: String,
+    },
+    /// The provider's books show a payment.
+    ConfirmPayment {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// What they show.
+        report: PaymentReport,
+    },
+    /// After a cancel request the provider shows no payment.
+    ConfirmCancel {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+    },
+    /// After the deadline the provider shows no payment.
+    ExpirePayment {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+    },
+    /// The money went back.
+    SucceedRefund {
+        /// The refund.
+        refund_id: RefundId,
+        /// The provider's name for it.
+        provider_reference: String,
+    },
+    /// The provider refused to send it back.
+    FailRefund {
+        /// The refund.
+        refund_id: RefundId,
+        /// Our word.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// The outcome of the refund call is not known.
+    MarkRefundUnknown {
+        /// The refund.
+        refund_id: RefundId,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Something to do at a provider, now or later. A row until it is done, so that a restart loses none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Task {
+    /// Ask for a QR.
+    CreateQr {
+        /// For which attempt.
+        #[serde(flatten)]
+        attempt: AttemptRef,
+        /// How often it was tried before.
+        tried: u32,
+    },
+    /// Ask what was paid.
+    Inquire {
+        /// About which attempt.
+        #[serde(flatten)]
+        attempt: AttemptRef,
+        /// Why.
+        mode: InquiryMode,
+        /// How often it was asked before.
+        asked: u32,
+    },
+    /// A call-back named our reference; find the attempt, then ask.
+    FollowHint {
+        /// The provider's name.
+        provider: String,
+        /// Our reference.
+        reference: String,
+        /// How often nothing was found.
+        tried: u32,
+    },
+    /// Send money back.
+    Refund {
+        /// The refund.
+        refund_id: RefundId,
+        /// How much.
+        amount: Money,
+        /// Out of which payment.
+        payment: ProviderPayment,
+        /// How often it was tried before.
+        tried: u32,
+    },
+    /// Ask whether money went back.
+    CheckRefund {
+        /// The refund.
+        refund_id: RefundId,
+        /// How much.
+        amount: Money,
+        /// Out of which payment.
+        payment: ProviderPayment,
+        /// How often it was tried before.
+        tried: u32,
+    },
+}
+
+/// Why a provider is asked what was paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InquiryMode {
+    /// On the schedule, to the deadline and beyond.
+    Watch,
+    /// The caller wants to stop.
+    Cancel,
+    /// A call-back said so.
+    Hint,
+}
+
+/// An attempt as a provider call needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRef {
+    /// The payment.
+    pub payment_intent_id: PaymentIntentId,
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// The provider's name.
+    pub provider: String,
+    /// Our reference there.
+    pub reference: String,
+    /// What is owed.
+    pub amount: Money,
+    /// When the attempt started (UTC).
+    pub created_at: DateTime<Utc>,
+    /// When it stops accepting payment (UTC).
+    pub expires_at: DateTime<Utc>,
+}
+
+/// What must follow from an event.
+#[derive(Debug, Clone)]
+pub enum Intent {
+    /// Commands of one tenant to be appended together, all or nothing.
+    Commands(Vec<ProcessCommand>),
+    /// A task under a key of its own; scheduling a known key again changes nothing.
+    Schedule {
+        /// `watch:att_…`.
+        key: String,
+        /// What.
+        task: Task,
+        /// How long after the event was recorded, milliseconds.
+        after_ms: i64,
+    },
+    /// Remember which attempt a provider reference names, for call-backs.
+    RememberReference(AttemptRef),
+}
+
+/// An event with what surrounds it.
+#[derive(Debug, Clone, Copy)]
+pub struct Happened<'a> {
+    /// The owner.
+    pub tenant: MerchantId,
+    /// The stream's id.
+    pub stream_id: crate::ids::Ulid,
+    /// When it was recorded (UTC).
+    pub recorded_at: DateTime<Utc>,
+    /// What happened.
+    pub event: &'a DomainEvent,
+}
+
+/// A process manager.
+#[derive(Debug, Clone, Copy)]
+pub struct Manager {
+    /// Stable name: part of its command keys and of its checkpoint.
+    pub name: &'static str,
+    /// What follows from an event.
+    pub react: fn(&Happened<'_>) -> Vec<Intent>,
+}
+
+/// Every process manager.
+pub const ALL: &[Manager] = &[
+    Manager { name: "checkout", react: checkout::react },
+    Manager { name: "refund", react: refund::react },
+    Manager { name: "provider_calls", react: provider_calls::react },
+];

@@ -1,0 +1,27 @@
+//! Refund: carried out → payment and bill say so; refused → the payment's reserve is freed.
+
+use super::{Happened, Intent, ProcessCommand};
+use crate::{event::DomainEvent, refund};
+
+/// What follows from an event.
+pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
+    let DomainEvent::Refund(event) = happened.event else { return vec![] };
+    match event {
+        refund::Event::Succeeded(done) => {
+            let (refund_id, payment_intent_id) = (done.refund_id, done.payment_intent_id);
+            let bill = done.bill_id.map(|bill_id| ProcessCommand::RecordBillRefund {
+                bill_id,
+                payment_intent_id,
+                refund_id,
+                amount: done.amount.amount,
+            });
+            let settle = ProcessCommand::SettleRefund { payment_intent_id, refund_id };
+            vec![Intent::Commands(std::iter::once(settle).chain(bill).collect())]
+        }
+        refund::Event::Failed(failed) => vec![Intent::Commands(vec![ProcessCommand::ReleaseRefund {
+            payment_intent_id: failed.payment_intent_id,
+            refund_id: failed.refund_id,
+        }])],
+        refund::Event::Requested(_) | refund::Event::OutcomeUnknown(_) => vec![],
+    }
+}

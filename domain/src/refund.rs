@@ -1,0 +1,271 @@
+//! Refund: money given back out of one captured payment. Stream `refund-{RefundId}`.
+//!
+//! `requested → succeeded | failed`; between them the outcome may be unknown. What may be given back is decided by the
+//! payment intent, in the same atomic append; this stream follows the refund itself.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    decider::Aggregate,
+    envelope::StreamType,
+    event::events,
+    ids::{BillId, PaymentIntentId, RefundId, StoreId},
+    merchant::is_text,
+    money::Money,
+    payment_intent::Tender,
+    rejection::rejections,
+};
+
+/// By which way money goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Destination {
+    /// The way it came.
+    Original,
+    /// Out of the drawer; for cash payments, or where the provider cannot send it back.
+    Cash,
+}
+
+/// Refund requested, within what was captured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Requested {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The payment.
+    pub payment_intent_id: PaymentIntentId,
+    /// The bill that was paid.
+    pub bill_id: Option<BillId>,
+    /// Where.
+    pub store_id: StoreId,
+    /// The store's business date at that moment.
+    pub business_date: NaiveDate,
+    /// How much.
+    pub amount: Money,
+    /// How the payment was tendered.
+    pub tender: Tender,
+    /// By which way it goes back.
+    pub destination: Destination,
+    /// Why.
+    pub reason: String,
+    /// For provider refunds: whom to ask and about what.
+    pub provider: Option<ProviderPayment>,
+}
+
+/// The payment as the provider knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProviderPayment {
+    /// The provider's name.
+    pub provider: String,
+    /// Our reference there.
+    pub reference: String,
+    /// The provider's transaction.
+    pub transaction_id: String,
+    /// The whole payment.
+    pub captured: Money,
+    /// When it arrived, UTC.
+    pub paid_at: DateTime<Utc>,
+}
+
+/// Nobody knows whether the provider sent it back; it will be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OutcomeUnknown {
+    /// What happened.
+    pub reason: String,
+}
+
+/// The money went back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Succeeded {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The payment.
+    pub payment_intent_id: PaymentIntentId,
+    /// The bill.
+    pub bill_id: Option<BillId>,
+    /// How much.
+    pub amount: Money,
+    /// The provider's name for it; nothing for cash.
+    pub provider_reference: Option<String>,
+}
+
+/// The provider refused; nothing went back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failed {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The payment whose reserve is freed.
+    pub payment_intent_id: PaymentIntentId,
+    /// Our word.
+    pub code: String,
+    /// The provider's words.
+    pub message: String,
+}
+
+events! {
+    /// Facts of a refund.
+    {
+        /// Requested, within what was captured.
+        Requested = "refund.requested" v 1;
+        /// Nobody knows whether it went back.
+        OutcomeUnknown = "refund.outcome_unknown" v 1;
+        /// The money went back.
+        Succeeded = "refund.succeeded" v 1;
+        /// The provider refused.
+        Failed = "refund.failed" v 1;
+    }
+}
+
+/// What can be asked of a refund.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Request it.
+    Request(Box<Requested>),
+    /// The outcome of the call is not known.
+    MarkOutcomeUnknown {
+        /// What happened.
+        reason: String,
+    },
+    /// The money went back.
+    Succeed {
+        /// The provider's name for it.
+        provider_reference: Option<String>,
+    },
+    /// The provider refused.
+    Fail {
+        /// Our word.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+}
+
+rejections! {
+    /// Rules of a refund.
+    {
+        RefundNotFound => Missing, "the refund does not exist";
+        RefundIdReused => State, "a refund with this id exists already";
+        AmountNotPositive => Invalid, "the amount must be positive";
+        ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
+        RefundClosed { status: &'static str } => State, "the refund is {status}";
+        CardToCashNotAllowed => Invalid, "a card payment is not given back in cash";
+    }
+}
+
+/// Life of a refund.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Never requested.
+    #[default]
+    Absent,
+    /// Under way.
+    Pending,
+    /// Gone back.
+    Succeeded,
+    /// Refused.
+    Failed,
+}
+
+impl Status {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Pending => "pending",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What is remembered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Life.
+    pub status: Status,
+    /// As requested.
+    pub details: Option<Requested>,
+    /// The outcome of the last call is not known.
+    pub unknown: bool,
+    /// The provider's name for it.
+    pub provider_reference: Option<String>,
+    /// Why it failed.
+    pub failure: Option<Failed>,
+}
+
+/// The decider.
+pub struct Refund;
+
+impl Aggregate for Refund {
+    const STREAM_TYPE: StreamType = StreamType::Refund;
+    const STATE_SCHEMA: i16 = 1;
+    type Command = Command;
+    type Event = Event;
+    type State = State;
+    type Rejection = Rejection;
+
+    fn decide(state: &State, command: Command) -> Result<Vec<Event>, Rejection> {
+        if let Command::Request(details) = command {
+            return request(state, *details);
+        }
+        let Some(details) = &state.details else { return Err(Rejection::RefundNotFound) };
+        let (refund_id, payment_intent_id) = (details.refund_id, details.payment_intent_id);
+        match (command, state.status) {
+            (Command::MarkOutcomeUnknown { reason }, Status::Pending) if !state.unknown => Ok(vec![OutcomeUnknown { reason }.into()]),
+            (Command::Succeed { provider_reference }, Status::Pending) => {
+                let (bill_id, amount) = (details.bill_id, details.amount);
+                Ok(vec![Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference }.into()])
+            }
+            (Command::Fail { code, message }, Status::Pending) => {
+                Ok(vec![Failed { refund_id, payment_intent_id, code, message }.into()])
+            }
+            (Command::Succeed { .. }, Status::Failed) | (Command::Fail { .. }, Status::Succeeded) => {
+                Err(Rejection::RefundClosed { status: state.status.as_str() })
+            }
+            (Command::Request(_) | Command::MarkOutcomeUnknown { .. } | Command::Succeed { .. } | Command::Fail { .. }, _) => Ok(vec![]),
+        }
+    }
+
+    fn evolve(mut state: State, event: &Event) -> State {
+        match event {
+            Event::Requested(details) => {
+                state.status = Status::Pending;
+                state.details = Some(details.clone());
+            }
+            Event::OutcomeUnknown(_) => state.unknown = true,
+            Event::Succeeded(succeeded) => {
+                state.status = Status::Succeeded;
+                state.unknown = false;
+                state.provider_reference.clone_from(&succeeded.provider_reference);
+            }
+            Event::Failed(failed) => {
+                state.status = Status::Failed;
+                state.unknown = false;
+                state.failure = Some(failed.clone());
+            }
+        }
+        state
+    }
+}
+
+fn request(state: &State, details: Requested) -> Result<Vec<Event>, Rejection> {
+    if state.status != Status::Absent {
+        return Err(Rejection::RefundIdReused);
+    }
+    if !details.amount.is_positive() {
+        return Err(Rejection::AmountNotPositive);
+    }
+    if !is_text(&details.reason, 200) {
+        return Err(Rejection::ReasonRequired);
+    }
+    if details.tender == Tender::Card && details.destination == Destination::Cash {
+        return Err(Rejection::CardToCashNotAllowed);
+    }
+    Ok(vec![details.into()])
+}
+
+#[cfg(test)]
+#[path = "refund_tests.rs"]
+mod tests;
