@@ -11,7 +11,7 @@ help: ## this list
 setup: ## install what is missing: PostgreSQL, nats-server, a C compiler
 	@./scripts/setup.sh
 
-demo: setup ## build, start everything in a data directory and run a day at a shop
+demo: setup ## build, start everything and run the demonstration
 	cargo build --release --bins
 	./target/release/smartpos demo
 

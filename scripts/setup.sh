@@ -70,7 +70,8 @@ if ((${#packages[@]})); then
     apt_options=(-y -q --no-install-recommends -o Dpkg::Options::=--force-confold)
     "${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get update -q \
         || say "apt-get" "update failed: trying with the lists at hand"
-    "${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get install "${apt_options[@]}" "${packages[@]}"
+    "${as_root[@]}" DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 \
+        apt-get install "${apt_options[@]}" "${packages[@]}"
 
     where=$(postgres_bin) || fail "PostgreSQL is still missing"
     say postgresql "ok: $where"

@@ -1,1 +1,24 @@
-//! x
+//! The write side: load → decide → append exactly once; relay to NATS; drive process managers and provider work.
+//!
+//! **To add a use case**: a function in the file of its noun (`orders.rs`, `bills.rs` …) over a
+//! [`handle::UnitOfWork`]; the route calls [`handle::CommandHandler::transact`] with it.
+
+pub mod batch;
+pub mod bills;
+pub mod committer;
+pub mod database;
+pub mod error;
+pub mod event_store;
+pub mod handle;
+pub mod idempotency;
+pub mod orders;
+pub mod payments;
+pub mod process_commands;
+pub mod process_runner;
+pub mod provider_worker;
+pub mod refunds;
+pub mod relay;
+pub mod snapshot;
+pub mod system;
+pub mod tenants;
+pub mod webhooks;

@@ -415,7 +415,8 @@ fn paid_event(details: &Issued) -> Event {
 
 fn reserve(state: &State, payment: PaymentIntentId, amount: i64, currency: Currency) -> Result<Vec<Event>, Rejection> {
     let details = state.issued()?;
-    if state.reservations.get(&payment) == Some(&amount) {
+    // Held already, or its money is here: a late repeat must not hold what nothing would free.
+    if state.reservations.get(&payment) == Some(&amount) || state.allocations.contains_key(&payment) {
         return Ok(vec![]);
     }
     match state.status {

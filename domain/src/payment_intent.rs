@@ -631,10 +631,11 @@ fn start_attempt(
     reference: String,
     started_at: DateTime<Utc>,
 ) -> Result<Vec<Event>, Rejection> {
-    if state.live_attempt(attempt_id).is_some() {
+    // Live or dead: an attempt is the provider's idempotency key and starts once.
+    if state.attempt.as_ref().is_some_and(|attempt| attempt.started.attempt_id == attempt_id) {
         return Ok(vec![]);
     }
-    let Some(expires_at) = details.expires_at else { return Err(Rejection::TenderIsRecorded) };
+    let Some(expires_at) = details.expires_at.filter(|_| !details.tender.is_recorded()) else { return Err(Rejection::TenderIsRecorded) };
     match state.status {
         Status::RequiresPaymentMethod if state.cancel_requested.is_none() => {
             let (payment_intent_id, amount) = (details.payment_intent_id, details.amount);

@@ -1,0 +1,156 @@
+//! Every rule of a refund, and that it has one outcome.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{event::AggregateEvent, ids::Ulid, testing::given};
+
+fn id<T: From<Ulid>>(n: u128) -> T {
+    Ulid::from(n).into()
+}
+
+fn requested() -> Requested {
+    Requested {
+        refund_id: id(1),
+        payment_intent_id: id(2),
+        bill_id: Some(id(3)),
+        store_id: id(4),
+        business_date: NaiveDate::from_ymd_opt(2026, 5, 1).unwrap(),
+        amount: Money::thb(50_00),
+        tender: Tender::PromptPay,
+        destination: Destination::Original,
+        reason: "cold soup".into(),
+        provider: Some(ProviderPayment {
+            provider: "scb".into(),
+            reference: "REF".into(),
+            transaction_id: "T1".into(),
+            captured: Money::thb(100_00),
+            paid_at: DateTime::UNIX_EPOCH,
+        }),
+    }
+}
+
+fn request(details: Requested) -> Command {
+    Command::Request(Box::new(details))
+}
+
+fn unknown() -> Command {
+    Command::MarkOutcomeUnknown { reason: "time-out".into() }
+}
+
+fn succeed() -> Command {
+    Command::Succeed { provider_reference: Some("R1".into()) }
+}
+
+fn fail() -> Command {
+    Command::Fail { code: "cut_off_passed".into(), message: "E-17".into() }
+}
+
+fn succeeded() -> Event {
+    let (refund_id, payment_intent_id, bill_id, amount) = (id(1), id(2), Some(id(3)), Money::thb(50_00));
+    Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference: Some("R1".into()) }.into()
+}
+
+fn failed() -> Event {
+    Failed { refund_id: id(1), payment_intent_id: id(2), code: "cut_off_passed".into(), message: "E-17".into() }.into()
+}
+
+fn not_known() -> Event {
+    OutcomeUnknown { reason: "time-out".into() }.into()
+}
+
+fn pending() -> Vec<Event> {
+    vec![requested().into()]
+}
+
+#[test]
+fn a_refund_is_requested_once() {
+    given::<Refund>(&[]).when(request(requested())).then(&pending());
+    given::<Refund>(&pending()).when(request(requested())).then_rejected("RefundIdReused");
+}
+
+#[test]
+fn a_refund_gives_something_back_for_a_reason() {
+    for amount in [0, -1, i64::MIN] {
+        let nothing = Requested { amount: Money::thb(amount), ..requested() };
+        given::<Refund>(&[]).when(request(nothing)).then_rejected("AmountNotPositive");
+    }
+    for reason in [" ".into(), "x".repeat(201)] {
+        given::<Refund>(&[]).when(request(Requested { reason, ..requested() })).then_rejected("ReasonRequired");
+    }
+}
+
+#[test]
+fn a_card_payment_does_not_leave_the_drawer_as_cash() {
+    let by = |tender, destination| Requested { tender, destination, ..requested() };
+    given::<Refund>(&[]).when(request(by(Tender::Card, Destination::Cash))).then_rejected("CardToCashNotAllowed");
+    for allowed in [by(Tender::Card, Destination::Original), by(Tender::PromptPay, Destination::Cash), by(Tender::Cash, Destination::Cash)] {
+        given::<Refund>(&[]).when(request(allowed.clone())).then(&[allowed.into()]);
+    }
+}
+
+#[test]
+fn nothing_can_be_asked_of_a_refund_that_was_never_requested() {
+    for command in [unknown(), succeed(), fail()] {
+        given::<Refund>(&[]).when(command).then_rejected("RefundNotFound");
+    }
+}
+
+#[test]
+fn an_unknown_outcome_is_said_once_and_decides_nothing() {
+    given::<Refund>(&pending()).when(unknown()).then(&[not_known()]);
+    let history = [requested().into(), not_known()];
+    given::<Refund>(&history).when(unknown()).then(&[]);
+    let state = Refund::fold(&history);
+    assert_eq!((state.status, state.unknown), (Status::Pending, true));
+    given::<Refund>(&history).when(succeed()).then(&[succeeded()]);
+    given::<Refund>(&history).when(fail()).then(&[failed()]);
+}
+
+#[test]
+fn an_outcome_is_final() {
+    let (back, refused) = ([requested().into(), succeeded()], [requested().into(), failed()]);
+    given::<Refund>(&pending()).when(succeed()).then(&[succeeded()]);
+    given::<Refund>(&back).when(succeed()).then(&[]);
+    given::<Refund>(&back).when(unknown()).then(&[]);
+    given::<Refund>(&back).when(fail()).then_rejected("RefundClosed");
+    given::<Refund>(&pending()).when(fail()).then(&[failed()]);
+    given::<Refund>(&refused).when(fail()).then(&[]);
+    given::<Refund>(&refused).when(unknown()).then(&[]);
+    given::<Refund>(&refused).when(succeed()).then_rejected("RefundClosed");
+}
+
+fn some_command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        1 => (-5_i64..100).prop_map(|amount| request(Requested { amount: Money::thb(amount), ..requested() })),
+        2 => Just(unknown()),
+        1 => proptest::option::of("R[0-9]").prop_map(|provider_reference| Command::Succeed { provider_reference }),
+        1 => Just(fail()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_refund_has_one_outcome(commands in prop::collection::vec(some_command(), 0..20)) {
+        let (mut state, mut history) = (State::default(), Vec::new());
+        for command in commands {
+            let Ok(events) = Refund::decide(&state, command.clone()) else { continue };
+            for event in &events {
+                let stored = event.encode();
+                prop_assert_eq!(&Event::decode(stored.event_type, stored.schema_version, &stored.payload), &Ok(event.clone()));
+                state = Refund::evolve(state, event);
+            }
+            if !matches!(command, Command::Request(_)) {
+                prop_assert_eq!(Refund::decide(&state, command), Ok(vec![]));
+            }
+            history.extend(events);
+        }
+        let outcomes = history.iter().filter(|event| matches!(event, Event::Succeeded(_) | Event::Failed(_))).count();
+        prop_assert!(outcomes <= 1);
+        prop_assert_eq!(outcomes == 1, matches!(state.status, Status::Succeeded | Status::Failed));
+        prop_assert!(history.iter().filter(|event| matches!(event, Event::OutcomeUnknown(_))).count() <= 1);
+        prop_assert_eq!(&Refund::fold(&history), &state);
+        let snapshot = serde_json::to_vec(&state).unwrap();
+        prop_assert_eq!(&serde_json::from_slice::<State>(&snapshot).unwrap(), &state);
+    }
+}

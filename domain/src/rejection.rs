@@ -32,7 +32,7 @@ macro_rules! rejections {
             $(
                 #[doc = $message]
                 #[error($message)]
-                $variant $({ $($field : $ty),* })?
+                $variant $({ $( #[doc = "See the message."] $field : $ty),* })?
             ),*
         }
         impl Rejection {

@@ -1,4 +1,5 @@
 //! The SCB connector against the simulated bank, over real HTTP.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic like the test itself")]
 
 use std::{
     path::PathBuf,
@@ -158,10 +159,9 @@ impl World {
     }
 
     async fn seen(&self, reference: &str) -> Vec<PaymentSeen> {
-        match self.inquire(reference).await {
-            CallOutcome::Done(seen) => seen,
-            other => panic!("the inquiry ended in {other:?}"),
-        }
+        let outcome = self.inquire(reference).await;
+        let CallOutcome::Done(seen) = outcome else { panic!("the inquiry ended in {outcome:?}") };
+        seen
     }
 
     /// A created and paid QR, and the request that sends its money back.
@@ -198,10 +198,8 @@ fn config_for(base_url: &str, api_secret: &str) -> ScbConfig {
 }
 
 fn declined_code<T: std::fmt::Debug>(outcome: CallOutcome<T>) -> String {
-    match outcome {
-        CallOutcome::Declined(decline) => decline.code,
-        other => panic!("expected a decline, got {other:?}"),
-    }
+    let CallOutcome::Declined(decline) = outcome else { panic!("expected a decline, got {outcome:?}") };
+    decline.code
 }
 
 #[tokio::test]
@@ -319,6 +317,8 @@ async fn callers_that_wait_for_one_token_share_its_fate() {
     assert!(outcomes.iter().all(|o| matches!(o, CallOutcome::NotAttempted(_))), "{outcomes:?}");
     let outcomes = futures_util::future::join_all(requests.iter().map(|r| world.provider.create_qr(r))).await;
     assert!(outcomes.iter().all(|o| matches!(o, CallOutcome::Done(_))), "{outcomes:?}");
+    let health = world.http.get(format!("{}/sim/health", world.base_url)).send().await.unwrap();
+    assert_eq!(health.json::<Value>().await.unwrap()["tokens_issued"], 1, "one fetch for all");
 }
 
 #[tokio::test]

@@ -39,6 +39,16 @@ create table process.webhook (
     unique (provider, transaction_id)
 );
 
+-- Reactions that a rule refused: visible, for a person to look at; the manager goes on.
+create table process.stuck (
+    pos     bigint  not null,
+    n       integer not null,
+    manager text    not null,
+    error   text    not null,
+    primary key (pos, n, manager)
+);
+
+grant select, insert on process.stuck to smartpos_worker;
 grant select, insert, update, delete on process.task, process.checkpoint, process.provider_reference to smartpos_worker;
 grant insert on process.task to smartpos_app;
 grant select, insert, update on process.webhook to smartpos_app, smartpos_worker;

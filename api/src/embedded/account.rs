@@ -30,17 +30,10 @@ pub(super) fn choose(cluster_dir: &Path) -> Result<Option<Account>, EmbeddedErro
     if let Ok(meta) = fs::metadata(cluster_dir)
         && meta.uid() != 0
     {
-        return Ok(Some(Account {
-            uid: meta.uid(),
-            gid: meta.gid(),
-        }));
+        return Ok(Some(Account { uid: meta.uid(), gid: meta.gid() }));
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    NAMES
-        .iter()
-        .find_map(|name| find(&passwd, name))
-        .map(Some)
-        .ok_or(EmbeddedError::NoAccount)
+    NAMES.iter().find_map(|name| find(&passwd, name)).map(Some).ok_or(EmbeddedError::NoAccount)
 }
 
 fn find(passwd: &str, name: &str) -> Option<Account> {
@@ -71,10 +64,7 @@ mod tests {
 
     #[test]
     fn an_account_is_found_by_its_whole_name() {
-        assert_eq!(
-            find(PASSWD, "postgres"),
-            Some(Account { uid: 101, gid: 104 })
-        );
+        assert_eq!(find(PASSWD, "postgres"), Some(Account { uid: 101, gid: 104 }));
         assert_eq!(find(PASSWD, "postgre"), None);
     }
 

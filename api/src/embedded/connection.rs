@@ -31,9 +31,7 @@ pub struct ConnectionInfo {
 
 impl fmt::Debug for ConnectionInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionInfo")
-            .field("api_url", &self.api_url)
-            .finish_non_exhaustive()
+        f.debug_struct("ConnectionInfo").field("api_url", &self.api_url).finish_non_exhaustive()
     }
 }
 
@@ -64,15 +62,8 @@ impl ConnectionFile {
     pub fn generate() -> Result<Self, EmbeddedError> {
         Ok(Self {
             ready: false,
-            postgres: PostgresAccess {
-                port: None,
-                admin_password: password()?,
-                password: password()?,
-            },
-            nats: NatsAccess {
-                port: None,
-                password: password()?,
-            },
+            postgres: PostgresAccess { port: None, admin_password: password()?, password: password()? },
+            nats: NatsAccess { port: None, password: password()? },
             api_url: None,
         })
     }
@@ -85,42 +76,27 @@ impl ConnectionFile {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(EmbeddedError::data_dir("read", path)(error)),
         };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|source| EmbeddedError::CorruptConnection { path, source })
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| EmbeddedError::CorruptConnection { path, source })
     }
 
     /// Replaces the file in one step, so that a crash leaves the old or the new one.
     pub fn save(&self, data_dir: &Path) -> Result<(), EmbeddedError> {
         let path = path(data_dir);
-        let json = serde_json::to_vec_pretty(self).map_err(|source| {
-            EmbeddedError::CorruptConnection {
-                path: path.clone(),
-                source,
-            }
-        })?;
+        let json = serde_json::to_vec_pretty(self).map_err(|source| EmbeddedError::CorruptConnection { path: path.clone(), source })?;
         let fresh = data_dir.join("connection.json.new");
         write_private(&fresh, &json)?;
         fs::rename(&fresh, &path).map_err(EmbeddedError::data_dir("replace", path))
     }
 
     pub fn admin_url(&self) -> String {
-        postgres_url(
-            "postgres",
-            &self.postgres.admin_password,
-            self.postgres.port,
-        )
+        postgres_url("postgres", &self.postgres.admin_password, self.postgres.port)
     }
 
     pub fn info(&self) -> ConnectionInfo {
         ConnectionInfo {
             admin_url: self.admin_url(),
             database_url: postgres_url(NAME, &self.postgres.password, self.postgres.port),
-            nats_url: format!(
-                "nats://{NAME}:{}@127.0.0.1:{}",
-                self.nats.password,
-                self.nats.port.unwrap_or_default()
-            ),
+            nats_url: format!("nats://{NAME}:{}@127.0.0.1:{}", self.nats.password, self.nats.port.unwrap_or_default()),
             api_url: self.api_url.clone(),
         }
     }
@@ -140,10 +116,7 @@ pub fn running_connection(data_dir: &Path) -> Option<ConnectionInfo> {
 /// # Errors
 /// `DataDir` or `CorruptConnection` when the file cannot be read or written; `CredentialsLost` when it is not there.
 pub fn write_api_url(data_dir: &Path, api_url: &str) -> Result<(), EmbeddedError> {
-    let mut file =
-        ConnectionFile::load(data_dir)?.ok_or_else(|| EmbeddedError::CredentialsLost {
-            path: path(data_dir),
-        })?;
+    let mut file = ConnectionFile::load(data_dir)?.ok_or_else(|| EmbeddedError::CredentialsLost { path: path(data_dir) })?;
     file.api_url = Some(api_url.to_owned());
     file.save(data_dir)
 }

@@ -20,11 +20,7 @@ use super::account::{Account, running_as_root};
 
 /// `$SMARTPOS_DATA_DIR`; else `/var/lib/smartpos` for root; else `smartpos` in the user's data home.
 pub fn default_data_dir() -> PathBuf {
-    let var = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(dir) = var("SMARTPOS_DATA_DIR") {
         return dir;
     }
@@ -33,10 +29,7 @@ pub fn default_data_dir() -> PathBuf {
     }
     var("XDG_DATA_HOME")
         .or_else(|| var("HOME").map(|home| home.join(".local/share")))
-        .map_or_else(
-            || PathBuf::from("smartpos-data"),
-            |home| home.join("smartpos"),
-        )
+        .map_or_else(|| PathBuf::from("smartpos-data"), |home| home.join("smartpos"))
 }
 
 /// Creates the directory if needed and returns its absolute path without symbolic links.
@@ -44,8 +37,7 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, EmbeddedError> {
     if !path.is_dir() {
         fs::create_dir_all(path).map_err(EmbeddedError::data_dir("create", path))?;
         // Whatever the umask: the servers' account must be able to pass through; the files inside are private.
-        fs::set_permissions(path, Permissions::from_mode(0o755))
-            .map_err(EmbeddedError::data_dir("set the mode of", path))?;
+        fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(EmbeddedError::data_dir("set the mode of", path))?;
     }
     fs::canonicalize(path).map_err(EmbeddedError::data_dir("resolve", path))
 }
@@ -66,9 +58,7 @@ pub(super) async fn lock(data_dir: &Path) -> Result<File, EmbeddedError> {
     for _ in 0..5 {
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0)
-                    .and_then(|()| writeln!(file, "{}", std::process::id()))
-                    .map_err(EmbeddedError::data_dir("write", &path))?;
+                file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(EmbeddedError::data_dir("write", &path))?;
                 return Ok(file);
             }
             Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(40)).await,
@@ -77,26 +67,17 @@ pub(super) async fn lock(data_dir: &Path) -> Result<File, EmbeddedError> {
             }
         }
     }
-    let owner = fs::read_to_string(&path)
-        .ok()
-        .and_then(|pid| pid.trim().parse().ok());
-    Err(EmbeddedError::Locked {
-        path: data_dir.to_owned(),
-        owner,
-    })
+    let owner = fs::read_to_string(&path).ok().and_then(|pid| pid.trim().parse().ok());
+    Err(EmbeddedError::Locked { path: data_dir.to_owned(), owner })
 }
 
 /// Some process holds the directory.
 pub(super) fn is_locked(data_dir: &Path) -> bool {
-    File::open(data_dir.join("lock"))
-        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    File::open(data_dir.join("lock")).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// The account can enter the directory and everything above it.
-pub(super) fn check_reachable(
-    data_dir: &Path,
-    account: Option<Account>,
-) -> Result<(), EmbeddedError> {
+pub(super) fn check_reachable(data_dir: &Path, account: Option<Account>) -> Result<(), EmbeddedError> {
     let Some(Account { uid, gid }) = account else {
         return Ok(());
     };
@@ -117,10 +98,6 @@ pub(super) fn check_reachable(
     }
     let mut from_root: Vec<&Path> = data_dir.ancestors().collect();
     from_root.reverse();
-    let path = from_root
-        .into_iter()
-        .find(|dir| !can_enter(dir))
-        .unwrap_or(data_dir)
-        .to_owned();
+    let path = from_root.into_iter().find(|dir| !can_enter(dir)).unwrap_or(data_dir).to_owned();
     Err(EmbeddedError::Unreachable { path, uid })
 }

@@ -41,9 +41,7 @@ pub enum EmbeddedError {
         uid: u32,
     },
     /// Started by root, and the machine has no unprivileged account to run servers as.
-    #[error(
-        "started by root, but /etc/passwd has neither `postgres` nor `nobody` to run the servers as: run scripts/setup.sh"
-    )]
+    #[error("started by root, but /etc/passwd has neither `postgres` nor `nobody` to run the servers as: run scripts/setup.sh")]
     NoAccount,
     /// A server program is not installed.
     #[error("{program} was not found (Debian package `{package}`): run scripts/setup.sh")]
@@ -126,16 +124,15 @@ pub enum EmbeddedError {
 }
 
 impl EmbeddedError {
+    /// The server ended because its port was taken between our choosing it and its start.
+    pub(super) fn is_port_clash(&self) -> bool {
+        matches!(self, Self::NotAnswering { log_tail, .. }
+            if log_tail.to_ascii_lowercase().contains("address already in use"))
+    }
+
     /// For `map_err` around file operations.
-    pub(super) fn data_dir(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn data_dir(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::DataDir {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::DataDir { action, path, source }
     }
 }

@@ -25,12 +25,14 @@ pub use data_dir::default_data_dir;
 pub use error::EmbeddedError;
 pub use nats::{connect_nats, nats_options};
 
+use tokio::time::{Instant, sleep};
+
 use connection::ConnectionFile;
 use nats::Nats;
 use postgres::Postgres;
 use process::Signal;
 
-/// How often a start picks another port when a program took the chosen one in between.
+/// How often a start is tried when another program takes the chosen port in between.
 const PORT_ATTEMPTS: u32 = 3;
 /// How long a restart waits for its port to become free.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
@@ -55,9 +57,7 @@ pub struct Embedded {
 
 impl fmt::Debug for Embedded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Embedded")
-            .field("data_dir", &self.data_dir)
-            .finish_non_exhaustive()
+        f.debug_struct("Embedded").field("data_dir", &self.data_dir).finish_non_exhaustive()
     }
 }
 
@@ -78,9 +78,7 @@ impl Embedded {
         let mut file = match ConnectionFile::load(&data_dir)? {
             Some(file) => file,
             None if postgres.is_initialized() => {
-                return Err(EmbeddedError::CredentialsLost {
-                    path: connection::path(&data_dir),
-                });
+                return Err(EmbeddedError::CredentialsLost { path: connection::path(&data_dir) });
             }
             None => ConnectionFile::generate()?,
         };
@@ -91,50 +89,53 @@ impl Embedded {
         if !postgres.is_initialized() {
             postgres.initialize(&file.postgres.admin_password).await?;
         }
-        let mut embedded = Self {
-            postgres,
-            nats,
-            info: file.info(),
-            file,
-            data_dir,
-            _lock: lock,
-        };
-        // On an error past this point `drop` ends the server that did start.
-        embedded.start_servers().await?;
-        Ok(embedded)
+        let mut embedded = Self { postgres, nats, info: file.info(), file, data_dir, _lock: lock };
+        match embedded.start_servers().await {
+            Ok(()) => Ok(embedded),
+            Err(error) => {
+                if let Err(stop_error) = embedded.stop().await {
+                    tracing::warn!(error = %stop_error, "cannot clean up after a failed start");
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn start_servers(&mut self) -> Result<(), EmbeddedError> {
         // Leftovers hold the kept ports, so they go before a port is chosen.
         self.postgres.end_leftovers().await?;
         self.nats.end_leftovers().await?;
-        for attempt in 1..=PORT_ATTEMPTS {
-            let port = ports::choose(self.file.postgres.port)?;
-            self.file.postgres.port = Some(port);
-            match self.postgres.start(port, &self.file.admin_url()).await {
-                Ok(()) => break,
-                Err(_) if attempt < PORT_ATTEMPTS && !ports::is_free(port) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.start_postgres(Port::MayMove).await?;
         postgres::create_database(&self.file.admin_url(), &self.file.postgres.password).await?;
-        for attempt in 1..=PORT_ATTEMPTS {
-            let port = ports::choose(self.file.nats.port)?;
-            self.file.nats.port = Some(port);
-            let url = self.file.info().nats_url;
-            match self
-                .nats
-                .start(port, &self.file.nats.password, &url)
-                .await
-            {
-                Ok(()) => break,
-                Err(_) if attempt < PORT_ATTEMPTS && !ports::is_free(port) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.start_nats(Port::MayMove).await?;
         self.info = self.file.info();
         self.file.ready = true;
         self.file.save(&self.data_dir)
+    }
+
+    async fn start_postgres(&mut self, rule: Port) -> Result<(), EmbeddedError> {
+        let mut attempt = 1;
+        loop {
+            let port = rule.apply(postgres::PROGRAM, self.file.postgres.port).await?;
+            self.file.postgres.port = Some(port);
+            match self.postgres.start(port, &self.file.admin_url()).await {
+                Err(error) if error.is_port_clash() && attempt < PORT_ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn start_nats(&mut self, rule: Port) -> Result<(), EmbeddedError> {
+        let mut attempt = 1;
+        loop {
+            let port = rule.apply(nats::PROGRAM, self.file.nats.port).await?;
+            self.file.nats.port = Some(port);
+            let url = self.file.info().nats_url;
+            match self.nats.start(port, &self.file.nats.password, &url).await {
+                Err(error) if error.is_port_clash() && attempt < PORT_ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The data directory, absolute.
@@ -193,8 +194,7 @@ impl Embedded {
     pub async fn restart_postgres(&mut self) -> Result<(), EmbeddedError> {
         self.postgres.stop().await;
         self.postgres.end_leftovers().await?;
-        let port = await_free_port(postgres::PROGRAM, self.file.postgres.port).await?;
-        self.postgres.start(port, &self.info.admin_url).await
+        self.start_postgres(Port::Fixed).await
     }
 
     /// Starts nats-server again on the same port, after stopping it if it still runs.
@@ -204,10 +204,7 @@ impl Embedded {
     pub async fn restart_nats(&mut self) -> Result<(), EmbeddedError> {
         self.nats.stop().await;
         self.nats.end_leftovers().await?;
-        let port = await_free_port(nats::PROGRAM, self.file.nats.port).await?;
-        self.nats
-            .start(port, &self.file.nats.password, &self.info.nats_url)
-            .await
+        self.start_nats(Port::Fixed).await
     }
 
     /// Restarts whichever server has ended by itself, and names it: for the owner's watch loop.
@@ -215,11 +212,7 @@ impl Embedded {
     /// # Errors
     /// As [`Embedded::restart_postgres`].
     pub async fn revive(&mut self) -> Result<Vec<&'static str>, EmbeddedError> {
-        let ended = |server: &mut Option<process::Server>| {
-            server
-                .as_mut()
-                .is_none_or(|server| server.exited().is_some())
-        };
+        let ended = |server: &mut Option<process::Server>| server.as_mut().is_none_or(|server| server.exited().is_some());
         let mut revived = Vec::new();
         if ended(&mut self.postgres.server) {
             self.restart_postgres().await?;
@@ -269,15 +262,28 @@ impl Drop for Embedded {
     }
 }
 
-/// The port clients know, as soon as it is free.
-async fn await_free_port(server: &'static str, port: Option<u16>) -> Result<u16, EmbeddedError> {
-    let port = port.unwrap_or_default();
-    let deadline = tokio::time::Instant::now() + PORT_PATIENCE;
-    while !ports::is_free(port) {
-        if tokio::time::Instant::now() > deadline {
-            return Err(EmbeddedError::PortTaken { server, port });
+/// Which port a server may start on.
+#[derive(Clone, Copy)]
+enum Port {
+    /// The kept one, or another when that is taken.
+    MayMove,
+    /// The one its clients know, as soon as it is free.
+    Fixed,
+}
+
+impl Port {
+    async fn apply(self, server: &'static str, kept: Option<u16>) -> Result<u16, EmbeddedError> {
+        let port = match (self, kept) {
+            (Self::Fixed, Some(port)) => port,
+            (Self::MayMove, _) | (Self::Fixed, None) => return ports::choose(kept),
+        };
+        let deadline = Instant::now() + PORT_PATIENCE;
+        while !ports::is_free(port) {
+            if Instant::now() > deadline {
+                return Err(EmbeddedError::PortTaken { server, port });
+            }
+            sleep(process::POLL).await;
         }
-        tokio::time::sleep(process::POLL).await;
+        Ok(port)
     }
-    Ok(port)
 }

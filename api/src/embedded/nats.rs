@@ -3,24 +3,23 @@
 //! NATS may lose everything at the price of latency: the log in PostgreSQL feeds it again.
 
 use std::fs::{self, Permissions};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr};
+use tokio::net::TcpStream;
 
+use super::EmbeddedError;
 use super::account::{self, Account};
 use super::connection::{NAME, write_private};
 use super::process::{self, Server, Signal};
-use super::{EmbeddedError, ports};
 
 pub(super) const PROGRAM: &str = "nats-server";
 /// Reading back the stores of a large stream takes its time after a crash.
-const START_LIMIT: Duration = Duration::from_secs(60);
-const STOP: [(Signal, Duration); 2] = [
-    (Signal::Term, Duration::from_secs(5)),
-    (Signal::Kill, Duration::from_secs(2)),
-];
+const START_LIMIT: Duration = Duration::from_mins(1);
+const STOP: [(Signal, Duration); 2] = [(Signal::Term, Duration::from_secs(5)), (Signal::Kill, Duration::from_secs(2))];
 
 /// Connects with the user and password of the URL. `async_nats::connect` reads only host and port from a URL, so against
 /// a server with authorization it is refused.
@@ -37,9 +36,7 @@ pub async fn connect_nats(url: &str) -> Result<Client, ConnectError> {
 /// # Errors
 /// `ServerParse` when the URL is none.
 pub fn nats_options(url: &str) -> Result<(ConnectOptions, ServerAddr), ConnectError> {
-    let address: ServerAddr = url
-        .parse()
-        .map_err(|error| ConnectError::with_source(ConnectErrorKind::ServerParse, error))?;
+    let address: ServerAddr = url.parse().map_err(|error| ConnectError::with_source(ConnectErrorKind::ServerParse, error))?;
     let mut options = ConnectOptions::new();
     match (address.username(), address.password()) {
         (Some(user), Some(password)) => {
@@ -64,17 +61,9 @@ impl Nats {
         let mut directories = process::path_directories();
         directories.extend(["/usr/sbin", "/usr/local/bin"].map(PathBuf::from));
         let program = process::directory_with(&[PROGRAM], directories)
-            .ok_or(EmbeddedError::MissingProgram {
-                program: PROGRAM,
-                package: "nats-server",
-            })?
+            .ok_or(EmbeddedError::MissingProgram { program: PROGRAM, package: "nats-server" })?
             .join(PROGRAM);
-        Ok(Self {
-            program,
-            data_dir: data_dir.to_owned(),
-            account,
-            server: None,
-        })
+        Ok(Self { program, data_dir: data_dir.to_owned(), account, server: None })
     }
 
     /// Ends servers of an earlier run on the same configuration file.
@@ -82,37 +71,25 @@ impl Nats {
         let config = self.config_path();
         process::end_leftovers(PROGRAM, &STOP, || {
             process::find_processes(PROGRAM, |proc_dir| {
-                fs::read(proc_dir.join("cmdline")).is_ok_and(|cmdline| {
-                    cmdline
-                        .split(|byte| *byte == 0)
-                        .any(|argument| argument == config.as_os_str().as_encoded_bytes())
-                })
+                fs::read(proc_dir.join("cmdline"))
+                    .is_ok_and(|cmdline| cmdline.split(|byte| *byte == 0).any(|argument| argument == config.as_os_str().as_encoded_bytes()))
             })
         })
         .await
     }
 
     /// Starts it and waits until JetStream answers.
-    pub async fn start(
-        &mut self,
-        port: u16,
-        password: &str,
-        url: &str,
-    ) -> Result<(), EmbeddedError> {
+    pub async fn start(&mut self, port: u16, password: &str, url: &str) -> Result<(), EmbeddedError> {
         self.end_leftovers().await?;
         self.write_config(port, password)?;
         let mut command = process::command(&self.program, self.account, &self.data_dir);
         command.arg("--config").arg(self.config_path());
-        let mut server = Server::spawn(PROGRAM, command, &self.data_dir.join("nats.log"))?;
-        let ready = server
-            .wait_until_answering(START_LIMIT, || answers(port, url))
-            .await;
-        if let Err(error) = ready {
-            server.stop(&STOP).await;
-            return Err(error);
+        let server = Server::spawn(PROGRAM, command, &self.data_dir.join("nats.log"))?;
+        let ready = self.server.insert(server).wait_until_answering(START_LIMIT, || answers(port, url)).await;
+        if ready.is_err() {
+            self.stop().await;
         }
-        self.server = Some(server);
-        Ok(())
+        ready
     }
 
     /// SIGTERM, and SIGKILL when that takes too long.
@@ -136,14 +113,15 @@ impl Nats {
     fn write_config(&self, port: u16, password: &str) -> Result<(), EmbeddedError> {
         let store = self.data_dir.join("nats");
         fs::create_dir_all(&store).map_err(EmbeddedError::data_dir("create", &store))?;
-        fs::set_permissions(&store, Permissions::from_mode(0o700))
-            .map_err(EmbeddedError::data_dir("set the mode of", &store))?;
+        fs::set_permissions(&store, Permissions::from_mode(0o700)).map_err(EmbeddedError::data_dir("set the mode of", &store))?;
         account::give(&store, self.account)?;
+        // Quoted as JSON quotes, which is how NATS reads a quoted value.
+        let store_dir = serde_json::Value::from(store.to_string_lossy()).to_string();
         let config = format!(
             "# Written by smartpos at every start: changes here are lost.\n\
              server_name: {NAME}\n\
              listen: \"127.0.0.1:{port}\"\n\
-             jetstream {{ store_dir: {store:?}, max_memory_store: 256MB }}\n\
+             jetstream {{ store_dir: {store_dir}, max_memory_store: 256MB }}\n\
              authorization {{ user: {NAME}, password: \"{password}\" }}\n"
         );
         let path = self.config_path();
@@ -152,19 +130,18 @@ impl Nats {
     }
 }
 
+/// JetStream answers. Asked without the client's typed account query, which cannot decode the reply of nats-server 2.9.
 async fn answers(port: u16, url: &str) -> Result<bool, EmbeddedError> {
     // A closed port needs no client, whose failed attempts would be logged.
-    if ports::is_free(port) {
+    if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
         return Ok(false);
     }
     let account = async {
-        let client = connect_nats(url).await.inspect_err(|e| eprintln!("DBG {e:?}")).ok()?;
-        async_nats::jetstream::new(client)
-            .query_account()
-            .await.inspect_err(|e| eprintln!("DBG {e:?}"))
-            .ok()
+        let client = connect_nats(url).await.ok()?;
+        let reply = client.request("$JS.API.INFO", "".into()).await.ok()?;
+        serde_json::from_slice::<serde_json::Value>(&reply.payload).ok()
     };
     Ok(tokio::time::timeout(Duration::from_secs(5), account)
         .await
-        .is_ok_and(|account| account.is_some()))
+        .is_ok_and(|account| account.is_some_and(|account| account.get("error").is_none())))
 }

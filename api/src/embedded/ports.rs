@@ -28,10 +28,7 @@ pub(super) fn choose(kept: Option<u16>) -> Result<u16, EmbeddedError> {
             return Ok(port);
         }
     }
-    Err(EmbeddedError::NoFreePort {
-        from: FIRST,
-        to: LAST,
-    })
+    Err(EmbeddedError::NoFreePort { from: FIRST, to: LAST })
 }
 
 #[cfg(test)]

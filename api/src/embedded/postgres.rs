@@ -17,13 +17,13 @@ use super::process::{self, Server, Signal};
 pub(super) const PROGRAM: &str = "postgres";
 const PROGRAMS: [&str; 2] = ["postgres", "initdb"];
 /// Long, because recovery after a crash replays up to `max_wal_size`.
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_mins(2);
 /// Fast shutdown (checkpoint), immediate shutdown, the end.
-const STOP: [(Signal, Duration); 3] = [
-    (Signal::Int, Duration::from_secs(5)),
-    (Signal::Quit, Duration::from_secs(1)),
-    (Signal::Kill, Duration::from_secs(1)),
-];
+const STOP: [(Signal, Duration); 3] =
+    [(Signal::Int, Duration::from_secs(5)), (Signal::Quit, Duration::from_secs(1)), (Signal::Kill, Duration::from_secs(1))];
+
+/// A server that nobody stopped in order may have a large checkpoint to write.
+const STOP_LEFTOVER: [(Signal, Duration); 1] = [(Signal::Int, Duration::from_secs(20))];
 
 /// Given on the command line at every start: the durable ones cannot be edited away, and a newer release's values reach
 /// old directories. Sized for 2 cores and 2 GB.
@@ -73,16 +73,8 @@ pub(super) fn cluster_dir(data_dir: &Path) -> PathBuf {
 impl Postgres {
     pub fn new(data_dir: &Path, account: Option<Account>) -> Result<Self, EmbeddedError> {
         let bin = process::directory_with(&PROGRAMS, bin_candidates(&cluster_dir(data_dir)))
-            .ok_or(EmbeddedError::MissingProgram {
-                program: PROGRAM,
-                package: "postgresql",
-            })?;
-        Ok(Self {
-            bin,
-            data_dir: data_dir.to_owned(),
-            account,
-            server: None,
-        })
+            .ok_or(EmbeddedError::MissingProgram { program: PROGRAM, package: "postgresql" })?;
+        Ok(Self { bin, data_dir: data_dir.to_owned(), account, server: None })
     }
 
     /// A cluster was created here before.
@@ -101,8 +93,7 @@ impl Postgres {
             fs::remove_dir_all(&fresh).map_err(EmbeddedError::data_dir("remove", &fresh))?;
         }
         fs::create_dir(&fresh).map_err(EmbeddedError::data_dir("create", &fresh))?;
-        fs::set_permissions(&fresh, Permissions::from_mode(0o700))
-            .map_err(EmbeddedError::data_dir("set the mode of", &fresh))?;
+        fs::set_permissions(&fresh, Permissions::from_mode(0o700)).map_err(EmbeddedError::data_dir("set the mode of", &fresh))?;
         account::give(&fresh, self.account)?;
         let password_file = self.data_dir.join("postgres.pw");
         write_private(&password_file, admin_password.as_bytes())?;
@@ -113,28 +104,19 @@ impl Postgres {
         pwfile.push(&password_file);
         let output = process::command(&initdb, self.account, &self.data_dir)
             .args(["--username=postgres", "--encoding=UTF8", "--locale=C"])
-            .args([
-                "--auth-host=scram-sha-256",
-                "--auth-local=scram-sha-256",
-                "--data-checksums",
-            ])
+            .args(["--auth-host=scram-sha-256", "--auth-local=scram-sha-256", "--data-checksums"])
             .arg(pwfile)
             .arg("--pgdata")
             .arg(&fresh)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .kill_on_drop(true)
             .output()
             .await;
-        fs::remove_file(&password_file)
-            .map_err(EmbeddedError::data_dir("remove", &password_file))?;
-        let output = output.map_err(|source| EmbeddedError::Spawn {
-            program: initdb,
-            source,
-        })?;
+        fs::remove_file(&password_file).map_err(EmbeddedError::data_dir("remove", &password_file))?;
+        let output = output.map_err(|source| EmbeddedError::Spawn { program: initdb, source })?;
         if !output.status.success() {
-            return Err(EmbeddedError::Initdb {
-                output: process::last_lines(&String::from_utf8_lossy(&output.stderr)),
-            });
+            return Err(EmbeddedError::Initdb { output: process::last_lines(&String::from_utf8_lossy(&output.stderr)) });
         }
         let place = self.cluster_dir();
         fs::rename(&fresh, &place).map_err(EmbeddedError::data_dir("put in place", place))
@@ -143,36 +125,27 @@ impl Postgres {
     /// Processes of this cluster, backends included: each works inside the cluster directory.
     fn processes(&self) -> Vec<u32> {
         let dir = self.cluster_dir();
-        process::find_processes(PROGRAM, |proc_dir| {
-            fs::read_link(proc_dir.join("cwd")).is_ok_and(|cwd| cwd == dir)
-        })
+        process::find_processes(PROGRAM, |proc_dir| fs::read_link(proc_dir.join("cwd")).is_ok_and(|cwd| cwd == dir))
     }
 
     /// Ends servers of an earlier run on this cluster, and backends that outlived a killed postmaster.
     pub async fn end_leftovers(&self) -> Result<(), EmbeddedError> {
         // A fast shutdown is asked of the postmaster alone: to a backend the same signal means "cancel the statement".
         let postmaster = self.postmaster_file();
-        let recorded = fs::read_to_string(&postmaster)
-            .ok()
-            .and_then(|content| content.lines().next()?.trim().parse::<u32>().ok());
+        let recorded = fs::read_to_string(&postmaster).ok().and_then(|content| content.lines().next()?.trim().parse::<u32>().ok());
         if let Some(pid) = recorded.filter(|pid| self.processes().contains(pid)) {
             let all_of_cluster = || {
-                if self.processes().is_empty() {
-                    Vec::new()
-                } else {
-                    vec![pid]
-                }
+                if self.processes().is_empty() { Vec::new() } else { vec![pid] }
             };
             // What does not end in time falls to the wider sweep below.
-            let _ = process::end_leftovers(PROGRAM, &STOP[..1], all_of_cluster).await;
+            let _ = process::end_leftovers(PROGRAM, &STOP_LEFTOVER, all_of_cluster).await;
         }
         process::end_leftovers(PROGRAM, &STOP[1..], || self.processes()).await?;
         // Now that no process of the cluster is left, and the directory lock keeps others out, the file is stale. It must
         // go: once its process id belongs to some other program of the same account (after a restart of a container, or
         // our own nats-server), PostgreSQL would take that for a running postmaster and refuse to start.
         if postmaster.exists() {
-            fs::remove_file(&postmaster)
-                .map_err(EmbeddedError::data_dir("remove the stale", &postmaster))?;
+            fs::remove_file(&postmaster).map_err(EmbeddedError::data_dir("remove the stale", &postmaster))?;
         }
         Ok(())
     }
@@ -184,26 +157,17 @@ impl Postgres {
     /// Starts it and waits until it answers.
     pub async fn start(&mut self, port: u16, admin_url: &str) -> Result<(), EmbeddedError> {
         self.end_leftovers().await?;
-        let mut command =
-            process::command(&self.bin.join(PROGRAM), self.account, &self.data_dir);
-        command
-            .arg("-D")
-            .arg(self.cluster_dir())
-            .arg("-c")
-            .arg(format!("port={port}"));
+        let mut command = process::command(&self.bin.join(PROGRAM), self.account, &self.data_dir);
+        command.arg("-D").arg(self.cluster_dir()).arg("-c").arg(format!("port={port}"));
         for (name, value) in SETTINGS {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        let mut server = Server::spawn(PROGRAM, command, &self.data_dir.join("postgres.log"))?;
-        let ready = server
-            .wait_until_answering(START_LIMIT, || answers(admin_url))
-            .await;
-        if let Err(error) = ready {
-            server.stop(&STOP).await;
-            return Err(error);
+        let server = Server::spawn(PROGRAM, command, &self.data_dir.join("postgres.log"))?;
+        let ready = self.server.insert(server).wait_until_answering(START_LIMIT, || answers(admin_url)).await;
+        if ready.is_err() {
+            self.stop().await;
         }
-        self.server = Some(server);
-        Ok(())
+        ready
     }
 
     /// Fast shutdown; harder means when that takes too long.
@@ -228,34 +192,23 @@ impl Postgres {
 }
 
 /// Creates the runtime role and the database when they are missing.
-pub(super) async fn create_database(
-    admin_url: &str,
-    role_password: &str,
-) -> Result<(), EmbeddedError> {
+pub(super) async fn create_database(admin_url: &str, role_password: &str) -> Result<(), EmbeddedError> {
     let mut connection = connect_to_postgres_database(admin_url).await?;
-    let role: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_roles WHERE rolname = $1")
-        .bind(NAME)
-        .fetch_optional(&mut connection)
-        .await?;
+    let role: Option<i32> =
+        sqlx::query_scalar("SELECT 1 FROM pg_roles WHERE rolname = $1").bind(NAME).fetch_optional(&mut connection).await?;
     if role.is_none() {
         // A role statement takes no parameters; the password is hex of our own making.
         let create = format!(
             "CREATE ROLE {NAME} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT \
              PASSWORD '{role_password}'"
         );
-        sqlx::raw_sql(AssertSqlSafe(create))
-            .execute(&mut connection)
-            .await?;
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
     }
-    let database: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_database WHERE datname = $1")
-        .bind(NAME)
-        .fetch_optional(&mut connection)
-        .await?;
+    let database: Option<i32> =
+        sqlx::query_scalar("SELECT 1 FROM pg_database WHERE datname = $1").bind(NAME).fetch_optional(&mut connection).await?;
     if database.is_none() {
         let create = format!("CREATE DATABASE {NAME} OWNER postgres");
-        sqlx::raw_sql(AssertSqlSafe(create))
-            .execute(&mut connection)
-            .await?;
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
     }
     connection.close().await?;
     Ok(())
@@ -269,20 +222,14 @@ async fn connect_to_postgres_database(admin_url: &str) -> Result<PgConnection, s
 
 /// False while nothing listens or recovery goes on; an error for every other answer, a refused password for instance.
 async fn answers(admin_url: &str) -> Result<bool, EmbeddedError> {
-    let attempt = tokio::time::timeout(
-        Duration::from_secs(5),
-        connect_to_postgres_database(admin_url),
-    )
-    .await;
+    let attempt = tokio::time::timeout(Duration::from_secs(5), connect_to_postgres_database(admin_url)).await;
     match attempt {
         Ok(Ok(connection)) => {
             connection.close().await?;
             Ok(true)
         }
         // 57P03 cannot_connect_now: starting up, or replaying the log after a crash.
-        Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() != Some("57P03") => {
-            Err(sqlx::Error::Database(error).into())
-        }
+        Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() != Some("57P03") => Err(sqlx::Error::Database(error).into()),
         Ok(Err(_)) | Err(_) => Ok(false),
     }
 }
@@ -290,25 +237,14 @@ async fn answers(admin_url: &str) -> Result<bool, EmbeddedError> {
 /// `$SMARTPOS_PG_BIN`, the version an existing cluster was made with, `PATH`, then the newest Debian version.
 fn bin_candidates(cluster_dir: &Path) -> Vec<PathBuf> {
     let debian = Path::new("/usr/lib/postgresql");
-    let mut candidates: Vec<PathBuf> = std::env::var_os("SMARTPOS_PG_BIN")
-        .map(PathBuf::from)
-        .into_iter()
-        .collect();
+    let mut candidates: Vec<PathBuf> = std::env::var_os("SMARTPOS_PG_BIN").map(PathBuf::from).into_iter().collect();
     if let Ok(version) = fs::read_to_string(cluster_dir.join("PG_VERSION")) {
         candidates.push(debian.join(version.trim()).join("bin"));
     }
     candidates.extend(process::path_directories());
-    let mut versions: Vec<u32> = fs::read_dir(debian)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
+    let mut versions: Vec<u32> =
+        fs::read_dir(debian).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
-    candidates.extend(
-        versions
-            .into_iter()
-            .map(|version| debian.join(version.to_string()).join("bin")),
-    );
+    candidates.extend(versions.into_iter().map(|version| debian.join(version.to_string()).join("bin")));
     candidates
 }

@@ -64,11 +64,7 @@ pub(super) fn send(signal: Signal, pids: &[u32]) {
 /// stop the servers in order.
 pub(super) fn command(program: &Path, account: Option<Account>, cwd: &Path) -> Command {
     let mut command = Command::new(program);
-    command
-        .current_dir(cwd)
-        .stdin(Stdio::null())
-        .env("LC_ALL", "C")
-        .process_group(0);
+    command.current_dir(cwd).stdin(Stdio::null()).env("LC_ALL", "C").process_group(0);
     for inherited in ["PGDATA", "PGPORT", "PGOPTIONS", "PGHOST", "NOTIFY_SOCKET"] {
         command.env_remove(inherited);
     }
@@ -89,37 +85,20 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts it with both outputs appended to the log file.
-    pub fn spawn(
-        name: &'static str,
-        mut command: Command,
-        log: &Path,
-    ) -> Result<Self, EmbeddedError> {
+    pub fn spawn(name: &'static str, mut command: Command, log: &Path) -> Result<Self, EmbeddedError> {
         let cannot_log = || EmbeddedError::data_dir("open", log);
         if fs::metadata(log).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
             fs::rename(log, log.with_extension("log.1")).map_err(cannot_log())?;
         }
-        let stdout = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(log)
-            .map_err(cannot_log())?;
+        let stdout = OpenOptions::new().append(true).create(true).mode(0o600).open(log).map_err(cannot_log())?;
         let log_start = stdout.metadata().map_err(cannot_log())?.len();
         let stderr = stdout.try_clone().map_err(cannot_log())?;
         let child = command
             .stdout(stdout)
             .stderr(stderr)
             .spawn()
-            .map_err(|source| EmbeddedError::Spawn {
-                program: command.as_std().get_program().into(),
-                source,
-            })?;
-        Ok(Self {
-            name,
-            child,
-            log: log.to_owned(),
-            log_start,
-        })
+            .map_err(|source| EmbeddedError::Spawn { program: command.as_std().get_program().into(), source })?;
+        Ok(Self { name, child, log: log.to_owned(), log_start })
     }
 
     /// `None` once it has been seen to end.
@@ -149,29 +128,16 @@ impl Server {
             if self.wait(*patience).await {
                 return;
             }
-            tracing::warn!(
-                server = self.name,
-                signal = signal.name(),
-                "does not stop in time"
-            );
+            tracing::warn!(server = self.name, signal = signal.name(), "does not stop in time");
         }
     }
 
     pub fn not_answering(&self, reason: String) -> EmbeddedError {
-        EmbeddedError::NotAnswering {
-            server: self.name,
-            reason,
-            log: self.log.clone(),
-            log_tail: tail(&self.log, self.log_start),
-        }
+        EmbeddedError::NotAnswering { server: self.name, reason, log: self.log.clone(), log_tail: tail(&self.log, self.log_start) }
     }
 
     /// Asks `answers` again and again until it says yes, the process ends, the limit passes, or it fails for good.
-    pub async fn wait_until_answering<F>(
-        &mut self,
-        limit: Duration,
-        mut answers: impl FnMut() -> F,
-    ) -> Result<(), EmbeddedError>
+    pub async fn wait_until_answering<F>(&mut self, limit: Duration, mut answers: impl FnMut() -> F) -> Result<(), EmbeddedError>
     where
         F: Future<Output = Result<bool, EmbeddedError>>,
     {
@@ -184,9 +150,7 @@ impl Server {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(
-                    self.not_answering(format!("did not answer within {} s", limit.as_secs()))
-                );
+                return Err(self.not_answering(format!("did not answer within {} s", limit.as_secs())));
             }
             sleep(POLL).await;
         }
@@ -203,8 +167,7 @@ pub(super) fn find_processes(program: &str, ours: impl Fn(&Path) -> bool) -> Vec
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|pid| {
             let proc_dir = PathBuf::from(format!("/proc/{pid}"));
-            fs::read_to_string(proc_dir.join("comm")).is_ok_and(|comm| comm.trim_end() == program)
-                && ours(&proc_dir)
+            fs::read_to_string(proc_dir.join("comm")).is_ok_and(|comm| comm.trim_end() == program) && ours(&proc_dir)
         })
         .collect()
 }
@@ -219,11 +182,7 @@ pub(super) async fn end_leftovers(
     if pids.is_empty() {
         return Ok(());
     }
-    tracing::warn!(
-        server,
-        ?pids,
-        "ending servers that an earlier run left behind"
-    );
+    tracing::warn!(server, ?pids, "ending servers that an earlier run left behind");
     for (signal, patience) in signals {
         send(*signal, &pids);
         let deadline = Instant::now() + *patience;
@@ -239,21 +198,13 @@ pub(super) async fn end_leftovers(
 }
 
 /// The first of the directories that has all these programs.
-pub(super) fn directory_with(
-    programs: &[&str],
-    directories: impl IntoIterator<Item = PathBuf>,
-) -> Option<PathBuf> {
-    directories
-        .into_iter()
-        .find(|dir| programs.iter().all(|program| dir.join(program).is_file()))
+pub(super) fn directory_with(programs: &[&str], directories: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    directories.into_iter().find(|dir| programs.iter().all(|program| dir.join(program).is_file()))
 }
 
 /// The directories of `PATH`.
 pub(super) fn path_directories() -> Vec<PathBuf> {
-    std::env::var_os("PATH")
-        .as_deref()
-        .map(|path: &OsStr| std::env::split_paths(path).collect())
-        .unwrap_or_default()
+    std::env::var_os("PATH").as_deref().map(|path: &OsStr| std::env::split_paths(path).collect()).unwrap_or_default()
 }
 
 /// The last lines of a text, for an error message.

@@ -17,9 +17,7 @@ impl TempDir {
     }
 
     fn config(&self) -> EmbeddedConfig {
-        EmbeddedConfig {
-            data_dir: self.0.clone(),
-        }
+        EmbeddedConfig { data_dir: self.0.clone() }
     }
 }
 
@@ -41,17 +39,10 @@ impl Embedded {
 
 async fn scalar<T>(url: &str, sql: &'static str) -> T
 where
-    T: for<'r> sqlx::Decode<'r, sqlx::Postgres>
-        + sqlx::Type<sqlx::Postgres>
-        + Send
-        + Unpin
-        + 'static,
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin + 'static,
 {
     let mut connection = PgConnection::connect(url).await.unwrap();
-    let value = sqlx::query_scalar(sql)
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let value = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     value
 }
@@ -93,14 +84,9 @@ async fn settings_are_durable(embedded: &Embedded) {
 }
 
 async fn jetstream_keeps_and_refuses(embedded: &Embedded) {
-    let jetstream =
-        async_nats::jetstream::new(connect_nats(embedded.nats_url()).await.unwrap());
+    let jetstream = async_nats::jetstream::new(connect_nats(embedded.nats_url()).await.unwrap());
     jetstream
-        .create_stream(async_nats::jetstream::stream::Config {
-            name: "kept".into(),
-            subjects: vec!["kept.>".into()],
-            ..Default::default()
-        })
+        .create_stream(async_nats::jetstream::stream::Config { name: "kept".into(), subjects: vec!["kept.>".into()], ..Default::default() })
         .await
         .unwrap();
     let ack = jetstream.publish("kept.one", "1".into()).await.unwrap();
@@ -122,10 +108,7 @@ fn running_platform_is_found(dir: &TempDir, embedded: &Embedded) {
     write_api_url(&dir.0, "http://127.0.0.1:8080").unwrap();
     let found = running_connection(&dir.0).unwrap();
     assert_eq!(found.api_url.as_deref(), Some("http://127.0.0.1:8080"));
-    let mode = std::fs::metadata(connection::path(&dir.0))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = std::fs::metadata(connection::path(&dir.0)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -147,19 +130,14 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     let admin_url = urls.admin_url.clone();
     let busy = tokio::spawn(async move {
         let mut connection = PgConnection::connect(&admin_url).await.unwrap();
-        sqlx::raw_sql("SELECT pg_sleep(60)")
-            .execute(&mut connection)
-            .await
+        sqlx::raw_sql("SELECT pg_sleep(60)").execute(&mut connection).await
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     embedded.kill_postgres().await.unwrap();
     assert!(busy.await.unwrap().is_err());
     assert_eq!(embedded.postgres_pid(), None);
     embedded.restart_postgres().await.unwrap();
-    assert_eq!(
-        scalar::<i32>(&urls.admin_url, "SELECT n FROM kept").await,
-        1
-    );
+    assert_eq!(scalar::<i32>(&urls.admin_url, "SELECT n FROM kept").await, 1);
 
     // So does a crash of NATS; the watch loop brings back what has died.
     embedded.kill_nats().await;
@@ -167,10 +145,7 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     assert!(embedded.revive().await.unwrap().is_empty());
 
     // An orderly stop leaves nothing running and no address behind.
-    let pids = (
-        embedded.postgres_pid().unwrap(),
-        embedded.nats_pid().unwrap(),
-    );
+    let pids = (embedded.postgres_pid().unwrap(), embedded.nats_pid().unwrap());
     embedded.stop().await.unwrap();
     assert!(!is_alive(pids.0) && !is_alive(pids.1));
     assert!(running_connection(&dir.0).is_none());
@@ -178,10 +153,7 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     // Stop and start: the same data on the same ports with the same passwords.
     let embedded = Embedded::start(&dir.config()).await.unwrap();
     assert_eq!(embedded.connection(), &urls);
-    assert_eq!(
-        scalar::<i32>(&urls.admin_url, "SELECT n FROM kept").await,
-        1
-    );
+    assert_eq!(scalar::<i32>(&urls.admin_url, "SELECT n FROM kept").await, 1);
     let jetstream = async_nats::jetstream::new(connect_nats(&urls.nats_url).await.unwrap());
     let mut stream = jetstream.get_stream("kept").await.unwrap();
     assert_eq!(stream.info().await.unwrap().state.messages, 1);
@@ -198,10 +170,7 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     // Dropped without a stop: the next start waits for the end of what is shutting down.
     drop(embedded);
     let embedded = Embedded::start(&dir.config()).await.unwrap();
-    assert_eq!(
-        scalar::<i32>(&urls.admin_url, "SELECT n FROM kept").await,
-        1
-    );
+    assert_eq!(scalar::<i32>(&urls.admin_url, "SELECT n FROM kept").await, 1);
     embedded.stop().await.unwrap();
 }
 
@@ -230,10 +199,7 @@ async fn a_server_that_does_not_come_up_shows_the_end_of_its_log() {
     let account = account::choose(&cluster).unwrap();
     account::give(&cluster, account).unwrap();
     let refused = Embedded::start(&dir.config()).await.unwrap_err();
-    assert!(
-        matches!(&refused, EmbeddedError::NotAnswering { log_tail, .. } if log_tail.contains("postgres")),
-        "{refused}"
-    );
+    assert!(matches!(&refused, EmbeddedError::NotAnswering { log_tail, .. } if log_tail.contains("postgres")), "{refused}");
 }
 
 #[tokio::test]
@@ -244,9 +210,7 @@ async fn root_is_told_which_directory_its_servers_cannot_enter() {
     let dir = TempDir::new("unreachable");
     std::fs::create_dir_all(&dir.0).unwrap();
     std::fs::set_permissions(&dir.0, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let config = EmbeddedConfig {
-        data_dir: dir.0.join("data"),
-    };
+    let config = EmbeddedConfig { data_dir: dir.0.join("data") };
     let refused = Embedded::start(&config).await.unwrap_err();
     assert!(matches!(&refused, EmbeddedError::Unreachable { path, .. } if *path == dir.0));
 }

@@ -1,0 +1,366 @@
+//! What each answer of a provider means. Above all: a time-out is never a failure.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    ids::{AttemptId, PaymentIntentId, Ulid},
+    provider::Decline,
+};
+
+const OWED: Money = Money::thb(100_00);
+
+fn id<T: From<Ulid>>(n: u128) -> T {
+    Ulid::from(n).into()
+}
+
+/// Seconds after the attempt started.
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + Duration::seconds(second)
+}
+
+/// The attempt stops accepting payment after this many seconds, and is believed unpaid after as many.
+const EXPIRES: i64 = 600;
+const DEADLINE: i64 = EXPIRES + SETTLING_MARGIN_MS / 1_000;
+
+fn attempt() -> AttemptRef {
+    AttemptRef {
+        payment_intent_id: id(1),
+        attempt_id: id(2),
+        provider: "scb".into(),
+        reference: "REF".into(),
+        amount: OWED,
+        created_at: at(0),
+        expires_at: at(EXPIRES),
+    }
+}
+
+fn declined<T>() -> CallOutcome<T> {
+    CallOutcome::Declined(Decline { code: "not_supported".into(), message: "E-9".into() })
+}
+
+fn unknown<T>() -> CallOutcome<T> {
+    CallOutcome::Unknown("time-out".into())
+}
+
+fn not_attempted<T>() -> CallOutcome<T> {
+    CallOutcome::NotAttempted("breaker open".into())
+}
+
+fn seen(transaction: &str, satang: i64, reversed: bool) -> PaymentSeen {
+    PaymentSeen { transaction_id: transaction.into(), amount: Money::thb(satang), paid_at: at(30), reversed }
+}
+
+/// The commands of a step by name, and the task that replaces it, as text: neither has an equality of its own.
+fn told(step: &Step) -> Vec<String> {
+    step.commands.iter().map(|command| format!("{command:?}").split_whitespace().next().unwrap_or_default().to_owned()).collect()
+}
+
+fn inquire(mode: InquiryMode, asked: u32) -> Task {
+    Task::Inquire { attempt: attempt(), mode, asked }
+}
+
+fn watched(asked: u32, outcome: CallOutcome<Vec<PaymentSeen>>, second: i64) -> Step {
+    after_inquiry(attempt(), InquiryMode::Watch, asked, outcome, at(second))
+}
+
+fn nothing_seen() -> CallOutcome<Vec<PaymentSeen>> {
+    CallOutcome::Done(vec![])
+}
+
+#[test]
+fn a_created_qr_is_shown_and_the_call_is_done() {
+    let step = after_create(attempt(), 0, CallOutcome::Done(QrCreated { payload: "000201".into() }), at(1));
+    let [ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload }] = &step.commands[..] else {
+        panic!("{step:?}");
+    };
+    assert_eq!((*payment_intent_id, *attempt_id, qr_payload.as_str()), (id::<PaymentIntentId>(1), id::<AttemptId>(2), "000201"));
+    assert_eq!(step.next, None);
+}
+
+#[test]
+fn a_refused_creation_fails_the_attempt_in_the_words_of_the_provider() {
+    let step = after_create(attempt(), 3, declined(), at(1));
+    let [ProcessCommand::FailAttempt { code, message, .. }] = &step.commands[..] else { panic!("{step:?}") };
+    assert_eq!((code.as_str(), message.as_str()), ("not_supported", "E-9"));
+    assert_eq!(step.next, None);
+}
+
+#[test]
+fn a_creation_that_never_left_is_tried_again() {
+    let step = after_create(attempt(), 2, not_attempted(), at(1));
+    assert!(step.commands.is_empty());
+    assert_eq!(step.next, Some((Task::CreateQr { attempt: attempt(), tried: 3 }, at(3))));
+}
+
+#[test]
+fn a_creation_with_an_unknown_outcome_is_said_and_tried_again_under_the_same_reference() {
+    let step = after_create(attempt(), 0, unknown(), at(1));
+    assert_eq!(told(&step), ["MarkAttemptUnknown"]);
+    assert_eq!(step.next, Some((Task::CreateQr { attempt: attempt(), tried: 1 }, at(1) + Duration::milliseconds(500))));
+}
+
+#[test]
+fn nobody_needs_a_qr_after_the_deadline() {
+    for outcome in [unknown(), not_attempted()] {
+        assert_eq!(after_create(attempt(), 9, outcome, at(EXPIRES - 30)).next, None);
+    }
+}
+
+#[test]
+fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
+    for mode in [InquiryMode::Watch, InquiryMode::Cancel, InquiryMode::Hint] {
+        let step = after_inquiry(attempt(), mode, 0, CallOutcome::Done(vec![seen("T1", 100_00, false)]), at(60));
+        let [ProcessCommand::ConfirmPayment { payment_intent_id, report }] = &step.commands[..] else { panic!("{step:?}") };
+        assert_eq!(*payment_intent_id, id(1));
+        let expected = PaymentReport {
+            transaction_id: Some("T1".into()),
+            amount: OWED,
+            paid_at: at(30),
+            evidence: Evidence::Inquiry,
+            cash_received: None,
+            cash_rounding: 0,
+        };
+        assert_eq!((report, step.next), (&expected, None));
+    }
+}
+
+#[test]
+fn every_payment_in_the_books_is_confirmed_and_reversed_ones_are_not() {
+    let books = vec![seen("T1", 100_00, false), seen("T2", 100_00, true), seen("T3", 5, false)];
+    let step = watched(0, CallOutcome::Done(books), 60);
+    assert_eq!(told(&step), ["ConfirmPayment", "ConfirmPayment"]);
+    let all_reversed = watched(0, CallOutcome::Done(vec![seen("T2", 100_00, true)]), 60);
+    assert!(all_reversed.commands.is_empty() && all_reversed.next.is_some());
+}
+
+#[test]
+fn another_amount_does_not_end_the_watch() {
+    let less = || CallOutcome::Done(vec![seen("T1", 99_00, false)]);
+    let step = watched(0, less(), 60);
+    assert_eq!(told(&step), ["ConfirmPayment"]);
+    assert_eq!(step.next, Some((inquire(InquiryMode::Watch, 1), at(66))));
+    let over = watched(9, less(), DEADLINE);
+    assert_eq!(told(&over), ["ConfirmPayment", "ExpirePayment"]);
+}
+
+#[test]
+fn before_the_deadline_an_unpaid_attempt_is_asked_about_again() {
+    for (asked, second, due) in [(0, 3, 9), (1, 9, 21), (2, 21, 51), (50, 300, 330)] {
+        let step = watched(asked, nothing_seen(), second);
+        assert!(step.commands.is_empty());
+        assert_eq!(step.next, Some((inquire(InquiryMode::Watch, asked + 1), at(due))));
+    }
+}
+
+#[test]
+fn the_last_question_before_the_end_is_asked_exactly_at_the_deadline() {
+    let step = watched(9, nothing_seen(), EXPIRES);
+    assert!(step.commands.is_empty(), "within the margin a payment may still be invisible");
+    assert_eq!(step.next, Some((inquire(InquiryMode::Watch, 10), at(DEADLINE))));
+    assert!(watched(10, nothing_seen(), DEADLINE - 1).commands.is_empty());
+    assert_eq!(told(&watched(10, nothing_seen(), DEADLINE)), ["ExpirePayment"]);
+}
+
+#[test]
+fn late_money_is_looked_for_on_a_ladder_that_ends() {
+    let (mut second, mut rungs) = (DEADLINE, Vec::new());
+    while let Some((task, due)) = watched(10, nothing_seen(), second).next {
+        assert_eq!(task, inquire(InquiryMode::Watch, 11));
+        second = (due - at(0)).num_seconds();
+        rungs.push((second - DEADLINE) / 60);
+        assert!(rungs.len() < 10, "the ladder does not end: {rungs:?}");
+    }
+    assert_eq!(rungs, [1, 5, 15, 60]);
+}
+
+#[test]
+fn late_money_on_the_ladder_is_confirmed() {
+    let step = watched(12, CallOutcome::Done(vec![seen("T1", 100_00, false)]), DEADLINE + 300);
+    assert_eq!((told(&step), step.next), (vec!["ConfirmPayment".to_owned()], None));
+}
+
+#[test]
+fn a_read_that_failed_says_nothing_and_is_repeated() {
+    for mode in [InquiryMode::Watch, InquiryMode::Cancel, InquiryMode::Hint] {
+        for outcome in [declined(), not_attempted(), unknown()] {
+            let step = after_inquiry(attempt(), mode, 4, outcome, at(DEADLINE + 10));
+            assert!(step.commands.is_empty(), "{step:?}");
+            assert_eq!(step.next, Some((inquire(mode, 4), at(DEADLINE + 16))));
+        }
+    }
+}
+
+#[test]
+fn a_cancel_is_confirmed_when_the_books_show_nothing() {
+    let step = after_inquiry(attempt(), InquiryMode::Cancel, 0, nothing_seen(), at(60));
+    assert_eq!((told(&step), step.next), (vec!["ConfirmCancel".to_owned()], None));
+}
+
+#[test]
+fn a_call_back_may_run_ahead_of_the_books() {
+    for asked in 0..5 {
+        let step = after_inquiry(attempt(), InquiryMode::Hint, asked, nothing_seen(), at(60));
+        let due = at(60) + Duration::milliseconds(retry_delay_ms(asked));
+        assert!(step.commands.is_empty(), "a hint expires nothing");
+        assert_eq!(step.next, Some((inquire(InquiryMode::Hint, asked + 1), due)));
+    }
+    let last = after_inquiry(attempt(), InquiryMode::Hint, 5, nothing_seen(), at(DEADLINE + 60));
+    assert!(last.commands.is_empty() && last.next.is_none());
+}
+
+#[test]
+fn pauses_double_to_half_a_minute_and_stay_there() {
+    let pauses: Vec<i64> = (0..8).map(retry_delay_ms).collect();
+    assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+    assert_eq!(retry_delay_ms(u32::MAX), 30_000);
+    assert_eq!([0, 1, 2, 3, u32::MAX].map(inquiry_delay_ms), [3_000, 6_000, 12_000, 30_000, 30_000]);
+}
+
+fn payment() -> ProviderPayment {
+    ProviderPayment {
+        provider: "scb".into(),
+        reference: "REF".into(),
+        transaction_id: "T1".into(),
+        captured: OWED,
+        paid_at: at(30),
+    }
+}
+
+fn refunded(tried: u32, outcome: CallOutcome<RefundDone>) -> Step {
+    after_refund(id(5), OWED, payment(), tried, outcome, at(60))
+}
+
+fn checked(tried: u32, outcome: CallOutcome<Vec<PaymentSeen>>) -> Step {
+    after_refund_check(id(5), OWED, payment(), tried, outcome, at(60))
+}
+
+fn refund_again(tried: u32) -> Task {
+    Task::Refund { refund_id: id(5), amount: OWED, payment: payment(), tried }
+}
+
+fn check_again(tried: u32) -> Task {
+    Task::CheckRefund { refund_id: id(5), amount: OWED, payment: payment(), tried }
+}
+
+#[test]
+fn a_refund_that_went_through_succeeds() {
+    let step = refunded(0, CallOutcome::Done(RefundDone { provider_reference: "R1".into() }));
+    let [ProcessCommand::SucceedRefund { refund_id, provider_reference }] = &step.commands[..] else { panic!("{step:?}") };
+    assert_eq!((*refund_id, provider_reference.as_str(), step.next), (id::<RefundId>(5), "R1", None));
+}
+
+#[test]
+fn a_refused_refund_fails() {
+    let step = refunded(4, declined());
+    let [ProcessCommand::FailRefund { code, message, .. }] = &step.commands[..] else { panic!("{step:?}") };
+    assert_eq!((code.as_str(), message.as_str(), step.next), ("not_supported", "E-9", None));
+}
+
+#[test]
+fn a_refund_that_never_left_is_asked_for_again() {
+    let step = refunded(0, not_attempted());
+    assert!(step.commands.is_empty());
+    assert_eq!(step.next, Some((refund_again(1), at(61))));
+}
+
+#[test]
+fn after_an_unknown_refund_the_books_are_read_before_anything_else() {
+    let step = refunded(0, unknown());
+    assert_eq!(told(&step), ["MarkRefundUnknown"]);
+    assert_eq!(step.next, Some((check_again(1), at(61))));
+}
+
+#[test]
+fn an_unknown_refund_that_the_books_show_as_reversed_succeeded() {
+    let step = checked(1, CallOutcome::Done(vec![seen("T0", 5, false), seen("T1", 100_00, true)]));
+    assert_eq!((told(&step), step.next), (vec!["SucceedRefund".to_owned()], None));
+}
+
+#[test]
+fn an_unknown_refund_that_the_books_do_not_show_is_asked_for_again() {
+    let step = checked(1, CallOutcome::Done(vec![seen("T0", 100_00, true), seen("T1", 100_00, false)]));
+    assert!(step.commands.is_empty());
+    assert_eq!(step.next, Some((refund_again(2), at(62))));
+}
+
+#[test]
+fn books_that_cannot_be_read_or_lack_the_payment_are_read_again() {
+    let outcomes = [nothing_seen(), CallOutcome::Done(vec![seen("T0", 100_00, true)]), declined(), not_attempted(), unknown()];
+    for outcome in outcomes {
+        let step = checked(1, outcome);
+        assert!(step.commands.is_empty());
+        assert_eq!(step.next, Some((check_again(2), at(62))));
+    }
+}
+
+/// Answers that prove nothing: no word, or a request that never left.
+fn some_silence<T: std::fmt::Debug + Clone + 'static>() -> impl Strategy<Value = CallOutcome<T>> {
+    prop_oneof![Just(CallOutcome::Unknown("time-out".to_owned())), Just(CallOutcome::NotAttempted("refused".to_owned()))]
+}
+
+proptest! {
+    #[test]
+    fn a_time_out_is_never_a_failure(silences in prop::collection::vec(some_silence::<QrCreated>(), 1..60)) {
+        let mut next = Some((Task::CreateQr { attempt: attempt(), tried: 0 }, at(0)));
+        for outcome in silences {
+            let Some((Task::CreateQr { attempt: same, tried }, now)) = next else { break };
+            prop_assert_eq!(&same, &attempt());
+            let silent = matches!(outcome, CallOutcome::NotAttempted(_));
+            let step = after_create(same, tried, outcome, now);
+            prop_assert_eq!(told(&step), if silent { vec![] } else { vec!["MarkAttemptUnknown".to_owned()] });
+            prop_assert!(step.next.as_ref().is_none_or(|(_, due)| *due > now && *due < at(EXPIRES)));
+            next = step.next;
+        }
+    }
+
+    #[test]
+    fn a_silent_refund_is_neither_failed_nor_forgotten(
+        calls in prop::collection::vec(some_silence::<RefundDone>(), 1..30),
+        reads in prop::collection::vec(some_silence::<Vec<PaymentSeen>>(), 1..30),
+    ) {
+        let mut task = refund_again(0);
+        for (call, read) in calls.into_iter().zip(reads) {
+            let step = match task {
+                Task::Refund { refund_id, amount, payment, tried } => after_refund(refund_id, amount, payment, tried, call, at(0)),
+                Task::CheckRefund { refund_id, amount, payment, tried } => {
+                    after_refund_check(refund_id, amount, payment, tried, read, at(0))
+                }
+                Task::CreateQr { .. } | Task::Inquire { .. } | Task::FollowHint { .. } => unreachable!("not a refund"),
+            };
+            prop_assert!(told(&step).iter().all(|command| command == "MarkRefundUnknown"));
+            task = step.next.unwrap().0;
+        }
+    }
+
+    #[test]
+    fn an_unanswered_inquiry_decides_nothing(silence in some_silence(), mode in prop_oneof![Just(InquiryMode::Watch), Just(InquiryMode::Cancel), Just(InquiryMode::Hint)], asked in any::<u32>(), second in 0_i64..10_000) {
+        let step = after_inquiry(attempt(), mode, asked, silence, at(second));
+        prop_assert!(step.commands.is_empty());
+        prop_assert!(step.next.is_some_and(|(_, due)| due > at(second)));
+    }
+
+    #[test]
+    fn a_watch_that_sees_nothing_ends_within_the_hour_after_the_deadline(lags in prop::collection::vec(0_i64..40, 400)) {
+        let (mut asked, mut now, mut ended) = (0, at(3), false);
+        for lag in lags {
+            let step = after_inquiry(attempt(), InquiryMode::Watch, asked, nothing_seen(), now);
+            prop_assert_eq!(told(&step).contains(&"ExpirePayment".to_owned()), now >= at(DEADLINE));
+            let Some((_, due)) = step.next else { ended = true; break };
+            prop_assert!(due > now && due <= at(DEADLINE + 3_600));
+            // The driver may be late, never early.
+            (asked, now) = (asked + 1, due + Duration::seconds(lag));
+        }
+        prop_assert!(ended && now >= at(DEADLINE + 3_600));
+    }
+}
+
+#[test]
+fn a_task_survives_a_restart() {
+    let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), tried: 2 };
+    let create = Task::CreateQr { attempt: attempt(), tried: 1 };
+    for task in [create, inquire(InquiryMode::Cancel, 7), hint, refund_again(1), check_again(2)] {
+        let row = serde_json::to_string(&task).unwrap();
+        assert_eq!(serde_json::from_str::<Task>(&row).unwrap(), task, "{row}");
+    }
+}

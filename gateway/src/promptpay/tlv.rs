@@ -50,17 +50,17 @@ pub(super) fn write_object(out: &mut String, id: &str, value: &str) -> Result<()
     if !(1..=99).contains(&length) {
         return Err(QrError::BadLength);
     }
-    out.push_str(id);
-    out.push_str(&format!("{length:02}"));
-    out.push_str(value);
+    for part in [id, &format!("{length:02}"), value] {
+        out.push_str(part);
+    }
     Ok(())
 }
 
 /// Appends object 63 over everything before it.
 pub(super) fn write_crc(out: &mut String) {
     out.push_str("6304");
-    let crc = crc16(out.as_bytes());
-    out.push_str(&format!("{crc:04X}"));
+    let crc = format!("{:04X}", crc16(out.as_bytes()));
+    out.push_str(&crc);
 }
 
 pub(super) fn is_digits(text: &str) -> bool {

@@ -24,7 +24,7 @@ use crate::error::GatewayError;
 /// No honest answer is longer: a QR picture is some tens of kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
 /// A token is renewed this long before it lapses.
-const RENEW_EARLY: Duration = Duration::from_secs(60);
+const RENEW_EARLY: Duration = Duration::from_mins(1);
 
 pub(super) struct Client {
     http: reqwest::Client,
@@ -247,6 +247,5 @@ fn to_json(body: &impl Serialize) -> Result<String, Failure> {
 
 /// The 64 low bits, all random in a ULID.
 fn low_bits(id: Ulid) -> u64 {
-    let [.., a, b, c, d, e, f, g, h] = id.to_bytes();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    u64::try_from(id.0 & u128::from(u64::MAX)).unwrap_or(0)
 }

@@ -188,6 +188,7 @@ pub(super) struct VoidBody<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the bank's own names")]
 struct Original<'a> {
     original_message_identification: &'a str,
     original_creation_date_time: String,
@@ -226,7 +227,7 @@ pub(super) fn wire_time(at: DateTime<Utc>) -> String {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Transaction<'a> {
+struct Record<'a> {
     transaction_id: String,
     // The bank's own spelling.
     #[serde(rename = "transactionDateandTime")]
@@ -246,7 +247,7 @@ struct Transaction<'a> {
 /// The payments on our reference. One unreadable record spoils the answer: to leave it out would hide money.
 pub(super) fn read_payments(data: &str, biller_id: &str, reference: &str) -> Result<Vec<PaymentSeen>, Failure> {
     let unreadable = |problem: String| Failure::Uncertain(format!("the inquiry answer is unreadable: {problem}"));
-    let records: Option<Vec<Transaction<'_>>> = serde_json::from_str(data).map_err(|e| unreadable(e.to_string()))?;
+    let records: Option<Vec<Record<'_>>> = serde_json::from_str(data).map_err(|e| unreadable(e.to_string()))?;
     let mut seen = Vec::new();
     for record in records.unwrap_or_default() {
         let is_ours = record.bill_payment_ref1.as_deref().is_none_or(|r| r == reference)

@@ -1,6 +1,6 @@
 //! The levers of a test: the payer pays, faults come, the books are opened. Not part of the bank's interface.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     Json, Router,
@@ -22,10 +22,14 @@ use crate::simulator::{CallbackPlan, FaultRule, locked};
 
 pub(super) fn routes() -> Router<Arc<Bank>> {
     Router::new()
-        .route("/sim/health", get(|| async { Json(json!({"status": "ok"})) }))
+        .route("/sim/health", get(health))
         .route("/sim/pay", post(pay))
         .route("/sim/ledger", get(ledger))
         .route("/sim/faults", post(add_faults).get(list_faults).delete(clear_faults))
+}
+
+async fn health(State(bank): State<Arc<Bank>>) -> Json<serde_json::Value> {
+    Json(json!({"status": "ok", "tokens_issued": bank.tokens_issued.load(Ordering::Relaxed)}))
 }
 
 #[derive(Deserialize)]

@@ -121,6 +121,7 @@ pub(super) struct VoidBody {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the bank's own names")]
 pub(super) struct VoidOriginal {
     pub(super) original_message_identification: String,
     pub(super) original_end_to_end_identification: String,
@@ -137,6 +138,7 @@ pub(super) struct VoidAmount {
 /// One payment, as in the inquiry and, without the flag, in the call-back.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the bank's own names")]
 pub(super) struct Transaction<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     event_code: Option<&'static str>,

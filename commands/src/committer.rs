@@ -1,0 +1,369 @@
+//! The group committer: everything that is waiting goes to the log in one transaction. The running commit is the timer.
+//!
+//! [`CommitterCore`] is the pure step; [`spawn`] drives it over one connection. Promises: an item is answered exactly once;
+//! a refused item fails alone and the rest of its batch goes again; a second item on a stream or key of the batch waits for
+//! the next batch; every queue is bounded; after a broken connection the batch is looked up before anything is claimed.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use domain::envelope::StreamKey;
+use metrics::{counter, gauge, histogram};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    batch::{AppendItem, BatchAnswer, Refusal, StoredKey},
+    error::CommandError,
+    event_store,
+};
+
+/// Most items in one commit.
+pub const MAX_ITEMS: usize = 256;
+/// Most payload bytes in one commit.
+pub const MAX_BYTES: usize = 1024 * 1024;
+/// Most items waiting; beyond that callers are told to come back.
+const QUEUE: usize = 4096;
+/// How long one call of the append function may take before its connection is given up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a batch is retried over new connections before its callers are told.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(4);
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemOutcome {
+    /// Written; the position of its last event (or of the log's head when it had none).
+    Committed {
+        /// Position of its last event.
+        last_pos: i64,
+    },
+    /// A stream had another version.
+    Conflict {
+        /// The stream.
+        stream: StreamKey,
+    },
+    /// One of its keys (by index) was taken before.
+    KeyTaken {
+        /// Which of the item's keys.
+        index: usize,
+        /// By what.
+        stored: StoredKey,
+    },
+    /// Nothing was attempted: the database is away.
+    Unavailable,
+    /// It may or may not be written.
+    Unknown,
+    /// The database refuses this item whatever its company.
+    Failed(String),
+}
+
+/// One step of the committer, as data.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect<T> {
+    /// Call the append function with [`CommitterCore::batch`].
+    Append,
+    /// Answer a caller.
+    Reply(T, ItemOutcome),
+}
+
+struct Waiting<T> {
+    item: AppendItem,
+    reply: T,
+}
+
+/// The pure core. `T` stands for whoever waits for the answer.
+pub struct CommitterCore<T> {
+    waiting: VecDeque<Waiting<T>>,
+    in_flight: Vec<Waiting<T>>,
+    batch: Vec<AppendItem>,
+    /// After a batch was refused as a whole its items go one by one, so that the bad one harms no neighbour.
+    singly: usize,
+}
+
+impl<T> Default for CommitterCore<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), in_flight: Vec::new(), batch: Vec::new(), singly: 0 }
+    }
+}
+
+impl<T> CommitterCore<T> {
+    /// Takes an item; the next [`Self::form`] may send it.
+    pub fn submit(&mut self, item: AppendItem, reply: T) {
+        self.waiting.push_back(Waiting { item, reply });
+    }
+
+    /// The batch under way.
+    pub fn batch(&self) -> &[AppendItem] {
+        &self.batch
+    }
+
+    /// Items waiting or under way.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.len()
+    }
+
+    /// Nothing is waiting or under way.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forms the next batch if none is under way.
+    pub fn form(&mut self) -> Option<Effect<T>> {
+        if !self.in_flight.is_empty() || self.waiting.is_empty() {
+            return None;
+        }
+        let limit = if self.singly > 0 { 1 } else { MAX_ITEMS };
+        self.singly = self.singly.saturating_sub(1);
+        let (mut streams, mut keys) = (HashSet::new(), HashSet::new());
+        let mut bytes = 0;
+        let mut deferred = VecDeque::new();
+        while let Some(next) = self.waiting.pop_front() {
+            let key_names = || next.item.keys.iter().map(|key| (key.tenant, key.scope.clone(), key.key.clone()));
+            let overlaps = next.item.streams.iter().any(|write| streams.contains(&write.key)) || key_names().any(|name| keys.contains(&name));
+            // What overlaps keeps its place before everything younger, also before younger items on the same streams.
+            streams.extend(next.item.streams.iter().map(|write| write.key));
+            keys.extend(key_names());
+            if overlaps {
+                deferred.push_back(next);
+                continue;
+            }
+            bytes += next.item.size();
+            self.batch.push(next.item.clone());
+            self.in_flight.push(next);
+            if self.in_flight.len() >= limit || bytes >= MAX_BYTES {
+                break;
+            }
+        }
+        while let Some(item) = deferred.pop_back() {
+            self.waiting.push_front(item);
+        }
+        Some(Effect::Append)
+    }
+
+    /// Takes the answer of the batch under way.
+    pub fn answer(&mut self, answer: BatchAnswer) -> Vec<Effect<T>> {
+        self.batch.clear();
+        let batch = std::mem::take(&mut self.in_flight);
+        match answer {
+            BatchAnswer::Committed { first_pos } => committed(batch, first_pos),
+            BatchAnswer::Refused(refusals) => self.refused(batch, refusals),
+            BatchAnswer::Failed(reason) if batch.len() == 1 => reply_all(batch, &ItemOutcome::Failed(reason)),
+            BatchAnswer::Failed(_) => {
+                self.singly = batch.len();
+                self.requeue(batch);
+                Vec::new()
+            }
+            BatchAnswer::Lost { attempted } => {
+                let outcome = if attempted { ItemOutcome::Unknown } else { ItemOutcome::Unavailable };
+                let waiting = std::mem::take(&mut self.waiting).into();
+                let mut effects = reply_all(batch, &outcome);
+                effects.extend(reply_all(waiting, &ItemOutcome::Unavailable));
+                effects
+            }
+        }
+    }
+
+    fn requeue(&mut self, batch: Vec<Waiting<T>>) {
+        for item in batch.into_iter().rev() {
+            self.waiting.push_front(item);
+        }
+    }
+
+    fn refused(&mut self, batch: Vec<Waiting<T>>, refusals: Vec<Refusal>) -> Vec<Effect<T>> {
+        let mut effects = Vec::new();
+        let mut rest = Vec::new();
+        let (mut stream_base, mut key_base) = (0, 0);
+        for waiting in batch {
+            let (streams, keys) = (waiting.item.streams.len(), waiting.item.keys.len());
+            match outcome_of(&waiting.item, &refusals, stream_base, key_base) {
+                Some(outcome) => effects.push(Effect::Reply(waiting.reply, outcome)),
+                None => rest.push(waiting),
+            }
+            stream_base += streams;
+            key_base += keys;
+        }
+        self.requeue(rest);
+        effects
+    }
+}
+
+/// A key that was taken speaks before a version that moved: the repeat of a request finds its own effect there.
+fn outcome_of(item: &AppendItem, refusals: &[Refusal], stream_base: usize, key_base: usize) -> Option<ItemOutcome> {
+    let key = refusals.iter().find_map(|refusal| match refusal {
+        Refusal::Key { index, stored } if (key_base..key_base + item.keys.len()).contains(index) => {
+            Some(ItemOutcome::KeyTaken { index: index - key_base, stored: stored.clone() })
+        }
+        Refusal::Key { .. } | Refusal::Version { .. } => None,
+    });
+    key.or_else(|| {
+        refusals.iter().find_map(|refusal| match refusal {
+            Refusal::Version { index, .. } if (stream_base..stream_base + item.streams.len()).contains(index) => {
+                Some(ItemOutcome::Conflict { stream: item.streams[index - stream_base].key })
+            }
+            Refusal::Key { .. } | Refusal::Version { .. } => None,
+        })
+    })
+}
+
+fn committed<T>(batch: Vec<Waiting<T>>, first_pos: i64) -> Vec<Effect<T>> {
+    let mut last_pos = first_pos - 1;
+    let reply = |waiting: Waiting<T>| {
+        last_pos += i64::try_from(waiting.item.events.len()).unwrap_or(0);
+        Effect::Reply(waiting.reply, ItemOutcome::Committed { last_pos })
+    };
+    batch.into_iter().map(reply).collect()
+}
+
+fn reply_all<T>(batch: Vec<Waiting<T>>, outcome: &ItemOutcome) -> Vec<Effect<T>> {
+    batch.into_iter().map(|waiting| Effect::Reply(waiting.reply, outcome.clone())).collect()
+}
+
+type Replier = oneshot::Sender<ItemOutcome>;
+
+/// A handle to a running committer; cheap to clone.
+#[derive(Clone)]
+pub struct Committer {
+    queue: mpsc::Sender<(AppendItem, Replier)>,
+}
+
+impl Committer {
+    /// Appends one item and waits for what became of it.
+    ///
+    /// # Errors
+    /// `Overloaded` when the queue is full, `Unavailable` when the committer has stopped.
+    pub async fn append(&self, item: AppendItem) -> Result<ItemOutcome, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send((item, reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Unavailable("the committer has stopped".to_owned()),
+        })?;
+        answer.await.map_err(|_| CommandError::OutcomeUnknown)
+    }
+}
+
+/// Starts a committer on a connection of its own. `committed` follows the newest position that this process wrote.
+/// It stops when `shutdown` is cancelled and nothing is waiting.
+pub fn spawn(options: PgConnectOptions, committed: Arc<watch::Sender<i64>>, shutdown: CancellationToken) -> (Committer, tokio::task::JoinHandle<()>) {
+    let (queue, inbox) = mpsc::channel(QUEUE);
+    let driver = Driver { options, connection: None, committed };
+    let task = tokio::spawn(drive(driver, inbox, shutdown));
+    (Committer { queue }, task)
+}
+
+async fn drive(mut driver: Driver, mut inbox: mpsc::Receiver<(AppendItem, Replier)>, shutdown: CancellationToken) {
+    let mut core = CommitterCore::default();
+    let mut closing = false;
+    loop {
+        if core.is_empty() {
+            let next = tokio::select! {
+                next = inbox.recv() => next,
+                () = shutdown.cancelled(), if !closing => {
+                    // Refuse new items, serve those that are in.
+                    inbox.close();
+                    closing = true;
+                    continue;
+                }
+            };
+            let Some((item, reply)) = next else { return };
+            core.submit(item, reply);
+        }
+        while core.len() < QUEUE {
+            let Ok((item, reply)) = inbox.try_recv() else { break };
+            core.submit(item, reply);
+        }
+        gauge!("smartpos_committer_waiting").set(u32::try_from(core.len()).unwrap_or(u32::MAX));
+        if core.form().is_some() {
+            let answer = driver.append(core.batch()).await;
+            for effect in core.answer(answer) {
+                if let Effect::Reply(reply, outcome) = effect {
+                    // A caller that went away has no use for the answer; the effect stands.
+                    let _ = reply.send(outcome);
+                }
+            }
+        }
+    }
+}
+
+struct Driver {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    committed: Arc<watch::Sender<i64>>,
+}
+
+impl Driver {
+    /// Calls the append function until it answers or time is up; never reports a batch as lost that is in the log.
+    async fn append(&mut self, batch: &[AppendItem]) -> BatchAnswer {
+        let started = Instant::now();
+        let mut attempted = false;
+        loop {
+            match timeout(CALL_TIMEOUT, self.try_append(batch, &mut attempted)).await {
+                Ok(Ok(answer)) => {
+                    self.observe(batch, &answer, started);
+                    return answer;
+                }
+                Ok(Err(error)) if is_statement_error(&error) => {
+                    tracing::error!(%error, items = batch.len(), "the log refused a batch");
+                    return BatchAnswer::Failed(error.to_string());
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "the log's connection broke"),
+                Err(_) => tracing::warn!("the log did not answer in time"),
+            }
+            self.connection = None;
+            counter!("smartpos_committer_reconnects_total").increment(1);
+            if started.elapsed() >= GIVE_UP_AFTER {
+                return BatchAnswer::Lost { attempted };
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn try_append(&mut self, batch: &[AppendItem], attempted: &mut bool) -> Result<BatchAnswer, sqlx::Error> {
+        let repeated = *attempted;
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            None => self.connection.insert(PgConnection::connect_with(&self.options).await?),
+        };
+        *attempted = true;
+        let answer = event_store::append(connection, batch).await?;
+        if repeated && matches!(answer, BatchAnswer::Refused(_)) {
+            // The earlier call may have been stored before its connection broke; then its first event is in place.
+            if let Some(first_pos) = written_at(connection, batch).await? {
+                return Ok(BatchAnswer::Committed { first_pos });
+            }
+        }
+        Ok(answer)
+    }
+
+    fn observe(&self, batch: &[AppendItem], answer: &BatchAnswer, started: Instant) {
+        if let BatchAnswer::Committed { first_pos } = answer {
+            let events: usize = batch.iter().map(|item| item.events.len()).sum();
+            histogram!("smartpos_commit_seconds").record(started.elapsed().as_secs_f64());
+            counter!("smartpos_commits_total").increment(1);
+            counter!("smartpos_events_appended_total").increment(u64::try_from(events).unwrap_or(0));
+            self.committed.send_replace(first_pos - 1 + i64::try_from(events).unwrap_or(0));
+        }
+    }
+}
+
+async fn written_at(connection: &mut PgConnection, batch: &[AppendItem]) -> Result<Option<i64>, sqlx::Error> {
+    let Some(event) = batch.iter().flat_map(|item| &item.events).next() else { return Ok(None) };
+    event_store::find_written(connection, event.stream, event.version, &event.hash).await
+}
+
+/// An answer of the server about the statement itself, not about the connection or the server's state.
+fn is_statement_error(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(database) = error else { return matches!(error, sqlx::Error::Encode(_) | sqlx::Error::ColumnDecode { .. }) };
+    // 08 connection, 53 resources, 55 lock not available, 57 operator intervention, 40 rollback: all pass by themselves.
+    !database.code().is_some_and(|code| ["08", "53", "55", "57", "40"].iter().any(|class| code.starts_with(class)))
+}
+
+#[cfg(test)]
+#[path = "committer_tests.rs"]
+mod tests;

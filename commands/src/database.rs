@@ -1,0 +1,63 @@
+//! Connections and migrations. Every runtime connection takes on one of two group roles; only migrations run as owner.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    PgPool,
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+/// The schema of the log, the processes and the read-model bookkeeping.
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../schemas/migrations");
+
+/// The group role that a connection takes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The HTTP edge: appends through one function, reads its tenant's rows.
+    App,
+    /// Relay, projectors, process managers, provider workers.
+    Worker,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::App => "smartpos_app",
+            Self::Worker => "smartpos_worker",
+        }
+    }
+}
+
+/// Options of a connection that takes on `role` from its first statement.
+///
+/// # Errors
+/// The URL cannot be parsed.
+pub fn options(url: &str, role: Role) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(PgConnectOptions::from_str(url)?
+        .application_name("smartpos")
+        .options([("role", role.name()), ("statement_timeout", "15000"), ("idle_in_transaction_session_timeout", "15000")]))
+}
+
+/// A lazily connected pool of `size` connections under `role`; waits at most three seconds for a free one.
+///
+/// # Errors
+/// The URL cannot be parsed.
+pub fn pool(url: &str, role: Role, size: u32) -> Result<PgPool, sqlx::Error> {
+    let options = options(url, role)?;
+    Ok(PgPoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(3)).connect_lazy_with(options))
+}
+
+/// Brings the database of an owner's URL to this build's schema and lets the login role `member` take on the group roles.
+///
+/// # Errors
+/// The migrator's; a database that a newer build migrated is refused.
+pub async fn migrate(owner: &PgPool, member: Option<&str>) -> Result<(), MigrateError> {
+    MIGRATOR.run(owner).await?;
+    if let Some(member) = member {
+        // Role names cannot be bound; the server quotes this one itself.
+        let grant: String = sqlx::query_scalar("select format('grant smartpos_app, smartpos_worker to %I', $1::text)").bind(member).fetch_one(owner).await?;
+        sqlx::query(sqlx::AssertSqlSafe(grant)).execute(owner).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,364 @@
+//! Command handling: load → decide → append, and again when another was faster.
+//!
+//! A [`UnitOfWork`] gathers the decisions of one command over any number of streams; [`CommandHandler::transact`] appends
+//! them as one item and answers. Recent states are kept warm by version, so a command on a warm stream reads nothing.
+
+use std::{any::Any, collections::BTreeMap, sync::Arc};
+
+use domain::{
+    clock::{Clock, IdSource},
+    decider::Aggregate,
+    envelope::{EventMeta, NewEvent, Origin, StreamKey},
+    event::AggregateEvent,
+    ids::{CommandId, MerchantId, StoreId, Ulid},
+    rejection::Rejected,
+};
+use futures_util::future::BoxFuture;
+use quick_cache::sync::Cache;
+use sqlx::PgPool;
+
+use crate::{
+    batch::{AppendItem, KeyClaim, PreparedEvent, StreamWrite},
+    committer::{Committer, ItemOutcome},
+    error::CommandError,
+    event_store,
+    idempotency::{Answer, IdempotencyKey},
+    snapshot,
+};
+
+/// How often a command is decided again after losing a race.
+const MAX_ATTEMPTS: usize = 24;
+/// States kept warm per process.
+const WARM_STATES: usize = 50_000;
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The tenant, from the token.
+    pub tenant: MerchantId,
+    /// `user:…`, `device:…`, `process:…`, `import:…`.
+    pub actor: String,
+    /// The device, if any.
+    pub device: Option<String>,
+    /// Ties together all that follows from one request.
+    pub correlation_id: Ulid,
+    /// The key under which the answer is remembered.
+    pub idempotency: Option<IdempotencyKey>,
+    /// The version that the caller saw; checked where the use case says so.
+    pub if_match: Option<i64>,
+}
+
+#[derive(Clone)]
+struct Warm {
+    version: i64,
+    state: Arc<dyn Any + Send + Sync>,
+}
+
+struct Inner {
+    pool: PgPool,
+    committer: Committer,
+    warm: Cache<StreamKey, Warm>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+}
+
+/// Handles commands; cheap to clone.
+#[derive(Clone)]
+pub struct CommandHandler(Arc<Inner>);
+
+/// What a use case answers before it is stored.
+pub struct Reply {
+    status: u16,
+    version: i64,
+    body: Vec<u8>,
+}
+
+struct Touched {
+    version: i64,
+    state: Arc<dyn Any + Send + Sync>,
+    events: Vec<NewEvent>,
+}
+
+/// The decisions of one command, not yet stored.
+pub struct UnitOfWork {
+    handler: CommandHandler,
+    tenant: MerchantId,
+    if_match: Option<i64>,
+    touched: BTreeMap<StreamKey, Touched>,
+    /// Streams in the order of their events, so that causes stand before effects in the log.
+    order: Vec<(StreamKey, usize)>,
+    claims: Vec<KeyClaim>,
+    store: Option<StoreId>,
+}
+
+impl CommandHandler {
+    /// A handler that reads through `pool` and writes through `committer`.
+    pub fn new(pool: PgPool, committer: Committer, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
+        Self(Arc::new(Inner { pool, committer, warm: Cache::new(WARM_STATES), clock, ids }))
+    }
+
+    /// The injected clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// The injected id source.
+    pub fn ids(&self) -> &Arc<dyn IdSource> {
+        &self.0.ids
+    }
+
+    /// Runs a use case until it is stored, rejected or out of attempts. `work` may run several times; only its last
+    /// decisions count.
+    ///
+    /// # Errors
+    /// Any [`CommandError`]; on every error but `OutcomeUnknown` nothing was stored.
+    pub async fn transact<F>(&self, caller: &Caller, work: F) -> Result<Answer, CommandError>
+    where
+        F: for<'a> Fn(&'a mut UnitOfWork) -> BoxFuture<'a, Result<Reply, CommandError>> + Send + Sync,
+    {
+        let origin = Origin {
+            occurred_at: self.0.clock.now(),
+            correlation_id: caller.correlation_id,
+            causation_id: CommandId(self.0.ids.next()),
+            actor: caller.actor.clone(),
+            device: caller.device.clone(),
+        };
+        for _ in 0..MAX_ATTEMPTS {
+            let mut unit = UnitOfWork::new(self.clone(), caller);
+            let reply = match work(&mut unit).await {
+                Ok(reply) => reply,
+                Err(error) => return self.stored_answer(caller, error).await,
+            };
+            match self.commit(caller, &origin, unit, reply).await? {
+                Some(answer) => return Ok(answer),
+                None => tokio::task::yield_now().await,
+            }
+        }
+        Err(CommandError::Conflict)
+    }
+
+    /// A repeat of a request that took effect may now break a rule; its first answer stands.
+    async fn stored_answer(&self, caller: &Caller, error: CommandError) -> Result<Answer, CommandError> {
+        let Some(key) = &caller.idempotency else { return Err(error) };
+        if !matches!(error, CommandError::Rejected(_) | CommandError::StaleVersion { .. }) {
+            return Err(error);
+        }
+        match event_store::find_key(&self.0.pool, key.tenant, &key.scope, &key.key).await? {
+            Some(stored) => key.replay(&stored),
+            None => Err(error),
+        }
+    }
+
+    async fn commit(&self, caller: &Caller, origin: &Origin, unit: UnitOfWork, reply: Reply) -> Result<Option<Answer>, CommandError> {
+        let Reply { status, version, body } = reply;
+        let mut item = unit.item(origin);
+        if let Some(key) = &caller.idempotency {
+            item.keys.insert(0, key.claim(Answer::encode(status, version, &body)));
+        }
+        if item.events.is_empty() && item.keys.is_empty() {
+            return Ok(Some(Answer { status, version, body, position: None, replayed: false }));
+        }
+        let changed = !item.events.is_empty();
+        let taken: Vec<Option<&'static str>> = item.keys.iter().map(|key| key.taken).collect();
+        match self.0.committer.append(item).await? {
+            ItemOutcome::Committed { last_pos } => {
+                self.keep_warm(unit);
+                let position = changed.then_some(last_pos);
+                Ok(Some(Answer { status, version, body, position, replayed: false }))
+            }
+            ItemOutcome::Conflict { .. } => {
+                // Any stream of the item may have moved, and with it what the use case read.
+                unit.touched.keys().for_each(|key| drop(self.0.warm.remove(key)));
+                Ok(None)
+            }
+            ItemOutcome::KeyTaken { index, stored } => match (taken.get(index).copied().flatten(), &caller.idempotency) {
+                (Some(message), _) => Err(Rejected {
+                    code: "AlreadyTaken",
+                    class: domain::rejection::RejectionClass::State,
+                    message: message.to_owned(),
+                }
+                .into()),
+                (None, Some(key)) => key.replay(&stored).map(Some),
+                (None, None) => Err(CommandError::Fault("a key was refused that was not asked for".to_owned())),
+            },
+            ItemOutcome::Unavailable => Err(CommandError::Unavailable("the database does not answer".to_owned())),
+            ItemOutcome::Unknown => Err(CommandError::OutcomeUnknown),
+            ItemOutcome::Failed(reason) => Err(CommandError::Fault(reason)),
+        }
+    }
+
+    fn keep_warm(&self, unit: UnitOfWork) {
+        for (key, touched) in unit.touched {
+            let version = touched.version + i64::try_from(touched.events.len()).unwrap_or(0);
+            let newer = self.0.warm.get(&key).is_some_and(|warm| warm.version > version);
+            if !newer {
+                self.0.warm.insert(key, Warm { version, state: touched.state });
+            }
+        }
+    }
+
+    async fn load<A: Aggregate>(&self, key: StreamKey) -> Result<Warm, CommandError> {
+        if let Some(warm) = self.0.warm.get(&key) {
+            return Ok(warm);
+        }
+        let (mut version, mut state) = snapshot::load::<A>(&self.0.pool, key).await?.unwrap_or_default();
+        let events = event_store::load_stream(&self.0.pool, key, version).await?;
+        let read = events.len();
+        for event in events {
+            let decoded = A::Event::decode(&event.event_type, event.schema_version, &event.payload).map_err(|error| {
+                let stream = format!("{}-{}", key.stream_type.as_str(), key.stream_id);
+                CommandError::Corrupt { stream, version: event.version, error }
+            })?;
+            state = A::evolve(state, &decoded);
+            version = event.version;
+        }
+        if read >= snapshot::EVERY {
+            snapshot::save::<A>(self.0.pool.clone(), key, version, &state);
+        }
+        let warm = Warm { version, state: Arc::new(state) };
+        if version > 0 {
+            self.0.warm.insert(key, warm.clone());
+        }
+        Ok(warm)
+    }
+}
+
+impl UnitOfWork {
+    fn new(handler: CommandHandler, caller: &Caller) -> Self {
+        Self {
+            handler,
+            tenant: caller.tenant,
+            if_match: caller.if_match,
+            touched: BTreeMap::new(),
+            order: Vec::new(),
+            claims: Vec::new(),
+            store: None,
+        }
+    }
+
+    /// The tenant of every stream that this unit touches.
+    pub fn tenant(&self) -> MerchantId {
+        self.tenant
+    }
+
+    /// A new identifier.
+    pub fn next_id<T: From<Ulid>>(&self) -> T {
+        T::from(self.handler.0.ids.next())
+    }
+
+    /// Now, UTC.
+    pub fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.handler.0.clock.now()
+    }
+
+    /// Notes the shop that the events concern.
+    pub fn concerns_store(&mut self, store: StoreId) {
+        self.store = Some(store);
+    }
+
+    /// Takes a name for ever within `scope`; `taken` is said to whoever comes second.
+    pub fn claim(&mut self, tenant: Ulid, scope: &str, name: &str, taken: &'static str) {
+        let claim = KeyClaim {
+            tenant,
+            scope: scope.to_owned(),
+            key: name.to_owned(),
+            request_hash: [0; 32],
+            fingerprint: None,
+            response: None,
+            taken: Some(taken),
+        };
+        self.claims.push(claim);
+    }
+
+    fn key<A: Aggregate>(&self, id: impl Into<Ulid>) -> StreamKey {
+        StreamKey { tenant: self.tenant, stream_type: A::STREAM_TYPE, stream_id: id.into() }
+    }
+
+    /// The state of an aggregate as this unit sees it; absent ones are at their default.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    pub async fn state<A: Aggregate>(&mut self, id: impl Into<Ulid>) -> Result<Arc<A::State>, CommandError> {
+        let key = self.key::<A>(id);
+        if !self.touched.contains_key(&key) {
+            let warm = self.handler.load::<A>(key).await?;
+            self.touched.insert(key, Touched { version: warm.version, state: warm.state, events: Vec::new() });
+        }
+        let state = self.touched.get(&key).map(|touched| touched.state.clone());
+        state
+            .and_then(|state| state.downcast::<A::State>().ok())
+            .ok_or_else(|| CommandError::Fault(format!("stream {} holds another kind of state", key.stream_type.as_str())))
+    }
+
+    /// Decides a command on an aggregate and takes its events into this unit; returns the state after it.
+    ///
+    /// # Errors
+    /// `Rejected` by a rule; `Unavailable`, `Corrupt`.
+    pub async fn decide<A: Aggregate>(&mut self, id: impl Into<Ulid>, command: A::Command) -> Result<Arc<A::State>, CommandError> {
+        let key = self.key::<A>(id);
+        let state = self.state::<A>(key.stream_id).await?;
+        let events = A::decide(&state, command).map_err(|rejection| CommandError::Rejected(rejection.into()))?;
+        if events.is_empty() {
+            return Ok(state);
+        }
+        let after = Arc::new(events.iter().fold((*state).clone(), A::evolve));
+        if let Some(touched) = self.touched.get_mut(&key) {
+            touched.state = after.clone();
+            touched.events.extend(events.iter().map(AggregateEvent::encode));
+            self.order.push((key, events.len()));
+        }
+        Ok(after)
+    }
+
+    /// Compares the caller's `If-Match` with the version that an aggregate had before this unit.
+    ///
+    /// # Errors
+    /// `StaleVersion`; `Unavailable`, `Corrupt`.
+    pub async fn check_if_match<A: Aggregate>(&mut self, id: impl Into<Ulid>) -> Result<(), CommandError> {
+        let Some(wanted) = self.if_match else { return Ok(()) };
+        let key = self.key::<A>(id);
+        self.state::<A>(key.stream_id).await?;
+        let current = self.touched.get(&key).map_or(0, |touched| touched.version);
+        if current == wanted { Ok(()) } else { Err(CommandError::StaleVersion { current }) }
+    }
+
+    /// The version that an aggregate will have once this unit is stored.
+    pub fn version<A: Aggregate>(&self, id: impl Into<Ulid>) -> i64 {
+        let touched = self.touched.get(&self.key::<A>(id));
+        touched.map_or(0, |touched| touched.version + i64::try_from(touched.events.len()).unwrap_or(0))
+    }
+
+    /// Ends a use case: `body` is remembered and answered with `status` and the version of aggregate `id`.
+    ///
+    /// # Errors
+    /// `Fault` when the body cannot be serialised.
+    pub fn reply<A: Aggregate>(&self, status: u16, id: impl Into<Ulid>, body: &impl serde::Serialize) -> Result<Reply, CommandError> {
+        let body = serde_json::to_vec(body).map_err(|error| CommandError::Fault(error.to_string()))?;
+        Ok(Reply { status, version: self.version::<A>(id), body })
+    }
+
+    /// Ends a use case that nobody waits to read.
+    pub fn done(&self) -> Reply {
+        Reply { status: 204, version: 0, body: b"null".to_vec() }
+    }
+
+    fn item(&self, origin: &Origin) -> AppendItem {
+        let meta = EventMeta { store: self.store, device: origin.device.clone() };
+        let written = |(key, touched): (&StreamKey, &Touched)| {
+            let count = i64::try_from(touched.events.len()).unwrap_or(0);
+            (count > 0).then_some(StreamWrite { key: *key, expected: touched.version, next: touched.version + count })
+        };
+        let mut taken: BTreeMap<StreamKey, usize> = BTreeMap::new();
+        let mut events = Vec::new();
+        for (key, count) in &self.order {
+            let Some(touched) = self.touched.get(key) else { continue };
+            let from = taken.entry(*key).or_default();
+            for event in touched.events.iter().skip(*from).take(*count) {
+                *from += 1;
+                let version = touched.version + i64::try_from(*from).unwrap_or(0);
+                events.push(PreparedEvent::new(*key, version, event.clone(), origin, &meta));
+            }
+        }
+        AppendItem { streams: self.touched.iter().filter_map(written).collect(), keys: self.claims.clone(), events }
+    }
+}

@@ -1,0 +1,224 @@
+//! Use cases of payments: a payment intent with what it does to its bill.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Duration, Utc};
+use domain::{
+    bill::{self, Bill},
+    decider::Aggregate,
+    ids::{AttemptId, BillId, PaymentIntentId, StoreId},
+    money::Money,
+    order::{self, Order},
+    payment_intent::{self, Created, Evidence, PaymentIntent, PaymentReport, Tender},
+    provider::reference_of,
+};
+
+use crate::{error::CommandError, handle::UnitOfWork, tenants::trading_store};
+
+/// What is paid.
+#[derive(Debug, Clone, Copy)]
+pub enum PayFor {
+    /// A bill; without an amount, all that is still due.
+    Bill {
+        /// The bill.
+        bill_id: BillId,
+        /// Minor units.
+        amount: Option<Money>,
+    },
+    /// An amount at a store, without a bill.
+    Amount {
+        /// Where.
+        store_id: StoreId,
+        /// How much.
+        amount: Money,
+    },
+}
+
+/// A payment to be started.
+#[derive(Debug, Clone)]
+pub struct NewPayment {
+    /// The intent to be.
+    pub payment_intent_id: PaymentIntentId,
+    /// For what.
+    pub pay_for: PayFor,
+    /// How.
+    pub tender: Tender,
+    /// Name of the provider for tenders that have one.
+    pub provider: String,
+    /// How long it accepts payment, for tenders with a provider.
+    pub valid_for: Duration,
+    /// For cash: handed over, minor units; without it exactly what is to be collected.
+    pub cash_received: Option<i64>,
+    /// For card and invoice: approval code or invoice number.
+    pub transaction_id: Option<String>,
+    /// The caller's own reference.
+    pub merchant_reference: Option<String>,
+    /// When it was taken, for historical sales; otherwise now.
+    pub paid_at: Option<DateTime<Utc>>,
+    /// Why a recorded tender is believed.
+    pub evidence: Evidence,
+}
+
+/// Starts a payment. Cash, card and invoice are recorded as captured at once, with bill and order in the same append;
+/// a provider's tender holds its amount on the bill and starts an attempt, whose call follows from that fact.
+///
+/// # Errors
+/// Any rejection of a payment intent or a bill; `StoreNotFound`, `StoreNotActive`.
+pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment_intent::State>, CommandError> {
+    let target = target(unit, &new).await?;
+    let provided = !new.tender.is_recorded();
+    let created = Created {
+        payment_intent_id: new.payment_intent_id,
+        store_id: target.store_id,
+        bill_id: target.bill_id,
+        order_id: target.order_id,
+        amount: target.amount,
+        tender: new.tender,
+        expires_at: provided.then(|| unit.now() + new.valid_for),
+        merchant_reference: new.merchant_reference.clone(),
+    };
+    unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
+    if provided { start_attempt(unit, &new, &target).await } else { record(unit, &new, &target).await }
+}
+
+struct Target {
+    store_id: StoreId,
+    bill_id: Option<BillId>,
+    order_id: Option<domain::ids::OrderId>,
+    amount: Money,
+    /// What rounding a cash payment of this amount collects beside it.
+    cash_rounding: i64,
+}
+
+async fn target(unit: &mut UnitOfWork, new: &NewPayment) -> Result<Target, CommandError> {
+    match new.pay_for {
+        PayFor::Amount { store_id, amount } => {
+            let store = trading_store(unit, store_id).await?;
+            if store.currency != amount.currency {
+                return Err(rejected(bill::Rejection::CurrencyMismatch { expected: store.currency }));
+            }
+            Ok(Target { store_id, bill_id: None, order_id: None, amount, cash_rounding: 0 })
+        }
+        PayFor::Bill { bill_id, amount } => {
+            let bill = crate::bills::concerns(unit, bill_id).await?;
+            let details = bill.details.as_ref().ok_or_else(|| rejected(bill::Rejection::BillNotFound))?;
+            let amount = amount.unwrap_or(Money::new(bill.due(), details.currency));
+            // The bill's own rule says whether this much can be taken; for recorded tenders nothing is held.
+            let reserve = bill::Command::ReservePayment {
+                payment_intent_id: new.payment_intent_id,
+                amount: amount.amount,
+                currency: amount.currency,
+            };
+            Bill::decide(&bill, reserve).map_err(rejected)?;
+            let closes = amount.amount == bill.outstanding();
+            let rounded = if new.tender == Tender::Cash && closes { details.tax_profile.cash_due(amount.amount) } else { amount.amount };
+            Ok(Target {
+                store_id: details.store_id,
+                bill_id: Some(bill_id),
+                order_id: details.order_ids.first().copied(),
+                amount,
+                cash_rounding: rounded.saturating_sub(amount.amount),
+            })
+        }
+    }
+}
+
+fn rejected(rejection: bill::Rejection) -> CommandError {
+    CommandError::Rejected(rejection.into())
+}
+
+async fn start_attempt(unit: &mut UnitOfWork, new: &NewPayment, target: &Target) -> Result<Arc<payment_intent::State>, CommandError> {
+    let payment_intent_id = new.payment_intent_id;
+    if let Some(bill_id) = target.bill_id {
+        let (amount, currency) = (target.amount.amount, target.amount.currency);
+        unit.decide::<Bill>(bill_id, bill::Command::ReservePayment { payment_intent_id, amount, currency }).await?;
+    }
+    let attempt_id: AttemptId = unit.next_id();
+    let command = payment_intent::Command::StartAttempt {
+        attempt_id,
+        provider: new.provider.clone(),
+        reference: reference_of(attempt_id),
+        started_at: unit.now(),
+    };
+    unit.decide::<PaymentIntent>(payment_intent_id, command).await
+}
+
+async fn record(unit: &mut UnitOfWork, new: &NewPayment, target: &Target) -> Result<Arc<payment_intent::State>, CommandError> {
+    let report = PaymentReport {
+        transaction_id: new.transaction_id.clone(),
+        amount: target.amount,
+        paid_at: new.paid_at.unwrap_or_else(|| unit.now()),
+        evidence: new.evidence,
+        cash_received: new.cash_received,
+        cash_rounding: target.cash_rounding,
+    };
+    let state = unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::RecordTender(report)).await?;
+    if let Some(bill_id) = target.bill_id {
+        let command = bill::Command::AllocatePayment {
+            payment_intent_id: new.payment_intent_id,
+            tender: new.tender,
+            amount: target.amount.amount,
+            cash_rounding: target.cash_rounding,
+        };
+        let bill = unit.decide::<Bill>(bill_id, command).await?;
+        complete_orders(unit, bill_id, &bill).await?;
+    }
+    Ok(state)
+}
+
+/// Completes the orders of a bill that is paid.
+///
+/// # Errors
+/// Any rejection of an order.
+pub(crate) async fn complete_orders(unit: &mut UnitOfWork, bill_id: BillId, bill: &bill::State) -> Result<(), CommandError> {
+    if bill.status != bill::Status::Paid {
+        return Ok(());
+    }
+    for order_id in bill.details.iter().flat_map(|details| &details.order_ids) {
+        unit.decide::<Order>(*order_id, order::Command::Complete { bill_id }).await?;
+    }
+    Ok(())
+}
+
+/// Asks to stop a payment. With a live attempt the provider is asked first; the answer decides.
+///
+/// # Errors
+/// Any rejection of a payment intent; `StaleVersion` when `If-Match` is not its version.
+pub async fn cancel(unit: &mut UnitOfWork, id: PaymentIntentId, reason: String) -> Result<Arc<payment_intent::State>, CommandError> {
+    unit.check_if_match::<PaymentIntent>(id).await?;
+    let state = concerns(unit, id).await?;
+    let after = unit.decide::<PaymentIntent>(id, payment_intent::Command::Cancel { reason }).await?;
+    let bill_id = state.details.as_ref().and_then(|details| details.bill_id);
+    if let (payment_intent::Status::Canceled, Some(bill_id)) = (after.status, bill_id) {
+        unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id: id }).await?;
+    }
+    Ok(after)
+}
+
+/// Starts another attempt after one that failed; holds the amount on the bill again.
+///
+/// # Errors
+/// Any rejection of a payment intent or a bill.
+pub async fn confirm(unit: &mut UnitOfWork, id: PaymentIntentId, provider: String) -> Result<Arc<payment_intent::State>, CommandError> {
+    let state = concerns(unit, id).await?;
+    if matches!(state.status, payment_intent::Status::Processing | payment_intent::Status::RequiresAction | payment_intent::Status::Succeeded) {
+        return Ok(state); // already in effect
+    }
+    let bill_id = state.details.as_ref().and_then(|details| details.bill_id);
+    if let (Some(bill_id), Some(details), payment_intent::Status::RequiresPaymentMethod) = (bill_id, &state.details, state.status) {
+        let (amount, currency) = (details.amount.amount, details.amount.currency);
+        unit.decide::<Bill>(bill_id, bill::Command::ReservePayment { payment_intent_id: id, amount, currency }).await?;
+    }
+    let attempt_id: AttemptId = unit.next_id();
+    let (reference, started_at) = (reference_of(attempt_id), unit.now());
+    unit.decide::<PaymentIntent>(id, payment_intent::Command::StartAttempt { attempt_id, provider, reference, started_at }).await
+}
+
+/// Notes the shop of a payment, if it exists.
+pub(crate) async fn concerns(unit: &mut UnitOfWork, id: PaymentIntentId) -> Result<Arc<payment_intent::State>, CommandError> {
+    let state = unit.state::<PaymentIntent>(id).await?;
+    if let Some(details) = &state.details {
+        unit.concerns_store(details.store_id);
+    }
+    Ok(state)
+}

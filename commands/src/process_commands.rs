@@ -1,0 +1,84 @@
+//! Carries out what process managers and provider workers decide: one place where their words become commands.
+
+use domain::{
+    bill::{self, Bill},
+    order,
+    payment_intent::{self, PaymentIntent},
+    process::ProcessCommand,
+    refund::{self, Refund},
+};
+
+use crate::{bills, error::CommandError, handle::UnitOfWork, orders, payments};
+
+/// Applies one command within a unit. Each is a no-op when already in effect.
+///
+/// # Errors
+/// Any rejection of the aggregate that it goes to.
+pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(), CommandError> {
+    match command {
+        ProcessCommand::AllocatePayment { bill_id, payment_intent_id, tender, amount, cash_rounding } => {
+            bills::concerns(unit, bill_id).await?;
+            let command = bill::Command::AllocatePayment { payment_intent_id, tender, amount, cash_rounding };
+            unit.decide::<Bill>(bill_id, command).await?;
+        }
+        ProcessCommand::ReleaseReservation { bill_id, payment_intent_id } => {
+            bills::concerns(unit, bill_id).await?;
+            unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id }).await?;
+        }
+        ProcessCommand::RecordBillRefund { bill_id, payment_intent_id, refund_id, amount } => {
+            bills::concerns(unit, bill_id).await?;
+            unit.decide::<Bill>(bill_id, bill::Command::RecordRefund { refund_id, payment_intent_id, amount }).await?;
+        }
+        ProcessCommand::CompleteOrder { order_id, bill_id } => {
+            orders::change(unit, order_id, order::Command::Complete { bill_id }).await?;
+        }
+        ProcessCommand::SettleRefund { payment_intent_id, refund_id } => {
+            intent(unit, payment_intent_id, payment_intent::Command::SettleRefund { refund_id }).await?;
+        }
+        ProcessCommand::ReleaseRefund { payment_intent_id, refund_id } => {
+            intent(unit, payment_intent_id, payment_intent::Command::ReleaseRefund { refund_id }).await?;
+        }
+        ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload } => {
+            intent(unit, payment_intent_id, payment_intent::Command::RequireAction { attempt_id, qr_payload }).await?;
+        }
+        ProcessCommand::FailAttempt { payment_intent_id, attempt_id, code, message } => {
+            intent(unit, payment_intent_id, payment_intent::Command::FailAttempt { attempt_id, code, message }).await?;
+        }
+        ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason } => {
+            intent(unit, payment_intent_id, payment_intent::Command::MarkOutcomeUnknown { attempt_id, reason }).await?;
+        }
+        ProcessCommand::ConfirmPayment { payment_intent_id, report } => {
+            intent(unit, payment_intent_id, payment_intent::Command::ConfirmFromProvider(report)).await?;
+        }
+        ProcessCommand::ConfirmCancel { payment_intent_id } => {
+            intent(unit, payment_intent_id, payment_intent::Command::ConfirmCancel).await?;
+        }
+        ProcessCommand::ExpirePayment { payment_intent_id } => {
+            intent(unit, payment_intent_id, payment_intent::Command::Expire).await?;
+        }
+        ProcessCommand::SucceedRefund { refund_id, provider_reference } => {
+            let provider_reference = Some(provider_reference);
+            refund(unit, refund_id, refund::Command::Succeed { provider_reference }).await?;
+        }
+        ProcessCommand::FailRefund { refund_id, code, message } => {
+            refund(unit, refund_id, refund::Command::Fail { code, message }).await?;
+        }
+        ProcessCommand::MarkRefundUnknown { refund_id, reason } => {
+            refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason }).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn intent(unit: &mut UnitOfWork, id: domain::ids::PaymentIntentId, command: payment_intent::Command) -> Result<(), CommandError> {
+    payments::concerns(unit, id).await?;
+    unit.decide::<PaymentIntent>(id, command).await.map(drop)
+}
+
+async fn refund(unit: &mut UnitOfWork, id: domain::ids::RefundId, command: refund::Command) -> Result<(), CommandError> {
+    let state = unit.state::<Refund>(id).await?;
+    if let Some(details) = &state.details {
+        unit.concerns_store(details.store_id);
+    }
+    unit.decide::<Refund>(id, command).await.map(drop)
+}

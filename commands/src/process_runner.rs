@@ -1,0 +1,224 @@
+//! Drives the process managers over the log: reads on from a checkpoint, lets each manager react, carries the reactions out.
+//!
+//! Commands go first, under keys derived from (manager, position, n); then tasks and the checkpoint move in one transaction,
+//! by compare-and-set. A crash between the two repeats commands whose keys are taken: nothing happens twice.
+
+use std::time::Duration;
+
+use chrono::Duration as ChronoDuration;
+use domain::{
+    envelope::RecordedEvent,
+    event::DomainEvent,
+    ids::MerchantId,
+    process::{self, Happened, Intent, ProcessCommand},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use metrics::{counter, gauge};
+use serde_json::json;
+use sqlx::{PgPool, types::Json};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::CommandError,
+    event_store::{read_log, uuid_of},
+    handle::{Caller, CommandHandler},
+    idempotency::IdempotencyKey,
+    process_commands,
+};
+
+/// The one checkpoint of all managers: they read the log together.
+const CHECKPOINT: &str = "process_managers";
+/// Events read at a time.
+const PAGE: i64 = 200;
+/// Reactions carried out side by side, so that they share commits.
+const SIDE_BY_SIDE: usize = 32;
+/// Poll of the log when nobody says that it moved.
+const POLL: Duration = Duration::from_millis(50);
+
+/// An intent with the place that it follows from.
+struct Reaction {
+    tenant: MerchantId,
+    pos: i64,
+    n: usize,
+    manager: &'static str,
+    event: RecordedEvent,
+    intent: Intent,
+}
+
+/// Runs until `shutdown`. `moved` wakes it when this process wrote to the log; `tasks` is told when there is new work.
+pub async fn run(
+    pool: PgPool,
+    handler: CommandHandler,
+    mut moved: watch::Receiver<i64>,
+    tasks: std::sync::Arc<Notify>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let step = tokio::select! {
+            () = shutdown.cancelled() => return,
+            step = step(&pool, &handler, &tasks) => step,
+        };
+        match step {
+            Ok(true) => {}
+            Ok(false) => tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = moved.changed() => {}
+                () = tokio::time::sleep(POLL) => {}
+            },
+            Err(error) => {
+                counter!("smartpos_process_faults_total").increment(1);
+                tracing::warn!(%error, "process managers start over");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+/// Handles one page; returns whether there was one.
+async fn step(pool: &PgPool, handler: &CommandHandler, tasks: &Notify) -> Result<bool, CommandError> {
+    let from = checkpoint(pool).await?;
+    let page = read_log(pool, from, PAGE).await?;
+    let Some(to) = page.last().map(|event| event.pos) else { return Ok(false) };
+    let mut scheduled = Vec::new();
+    let mut commands = Vec::new();
+    for event in page {
+        for reaction in react(event)? {
+            if matches!(reaction.intent, Intent::Commands(_)) { commands.push(reaction) } else { scheduled.push(reaction) }
+        }
+    }
+    let stuck: Vec<(Reaction, String)> = stream::iter(commands)
+        .map(|reaction| carry_out(handler, reaction))
+        .buffer_unordered(SIDE_BY_SIDE)
+        .try_filter_map(|stuck| async move { Ok(stuck) })
+        .try_collect()
+        .await?;
+    let news = !scheduled.is_empty();
+    if store(pool, from, to, scheduled, stuck).await? && news {
+        tasks.notify_one();
+    }
+    gauge!("smartpos_process_position").set(u32::try_from(to).unwrap_or(u32::MAX));
+    Ok(true)
+}
+
+async fn checkpoint(pool: &PgPool) -> Result<i64, CommandError> {
+    let insert = "insert into process.checkpoint (name, pos) values ($1, 0) on conflict do nothing";
+    let found: Option<i64> =
+        sqlx::query_scalar("select pos from process.checkpoint where name = $1").bind(CHECKPOINT).fetch_optional(pool).await?;
+    if let Some(pos) = found {
+        return Ok(pos);
+    }
+    sqlx::query(insert).bind(CHECKPOINT).execute(pool).await?;
+    Ok(0)
+}
+
+fn react(event: RecordedEvent) -> Result<Vec<Reaction>, CommandError> {
+    let decoded = DomainEvent::decode(&event).map_err(|error| CommandError::Corrupt {
+        stream: format!("{}-{}", event.stream.stream_type.as_str(), event.stream.stream_id),
+        version: event.version,
+        error,
+    })?;
+    let (tenant, stream_id) = (event.stream.tenant, event.stream.stream_id);
+    let happened = Happened { tenant, stream_id, recorded_at: event.recorded_at, event: &decoded };
+    let mut reactions = Vec::new();
+    for manager in process::ALL {
+        for (n, intent) in (manager.react)(&happened).into_iter().enumerate() {
+            reactions.push(Reaction { tenant, pos: event.pos, n, manager: manager.name, event: event.clone(), intent });
+        }
+    }
+    Ok(reactions)
+}
+
+/// Carries out the commands of a reaction; a refusal by a rule is handed back to be made visible.
+async fn carry_out(handler: &CommandHandler, reaction: Reaction) -> Result<Option<(Reaction, String)>, CommandError> {
+    let Intent::Commands(commands) = &reaction.intent else { return Ok(None) };
+    let scope = format!("process:{}", reaction.manager);
+    let key = format!("{}:{}", reaction.pos, reaction.n);
+    let caller = Caller {
+        tenant: reaction.tenant,
+        actor: scope.clone(),
+        device: None,
+        correlation_id: reaction.event.correlation_id,
+        idempotency: Some(IdempotencyKey::new(reaction.tenant.0, scope, key, reaction.manager, &json!(reaction.pos))),
+        if_match: None,
+    };
+    match execute(handler, &caller, commands).await {
+        Ok(()) => Ok(None),
+        Err(CommandError::Rejected(rejected)) => {
+            tracing::error!(manager = reaction.manager, pos = reaction.pos, %rejected, "a reaction was refused");
+            counter!("smartpos_process_stuck_total").increment(1);
+            let error = format!("{}: {}", rejected.code, rejected.message);
+            Ok(Some((reaction, error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Appends commands together, all or nothing.
+///
+/// # Errors
+/// Any [`CommandError`].
+pub(crate) async fn execute(handler: &CommandHandler, caller: &Caller, commands: &[ProcessCommand]) -> Result<(), CommandError> {
+    let answer = handler
+        .transact(caller, |unit| {
+            let commands = commands.to_vec();
+            Box::pin(async move {
+                for command in commands {
+                    process_commands::apply(unit, command).await?;
+                }
+                Ok(unit.done())
+            })
+        })
+        .await;
+    answer.map(drop)
+}
+
+/// Moves the checkpoint with everything that belongs to it; false when another process was faster.
+async fn store(pool: &PgPool, from: i64, to: i64, scheduled: Vec<Reaction>, stuck: Vec<(Reaction, String)>) -> Result<bool, CommandError> {
+    let mut transaction = pool.begin().await?;
+    let moved = sqlx::query("update process.checkpoint set pos = $3 where name = $1 and pos = $2")
+        .bind(CHECKPOINT)
+        .bind(from)
+        .bind(to)
+        .execute(&mut *transaction)
+        .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(false);
+    }
+    for reaction in scheduled {
+        match reaction.intent {
+            Intent::Schedule { key, task, after_ms } => {
+                sqlx::query("insert into process.task (key, tenant, task, due_at) values ($1, $2, $3, $4) on conflict (key) do nothing")
+                    .bind(key)
+                    .bind(uuid_of(reaction.tenant))
+                    .bind(Json(task))
+                    .bind(reaction.event.recorded_at + ChronoDuration::milliseconds(after_ms))
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            Intent::RememberReference(attempt) => {
+                sqlx::query(
+                    "insert into process.provider_reference (provider, reference, tenant, attempt) values ($1, $2, $3, $4) on conflict do nothing",
+                )
+                .bind(&attempt.provider)
+                .bind(&attempt.reference)
+                .bind(uuid_of(reaction.tenant))
+                .bind(Json(&attempt))
+                .execute(&mut *transaction)
+                .await?;
+            }
+            Intent::Commands(_) => {} // carried out before
+        }
+    }
+    for (reaction, error) in stuck {
+        sqlx::query("insert into process.stuck (pos, n, manager, error) values ($1, $2, $3, $4) on conflict do nothing")
+            .bind(reaction.pos)
+            .bind(i32::try_from(reaction.n).unwrap_or(i32::MAX))
+            .bind(reaction.manager)
+            .bind(error)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}

@@ -1,0 +1,84 @@
+//! Use cases of refunds: decided by the payment, followed by the refund's own stream.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    bill::{self, Bill},
+    ids::{PaymentIntentId, RefundId},
+    money::Money,
+    payment_intent::{self, PaymentIntent, Tender},
+    refund::{self, Destination, ProviderPayment, Refund, Requested},
+    store::Store,
+};
+
+use crate::{error::CommandError, handle::UnitOfWork, payments};
+
+/// A refund to be requested.
+#[derive(Debug, Clone)]
+pub struct NewRefund {
+    /// The refund to be.
+    pub refund_id: RefundId,
+    /// The payment.
+    pub payment_intent_id: PaymentIntentId,
+    /// How much; without it all that can still be given back.
+    pub amount: Option<Money>,
+    /// By which way.
+    pub destination: Destination,
+    /// Why.
+    pub reason: String,
+    /// When it was given, for historical refunds; otherwise now.
+    pub given_at: Option<DateTime<Utc>>,
+}
+
+/// Requests a refund within what was captured. Money that staff hand back is recorded as gone at once; money that a
+/// provider sends back waits for the provider.
+///
+/// # Errors
+/// Any rejection of a refund, a payment intent or a bill.
+pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund::State>, CommandError> {
+    let payment = payments::concerns(unit, new.payment_intent_id).await?;
+    let not_found = || CommandError::Rejected(payment_intent::Rejection::PaymentIntentNotFound.into());
+    let details = payment.details.as_ref().ok_or_else(not_found)?;
+    let currency = details.amount.currency;
+    let amount = new.amount.unwrap_or(Money::new(payment.refundable(), currency));
+    let (refund_id, payment_intent_id) = (new.refund_id, new.payment_intent_id);
+    unit.decide::<PaymentIntent>(payment_intent_id, payment_intent::Command::ReserveRefund { refund_id, amount }).await?;
+    let store = unit.state::<Store>(details.store_id).await?;
+    let given_at = new.given_at.unwrap_or_else(|| unit.now());
+    let requested = Requested {
+        refund_id,
+        payment_intent_id,
+        bill_id: details.bill_id,
+        store_id: details.store_id,
+        business_date: store.details.as_ref().map_or(given_at.date_naive(), |store| store.business_date(given_at)),
+        amount,
+        tender: details.tender,
+        destination: new.destination,
+        reason: new.reason,
+        provider: provider_payment(&payment),
+    };
+    let by_provider = requested.destination == Destination::Original && details.tender == Tender::PromptPay;
+    let state = unit.decide::<Refund>(refund_id, refund::Command::Request(Box::new(requested))).await?;
+    if by_provider {
+        return Ok(state);
+    }
+    let state = unit.decide::<Refund>(refund_id, refund::Command::Succeed { provider_reference: None }).await?;
+    unit.decide::<PaymentIntent>(payment_intent_id, payment_intent::Command::SettleRefund { refund_id }).await?;
+    if let Some(bill_id) = details.bill_id {
+        let command = bill::Command::RecordRefund { refund_id, payment_intent_id, amount: amount.amount };
+        unit.decide::<Bill>(bill_id, command).await?;
+    }
+    Ok(state)
+}
+
+fn provider_payment(payment: &payment_intent::State) -> Option<ProviderPayment> {
+    let (attempt, captured) = (payment.attempt.as_ref()?, payment.payment.as_ref()?);
+    Some(ProviderPayment {
+        provider: attempt.started.provider.clone(),
+        reference: attempt.started.reference.clone(),
+        transaction_id: captured.transaction_id.clone()?,
+        captured: captured.amount,
+        paid_at: captured.paid_at,
+    })
+}

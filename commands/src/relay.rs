@@ -1,0 +1,275 @@
+//! The relay: copies the log to JetStream, which is a cache that may be wiped at any moment.
+//!
+//! Message sequence = log position − base, where the base of a stream incarnation stands in its description
+//! (`epoch=1 base=0`). Every publish names the sequence that must come before it, so two relays cannot double and a loss
+//! shows as a number. Nothing is remembered between rounds: the stream itself says where to go on.
+
+use std::time::Duration;
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{self, stream},
+};
+use domain::{envelope::RecordedEvent, wire};
+use futures_util::future::join_all;
+use metrics::{counter, gauge};
+use sqlx::PgPool;
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::event_store::{self, LogHead};
+
+/// Events read and published at a time.
+const PAGE: i64 = 500;
+/// Poll of the log when nobody says that it moved.
+const POLL: Duration = Duration::from_millis(50);
+/// Compare stream and log anew at least this often.
+const INSPECT_EVERY: Duration = Duration::from_secs(3);
+/// How long one request to NATS may take.
+const NATS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages that the cache keeps; older ones are read from the log.
+const MAX_MESSAGES: i64 = 1_000_000;
+
+/// What the relay sees of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamView {
+    /// The log's epoch when it was created.
+    pub epoch: i32,
+    /// Position of the event before its first message.
+    pub base: i64,
+    /// Its last sequence.
+    pub last_sequence: i64,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// There is no stream: create one that goes on from the log's head; older events are read from the log.
+    Create {
+        /// Base of the new incarnation.
+        base: i64,
+    },
+    /// The stream holds what the log does not: the database was restored to the past. Alarm, raise the epoch, start anew.
+    AheadOfLog,
+    /// The stream belongs to another epoch: start anew.
+    OtherEpoch,
+    /// Publish what follows this position.
+    Publish {
+        /// The last published position.
+        after: i64,
+    },
+    /// Nothing to do.
+    Idle,
+}
+
+/// The pure step: compares the stream with the log.
+pub fn plan(stream: Option<StreamView>, head: LogHead) -> Plan {
+    match stream {
+        None => Plan::Create { base: head.pos },
+        Some(view) if view.base + view.last_sequence > head.pos => Plan::AheadOfLog,
+        Some(view) if view.epoch != head.epoch => Plan::OtherEpoch,
+        Some(view) if view.base + view.last_sequence < head.pos => Plan::Publish { after: view.base + view.last_sequence },
+        Some(_) => Plan::Idle,
+    }
+}
+
+/// Writes what a stream's description says about it.
+pub fn description(epoch: i32, base: i64) -> String {
+    format!("epoch={epoch} base={base}")
+}
+
+/// Reads a stream's description.
+pub fn parse_description(text: &str) -> Option<(i32, i64)> {
+    let (epoch, base) = text.split_once(' ')?;
+    Some((epoch.strip_prefix("epoch=")?.parse().ok()?, base.strip_prefix("base=")?.parse().ok()?))
+}
+
+/// The name of a log's stream.
+pub fn stream_name(head: &LogHead) -> String {
+    format!("EVENTS_{}", head.log_id.simple())
+}
+
+/// The core NATS subject on which committers say that the log moved.
+pub fn poke_subject(head: &LogHead) -> String {
+    format!("poke.{}", head.log_id.simple())
+}
+
+/// The subject of an event: ids never stand in it.
+fn subject(log: &str, event: &RecordedEvent) -> String {
+    format!("ev.{log}.{}.{}.{}", event.slice, event.stream.stream_type.as_str(), event.event_type)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RelayError {
+    #[error("the log does not answer: {0}")]
+    Log(#[from] sqlx::Error),
+    #[error("NATS does not answer: {0}")]
+    Nats(String),
+    #[error("NATS did not take position {0}")]
+    Refused(i64),
+}
+
+fn nats(error: impl std::fmt::Display) -> RelayError {
+    RelayError::Nats(error.to_string())
+}
+
+/// Runs the relay until `shutdown`. `moved` is bumped when this process writes to the log; others poke over NATS.
+pub async fn run(pool: PgPool, client: async_nats::Client, mut moved: watch::Receiver<i64>, shutdown: CancellationToken) {
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(NATS_TIMEOUT);
+    while !shutdown.is_cancelled() {
+        let round = tokio::select! {
+            () = shutdown.cancelled() => return,
+            round = round(&pool, &client, &context, &mut moved) => round,
+        };
+        if let Err(error) = round {
+            counter!("smartpos_relay_faults_total").increment(1);
+            tracing::warn!(%error, "the relay starts over");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// From looking at both sides until something is off or it is time to look again.
+async fn round(
+    pool: &PgPool,
+    client: &async_nats::Client,
+    context: &jetstream::Context,
+    moved: &mut watch::Receiver<i64>,
+) -> Result<(), RelayError> {
+    let head = event_store::log_head(pool).await?;
+    let log = head.log_id.simple().to_string();
+    let view = inspect(context, &head).await?;
+    gauge!("smartpos_relay_ahead_of_log").set(0.0);
+    let mut last = match plan(view, head) {
+        Plan::Create { base } => return create(context, &head, base).await,
+        Plan::AheadOfLog => {
+            gauge!("smartpos_relay_ahead_of_log").set(1.0);
+            tracing::error!(?view, ?head, "the bus is ahead of the log: the database was restored to the past; a new epoch begins");
+            sqlx::query("select log.raise_epoch()").execute(pool).await?;
+            return timeout(NATS_TIMEOUT, context.delete_stream(stream_name(&head))).await.map_err(nats)?.map(drop).map_err(nats);
+        }
+        Plan::OtherEpoch => {
+            return timeout(NATS_TIMEOUT, context.delete_stream(stream_name(&head))).await.map_err(nats)?.map(drop).map_err(nats);
+        }
+        Plan::Publish { after } => after,
+        Plan::Idle => head.pos,
+    };
+    let base = view.map_or(0, |view| view.base);
+    let mut pokes = client.subscribe(poke_subject(&head)).await.map_err(nats)?;
+    let inspect_at = tokio::time::Instant::now() + INSPECT_EVERY;
+    loop {
+        let page = event_store::read_log(pool, last, PAGE).await?;
+        let full = i64::try_from(page.len()).unwrap_or(0) == PAGE;
+        if let Some(newest) = page.last().map(|event| event.pos) {
+            publish(context, &log, base, &page).await?;
+            last = newest;
+            gauge!("smartpos_relay_position").set(u32::try_from(newest).unwrap_or(u32::MAX));
+        }
+        // A stream that lags far is looked at only once it has caught up; its publishes notice trouble by themselves.
+        if full {
+            continue;
+        }
+        if tokio::time::Instant::now() >= inspect_at {
+            return Ok(());
+        }
+        tokio::select! {
+            _ = moved.changed() => {}
+            _ = futures_util::StreamExt::next(&mut pokes) => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+async fn inspect(context: &jetstream::Context, head: &LogHead) -> Result<Option<StreamView>, RelayError> {
+    let found = timeout(NATS_TIMEOUT, context.get_stream(stream_name(head))).await.map_err(nats)?;
+    let stream = match found {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), jetstream::context::GetStreamErrorKind::JetStream(ref e) if e.code() == 404) => return Ok(None),
+        Err(error) => return Err(nats(error)),
+    };
+    let info = stream.cached_info();
+    let description = info.config.description.as_deref().unwrap_or_default();
+    let (epoch, base) = parse_description(description).ok_or_else(|| nats(format!("unreadable stream description '{description}'")))?;
+    let last_sequence = i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX);
+    Ok(Some(StreamView { epoch, base, last_sequence }))
+}
+
+async fn create(context: &jetstream::Context, head: &LogHead, base: i64) -> Result<(), RelayError> {
+    let wanted = stream::Config {
+        name: stream_name(head),
+        description: Some(description(head.epoch, base)),
+        subjects: vec![format!("ev.{}.>", head.log_id.simple())],
+        max_messages: MAX_MESSAGES,
+        storage: stream::StorageType::File,
+        discard: stream::DiscardPolicy::Old,
+        num_replicas: 1,
+        ..stream::Config::default()
+    };
+    let made = timeout(NATS_TIMEOUT, context.create_stream(wanted.clone())).await.map_err(nats)?.map_err(nats)?;
+    let echo = &made.cached_info().config;
+    // Old servers drop fields that they do not know without a word.
+    if echo.description != wanted.description || echo.subjects != wanted.subjects || echo.max_messages != wanted.max_messages {
+        return Err(nats("the server changed the stream's configuration"));
+    }
+    counter!("smartpos_relay_streams_created_total").increment(1);
+    tracing::info!(base, epoch = head.epoch, "created the event stream");
+    Ok(())
+}
+
+/// Publishes a page with all its messages in flight; each names the sequence before it.
+async fn publish(context: &jetstream::Context, log: &str, base: i64, page: &[RecordedEvent]) -> Result<(), RelayError> {
+    let mut acks = Vec::with_capacity(page.len());
+    for event in page {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", event.pos.to_string());
+        headers.insert("Nats-Expected-Last-Sequence", (event.pos - base - 1).to_string());
+        headers.insert("Smartpos-Position", event.pos.to_string());
+        let sent = context.publish_with_headers(subject(log, event), headers, wire::encode(event).into());
+        acks.push(timeout(NATS_TIMEOUT, sent).await.map_err(nats)?.map_err(nats)?.into_future());
+    }
+    let answers = timeout(NATS_TIMEOUT * 2, join_all(acks)).await.map_err(nats)?;
+    for (event, answer) in page.iter().zip(answers) {
+        let ack = answer.map_err(|_| RelayError::Refused(event.pos))?;
+        if i64::try_from(ack.sequence).unwrap_or(-1) != event.pos - base {
+            return Err(RelayError::Refused(event.pos));
+        }
+    }
+    counter!("smartpos_relay_published_total").increment(u64::try_from(page.len()).unwrap_or(0));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(pos: i64, epoch: i32) -> LogHead {
+        LogHead { pos, epoch, log_id: uuid::Uuid::nil() }
+    }
+    fn view(epoch: i32, base: i64, last_sequence: i64) -> Option<StreamView> {
+        Some(StreamView { epoch, base, last_sequence })
+    }
+
+    #[test]
+    fn a_missing_stream_is_created_at_the_head_of_the_log() {
+        assert_eq!(plan(None, head(70, 1)), Plan::Create { base: 70 });
+    }
+
+    #[test]
+    fn a_stream_behind_the_log_is_filled_from_its_own_last_sequence() {
+        assert_eq!(plan(view(1, 70, 5), head(90, 1)), Plan::Publish { after: 75 });
+        assert_eq!(plan(view(1, 70, 20), head(90, 1)), Plan::Idle);
+    }
+
+    #[test]
+    fn a_stream_ahead_of_the_log_means_that_the_database_went_back_in_time() {
+        assert_eq!(plan(view(1, 70, 21), head(90, 1)), Plan::AheadOfLog);
+        assert_eq!(plan(view(1, 70, 3), head(90, 2)), Plan::OtherEpoch);
+    }
+
+    #[test]
+    fn the_description_reads_back() {
+        assert_eq!(parse_description(&description(3, 4711)), Some((3, 4711)));
+        assert_eq!(parse_description("something else"), None);
+    }
+}

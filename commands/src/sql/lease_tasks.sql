@@ -1,0 +1,10 @@
+-- $1 now  $2 lease in seconds  $3 how many. A lease that ran out is taken over; two workers never hold one task.
+update process.task set leased_until = $1 + $2 * interval '1 second'
+where key in (
+    select key from process.task
+    where due_at <= $1 and (leased_until is null or leased_until < $1)
+    order by due_at
+    limit $3
+    for update skip locked
+)
+returning key, tenant, task

@@ -1,0 +1,1 @@
+select * from log.load_stream($1, $2, $3, $4)

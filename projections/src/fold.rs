@@ -1,0 +1,164 @@
+//! The pure core of a projector: a batch of events and rows in memory in, changed rows out.
+
+use std::{collections::HashMap, sync::Arc};
+
+use domain::{
+    envelope::{RecordedEvent, StreamKey},
+    event::{DecodeError, DomainEvent},
+};
+
+use crate::{
+    projection::{ApplyError, Projection},
+    rows::Rows,
+};
+
+/// An event that could not be applied, and with which its stream is halted in this projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The stream.
+    pub stream: StreamKey,
+    /// Place of the event.
+    pub pos: i64,
+    /// Why.
+    pub error: String,
+}
+
+/// How far a step came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// All events are folded in.
+    Done,
+    /// Rows have to be loaded; then go on at this index.
+    Missing {
+        /// The keys to load, by table.
+        keys: Vec<(&'static str, String)>,
+        /// Index of the first event not folded in.
+        next: usize,
+    },
+    /// An event that this build does not know. Everything before this index is folded in; nothing after it may be.
+    Unknown {
+        /// Index of the event.
+        next: usize,
+        /// Its type or version, in words.
+        reason: String,
+    },
+}
+
+enum Decoded {
+    /// Of no use to this projection.
+    Passed,
+    Event(Box<DomainEvent>),
+    Unknown(String),
+    Bad(String),
+}
+
+/// Consecutive events, decoded once.
+pub struct Batch {
+    events: Vec<(Arc<RecordedEvent>, Decoded)>,
+}
+
+impl Batch {
+    /// Decodes what `projection` reads.
+    pub fn new(projection: &dyn Projection, events: Vec<Arc<RecordedEvent>>) -> Self {
+        let events = events
+            .into_iter()
+            .map(|event| {
+                let decoded = if projection.reads(event.stream.stream_type) { decode(&event) } else { Decoded::Passed };
+                (event, decoded)
+            })
+            .collect();
+        Self { events }
+    }
+
+    /// Position of the event at `index`.
+    pub fn position(&self, index: usize) -> Option<i64> {
+        self.events.get(index).map(|(event, _)| event.pos)
+    }
+
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// No event at all.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+fn decode(event: &RecordedEvent) -> Decoded {
+    match DomainEvent::decode(event) {
+        Ok(decoded) => Decoded::Event(Box::new(decoded)),
+        Err(error @ (DecodeError::UnknownType(_) | DecodeError::UnknownVersion { .. })) => Decoded::Unknown(error.to_string()),
+        Err(error @ DecodeError::BadPayload { .. }) => Decoded::Bad(error.to_string()),
+    }
+}
+
+/// A projection's rows in memory, and the streams that it leaves alone.
+pub struct Fold {
+    /// The overlay.
+    pub rows: Rows,
+    /// Halted streams, each with the position from which on it is not read.
+    pub halted: HashMap<StreamKey, i64>,
+    /// Streams halted since the last write.
+    pub quarantined: Vec<Quarantined>,
+}
+
+impl Fold {
+    /// Starts over `rows`.
+    pub fn new(rows: Rows, halted: HashMap<StreamKey, i64>) -> Self {
+        Self { rows, halted, quarantined: Vec::new() }
+    }
+
+    /// Folds the events of `batch` from index `from` on, in order.
+    pub fn step(&mut self, projection: &dyn Projection, batch: &Batch, from: usize) -> Step {
+        for (index, (event, decoded)) in batch.events.iter().enumerate().skip(from) {
+            if self.is_halted(event) {
+                continue;
+            }
+            let applied = match decoded {
+                Decoded::Passed => continue,
+                Decoded::Event(decoded) => projection.apply(&mut self.rows, event, decoded),
+                Decoded::Bad(error) => Err(ApplyError::Poison(error.clone())),
+                Decoded::Unknown(reason) => return Step::Unknown { next: index, reason: reason.clone() },
+            };
+            match applied {
+                Ok(()) => self.rows.keep(),
+                Err(ApplyError::Missing) => {
+                    self.rows.roll_back();
+                    return Step::Missing { keys: self.rows.take_missing(), next: index };
+                }
+                // A pure function fails the same way however often it is called, so there is no second try.
+                Err(ApplyError::Poison(error)) => {
+                    self.rows.roll_back();
+                    self.quarantine(event, error);
+                }
+            }
+        }
+        Step::Done
+    }
+
+    /// The rows that `batch` will ask for and that are not in memory, by table; some may be left out.
+    pub fn wanted(&self, projection: &dyn Projection, batch: &Batch) -> Vec<(&'static str, String)> {
+        let mut keys: Vec<(&'static str, String)> = Vec::new();
+        for (event, decoded) in &batch.events {
+            if let Decoded::Event(decoded) = decoded {
+                keys.extend(projection.prefetch(event, decoded));
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|(table, key)| !self.rows.knows(table, key));
+        keys
+    }
+
+    /// Halts the stream of `event`, from that event on.
+    pub fn quarantine(&mut self, event: &RecordedEvent, error: String) {
+        self.halted.insert(event.stream, event.pos);
+        self.quarantined.push(Quarantined { stream: event.stream, pos: event.pos, error });
+    }
+
+    fn is_halted(&self, event: &RecordedEvent) -> bool {
+        self.halted.get(&event.stream).is_some_and(|from| event.pos >= *from)
+    }
+}

@@ -1,0 +1,300 @@
+//! Rows in memory: an overlay over the tables, filled on demand and written back in bulk.
+//!
+//! Invariants: a change made while applying an event is undone when that event fails; a row never asked of the database is
+//! [`ApplyError::Missing`], never "absent".
+
+use std::{any::Any, collections::HashMap};
+
+use serde_json::Value;
+
+use crate::{
+    error::Error,
+    projection::{ApplyError, Row},
+};
+
+/// A row whose type only its table knows.
+trait Stored: Any + Send + Sync {
+    fn to_json(&self) -> Result<String, serde_json::Error>;
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<R: Row> Stored for R {
+    fn to_json(&self) -> Result<String, serde_json::Error> {
+        let text = serde_json::to_string(self)?;
+        // PostgreSQL's text and jsonb cannot hold U+0000; nothing else stands in the way of storing what an event says.
+        if text.contains("\\u0000") { serde_json::to_string(&without_nul(serde_json::from_str(&text)?)) } else { Ok(text) }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn without_nul(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace('\0', "\u{FFFD}")),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
+        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name.replace('\0', "\u{FFFD}"), without_nul(field))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
+}
+
+enum Slot {
+    /// Asked of the database, not there.
+    Absent,
+    /// As the database gave it.
+    Loaded(String),
+    /// Typed.
+    Typed(Box<dyn Stored>),
+}
+
+struct Entry {
+    slot: Slot,
+    changed: bool,
+}
+
+/// Changed rows of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The table.
+    pub table: &'static str,
+    /// Each row as a JSON object, ordered by key.
+    pub rows: Vec<String>,
+}
+
+/// The overlay. See the module.
+#[derive(Default)]
+pub struct Rows {
+    tables: HashMap<&'static str, HashMap<String, Entry>>,
+    undo: Vec<(&'static str, String, Option<Entry>)>,
+    missing: Vec<(&'static str, String)>,
+    complete: bool,
+}
+
+impl Rows {
+    /// An overlay over tables that hold rows.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An overlay over empty tables: what is not in memory does not exist.
+    pub fn complete() -> Self {
+        Self { complete: true, ..Self::default() }
+    }
+
+    /// The row with this key; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Missing` when it has to be loaded first; `Poison` when the stored row does not have its shape.
+    pub fn get<R: Row>(&mut self, key: &str) -> Result<Option<R>, ApplyError> {
+        let Some(entry) = self.tables.get_mut(R::TABLE).and_then(|table| table.get_mut(key)) else {
+            if self.complete {
+                return Ok(None);
+            }
+            self.missing.push((R::TABLE, key.to_owned()));
+            return Err(ApplyError::Missing);
+        };
+        if let Slot::Loaded(text) = &entry.slot {
+            let row: R = serde_json::from_str(text).map_err(|error| ApplyError::Poison(format!("row '{key}' of {}: {error}", R::TABLE)))?;
+            entry.slot = Slot::Typed(Box::new(row));
+        }
+        match &entry.slot {
+            Slot::Typed(row) => match (**row).as_any().downcast_ref::<R>() {
+                Some(row) => Ok(Some(row.clone())),
+                None => Err(ApplyError::Poison(format!("table {} holds rows of another type", R::TABLE))),
+            },
+            Slot::Absent | Slot::Loaded(_) => Ok(None),
+        }
+    }
+
+    /// Stores a row; replaces the one with its key, known or not.
+    pub fn put<R: Row>(&mut self, row: R) {
+        let key = row.key();
+        let table = self.tables.entry(R::TABLE).or_default();
+        let before = table.insert(key.clone(), Entry { slot: Slot::Typed(Box::new(row)), changed: true });
+        self.undo.push((R::TABLE, key, before));
+    }
+
+    /// Changes the row with this key; says whether there is one.
+    ///
+    /// # Errors
+    /// As [`Self::get`], and what `change` says.
+    pub fn update<R: Row>(&mut self, key: &str, change: impl FnOnce(&mut R) -> Result<(), ApplyError>) -> Result<bool, ApplyError> {
+        let Some(mut row) = self.get::<R>(key)? else { return Ok(false) };
+        change(&mut row)?;
+        self.put(row);
+        Ok(true)
+    }
+
+    /// Whether a row is in memory, or known not to exist.
+    pub(crate) fn knows(&self, table: &str, key: &str) -> bool {
+        self.complete || self.tables.get(table).is_some_and(|rows| rows.contains_key(key))
+    }
+
+    /// Puts in what the database holds, as `to_jsonb` text; keys that it does not hold become absent.
+    pub(crate) fn load(&mut self, table: &'static str, asked: &[String], found: Vec<(String, String)>) {
+        let rows = self.tables.entry(table).or_default();
+        for (key, text) in found {
+            rows.entry(key).or_insert(Entry { slot: Slot::Loaded(text), changed: false });
+        }
+        for key in asked {
+            rows.entry(key.clone()).or_insert(Entry { slot: Slot::Absent, changed: false });
+        }
+    }
+
+    /// The changes so far stay.
+    pub(crate) fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Undoes all changes since the last [`Self::keep`].
+    pub(crate) fn roll_back(&mut self) {
+        while let Some((table, key, before)) = self.undo.pop() {
+            let rows = self.tables.entry(table).or_default();
+            match before {
+                Some(entry) => rows.insert(key, entry),
+                None => rows.remove(&key),
+            };
+        }
+    }
+
+    /// The keys that were asked for in vain since the last call.
+    pub(crate) fn take_missing(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.missing)
+    }
+
+    /// Rows changed since [`Self::written`], by table and key.
+    ///
+    /// # Errors
+    /// `BadRow` for a row that cannot be written as JSON.
+    pub fn changes(&self) -> Result<Vec<Changes>, Error> {
+        let mut tables: Vec<_> = self.tables.iter().collect();
+        tables.sort_by_key(|(name, _)| **name);
+        let mut all = Vec::new();
+        for (table, entries) in tables {
+            let mut changed: Vec<_> = entries.iter().filter(|(_, entry)| entry.changed).collect();
+            changed.sort_by_key(|(key, _)| *key);
+            let rows = changed.into_iter().filter_map(|(key, entry)| json_of(table, key, entry).transpose()).collect::<Result<Vec<_>, _>>()?;
+            if !rows.is_empty() {
+                all.push(Changes { table, rows });
+            }
+        }
+        Ok(all)
+    }
+
+    /// All rows of a table by key, as JSON.
+    ///
+    /// # Errors
+    /// `BadRow` for a row that cannot be written as JSON.
+    pub fn table(&self, table: &'static str) -> Result<HashMap<String, Value>, Error> {
+        let Some(entries) = self.tables.get(table) else { return Ok(HashMap::new()) };
+        let mut rows = HashMap::with_capacity(entries.len());
+        for (key, entry) in entries {
+            if let Some(text) = json_of(table, key, entry)? {
+                let value = serde_json::from_str(&text).map_err(|error| bad_row(table, key, &error))?;
+                rows.insert(key.clone(), value);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The changes are in the database. Rows stay in memory for the next batch, unless there are more than `most`.
+    pub(crate) fn written(&mut self, most: usize) {
+        if self.len() > most {
+            self.tables.clear();
+            return;
+        }
+        for entry in self.tables.values_mut().flat_map(HashMap::values_mut) {
+            entry.changed = false;
+        }
+    }
+
+    /// Forgets everything: the database holds something else by now.
+    pub(crate) fn forget(&mut self) {
+        *self = Self { complete: self.complete, ..Self::default() };
+    }
+
+    fn len(&self) -> usize {
+        self.tables.values().map(HashMap::len).sum()
+    }
+}
+
+fn json_of(table: &'static str, key: &str, entry: &Entry) -> Result<Option<String>, Error> {
+    match &entry.slot {
+        Slot::Absent => Ok(None),
+        Slot::Loaded(text) => Ok(Some(text.clone())),
+        Slot::Typed(row) => (**row).to_json().map(Some).map_err(|error| bad_row(table, key, &error)),
+    }
+}
+
+fn bad_row(table: &'static str, key: &str, error: &serde_json::Error) -> Error {
+    Error::BadRow { table, key: key.to_owned(), what: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Counter {
+        key: String,
+        n: i64,
+    }
+    impl Row for Counter {
+        const TABLE: &'static str = "counters";
+        fn key(&self) -> String {
+            self.key.clone()
+        }
+    }
+    fn counter(key: &str, n: i64) -> Counter {
+        Counter { key: key.into(), n }
+    }
+
+    #[test]
+    fn a_row_never_asked_for_is_missing_and_not_absent() {
+        let mut rows = Rows::new();
+        assert_eq!(rows.get::<Counter>("a"), Err(ApplyError::Missing));
+        assert_eq!(rows.take_missing(), [("counters", "a".to_owned())]);
+        rows.load("counters", &["a".into(), "b".into()], vec![("b".into(), r#"{"key":"b","n":7}"#.into())]);
+        assert_eq!(rows.get::<Counter>("a"), Ok(None));
+        assert_eq!(rows.get::<Counter>("b"), Ok(Some(counter("b", 7))));
+        assert_eq!(Rows::complete().get::<Counter>("a"), Ok(None));
+    }
+
+    #[test]
+    fn a_roll_back_undoes_all_changes_of_one_event_and_no_more() {
+        let mut rows = Rows::complete();
+        rows.put(counter("a", 1));
+        rows.keep();
+        rows.put(counter("a", 2));
+        rows.put(counter("a", 3));
+        rows.put(counter("b", 1));
+        rows.roll_back();
+        assert_eq!(rows.get::<Counter>("a"), Ok(Some(counter("a", 1))));
+        assert_eq!(rows.get::<Counter>("b"), Ok(None));
+        assert_eq!(rows.changes().unwrap(), [Changes { table: "counters", rows: vec![r#"{"key":"a","n":1}"#.into()] }]);
+    }
+
+    #[test]
+    fn only_changed_rows_are_written_and_loading_never_overwrites() {
+        let mut rows = Rows::new();
+        rows.put(counter("a", 1));
+        rows.keep();
+        rows.load("counters", &["a".into()], vec![("a".into(), r#"{"key":"a","n":0}"#.into())]);
+        assert_eq!(rows.get::<Counter>("a"), Ok(Some(counter("a", 1))));
+        rows.written(10);
+        assert!(rows.changes().unwrap().is_empty());
+        assert_eq!(rows.get::<Counter>("a"), Ok(Some(counter("a", 1))));
+        rows.written(0);
+        assert_eq!(rows.get::<Counter>("a"), Err(ApplyError::Missing));
+    }
+
+    #[test]
+    fn a_nul_character_becomes_one_that_the_database_can_hold() {
+        let mut rows = Rows::complete();
+        rows.put(counter("a\0", 1));
+        assert_eq!(rows.changes().unwrap()[0].rows, ["{\"key\":\"a\u{FFFD}\",\"n\":1}"]);
+    }
+}
