@@ -1,1 +1,160 @@
-fn main() {}
+//! `smartpos`: the platform as one binary with many roles.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use api::{
+    config::{Config, LogFormat},
+    demo::{self, DemoArgs},
+    import_command::{self, ImportArgs},
+    local::{Local, external_servers},
+    platform::{Platform, ProcessRole, migrate},
+    schemas_command, simulated_provider::{self, SimulatorArgs},
+    telemetry,
+    token_command::{self, TokenArgs},
+};
+
+/// Event-sourced orders, bills and payments for SmartPOS terminals.
+#[derive(Parser)]
+#[command(version, about, propagate_version = true)]
+struct Cli {
+    /// Configuration file; without it `smartpos.toml` in the working directory, if there is one.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// Where embedded servers keep their data.
+    #[arg(long, global = true)]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything in one process on embedded PostgreSQL and NATS (or on DATABASE_URL and NATS_URL), and stay.
+    Up {
+        /// Address of the HTTP edge.
+        #[arg(long)]
+        listen: Option<std::net::SocketAddr>,
+    },
+    /// Play a trading day on a fresh platform, show it and prove it.
+    Demo(DemoArgs),
+    /// Run one or more roles against DATABASE_URL and NATS_URL.
+    Serve {
+        /// The roles of this process.
+        #[arg(long = "role", required = true, value_enum)]
+        roles: Vec<ProcessRole>,
+        /// Address of the HTTP edge.
+        #[arg(long)]
+        listen: Option<std::net::SocketAddr>,
+    },
+    /// Bring the database to this build's schema and exit.
+    Migrate,
+    /// Import historical sales from a CSV file (plain or gzip) through the ordinary command path.
+    Import(ImportArgs),
+    /// Make a development token for the running platform of the data directory.
+    Token(TokenArgs),
+    /// Run the provider simulator.
+    SimulateProvider(SimulatorArgs),
+    /// Write or check the generated OpenAPI document and event schemas.
+    Schemas {
+        /// What to do.
+        #[arg(value_enum)]
+        action: schemas_command::Action,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let mut config = Config::load(cli.config.as_deref()).context("the configuration cannot be used")?;
+    if let Some(data_dir) = cli.data_dir {
+        config.data_dir = data_dir;
+    }
+    // A demo and an import show their own progress; only trouble is worth a log line there.
+    if matches!(cli.command, Command::Demo(_) | Command::Import(_)) && config.log.format == LogFormat::Text {
+        "error".clone_into(&mut config.log.filter);
+    }
+    telemetry::start_logs(&config.log);
+    match cli.command {
+        Command::Up { listen } => up(listening(config, listen)).await,
+        Command::Demo(args) => demo::run(config, args).await,
+        Command::Serve { roles, listen } => serve(listening(config, listen), &roles).await,
+        Command::Migrate => migrate(&external_servers(&config)?).await,
+        Command::Import(args) => import_command::run(config, args).await,
+        Command::Token(args) => token_command::run(&config, args),
+        Command::SimulateProvider(args) => simulated_provider::run(args, stop_on_signal()).await,
+        Command::Schemas { action } => schemas_command::run(action),
+    }
+}
+
+fn listening(mut config: Config, listen: Option<std::net::SocketAddr>) -> Config {
+    config.http.listen = listen.unwrap_or(config.http.listen);
+    config
+}
+
+/// Cancelled by Ctrl-C or SIGTERM.
+fn stop_on_signal() -> CancellationToken {
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        let terminate = async {
+            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(mut signal) => drop(signal.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = terminate => {}
+        }
+        cancelled.cancel();
+    });
+    token
+}
+
+async fn up(mut config: Config) -> Result<()> {
+    let stop = stop_on_signal();
+    config.auth.dev_issuer = true;
+    let mut local = Local::start(config, &ProcessRole::ALL).await?;
+    if let Some(address) = local.platform.address {
+        println!("SmartPOS is up. Ctrl-C stops it.\n");
+        println!("  API            http://{address}/v1");
+        println!("  Documentation  http://{address}/docs");
+        println!("  Health         http://{address}/readyz");
+        println!("  Metrics        http://{address}/metrics");
+        println!("  Data           {}", local.config.data_dir.display());
+        println!("  SQL            psql '{}'", local.servers.database_url);
+        if let Some(simulator) = &local.simulator {
+            println!("  Bank simulator {}/sim/ledger", simulator.base_url);
+        }
+        println!("\nA token:  smartpos --data-dir {} token --role platform_admin", local.config.data_dir.display());
+    }
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        failed = local.platform.failed() => Some(failed),
+    };
+    println!("Stopping.");
+    local.stop().await?;
+    failed.map_or(Ok(()), |failed| Err(anyhow::anyhow!(failed)))
+}
+
+async fn serve(config: Config, roles: &[ProcessRole]) -> Result<()> {
+    let stop = stop_on_signal();
+    let servers = external_servers(&config)?;
+    if servers.owner_url.is_some() {
+        migrate(&servers).await?;
+    }
+    let mut platform = Platform::start(&config, &servers, roles).await?;
+    if let Some(address) = platform.address {
+        tracing::info!(%address, "listening");
+    }
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        failed = platform.failed() => Some(failed),
+    };
+    platform.stop().await;
+    failed.map_or(Ok(()), |failed| Err(anyhow::anyhow!(failed)))
+}

@@ -333,9 +333,7 @@ impl Aggregate for Bill {
     fn decide(state: &State, command: Command) -> Result<Vec<Event>, Rejection> {
         match command {
             Command::Issue(details) => issue(state, *details),
-            Command::ReservePayment { payment_intent_id, amount, currency } => {
-                reserve(state, payment_intent_id, amount, currency)
-            }
+            Command::ReservePayment { payment_intent_id, amount, currency } => reserve(state, payment_intent_id, amount, currency),
             Command::ReleaseReservation { payment_intent_id } => {
                 state.issued()?;
                 let held = state.reservations.get(&payment_intent_id);
@@ -345,9 +343,7 @@ impl Aggregate for Bill {
                 allocate(state, payment_intent_id, tender, amount, cash_rounding)
             }
             Command::Void { reason } => void(state, reason),
-            Command::RecordRefund { refund_id, payment_intent_id, amount } => {
-                record_refund(state, refund_id, payment_intent_id, amount)
-            }
+            Command::RecordRefund { refund_id, payment_intent_id, amount } => record_refund(state, refund_id, payment_intent_id, amount),
         }
     }
 
@@ -482,9 +478,10 @@ fn record_refund(state: &State, refund_id: RefundId, payment: PaymentIntentId, a
     if state.refunds.contains_key(&refund_id) {
         return Ok(vec![]);
     }
-    let refundable = state.allocations.get(&payment).map_or(0, |allocation| {
-        allocation.amount.saturating_add(allocation.parked).saturating_sub(allocation.refunded)
-    });
+    let refundable = state
+        .allocations
+        .get(&payment)
+        .map_or(0, |allocation| allocation.amount.saturating_add(allocation.parked).saturating_sub(allocation.refunded));
     if amount <= 0 {
         return Err(Rejection::AmountNotPositive);
     }

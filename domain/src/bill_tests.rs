@@ -318,7 +318,7 @@ fn check_decision(before: &State, command: &Command, events: &[Event]) -> Result
 }
 
 /// What a till does: nothing is captured that was not reserved first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Till {
     Reserve(u128, i64),
     Release(u128),

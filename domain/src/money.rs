@@ -32,9 +32,29 @@ pub struct Currency([u8; 3]);
 
 /// Code and number of decimals. Source: ISO 4217, list one (SIX Financial Information).
 const CURRENCIES: &[(&[u8; 3], u32)] = &[
-    (b"AUD", 2), (b"BHD", 3), (b"CHF", 2), (b"CNY", 2), (b"EUR", 2), (b"GBP", 2), (b"HKD", 2), (b"IDR", 2),
-    (b"INR", 2), (b"JPY", 0), (b"KHR", 2), (b"KRW", 0), (b"KWD", 3), (b"LAK", 2), (b"MMK", 2), (b"MYR", 2),
-    (b"PHP", 2), (b"SGD", 2), (b"THB", 2), (b"TWD", 2), (b"UAH", 2), (b"USD", 2), (b"VND", 0),
+    (b"AUD", 2),
+    (b"BHD", 3),
+    (b"CHF", 2),
+    (b"CNY", 2),
+    (b"EUR", 2),
+    (b"GBP", 2),
+    (b"HKD", 2),
+    (b"IDR", 2),
+    (b"INR", 2),
+    (b"JPY", 0),
+    (b"KHR", 2),
+    (b"KRW", 0),
+    (b"KWD", 3),
+    (b"LAK", 2),
+    (b"MMK", 2),
+    (b"MYR", 2),
+    (b"PHP", 2),
+    (b"SGD", 2),
+    (b"THB", 2),
+    (b"TWD", 2),
+    (b"UAH", 2),
+    (b"USD", 2),
+    (b"VND", 0),
 ];
 
 impl Currency {
@@ -149,11 +169,7 @@ impl Money {
     }
 
     fn same_currency(self, other: Self) -> Result<(), MoneyError> {
-        if self.currency == other.currency {
-            Ok(())
-        } else {
-            Err(MoneyError::CurrencyMismatch(self.currency, other.currency))
-        }
+        if self.currency == other.currency { Ok(()) } else { Err(MoneyError::CurrencyMismatch(self.currency, other.currency)) }
     }
 
     /// Parses a decimal in major units (`"38.7"` THB is 3870 satang), lexically and exactly.
@@ -171,10 +187,7 @@ impl Money {
             return Err(bad());
         }
         let value = Decimal::from_str_exact(text).map_err(|_| bad())?;
-        let minor = value
-            .checked_mul(Decimal::from(10_i64.pow(currency.exponent())))
-            .ok_or(MoneyError::Overflow)?
-            .normalize();
+        let minor = value.checked_mul(Decimal::from(10_i64.pow(currency.exponent()))).ok_or(MoneyError::Overflow)?.normalize();
         if minor.scale() != 0 {
             return Err(bad());
         }
@@ -258,7 +271,7 @@ mod tests {
     #[test]
     fn golden_vector_4_splits_evenly() {
         assert_eq!(split_by_weights(100_00, &[1, 1, 1]), [33_34, 33_33, 33_33]);
-        assert_eq!(split_by_weights(476_16, &[1; 7]), [68_03, 68_03, 68_02, 68_02, 68_02, 68_02, 68_02]);
+        assert_eq!(split_by_weights(476_16_i64, &[1; 7]), [68_03, 68_03, 68_02, 68_02, 68_02, 68_02, 68_02]);
     }
 
     #[test]

@@ -348,9 +348,7 @@ impl State {
         match self.status {
             Status::Absent => Err(Rejection::OrderNotFound),
             Status::Open => Ok(()),
-            Status::Billed | Status::Completed | Status::Cancelled => {
-                Err(Rejection::OrderNotEditable { status: self.status.as_str() })
-            }
+            Status::Billed | Status::Completed | Status::Cancelled => Err(Rejection::OrderNotEditable { status: self.status.as_str() }),
         }
     }
 
@@ -492,11 +490,7 @@ fn edit(state: &State, command: Command) -> Result<Vec<Event>, Rejection> {
             let adjustment_total = state.adjustment.checked_add(amount).ok_or(Rejection::AmountOutOfRange)?;
             Ok(vec![AdjustmentAdded { amount, reason, adjustment_total }.into()])
         }
-        Command::Open(_)
-        | Command::Bill { .. }
-        | Command::Reopen { .. }
-        | Command::Complete { .. }
-        | Command::Cancel { .. } => Ok(vec![]), // not edits
+        Command::Open(_) | Command::Bill { .. } | Command::Reopen { .. } | Command::Complete { .. } | Command::Cancel { .. } => Ok(vec![]), // not edits
     }
 }
 

@@ -292,13 +292,7 @@ fn an_order_without_anything_to_pay_for_is_not_billed() {
 
 #[test]
 fn golden_vector_1_is_billed_to_the_satang() {
-    let commands = [
-        Command::Open(Box::new(opened())),
-        add(line(1, 3, 120_00)),
-        add(line(2, 1, 89_50)),
-        discount(percent(1_000)),
-        bill(1),
-    ];
+    let commands = [Command::Open(Box::new(opened())), add(line(1, 3, 120_00)), add(line(2, 1, 89_50)), discount(percent(1_000)), bill(1)];
     let mut history = Vec::new();
     for command in commands {
         let events = given::<Order>(&history).when(command).events();
@@ -432,6 +426,7 @@ fn check_state(state: &State) -> Result<(), TestCaseError> {
     let ids: std::collections::BTreeSet<LineId> = state.lines.iter().map(|line| line.line.line_id).collect();
     prop_assert_eq!(ids.len(), state.lines.len());
     prop_assert!(state.lines.iter().all(|line| line.line.quantity_milli > 0));
+    prop_assert_eq!(state.bill_id.is_some(), matches!(state.status, Status::Billed | Status::Completed));
     Ok(())
 }
 

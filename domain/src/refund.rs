@@ -218,9 +218,7 @@ impl Aggregate for Refund {
                 let (bill_id, amount) = (details.bill_id, details.amount);
                 Ok(vec![Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference }.into()])
             }
-            (Command::Fail { code, message }, Status::Pending) => {
-                Ok(vec![Failed { refund_id, payment_intent_id, code, message }.into()])
-            }
+            (Command::Fail { code, message }, Status::Pending) => Ok(vec![Failed { refund_id, payment_intent_id, code, message }.into()]),
             (Command::Succeed { .. }, Status::Failed) | (Command::Fail { .. }, Status::Succeeded) => {
                 Err(Rejection::RefundClosed { status: state.status.as_str() })
             }

@@ -84,7 +84,8 @@ fn a_refund_gives_something_back_for_a_reason() {
 fn a_card_payment_does_not_leave_the_drawer_as_cash() {
     let by = |tender, destination| Requested { tender, destination, ..requested() };
     given::<Refund>(&[]).when(request(by(Tender::Card, Destination::Cash))).then_rejected("CardToCashNotAllowed");
-    for allowed in [by(Tender::Card, Destination::Original), by(Tender::PromptPay, Destination::Cash), by(Tender::Cash, Destination::Cash)] {
+    for allowed in [by(Tender::Card, Destination::Original), by(Tender::PromptPay, Destination::Cash), by(Tender::Cash, Destination::Cash)]
+    {
         given::<Refund>(&[]).when(request(allowed.clone())).then(&[allowed.into()]);
     }
 }

@@ -27,13 +27,7 @@ pub const STEPS: &[Step] = &[];
 ///
 /// # Errors
 /// `UnknownVersion` when a step is missing or the version is newer than this build; `BadPayload` when it is not JSON.
-pub fn lift<'a>(
-    steps: &[Step],
-    event_type: &str,
-    version: i16,
-    newest: i16,
-    payload: &'a [u8],
-) -> Result<Cow<'a, [u8]>, DecodeError> {
+pub fn lift<'a>(steps: &[Step], event_type: &str, version: i16, newest: i16, payload: &'a [u8]) -> Result<Cow<'a, [u8]>, DecodeError> {
     let unknown = || DecodeError::UnknownVersion { event_type: event_type.to_owned(), version, newest };
     let bad = |error: serde_json::Error| DecodeError::BadPayload { event_type: event_type.to_owned(), detail: error.to_string() };
     if version == newest {

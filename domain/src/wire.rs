@@ -73,7 +73,8 @@ pub fn encode(event: &RecordedEvent) -> Vec<u8> {
 /// What is wrong with the message, for a log line.
 pub fn decode(body: &[u8]) -> Result<RecordedEvent, String> {
     let message: Message<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let stream_type = StreamType::parse(&message.stream_type).ok_or_else(|| format!("stream type '{}' is not known", message.stream_type))?;
+    let stream_type =
+        StreamType::parse(&message.stream_type).ok_or_else(|| format!("stream type '{}' is not known", message.stream_type))?;
     let time = |us: i64| DateTime::from_timestamp_micros(us).ok_or_else(|| format!("{us} is not a time"));
     let raw = |value: Option<&RawValue>| value.map(|value| value.get().as_bytes().to_vec()).ok_or("meta or payload is missing");
     let hash = from_hex(&message.hash).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).ok_or("the hash is not 64 hex digits")?;

@@ -126,7 +126,7 @@ impl Fold {
                 Ok(()) => self.rows.keep(),
                 Err(ApplyError::Missing) => {
                     self.rows.roll_back();
-                    return Step::Missing { keys: self.rows.take_missing(), next: index };
+                    return Step::Missing { keys: self.missing_from(projection, batch, index), next: index };
                 }
                 // A pure function fails the same way however often it is called, so there is no second try.
                 Err(ApplyError::Poison(error)) => {
@@ -136,6 +136,21 @@ impl Fold {
             }
         }
         Step::Done
+    }
+
+    /// What the event at `next` and those after it ask for in vain: each is tried and undone, so that one load serves many.
+    fn missing_from(&mut self, projection: &dyn Projection, batch: &Batch, next: usize) -> Vec<(&'static str, String)> {
+        for (event, decoded) in batch.events.iter().skip(next + 1) {
+            if let Decoded::Event(decoded) = decoded {
+                // Only the keys that it asks for count. They may be too many: loading a row more than needed does no harm.
+                let _ = projection.apply(&mut self.rows, event, decoded);
+                self.rows.roll_back();
+            }
+        }
+        let mut keys = self.rows.take_missing();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 
     /// The rows that `batch` will ask for and that are not in memory, by table; some may be left out.

@@ -107,6 +107,20 @@ impl Rows {
         }
     }
 
+    /// Asks for several rows at once, so that one load brings them all.
+    ///
+    /// # Errors
+    /// `Missing` when one of them has to be loaded first.
+    pub fn need<R: Row>(&mut self, keys: impl IntoIterator<Item = String>) -> Result<(), ApplyError> {
+        let before = self.missing.len();
+        for key in keys {
+            if !self.knows(R::TABLE, &key) {
+                self.missing.push((R::TABLE, key));
+            }
+        }
+        if self.missing.len() > before { Err(ApplyError::Missing) } else { Ok(()) }
+    }
+
     /// Stores a row; replaces the one with its key, known or not.
     pub fn put<R: Row>(&mut self, row: R) {
         let key = row.key();

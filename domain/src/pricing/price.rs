@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Discount, Priced, PricedLine, PricingError, PricingLine, Rounding, TaxClass, TaxMode, TaxProfile, TaxTotal,
-    WHOLE_BASIS_POINTS, WHOLE_MILLI,
+    Discount, Priced, PricedLine, PricingError, PricingLine, Rounding, TaxClass, TaxMode, TaxProfile, TaxTotal, WHOLE_BASIS_POINTS,
+    WHOLE_MILLI,
 };
 use crate::money::{Currency, split_by_weights};
 

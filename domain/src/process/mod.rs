@@ -278,3 +278,6 @@ pub const ALL: &[Manager] = &[
     Manager { name: "refund", react: refund::react },
     Manager { name: "provider_calls", react: provider_calls::react },
 ];
+
+#[cfg(test)]
+mod tests;

@@ -93,9 +93,11 @@ pub fn after_inquiry(
             return Step { commands: vec![], next };
         }
     };
-    let mut commands: Vec<ProcessCommand> = 
-        seen.iter().filter(|payment| !payment.reversed).map(|payment| confirm(&attempt, payment)).collect();
-    if !commands.is_empty() {
+    let kept: Vec<&PaymentSeen> = seen.iter().filter(|payment| !payment.reversed).collect();
+    let mut commands: Vec<ProcessCommand> = kept.iter().map(|payment| confirm(&attempt, payment)).collect();
+    // Another amount does not close the intent: it is recorded and the watch goes on, so that the intent still ends.
+    let closes = kept.iter().any(|payment| payment.amount == attempt.amount);
+    if closes || (mode != InquiryMode::Watch && !commands.is_empty()) {
         return Step { commands, next: None };
     }
     match mode {

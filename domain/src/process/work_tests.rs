@@ -218,13 +218,7 @@ fn pauses_double_to_half_a_minute_and_stay_there() {
 }
 
 fn payment() -> ProviderPayment {
-    ProviderPayment {
-        provider: "scb".into(),
-        reference: "REF".into(),
-        transaction_id: "T1".into(),
-        captured: OWED,
-        paid_at: at(30),
-    }
+    ProviderPayment { provider: "scb".into(), reference: "REF".into(), transaction_id: "T1".into(), captured: OWED, paid_at: at(30) }
 }
 
 fn refunded(tried: u32, outcome: CallOutcome<RefundDone>) -> Step {

@@ -1,0 +1,201 @@
+//! Configuration: defaults, then a TOML file, then the environment (`SMARTPOS_HTTP__LISTEN=…`), the last one wins.
+//! `DATABASE_URL`, `MIGRATE_DATABASE_URL` and `NATS_URL` are read under their usual names.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The HTTP edge.
+    pub http: Http,
+    /// PostgreSQL of your own; without it an embedded one is started.
+    pub database_url: Option<Secret>,
+    /// An owner's URL for migrations; without it `database_url`.
+    pub migrate_database_url: Option<Secret>,
+    /// NATS of your own; without it an embedded one is started.
+    pub nats_url: Option<Secret>,
+    /// Where embedded servers and keys live.
+    pub data_dir: PathBuf,
+    /// Tokens.
+    pub auth: Auth,
+    /// Payment providers.
+    pub providers: Providers,
+    /// Logs.
+    pub log: Log,
+}
+
+/// The HTTP edge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Connections to PostgreSQL for queries.
+    pub query_connections: u32,
+}
+
+/// Tokens.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// P-256 key (PKCS#8 PEM) of the issuer; without it `auth.pem` in the data directory, made when missing.
+    pub key_file: Option<PathBuf>,
+    /// Serve `POST /v1/auth/dev-token`. For development only.
+    pub dev_issuer: bool,
+    /// The secret that `dev-token` asks for; without it one is made and kept in the data directory.
+    pub dev_secret: Option<Secret>,
+}
+
+/// Payment providers.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Providers {
+    /// SCB, for PromptPay.
+    pub scb: Option<Scb>,
+}
+
+/// SCB's developer API.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scb {
+    /// Base URL up to and without `/v1`.
+    pub base_url: String,
+    /// API key.
+    pub api_key: Secret,
+    /// API secret.
+    pub api_secret: Secret,
+    /// 15 digits.
+    pub biller_id: String,
+    /// Prefix that routes call-backs to us.
+    #[serde(default)]
+    pub reference3_prefix: String,
+    /// Last part of the call-back's path, at least 16 characters; SCB signs nothing.
+    pub webhook_path_secret: Secret,
+    /// Longest wait for an answer, milliseconds.
+    #[serde(default = "ten_seconds")]
+    pub timeout_ms: u64,
+    /// The contract allows voids on the day of payment.
+    #[serde(default)]
+    pub void_profile: bool,
+}
+
+fn ten_seconds() -> u64 {
+    10_000
+}
+
+/// Logs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// A filter as in `info,commands=debug`.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Text that never shows itself.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            http: Http::default(),
+            database_url: None,
+            migrate_database_url: None,
+            nats_url: None,
+            data_dir: crate::embedded::default_data_dir(),
+            auth: Auth::default(),
+            providers: Providers::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), query_connections: 16 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info,sqlx=warn,async_nats=warn,hyper=warn".to_owned() }
+    }
+}
+
+impl Config {
+    /// Reads defaults, the file (which must exist when named) and the environment.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be read and where it came from.
+    pub fn load(file: Option<&Path>) -> Result<Self, Box<figment::Error>> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        figment = match file {
+            Some(file) => figment.merge(Toml::file_exact(file)),
+            None => figment.merge(Toml::file("smartpos.toml")),
+        };
+        figment
+            .merge(Env::raw().only(&["DATABASE_URL", "MIGRATE_DATABASE_URL", "NATS_URL"]))
+            .merge(Env::prefixed("SMARTPOS_").ignore(&["PG_BIN"]).split("__"))
+            .extract()
+            .map_err(Box::new)
+    }
+}
+
+impl Scb {
+    /// The gateway's own form.
+    pub fn gateway(&self) -> gateway::ScbConfig {
+        gateway::ScbConfig {
+            base_url: self.base_url.clone(),
+            api_key: self.api_key.reveal().to_owned(),
+            api_secret: self.api_secret.reveal().to_owned(),
+            biller_id: self.biller_id.clone(),
+            reference3_prefix: self.reference3_prefix.clone(),
+            webhook_path_secret: self.webhook_path_secret.reveal().to_owned(),
+            timeout: Duration::from_millis(self.timeout_ms),
+            void_profile: self.void_profile,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `smartpos demo`: a trading day on the whole platform, shown and proved.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use domain::ids::PspId;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::{
+    config::Config,
+    local::Local,
+    platform::{Platform, ProcessRole},
+    simulated_provider::free_address,
+};
+
+pub mod client;
+pub mod day;
+pub mod dice;
+pub mod proof;
+pub mod report;
+
+use client::{Client, Latencies, text};
+use day::{Payer, Shop};
+
+/// What `demo` can be told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DemoArgs {
+    /// Orders of the day.
+    #[arg(long, default_value_t = 300)]
+    pub orders: u64,
+    /// Terminals at work at the same time.
+    #[arg(long, default_value_t = 24)]
+    pub terminals: usize,
+    /// Seed of the day: the same seed plays the same guests.
+    #[arg(long, default_value_t = 2026)]
+    pub seed: u64,
+    /// Keep the day in this directory instead of a fresh one that is removed at the end.
+    #[arg(long)]
+    pub keep: Option<PathBuf>,
+}
+
+/// Plays, shows and proves a day.
+///
+/// # Errors
+/// Whatever did not work, including a proof that failed.
+pub async fn run(mut config: Config, args: DemoArgs) -> Result<()> {
+    let fresh = std::env::temp_dir().join(format!("smartpos-demo-{}", std::process::id()));
+    config.data_dir = args.keep.clone().unwrap_or_else(|| fresh.clone());
+    config.http.listen = free_address()?;
+    config.auth.dev_issuer = true;
+    config.database_url = None;
+    config.nats_url = None;
+    config.providers.scb = None;
+    let spinner = ProgressBar::new_spinner().with_message("Starting PostgreSQL, NATS, the platform and a provider simulator");
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    let started = Instant::now();
+    let local = Local::start(config, &ProcessRole::ALL).await?;
+    spinner.finish_with_message(format!("Started PostgreSQL, NATS, the platform and a provider simulator in {:.1?}", started.elapsed()));
+    let played = play(&local, &args).await;
+    let stopped = local.stop().await;
+    if args.keep.is_none() {
+        // The day is over; a directory that cannot be removed harms nobody.
+        let _ = std::fs::remove_dir_all(&fresh);
+    }
+    played?;
+    stopped
+}
+
+async fn play(local: &Local, args: &DemoArgs) -> Result<()> {
+    let address = local.platform.address.context("the platform does not listen")?;
+    let base = format!("http://{address}");
+    let simulator = local.simulator.as_ref().context("there is no provider simulator")?.base_url.clone();
+    let latencies = Latencies::default();
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
+    let (shops, merchants) = open_shops(&local.platform, &http, &base, &latencies, args.seed).await?;
+    println!("{} shops of {} merchants are open at {base} (API documentation: {base}/docs)", shops.len(), merchants.len());
+    let started = Instant::now();
+    let payer = Payer { http: http.clone(), base: simulator.clone() };
+    let tally = day::play(Arc::new(shops), payer, args.orders, args.terminals, args.seed).await?;
+    let took = started.elapsed();
+    let lag = settle_down(&local.platform).await?;
+    println!("{} orders in {took:.1?}", args.orders);
+    println!("{}", report::table(&merchants, &tally, &latencies, lag).await?);
+    let style = ProgressStyle::with_template("{spinner} {msg}")?;
+    let spinner = ProgressBar::new_spinner().with_style(style).with_message("Proving the day");
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    let lines = proof::prove(&local.platform.worker_pool, &merchants, &simulator).await?;
+    spinner.finish_and_clear();
+    println!("  Proof");
+    for line in lines {
+        println!("  ok  {line}");
+    }
+    Ok(())
+}
+
+/// Two merchants of one PSP with three shops, opened over the API.
+async fn open_shops(platform: &Platform, http: &reqwest::Client, base: &str, latencies: &Latencies, seed: u64) -> Result<(Vec<Shop>, Vec<Client>)> {
+    let psp = PspId(platform.commands.ids().next());
+    let client = |token: String, who: &str| Client::new(http.clone(), base, token, latencies.clone(), format!("{who}-{seed}"));
+    let platform_admin = client(platform.issuer.development("platform_admin", psp, None, None)?, &format!("admin-{psp}"));
+    let (mut shops, mut merchants) = (Vec::new(), Vec::new());
+    for (code, name, stores) in [
+        ("KOPI", "Kopi House", [("SIAM", "Siam Square", "exclusive"), ("ARI", "Ari", "exclusive")].as_slice()),
+        ("WAN", "Wan Wan Takeaway", [("BTS", "Mo Chit station", "inclusive")].as_slice()),
+    ] {
+        let made = platform_admin.post("register merchant", "/v1/merchants", &json!({"code": code, "name": name})).await?;
+        let merchant = text(&made, "id")?.parse().context("the merchant's id")?;
+        let admin = client(platform.issuer.development("merchant_admin", psp, Some(merchant), None)?, &format!("{code}-admin"));
+        for (store_code, store_name, mode) in stores {
+            let made = admin.post("open store", "/v1/stores", &store(store_code, store_name, mode)).await?;
+            let store_id = text(&made, "id")?.to_owned();
+            let id = store_id.parse().context("the store's id")?;
+            let staff = client(platform.issuer.development("cashier", psp, Some(merchant), Some(id))?, &format!("{store_code}-till"));
+            let manager = client(platform.issuer.development("manager", psp, Some(merchant), Some(id))?, &format!("{store_code}-manager"));
+            shops.push(Shop { store_id, staff, manager });
+        }
+        merchants.push(admin);
+    }
+    Ok((shops, merchants))
+}
+
+fn store(code: &str, name: &str, mode: &str) -> Value {
+    let service = (mode == "exclusive").then(|| json!({"basis_points": 1000}));
+    json!({
+        "code": code,
+        "name": name,
+        "currency": "THB",
+        "zone": "Asia/Bangkok",
+        "day_starts_at_minute": 300,
+        "tax_profile": {
+            "code": format!("th-vat-{mode}"),
+            "version": 1,
+            "mode": mode,
+            "standard_rate_basis_points": 700,
+            "rounding": "half_up",
+            "service_charge": service,
+            "cash_rounding": {"policy": "nearest", "unit": 25},
+        },
+    })
+}
+
+/// Waits until process managers and read models have absorbed the whole log; says how long that took.
+///
+/// # Errors
+/// They do not within a minute.
+pub(crate) async fn settle_down(platform: &Platform) -> Result<Duration> {
+    let started = Instant::now();
+    let mut quiet = 0;
+    let mut last = -1;
+    while started.elapsed() < Duration::from_secs(60) {
+        let lags = projections::queries::lag(&platform.worker_pool).await?;
+        let managers: i64 = sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint").fetch_one(&platform.worker_pool).await?;
+        let head = lags.iter().map(|lag| lag.head).max().unwrap_or(0);
+        let behind = lags.iter().any(|lag| lag.position < head) || managers < head;
+        quiet = if behind || head != last { 0 } else { quiet + 1 };
+        last = head;
+        if quiet >= 5 {
+            return Ok(started.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bail!("the read models did not catch up within a minute")
+}

@@ -1,0 +1,69 @@
+//! `smartpos import`: runs an import on the platform of the data directory, or on DATABASE_URL and NATS_URL.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::{
+    config::{Config, Secret},
+    embedded::running_connection,
+    import::{self, ImportOptions},
+    local::Local,
+    platform::ProcessRole,
+};
+
+/// What `import` can be told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ImportArgs {
+    /// CSV file, plain or gzip.
+    pub file: PathBuf,
+    /// What its columns mean; see docs/import.md.
+    #[arg(long)]
+    pub mapping: PathBuf,
+    /// Write rows that could not be imported here, with the reason.
+    #[arg(long)]
+    pub reject_file: Option<PathBuf>,
+    /// Succeed although some rows could not be imported.
+    #[arg(long)]
+    pub allow_rejects: bool,
+    /// Sales under way at the same time.
+    #[arg(long, default_value_t = 64)]
+    pub in_flight: usize,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Imports and reports.
+///
+/// # Errors
+/// The import stopped, or rows were rejected and that was not allowed.
+pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
+    let options = ImportOptions {
+        file: args.file.clone(),
+        mapping: args.mapping.clone(),
+        reject_file: args.reject_file.clone(),
+        in_flight: args.in_flight,
+        quiet: args.json,
+    };
+    // With a platform running on the same directory its servers are used; it relays and folds what is imported.
+    let running = running_connection(&config.data_dir);
+    if let (Some(connection), None) = (&running, &config.database_url) {
+        config.database_url = Some(Secret::new(&connection.database_url));
+        config.migrate_database_url = Some(Secret::new(&connection.admin_url));
+        config.nats_url = Some(Secret::new(&connection.nats_url));
+    }
+    let roles: &[ProcessRole] = if running.is_some() { &[] } else { &[ProcessRole::Relay, ProcessRole::Projector, ProcessRole::Worker] };
+    let local = Local::start(config, roles).await?;
+    let report = import::run(&local.platform.commands, &options).await;
+    if report.is_ok() {
+        crate::demo::settle_down(&local.platform).await?;
+    }
+    local.stop().await?;
+    let report = report?;
+    if args.json { println!("{}", serde_json::to_string_pretty(&report)?) } else { println!("{report}") }
+    if !report.rejected.is_empty() && !args.allow_rejects {
+        bail!("{} rows were not imported", report.rejected.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! Composes the roles of a process: connects, starts the loops that its roles need, stops them in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use async_nats::Client as Nats;
+use commands::{
+    committer,
+    database::{self, Role},
+    event_store::{self, LogHead},
+    handle::CommandHandler,
+    process_runner, provider_worker, relay,
+    system::{RandomIds, SystemClock},
+};
+use domain::{clock::Clock, event::DomainEvent, upcast};
+use gateway::{ProviderRegistry, ScbProvider};
+use projections::{Feed, ReadModels, runner};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    auth::{TokenIssuer, TokenVerifier, load_or_create_key},
+    config::Config,
+    router,
+    state::AppState,
+    telemetry,
+    ws::{self, WsState, hub::Hub},
+};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProcessRole {
+    /// The HTTP edge and the WebSocket.
+    Api,
+    /// Calls providers and takes their call-backs.
+    Gateway,
+    /// Copies the log to JetStream.
+    Relay,
+    /// Folds the read models.
+    Projector,
+    /// Drives the process managers.
+    Worker,
+}
+
+impl ProcessRole {
+    /// Every role: what `up` runs in one process.
+    pub const ALL: [Self; 5] = [Self::Api, Self::Gateway, Self::Relay, Self::Projector, Self::Worker];
+}
+
+/// Where the servers are.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    /// PostgreSQL, as the login role that may take on the group roles.
+    pub database_url: String,
+    /// PostgreSQL, as the owner; only for migrations.
+    pub owner_url: Option<String>,
+    /// NATS.
+    pub nats_url: String,
+}
+
+/// Brings the database to this build's schema: log, processes, read models. Safe to repeat and to run twice at once.
+///
+/// # Errors
+/// The database does not answer, or a newer build migrated it.
+pub async fn migrate(servers: &Servers) -> Result<()> {
+    let owner_url = servers.owner_url.as_deref().unwrap_or(&servers.database_url);
+    let owner = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(10)).connect(owner_url).await;
+    let owner = owner.context("the database does not answer")?;
+    let member = database::options(&servers.database_url, Role::App)?.get_username().to_owned();
+    let owner_name = database::options(owner_url, Role::App)?.get_username().to_owned();
+    database::migrate(&owner, (member != owner_name).then_some(member.as_str())).await.context("the database could not be migrated")?;
+    projections::install::install(&owner).await.context("the read models could not be set up")?;
+    owner.close().await;
+    Ok(())
+}
+
+/// A running process.
+pub struct Platform {
+    /// Where the HTTP edge listens, when this process has one.
+    pub address: Option<SocketAddr>,
+    /// Handles commands.
+    pub commands: CommandHandler,
+    /// The log and the read models under the worker role.
+    pub worker_pool: PgPool,
+    /// Answers queries.
+    pub reads: ReadModels,
+    /// Makes development tokens.
+    pub issuer: TokenIssuer,
+    shutdown: CancellationToken,
+    committer_stop: CancellationToken,
+    loops: JoinSet<&'static str>,
+    committer: tokio::task::JoinHandle<()>,
+}
+
+/// What the loops of a process share.
+struct Shared {
+    servers: Servers,
+    commands: CommandHandler,
+    app_pool: PgPool,
+    worker_pool: PgPool,
+    nats: Nats,
+    moved: Arc<watch::Sender<i64>>,
+    tasks: Arc<Notify>,
+    providers: ProviderRegistry,
+    shutdown: CancellationToken,
+    head: LogHead,
+}
+
+impl Platform {
+    /// Connects and starts `roles`. NATS may be away: that only costs latency.
+    ///
+    /// # Errors
+    /// The database does not answer, is not migrated, or a setting cannot be used.
+    pub async fn start(config: &Config, servers: &Servers, roles: &[ProcessRole]) -> Result<Self> {
+        let gaps = upcast::prove_complete(&DomainEvent::catalog(), upcast::STEPS);
+        if !gaps.is_empty() {
+            bail!("this build cannot read every stored event: {}", gaps.join("; "));
+        }
+        let shutdown = CancellationToken::new();
+        let committer_stop = CancellationToken::new();
+        let moved = Arc::new(watch::channel(0).0);
+        let app_pool = database::pool(&servers.database_url, Role::App, config.http.query_connections)?;
+        let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
+        let head = event_store::log_head(&worker_pool).await.context("the log cannot be read; was the database migrated?")?;
+        let app_options = database::options(&servers.database_url, Role::App)?;
+        let (committer, committer_task) = committer::spawn(app_options, moved.clone(), committer_stop.clone());
+        let commands = CommandHandler::new(app_pool.clone(), committer, Arc::new(SystemClock), Arc::new(RandomIds));
+        let (options, address) = crate::embedded::nats_options(&servers.nats_url).context("NATS_URL cannot be used")?;
+        let nats = options.retry_on_initial_connect().connect(address).await.context("NATS_URL cannot be used")?;
+        let shared = Shared {
+            servers: servers.clone(),
+            commands: commands.clone(),
+            app_pool,
+            worker_pool: worker_pool.clone(),
+            nats,
+            moved,
+            tasks: Arc::new(Notify::new()),
+            providers: providers(config)?,
+            shutdown: shutdown.clone(),
+            head,
+        };
+        let issuer = issuer(config)?;
+        let reads = ReadModels::new(shared.app_pool.clone());
+        let mut loops = JoinSet::new();
+        loops.spawn(named("poke", poke(shared.nats.clone(), shared.head, shared.moved.subscribe(), shutdown.clone())));
+        for role in roles {
+            shared.start(*role, &mut loops);
+        }
+        let mut address = None;
+        if roles.contains(&ProcessRole::Api) || roles.contains(&ProcessRole::Gateway) {
+            address = Some(shared.serve(config, &issuer, &reads, roles.contains(&ProcessRole::Api), &mut loops).await?);
+        }
+        Ok(Self { address, commands, worker_pool, reads, issuer, shutdown, committer_stop, loops, committer: committer_task })
+    }
+
+    /// Waits until a loop ends by itself, which none should; names it.
+    pub async fn failed(&mut self) -> String {
+        match self.loops.join_next().await {
+            Some(Ok(name)) => format!("{name} ended"),
+            Some(Err(error)) => format!("a loop broke: {error}"),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops taking requests, finishes those under way, stops the loops, then the committer. Bounded.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        let all = async { while self.loops.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(6), all).await.is_err() {
+            tracing::warn!("some loops did not stop in time");
+            self.loops.abort_all();
+        }
+        self.committer_stop.cancel();
+        if tokio::time::timeout(Duration::from_secs(2), self.committer).await.is_err() {
+            tracing::warn!("the committer did not stop in time");
+        }
+        self.worker_pool.close().await;
+    }
+}
+
+async fn named(name: &'static str, work: impl Future<Output = ()>) -> &'static str {
+    work.await;
+    name
+}
+
+impl Shared {
+    fn start(&self, role: ProcessRole, loops: &mut JoinSet<&'static str>) {
+        match role {
+            ProcessRole::Api => {}
+            ProcessRole::Relay => {
+                let work = relay::run(self.worker_pool.clone(), self.nats.clone(), self.moved.subscribe(), self.shutdown.clone());
+                loops.spawn(named("relay", work));
+            }
+            ProcessRole::Projector => {
+                for projection in projections::all() {
+                    let (progress, _) = watch::channel(0);
+                    let work = runner::run(projection, self.worker_pool.clone(), Some(self.nats.clone()), self.shutdown.clone(), progress);
+                    loops.spawn(named("projector", work));
+                }
+            }
+            ProcessRole::Worker => {
+                let (pool, commands) = (self.worker_pool.clone(), self.commands.clone());
+                let work = process_runner::run(pool, commands, self.moved.subscribe(), self.tasks.clone(), self.shutdown.clone());
+                loops.spawn(named("process managers", work));
+            }
+            ProcessRole::Gateway => {
+                let registry = self.providers.clone();
+                let find: provider_worker::Providers = Arc::new(move |name| registry.get(name));
+                let (pool, commands) = (self.worker_pool.clone(), self.commands.clone());
+                let work = provider_worker::run(pool, commands, find, self.tasks.clone(), self.shutdown.clone());
+                loops.spawn(named("provider worker", work));
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        config: &Config,
+        issuer: &TokenIssuer,
+        reads: &ReadModels,
+        full: bool,
+        loops: &mut JoinSet<&'static str>,
+    ) -> Result<SocketAddr> {
+        let verifier = issuer.verifier();
+        let hub = Hub::default();
+        let state = self.state(config, issuer, reads);
+        let ws_state = WsState {
+            hub: hub.clone(),
+            log: self.worker_pool.clone(),
+            verifier,
+            epoch: self.head.epoch,
+            shutdown: self.shutdown.clone(),
+        };
+        let app = if full { router::router(state).merge(ws::router(ws_state)) } else { router::gateway_router(state) };
+        if full {
+            let feed = Feed::new(self.worker_pool.clone(), Some(self.nats.clone()));
+            loops.spawn(named("live events", ws::feed_hub(feed, hub, self.head.pos, self.shutdown.clone())));
+        }
+        let listener = TcpListener::bind(config.http.listen).await;
+        let listener = listener.with_context(|| format!("{} cannot be listened on; set SMARTPOS_HTTP__LISTEN", config.http.listen))?;
+        let address = listener.local_addr()?;
+        let shutdown = self.shutdown.clone();
+        loops.spawn(named("http", async move {
+            let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the HTTP edge ended");
+            }
+        }));
+        Ok(address)
+    }
+}
+
+fn providers(config: &Config) -> Result<ProviderRegistry> {
+    let clock: gateway::Clock = Arc::new(|| SystemClock.now());
+    let mut registry = ProviderRegistry::new();
+    if let Some(scb) = &config.providers.scb {
+        let provider = ScbProvider::new(scb.gateway(), clock).context("providers.scb cannot be used")?;
+        registry = registry.with(Arc::new(provider))?;
+    }
+    Ok(registry)
+}
+
+fn issuer(config: &Config) -> Result<TokenIssuer> {
+    let file = config.auth.key_file.clone().unwrap_or_else(|| config.data_dir.join("auth.pem"));
+    let key = load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))?;
+    Ok(key)
+}
+
+/// Tells other processes that this one wrote to the log. Best effort: they poll as well.
+async fn poke(nats: Nats, head: LogHead, mut moved: watch::Receiver<i64>, shutdown: CancellationToken) {
+    let subject = relay::poke_subject(&head);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = moved.changed() => if changed.is_err() { return },
+        }
+        let position = *moved.borrow_and_update();
+        if nats.connection_state() == async_nats::connection::State::Connected {
+            let _ = nats.publish(subject.clone(), position.to_string().into()).await;
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The provider simulator as a process of its own: started by `up` and `demo` when no provider is configured.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use commands::system::SystemClock;
+use domain::clock::Clock;
+use gateway::simulator::SimulatorConfig;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Scb, Secret};
+
+/// The simulated shop chain's biller id.
+const BILLER_ID: &str = "099400016550100";
+const API_KEY: &str = "l7simulated0000000000000000000000";
+/// Known to both ends of the simulation; real secrets come from configuration.
+const API_SECRET: &str = "simulated-secret";
+const PATH_SECRET: &str = "simulated-callback-path";
+
+/// What `simulate-provider` can be told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SimulatorArgs {
+    /// Address to listen on; port 0 picks a free one. The first line of output names it.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Base URL of the platform that call-backs go to.
+    #[arg(long)]
+    pub platform: String,
+    /// File that keeps the provider's own ledger.
+    #[arg(long)]
+    pub ledger: Option<PathBuf>,
+    /// Seed of its transaction ids.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Runs the simulator in this process until told to stop.
+///
+/// # Errors
+/// The address or the ledger cannot be used.
+pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> Result<()> {
+    let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("{} cannot be listened on", args.listen))?;
+    println!("{}", listener.local_addr()?);
+    let config = SimulatorConfig {
+        api_key: API_KEY.to_owned(),
+        api_secret: API_SECRET.to_owned(),
+        biller_id: BILLER_ID.to_owned(),
+        webhook_url: format!("{}/webhooks/scb/{PATH_SECRET}", args.platform),
+        seed: args.seed,
+        allow_void: true,
+        ledger_file: args.ledger,
+        clock: Arc::new(|| SystemClock.now()),
+    };
+    gateway::scb::simulator::serve(listener, config, shutdown).await.context("the simulator ended")
+}
+
+/// Settings with which the platform uses a simulator at this base URL.
+pub fn settings(base_url: &str) -> Scb {
+    Scb {
+        base_url: base_url.to_owned(),
+        api_key: Secret::new(API_KEY),
+        api_secret: Secret::new(API_SECRET),
+        biller_id: BILLER_ID.to_owned(),
+        reference3_prefix: "SIM".to_owned(),
+        webhook_path_secret: Secret::new(PATH_SECRET),
+        timeout_ms: 5_000,
+        void_profile: true,
+    }
+}
+
+/// A running simulator process; ends with this value.
+pub struct SimulatorProcess {
+    child: Child,
+    /// `http://127.0.0.1:…`
+    pub base_url: String,
+}
+
+impl SimulatorProcess {
+    /// Starts this program again as a simulator that calls back to `platform`.
+    ///
+    /// # Errors
+    /// The process does not start or does not say where it listens.
+    pub async fn start(platform: &str, data_dir: &Path) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["simulate-provider", "--platform", platform, "--ledger"])
+            .arg(data_dir.join("simulated-provider.jsonl"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .context("the provider simulator does not start")?;
+        let stdout = child.stdout.take().context("the provider simulator has no output")?;
+        let line = tokio::time::timeout(Duration::from_secs(10), BufReader::new(stdout).lines().next_line()).await;
+        let address = line.ok().and_then(Result::ok).flatten().context("the provider simulator did not say where it listens")?;
+        Ok(Self { child, base_url: format!("http://{address}") })
+    }
+
+    /// Its process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Ends it.
+    pub async fn stop(mut self) {
+        let _ = self.child.kill().await;
+    }
+}
+
+/// A port that is free right now, for a listener that others must know before it listens.
+///
+/// # Errors
+/// The machine has none.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(StdListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}

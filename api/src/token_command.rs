@@ -1,0 +1,35 @@
+//! `smartpos token`: a development token, signed with the key of the data directory.
+
+use anyhow::{Context, Result};
+use domain::ids::{MerchantId, PspId, StoreId, Ulid};
+
+use crate::{auth::load_or_create_key, config::Config};
+
+/// What `token` can be told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TokenArgs {
+    /// `platform_admin`, `merchant_admin`, `manager`, `cashier`, `device` or `auditor`.
+    #[arg(long)]
+    pub role: String,
+    /// The PSP; without it the development PSP.
+    #[arg(long)]
+    pub psp: Option<PspId>,
+    /// The merchant, for every role but `platform_admin`.
+    #[arg(long)]
+    pub merchant: Option<MerchantId>,
+    /// The only store that the token may touch.
+    #[arg(long)]
+    pub store: Option<StoreId>,
+}
+
+/// Prints a token.
+///
+/// # Errors
+/// The key cannot be read, or the role is not known.
+pub fn run(config: &Config, args: TokenArgs) -> Result<()> {
+    let file = config.auth.key_file.clone().unwrap_or_else(|| config.data_dir.join("auth.pem"));
+    let issuer = load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))?;
+    let psp = args.psp.unwrap_or(PspId(Ulid::from_bytes([0x11; 16])));
+    println!("{}", issuer.development(&args.role, psp, args.merchant, args.store)?);
+    Ok(())
+}

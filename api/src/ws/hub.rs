@@ -1,0 +1,208 @@
+//! The hub: takes events off the log once per process and hands them to the sessions that listen.
+//!
+//! A session that does not take its frames is cut off, so that it cannot slow the others; it comes back and resumes from
+//! its last sequence. The hub keeps the newest events for resuming without a look at the log.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use domain::{envelope::RecordedEvent, ids::{MerchantId, StoreId}};
+use metrics::{counter, gauge};
+use tokio::sync::mpsc;
+
+use super::topic::{Topic, visible};
+
+/// Frames that may wait for one session before it is cut off.
+pub const SESSION_QUEUE: usize = 256;
+/// Newest events kept for resuming.
+const KEPT: usize = 10_000;
+
+/// An event on its way to a session, with the topic that asked for it.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The topic that the session listens to.
+    pub topic: Topic,
+    /// The event.
+    pub event: Arc<RecordedEvent>,
+}
+
+struct Listener {
+    session: u64,
+    tenant: MerchantId,
+    store: Option<StoreId>,
+    queue: mpsc::Sender<Delivery>,
+}
+
+#[derive(Default)]
+struct State {
+    listeners: HashMap<Topic, Vec<Listener>>,
+    kept: VecDeque<Arc<RecordedEvent>>,
+}
+
+/// Shared by all sessions of a process; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Hub {
+    state: Arc<Mutex<State>>,
+    sessions: Arc<AtomicU64>,
+    position: Arc<AtomicI64>,
+}
+
+impl Hub {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held leaves plain maps that are still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for a new session.
+    pub fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The newest position that was handed out.
+    pub fn position(&self) -> i64 {
+        self.position.load(Ordering::Acquire)
+    }
+
+    /// Starts listening.
+    pub fn listen(&self, session: u64, topic: Topic, tenant: MerchantId, store: Option<StoreId>, queue: mpsc::Sender<Delivery>) {
+        let mut state = self.state();
+        let listeners = state.listeners.entry(topic).or_default();
+        listeners.retain(|listener| listener.session != session);
+        listeners.push(Listener { session, tenant, store, queue });
+    }
+
+    /// Stops listening.
+    pub fn leave(&self, session: u64, topics: impl IntoIterator<Item = Topic>) {
+        let mut state = self.state();
+        for topic in topics {
+            if let Some(listeners) = state.listeners.get_mut(&topic) {
+                listeners.retain(|listener| listener.session != session);
+                if listeners.is_empty() {
+                    state.listeners.remove(&topic);
+                }
+            }
+        }
+    }
+
+    /// Hands out events in log order.
+    pub fn dispatch(&self, events: Vec<RecordedEvent>) {
+        let mut state = self.state();
+        for event in events {
+            let event = Arc::new(event);
+            let slow: Vec<u64> = Topic::of(&event).into_iter().flat_map(|topic| state.deliver(topic, &event)).collect();
+            state.cut_off(&slow);
+            self.position.store(event.pos, Ordering::Release);
+            state.kept.push_back(event);
+            if state.kept.len() > KEPT {
+                state.kept.pop_front();
+            }
+        }
+        gauge!("smartpos_ws_topics").set(u32::try_from(state.listeners.len()).unwrap_or(u32::MAX));
+    }
+
+    /// The kept events after a position, if they reach back that far.
+    pub fn kept_after(&self, position: i64) -> Option<Vec<Arc<RecordedEvent>>> {
+        let state = self.state();
+        let oldest = state.kept.front().map_or(self.position() + 1, |event| event.pos);
+        if position + 1 < oldest {
+            return None;
+        }
+        Some(state.kept.iter().filter(|event| event.pos > position).cloned().collect())
+    }
+}
+
+impl State {
+    /// Hands an event to a topic's listeners; returns the sessions that could not take it.
+    fn deliver(&self, topic: Topic, event: &Arc<RecordedEvent>) -> Vec<u64> {
+        let listeners = self.listeners.get(&topic).map(Vec::as_slice).unwrap_or_default();
+        let takes = |listener: &&Listener| {
+            !visible(event, listener.tenant, listener.store) || listener.queue.try_send(Delivery { topic, event: event.clone() }).is_ok()
+        };
+        listeners.iter().filter(|listener| !takes(listener)).map(|listener| listener.session).collect()
+    }
+
+    /// Forgets sessions altogether: one that missed a frame must resume everything. Dropping its last sender closes the
+    /// session's queue, which is how it learns.
+    fn cut_off(&mut self, sessions: &[u64]) {
+        if sessions.is_empty() {
+            return;
+        }
+        counter!("smartpos_ws_cut_off_total").increment(u64::try_from(sessions.len()).unwrap_or(0));
+        self.listeners.retain(|_, listeners| {
+            listeners.retain(|listener| !sessions.contains(&listener.session));
+            !listeners.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{
+        envelope::{StreamKey, StreamType},
+        ids::Ulid,
+    };
+
+    fn event(pos: i64, tenant: u8, store: Option<u8>) -> RecordedEvent {
+        let at = chrono::DateTime::UNIX_EPOCH;
+        let meta = domain::envelope::EventMeta { store: store.map(|n| StoreId(Ulid::from_bytes([n; 16]))), device: None };
+        RecordedEvent {
+            pos,
+            stream: StreamKey { tenant: MerchantId(Ulid::from_bytes([tenant; 16])), stream_type: StreamType::Order, stream_id: Ulid::from_bytes([7; 16]) },
+            version: pos,
+            event_type: "order.opened".into(),
+            schema_version: 1,
+            slice: 0,
+            occurred_at: at,
+            recorded_at: at,
+            correlation_id: Ulid::nil(),
+            causation_id: Ulid::nil(),
+            actor: "user:a".into(),
+            meta: serde_json::to_vec(&meta).unwrap(),
+            payload: b"{}".to_vec(),
+            pii: None,
+            hash: [0; 32],
+        }
+    }
+    fn tenant(n: u8) -> MerchantId {
+        MerchantId(Ulid::from_bytes([n; 16]))
+    }
+    fn store(n: u8) -> StoreId {
+        StoreId(Ulid::from_bytes([n; 16]))
+    }
+
+    #[test]
+    fn a_listener_hears_its_own_tenant_and_store_only() {
+        let hub = Hub::default();
+        let (sender, mut queue) = mpsc::channel(8);
+        hub.listen(1, Topic::Stream(StreamType::Order, Ulid::from_bytes([7; 16])), tenant(1), Some(store(3)), sender);
+        hub.dispatch(vec![event(1, 2, Some(3)), event(2, 1, Some(4)), event(3, 1, None), event(4, 1, Some(3))]);
+        assert_eq!(queue.try_recv().unwrap().event.pos, 4);
+        assert!(queue.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_session_that_misses_one_frame_is_cut_off_from_all_topics() {
+        let hub = Hub::default();
+        let (sender, mut queue) = mpsc::channel(1);
+        hub.listen(1, Topic::Store(store(3)), tenant(1), None, sender.clone());
+        hub.listen(1, Topic::Store(store(4)), tenant(1), None, sender);
+        hub.dispatch(vec![event(1, 1, Some(3)), event(2, 1, Some(3)), event(3, 1, Some(4))]);
+        assert_eq!(queue.try_recv().unwrap().event.pos, 1);
+        assert_eq!(queue.try_recv().unwrap_err(), mpsc::error::TryRecvError::Disconnected);
+    }
+
+    #[test]
+    fn newest_events_are_kept_for_resuming() {
+        let hub = Hub::default();
+        hub.dispatch(vec![event(11, 1, None), event(12, 1, None)]);
+        assert_eq!(hub.kept_after(11).unwrap().len(), 1);
+        assert_eq!(hub.kept_after(10).unwrap().len(), 2);
+        assert!(hub.kept_after(9).is_none());
+    }
+}

@@ -1,0 +1,91 @@
+//! `/ws`: live events for terminals and portals. See [`session`] for the frames.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::{Query, State, WebSocketUpgrade},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use projections::Feed;
+use serde::Deserialize;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    auth::{Permission, TokenVerifier},
+    problem::Problem,
+};
+
+pub mod hub;
+pub mod session;
+pub mod topic;
+
+use hub::Hub;
+use session::{Listening, Session};
+
+/// What the socket route needs.
+#[derive(Clone)]
+pub struct WsState {
+    /// Hands out events.
+    pub hub: Hub,
+    /// The log, under the worker role; every read filters by the token's tenant.
+    pub log: PgPool,
+    /// Checks tokens.
+    pub verifier: TokenVerifier,
+    /// The log's epoch.
+    pub epoch: i32,
+    /// Ends all sessions.
+    pub shutdown: CancellationToken,
+}
+
+#[derive(Debug, Deserialize)]
+struct Parameters {
+    access_token: Option<String>,
+}
+
+/// The route `/ws`.
+pub fn router(state: WsState) -> Router {
+    Router::new().route("/ws", get(upgrade)).with_state(state)
+}
+
+async fn upgrade(State(state): State<WsState>, Query(parameters): Query<Parameters>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    let header = headers.get("authorization").and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+    let Some(token) = header.or(parameters.access_token.as_deref()) else {
+        return Problem::unauthorized("a bearer token is required").into_response();
+    };
+    let principal = match state.verifier.authenticate(token) {
+        Ok(principal) => principal,
+        Err(problem) => return problem.into_response(),
+    };
+    let Some(tenant) = principal.merchant.filter(|_| principal.role.allows(Permission::EventsSubscribe)) else {
+        return Problem::forbidden("this token may not listen to events").into_response();
+    };
+    let who = Listening { tenant, store: principal.store, role: principal.role };
+    let upgrade = upgrade.max_message_size(4 * 1024).max_frame_size(4 * 1024);
+    upgrade.on_upgrade(move |socket| Session::run(socket, state.hub, state.log, state.epoch, who, state.shutdown))
+}
+
+/// Feeds the hub from the log's tail until `shutdown`.
+pub async fn feed_hub(mut feed: Feed, hub: Hub, mut after: i64, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let batch = tokio::select! {
+            () = shutdown.cancelled() => return,
+            batch = feed.next_batch(after, 500, Duration::from_secs(1)) => batch,
+        };
+        match batch {
+            Ok(events) => {
+                if let Some(last) = events.last() {
+                    after = last.pos;
+                    hub.dispatch(events);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "live events wait for the log");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}

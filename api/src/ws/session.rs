@@ -1,0 +1,263 @@
+//! One connected terminal: subscribes to topics, gets frames in order, resumes from its last sequence.
+//!
+//! Client to server: `{"action":"subscribe","topic":"order.ord_…","after":3}`, `{"action":"unsubscribe","topic":…}`,
+//! `{"action":"ping"}`. Server to client: `{topic, epoch, seq, position, type, body}` for an event; `type` is `subscribed`,
+//! `unsubscribed`, `pong`, `resync` (too far behind: read the resource, then subscribe without `after`) or `error` otherwise.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use domain::{
+    envelope::{RecordedEvent, StreamKey},
+    ids::{MerchantId, StoreId},
+};
+use metrics::gauge;
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use sqlx::PgPool;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval_at, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    hub::{Delivery, Hub, SESSION_QUEUE},
+    topic::{Topic, stream_id, visible},
+};
+use crate::auth::Role;
+
+/// Topics that one session may listen to.
+const MAX_TOPICS: usize = 64;
+/// Ping this often; two without an answer end the session.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// A client that does not take a frame for this long is cut off.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A resume reads at most this many log positions back.
+const RESUME_WINDOW: i64 = 50_000;
+
+/// Who is connected.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening {
+    /// The tenant, from the token.
+    pub tenant: MerchantId,
+    /// The only store that the token allows, if any.
+    pub store: Option<StoreId>,
+    /// The role, for the log.
+    pub role: Role,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+enum Request {
+    Subscribe { topic: String, after: Option<i64> },
+    Unsubscribe { topic: String },
+    Ping {},
+}
+
+/// Why a session ends.
+enum End {
+    Gone,
+    Slow,
+    Stopping,
+}
+
+/// A running session.
+pub struct Session {
+    socket: WebSocket,
+    hub: Hub,
+    log: PgPool,
+    epoch: i32,
+    who: Listening,
+    id: u64,
+    queue: mpsc::Receiver<Delivery>,
+    /// Given to the hub with each topic; dropped here, so that being cut off everywhere closes the queue.
+    sender: mpsc::WeakSender<Delivery>,
+    /// Topics with the last sequence sent.
+    topics: HashMap<Topic, i64>,
+}
+
+impl Session {
+    /// Serves a socket until it ends.
+    pub async fn run(socket: WebSocket, hub: Hub, log: PgPool, epoch: i32, who: Listening, shutdown: CancellationToken) {
+        let id = hub.next_session();
+        gauge!("smartpos_ws_sessions").increment(1);
+        let (sender, queue) = mpsc::channel(SESSION_QUEUE);
+        let mut session = Self { socket, hub, log, epoch, who, id, queue, sender: sender.downgrade(), topics: HashMap::new() };
+        let end = session.serve(sender, shutdown).await;
+        session.hub.leave(session.id, session.topics.keys().copied().collect::<Vec<_>>());
+        let close = match end {
+            End::Gone => None,
+            End::Slow => Some((4008, "too slow; resume from your last sequence")),
+            End::Stopping => Some((1012, "restarting; resume from your last sequence")),
+        };
+        if let Some((code, reason)) = close {
+            let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+            let _ = timeout(Duration::from_secs(1), session.socket.send(frame)).await;
+        }
+        gauge!("smartpos_ws_sessions").decrement(1);
+    }
+
+    async fn serve(&mut self, sender: mpsc::Sender<Delivery>, shutdown: CancellationToken) -> End {
+        // Kept alive here only until the first topic holds a sender of its own.
+        let mut first = Some(sender);
+        let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        let mut unanswered = 0;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return End::Stopping,
+                _ = pings.tick() => {
+                    unanswered += 1;
+                    if unanswered > 2 || self.send(Message::Ping(Vec::new().into())).await.is_err() {
+                        return End::Gone;
+                    }
+                }
+                delivery = self.queue.recv() => {
+                    let Some(delivery) = delivery else { return End::Slow };
+                    if self.forward(delivery.topic, &delivery.event).await.is_err() {
+                        return End::Slow;
+                    }
+                }
+                message = self.socket.recv() => {
+                    let Some(Ok(message)) = message else { return End::Gone };
+                    unanswered = 0;
+                    let answered = match message {
+                        Message::Text(text) => self.request(text.as_str(), &mut first).await,
+                        Message::Binary(_) => self.say_error(None, "NotText", "send JSON text").await,
+                        Message::Close(_) => return End::Gone,
+                        Message::Ping(_) | Message::Pong(_) => Ok(()),
+                    };
+                    if answered.is_err() {
+                        return End::Gone;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn request(&mut self, text: &str, first: &mut Option<mpsc::Sender<Delivery>>) -> Result<(), axum::Error> {
+        match serde_json::from_str(text) {
+            Ok(Request::Ping {}) => self.say(&json!({"type": "pong", "position": self.hub.position()})).await,
+            Ok(Request::Unsubscribe { topic }) => {
+                if let Some(parsed) = Topic::parse(&topic).filter(|topic| self.topics.remove(topic).is_some()) {
+                    // The queue must outlive the last topic.
+                    first.get_or_insert_with(|| self.sender.upgrade().unwrap_or_else(|| mpsc::channel(1).0));
+                    self.hub.leave(self.id, [parsed]);
+                }
+                self.say(&json!({"type": "unsubscribed", "topic": topic})).await
+            }
+            Ok(Request::Subscribe { topic, after }) => self.subscribe(&topic, after, first).await,
+            Err(error) => self.say_error(None, "BadRequest", &error.to_string()).await,
+        }
+    }
+
+    async fn subscribe(&mut self, name: &str, after: Option<i64>, first: &mut Option<mpsc::Sender<Delivery>>) -> Result<(), axum::Error> {
+        let Some(topic) = Topic::parse(name) else {
+            return self.say_error(Some(name), "TopicUnknown", "topics are store., order., bill., payment_intent., refund. or merchant. and an id").await;
+        };
+        let allowed = match topic {
+            Topic::Tenant(tenant) => tenant == self.who.tenant && self.who.store.is_none(),
+            Topic::Store(store) => self.who.store.is_none_or(|own| own == store),
+            Topic::Stream(..) => true, // events of other tenants and stores are never visible
+        };
+        if !allowed {
+            return self.say_error(Some(name), "NotFound", "there is no such topic for you").await;
+        }
+        if self.topics.len() >= MAX_TOPICS {
+            return self.say_error(Some(name), "TooManyTopics", "a session listens to at most 64 topics").await;
+        }
+        let Some(queue) = first.take().or_else(|| self.sender.upgrade()) else { return Ok(()) };
+        // Listening starts before the past is read, so that nothing falls between.
+        self.hub.listen(self.id, topic, self.who.tenant, self.who.store, queue);
+        self.topics.insert(topic, after.unwrap_or(0));
+        self.say(&json!({"type": "subscribed", "topic": name, "epoch": self.epoch, "position": self.hub.position()})).await?;
+        match after {
+            Some(after) => self.resume(topic, after).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sends what happened on a topic after a sequence.
+    async fn resume(&mut self, topic: Topic, after: i64) -> Result<(), axum::Error> {
+        let past = match topic {
+            Topic::Stream(kind, id) => {
+                let key = StreamKey { tenant: self.who.tenant, stream_type: kind, stream_id: id };
+                commands::event_store::load_stream(&self.log, key, after).await.map(|events| Some(events.into_iter().map(Arc::new).collect()))
+            }
+            Topic::Store(_) | Topic::Tenant(_) => self.log_after(after).await,
+        };
+        match past {
+            Ok(Some(events)) => {
+                let events: Vec<Arc<RecordedEvent>> = events;
+                for event in events.iter().filter(|event| Topic::of(event).contains(&topic) && visible(event, self.who.tenant, self.who.store)) {
+                    self.forward(topic, event).await?;
+                }
+                Ok(())
+            }
+            Ok(None) => self.say(&json!({"type": "resync", "topic": topic.name(), "position": self.hub.position()})).await,
+            Err(error) => {
+                tracing::warn!(%error, "a resume could not be read");
+                self.say(&json!({"type": "resync", "topic": topic.name(), "position": self.hub.position()})).await
+            }
+        }
+    }
+
+    async fn log_after(&self, after: i64) -> Result<Option<Vec<Arc<RecordedEvent>>>, sqlx::Error> {
+        if let Some(kept) = self.hub.kept_after(after) {
+            return Ok(Some(kept));
+        }
+        if self.hub.position() - after > RESUME_WINDOW {
+            return Ok(None);
+        }
+        let mut events = Vec::new();
+        let mut from = after;
+        loop {
+            let page = commands::event_store::read_log(&self.log, from, 1_000).await?;
+            let Some(last) = page.last().map(|event| event.pos) else { return Ok(Some(events)) };
+            from = last;
+            let mine = |event: &RecordedEvent| visible(event, self.who.tenant, self.who.store);
+            events.extend(page.into_iter().filter(mine).map(Arc::new));
+        }
+    }
+
+    /// Sends an event unless the topic has it already.
+    async fn forward(&mut self, topic: Topic, event: &RecordedEvent) -> Result<(), axum::Error> {
+        let sequence = topic.sequence(event);
+        match self.topics.get_mut(&topic) {
+            Some(last) if *last < sequence => *last = sequence,
+            Some(_) | None => return Ok(()),
+        }
+        self.say(&frame(topic, self.epoch, sequence, event)).await
+    }
+
+    async fn say(&mut self, body: &serde_json::Value) -> Result<(), axum::Error> {
+        self.send(Message::Text(body.to_string().into())).await
+    }
+
+    async fn say_error(&mut self, topic: Option<&str>, code: &str, detail: &str) -> Result<(), axum::Error> {
+        let topic = topic.map(|topic| topic.chars().take(64).collect::<String>());
+        self.say(&json!({"type": "error", "topic": topic, "code": code, "detail": detail})).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), axum::Error> {
+        timeout(SEND_TIMEOUT, self.socket.send(message)).await.map_err(axum::Error::new)?
+    }
+}
+
+fn frame(topic: Topic, epoch: i32, sequence: i64, event: &RecordedEvent) -> serde_json::Value {
+    let data = std::str::from_utf8(&event.payload).ok().and_then(|text| serde_json::from_str::<Box<RawValue>>(text).ok());
+    json!({
+        "topic": topic.name(),
+        "epoch": epoch,
+        "seq": sequence,
+        "position": event.pos,
+        "type": event.event_type,
+        "body": {
+            "id": stream_id(event.stream.stream_type, event.stream.stream_id),
+            "version": event.version,
+            "occurred_at": event.occurred_at,
+            "correlation_id": event.correlation_id.to_string(),
+            "data": data,
+        },
+    })
+}

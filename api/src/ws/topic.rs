@@ -1,0 +1,92 @@
+//! Topics: what a terminal can listen to. `store.sto_…`, `order.ord_…`, `bill.bill_…`, `payment_intent.pi_…`, `refund.ref_…`,
+//! `merchant.mer_…` (everything of the tenant).
+
+use domain::{
+    envelope::{RecordedEvent, StreamKey, StreamType},
+    ids::{BillId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid},
+};
+
+/// Something to listen to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// One aggregate; the sequence is its version, without gaps.
+    Stream(StreamType, Ulid),
+    /// All events that concern a store; the sequence is the log position, rising with gaps.
+    Store(StoreId),
+    /// All events of the tenant; the sequence is the log position, rising with gaps.
+    Tenant(MerchantId),
+}
+
+impl Topic {
+    /// Reads a topic's name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (kind, id) = name.split_once('.')?;
+        match kind {
+            "store" => id.parse().ok().map(Self::Store),
+            "merchant" => id.parse().ok().map(Self::Tenant),
+            "order" => id.parse::<OrderId>().ok().map(|id| Self::Stream(StreamType::Order, id.0)),
+            "bill" => id.parse::<BillId>().ok().map(|id| Self::Stream(StreamType::Bill, id.0)),
+            "payment_intent" => id.parse::<PaymentIntentId>().ok().map(|id| Self::Stream(StreamType::PaymentIntent, id.0)),
+            "refund" => id.parse::<RefundId>().ok().map(|id| Self::Stream(StreamType::Refund, id.0)),
+            _ => None,
+        }
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Store(id) => format!("store.{id}"),
+            Self::Tenant(id) => format!("merchant.{id}"),
+            Self::Stream(kind, id) => format!("{}.{}", kind.as_str(), stream_id(*kind, *id)),
+        }
+    }
+
+    /// The sequence of an event on this topic.
+    pub fn sequence(&self, event: &RecordedEvent) -> i64 {
+        match self {
+            Self::Stream(..) => event.version,
+            Self::Store(_) | Self::Tenant(_) => event.pos,
+        }
+    }
+
+    /// The topics that an event appears on.
+    pub fn of(event: &RecordedEvent) -> Vec<Self> {
+        let stream = Self::Stream(event.stream.stream_type, event.stream.stream_id);
+        let store = event.event_meta().store.map(Self::Store);
+        [stream, Self::Tenant(event.stream.tenant)].into_iter().chain(store).collect()
+    }
+}
+
+/// An aggregate's id as the outside writes it.
+pub fn stream_id(kind: StreamType, id: Ulid) -> String {
+    match kind {
+        StreamType::Merchant => MerchantId(id).to_string(),
+        StreamType::Store => StoreId(id).to_string(),
+        StreamType::Order => OrderId(id).to_string(),
+        StreamType::Bill => BillId(id).to_string(),
+        StreamType::PaymentIntent => PaymentIntentId(id).to_string(),
+        StreamType::Refund => RefundId(id).to_string(),
+    }
+}
+
+/// Whether the holder of this scope may see an event.
+pub fn visible(event: &RecordedEvent, tenant: MerchantId, store: Option<StoreId>) -> bool {
+    let StreamKey { tenant: owner, .. } = event.stream;
+    owner == tenant && store.is_none_or(|store| event.event_meta().store == Some(store))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_reads_back_its_name() {
+        let id = Ulid::from_bytes([9; 16]);
+        for topic in [Topic::Store(StoreId(id)), Topic::Tenant(MerchantId(id)), Topic::Stream(StreamType::Order, id), Topic::Stream(StreamType::Bill, id)] {
+            assert_eq!(Topic::parse(&topic.name()), Some(topic));
+        }
+        for bad in ["", "order", "order.*", "order.>", "store.ord_01", "everything.x"] {
+            assert_eq!(Topic::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+create table stores (
+    key            text        primary key,
+    tenant         uuid        not null,
+    store_id       text        not null,
+    psp_id         text        not null,
+    code           text        not null,
+    name           text        not null,
+    status         text        not null,
+    currency       text        not null,
+    zone           text        not null,
+    opened_at      timestamptz not null,
+    opened_pos     bigint      not null,
+    updated_at     timestamptz not null,
+    updated_pos    bigint      not null,
+    version        bigint      not null,
+    document       jsonb       not null
+);
+create index on stores (tenant, opened_pos desc);
+create index on stores (psp_id, opened_pos desc);

@@ -1,0 +1,87 @@
+//! The feed: the log as it grows, for any number of readers of one process.
+//!
+//! One follower keeps the newest events in memory ([`ring`]); it hears of them from JetStream and checks each against what the
+//! log must say. Readers at the tail are served from memory, others from PostgreSQL. NATS may lie, lose or be down: that
+//! costs latency, nothing else.
+
+mod follower;
+mod ring;
+
+use std::{sync::Arc, time::Duration};
+
+use domain::envelope::RecordedEvent;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{error::Error, log_reader::LogReader};
+use ring::Ring;
+
+/// The feed. Cheap to clone.
+#[derive(Clone)]
+pub struct Feed {
+    reader: LogReader,
+    ring: Arc<Ring>,
+    tail: watch::Receiver<i64>,
+}
+
+impl Feed {
+    /// Starts the follower; it ends with `shutdown`. Without `nats`, and while that is away, it asks PostgreSQL every 50 ms.
+    pub fn start(reader: LogReader, nats: Option<async_nats::Client>, shutdown: CancellationToken) -> Self {
+        let ring = Arc::new(Ring::default());
+        let (sender, tail) = watch::channel(0);
+        let follower = follower::Follower::new(reader.clone(), nats, Arc::clone(&ring), sender);
+        tokio::spawn(follower.run(shutdown));
+        Self { reader, ring, tail }
+    }
+
+    /// The newest position that this process has heard of.
+    pub fn tail(&self) -> i64 {
+        *self.tail.borrow()
+    }
+
+    /// The newest position as it changes, for whoever wants to wake up.
+    pub fn watch(&self) -> watch::Receiver<i64> {
+        self.tail.clone()
+    }
+
+    /// The log that is read.
+    pub const fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// At most `max` events from `after + 1` on, without gaps. Waits up to `wait` for the first; empty when none came.
+    ///
+    /// # Errors
+    /// `AheadOfLog` when the log ends before `after`; `Sql`; `Corrupt`.
+    pub async fn next_batch(&self, after: i64, max: usize, wait: Duration) -> Result<Vec<Arc<RecordedEvent>>, Error> {
+        let deadline = Instant::now() + wait;
+        let mut tail = self.tail.clone();
+        loop {
+            let batch = self.ring.after(after, max);
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+            let known = *tail.borrow_and_update();
+            if known < after {
+                self.check_not_ahead(after).await?;
+            } else if known > after {
+                return self.reader.range(after, max).await;
+            }
+            match tokio::time::timeout_at(deadline, tail.changed()).await {
+                Ok(Ok(())) => {}
+                // The follower is gone: the process is shutting down.
+                Ok(Err(_)) => {
+                    tokio::time::sleep_until(deadline).await;
+                    return Ok(Vec::new());
+                }
+                Err(_) => return Ok(Vec::new()),
+            }
+        }
+    }
+
+    /// What this process has heard may be old; only PostgreSQL can say that a reader is beyond the end.
+    async fn check_not_ahead(&self, after: i64) -> Result<(), Error> {
+        let head = self.reader.head().await?.pos;
+        if head < after { Err(Error::AheadOfLog { after, head }) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,121 @@
+//! Set-up: schemas, tables, grants, row-level security, checkpoints and views, for every projection. Run by the owner.
+//!
+//! The one place where row-level security is written. Repeatable, and safe when two processes do it at once.
+
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+use crate::{
+    error::Error,
+    projection::{Projection, TableSpec, Visibility},
+    tables::set_schema,
+};
+
+/// One lock for all set-ups of a database. The number only has to be ours.
+const SETUP_LOCK: i64 = 0x736d_6172_7470_6f73;
+
+/// Makes what is missing; leaves alone what exists. A new version of a projection gets tables beside the old one's, and
+/// the views stay with the old one until [`serve_current`].
+///
+/// # Errors
+/// `Sql`.
+pub async fn install(owner: &PgPool) -> Result<(), Error> {
+    let mut tx = owner.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(SETUP_LOCK).execute(&mut *tx).await?;
+    for projection in crate::all() {
+        let schema = projection.schema();
+        install_tables(&mut tx, projection.as_ref(), &schema).await?;
+        add_checkpoint(&mut tx, projection.name(), projection.version()).await?;
+        for table in projection.tables() {
+            if !exists(&mut tx, "read", table.name).await? {
+                create_view(&mut tx, &schema, table.name).await?;
+            }
+        }
+    }
+    Ok(tx.commit().await?)
+}
+
+/// Points the views at this build's version of a projection, in one transaction; the old tables stay for a way back.
+/// To be called once the new version has caught up.
+///
+/// # Errors
+/// `Sql`.
+pub async fn serve_current(owner: &PgPool, projection: &dyn Projection) -> Result<(), Error> {
+    let mut tx = owner.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(SETUP_LOCK).execute(&mut *tx).await?;
+    replace_views(&mut tx, projection).await?;
+    Ok(tx.commit().await?)
+}
+
+pub(crate) async fn replace_views(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(), Error> {
+    for table in projection.tables() {
+        run(connection, format!("drop view if exists read.{}", table.name)).await?;
+        create_view(connection, &projection.schema(), table.name).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn add_checkpoint(connection: &mut PgConnection, name: &str, version: i32) -> Result<(), Error> {
+    let sql = "insert into read.checkpoint (name, version, pos) values ($1, $2, 0) on conflict do nothing";
+    sqlx::query(sql).bind(name).bind(version).execute(connection).await?;
+    Ok(())
+}
+
+pub(crate) async fn install_tables(connection: &mut PgConnection, projection: &dyn Projection, schema: &str) -> Result<(), Error> {
+    run(connection, format!("create schema if not exists {schema}")).await?;
+    run(connection, format!("grant usage on schema {schema} to smartpos_worker, smartpos_app")).await?;
+    set_schema(connection, schema).await?;
+    for table in projection.tables() {
+        // A table comes with its rights in one transaction, so one that exists has them.
+        if !exists(connection, schema, table.name).await? {
+            create_table(connection, table).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn create_table(connection: &mut PgConnection, table: &TableSpec) -> Result<(), Error> {
+    sqlx::raw_sql(table.create).execute(&mut *connection).await?;
+    let name = table.name;
+    for sql in [
+        format!("grant select, insert, update, delete on {name} to smartpos_worker"),
+        format!("grant select on {name} to smartpos_app"),
+        format!("alter table {name} enable row level security"),
+        // The owner too: only the two roles below have a policy.
+        format!("alter table {name} force row level security"),
+        format!("create policy worker on {name} to smartpos_worker using (true) with check (true)"),
+        format!("create policy app on {name} for select to smartpos_app using ({})", visible(table.visibility)),
+    ] {
+        run(connection, sql).await?;
+    }
+    Ok(())
+}
+
+/// What the application role sees. Sub-selects, so that a setting is read once per query and not once per row.
+fn visible(visibility: Visibility) -> String {
+    let setting = |name: &str| format!("(select nullif(current_setting('smartpos.{name}', true), ''))");
+    let tenant = "tenant = (select nullif(current_setting('smartpos.tenant', true), '')::uuid)";
+    let store = format!("({0} is null or store_id is null or store_id = {0})", setting("store"));
+    let psp = format!("psp_id = {}", setting("psp"));
+    match visibility {
+        Visibility::Store => format!("{tenant} and {store}"),
+        Visibility::StoreAndPsp => format!("({tenant} and {store}) or {psp}"),
+        Visibility::TenantAndPsp => format!("{tenant} or {psp}"),
+    }
+}
+
+async fn create_view(connection: &mut PgConnection, schema: &str, table: &str) -> Result<(), Error> {
+    // The invoker's rights and policies count, not the view owner's.
+    run(connection, format!("create view read.{table} with (security_invoker = true) as select * from {schema}.{table}")).await?;
+    run(connection, format!("grant select on read.{table} to smartpos_app, smartpos_worker")).await
+}
+
+async fn exists(connection: &mut PgConnection, schema: &str, relation: &str) -> Result<bool, Error> {
+    let sql = "select to_regclass($1) is not null";
+    Ok(sqlx::query_scalar(sql).bind(format!("{schema}.{relation}")).fetch_one(connection).await?)
+}
+
+/// Names come from constants of this crate, never from input.
+async fn run(connection: &mut PgConnection, sql: String) -> Result<(), Error> {
+    sqlx::query(AssertSqlSafe(sql)).execute(connection).await?;
+    Ok(())
+}

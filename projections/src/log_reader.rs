@@ -1,0 +1,139 @@
+//! Reads the log straight from PostgreSQL: the source that every other source is checked against.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    envelope::{RecordedEvent, StreamKey, StreamType},
+    ids::{MerchantId, Ulid},
+};
+use futures_util::stream::{BoxStream, StreamExt as _};
+use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// Where the log ends, and which log it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Position of the newest event; 0 for an empty log.
+    pub pos: i64,
+    /// Raised when the database was restored to the past.
+    pub epoch: i32,
+    /// Names the log in streams and subjects.
+    pub log_id: Uuid,
+    /// Hash of the newest commit.
+    pub hash: [u8; 32],
+}
+
+/// The columns that [`row_to_event`] reads, in its order.
+pub const EVENT_COLUMNS: &str = "pos, tenant, stream_type, stream_id, version, type, schema_version, slice, occurred_at, \
+                                 recorded_at, correlation_id, causation_id, actor, meta, payload, pii, hash";
+
+const RANGE: &str = "select pos, tenant, stream_type, stream_id, version, type, schema_version, slice, occurred_at, recorded_at, \
+                     correlation_id, causation_id, actor, meta, payload, pii, hash \
+                     from log.event where pos > $1 and pos <= $2 order by pos";
+
+/// The log, read by a role that is a member of `smartpos_worker`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LogReader {
+    pool: PgPool,
+}
+
+impl LogReader {
+    /// Over a pool.
+    pub const fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Where the log ends now.
+    ///
+    /// # Errors
+    /// `Sql`; `Corrupt` for a head without a proper hash.
+    pub async fn head(&self) -> Result<Head, Error> {
+        head(&mut *self.pool.acquire().await?).await
+    }
+
+    /// At most `limit` events after position `after`, in order. Positions have no gaps, so the first is `after + 1`.
+    ///
+    /// # Errors
+    /// `Sql`, `Corrupt`.
+    pub async fn range(&self, after: i64, limit: usize) -> Result<Vec<Arc<RecordedEvent>>, Error> {
+        let last = after.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX));
+        let mut events = Vec::new();
+        let mut stream = self.stream(after, last);
+        while let Some(event) = stream.next().await {
+            events.push(Arc::new(event?));
+        }
+        check_gapless(after, &events)?;
+        Ok(events)
+    }
+
+    /// Events after `after` up to and including `last`, streamed: memory does not grow with the range.
+    pub fn stream(&self, after: i64, last: i64) -> BoxStream<'_, Result<RecordedEvent, Error>> {
+        let rows = sqlx::query(RANGE).bind(after).bind(last).fetch(&self.pool);
+        rows.map(|row| row_to_event(&row?)).boxed()
+    }
+}
+
+/// [`LogReader::head`] on a connection, for instance inside a transaction.
+pub(crate) async fn head(connection: &mut PgConnection) -> Result<Head, Error> {
+    let row = sqlx::query("select pos, epoch, log_id, hash from log.head where id = 1").fetch_one(connection).await?;
+    let (pos, hash): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(3)?);
+    Ok(Head { pos, epoch: row.try_get(1)?, log_id: row.try_get(2)?, hash: fixed(hash, pos)? })
+}
+
+/// [`LogReader::stream`] on a connection, for instance inside a transaction.
+pub(crate) fn stream(connection: &mut PgConnection, after: i64, last: i64) -> BoxStream<'_, Result<RecordedEvent, Error>> {
+    sqlx::query(RANGE).bind(after).bind(last).fetch(connection).map(|row| row_to_event(&row?)).boxed()
+}
+
+fn check_gapless(after: i64, events: &[Arc<RecordedEvent>]) -> Result<(), Error> {
+    let mut expected = after;
+    for event in events {
+        expected += 1;
+        if event.pos != expected {
+            return Err(Error::Corrupt { position: expected, what: format!("the log goes on at {}", event.pos) });
+        }
+    }
+    Ok(())
+}
+
+/// A row of `log.event` with the columns of [`EVENT_COLUMNS`].
+///
+/// # Errors
+/// `Sql` for a column of another type; `Corrupt` for a stream type that this build does not know or a hash of another length.
+pub fn row_to_event(row: &PgRow) -> Result<RecordedEvent, Error> {
+    let pos: i64 = row.try_get(0)?;
+    let stream_type: &str = row.try_get(2)?;
+    let stream_type = StreamType::parse(stream_type)
+        .ok_or_else(|| Error::Corrupt { position: pos, what: format!("stream type '{stream_type}' is not known to this build") })?;
+    let occurred_at: DateTime<Utc> = row.try_get(8)?;
+    let recorded_at: DateTime<Utc> = row.try_get(9)?;
+    Ok(RecordedEvent {
+        pos,
+        stream: StreamKey { tenant: MerchantId(ulid(row, 1)?), stream_type, stream_id: ulid(row, 3)? },
+        version: row.try_get(4)?,
+        event_type: row.try_get(5)?,
+        schema_version: row.try_get(6)?,
+        slice: row.try_get(7)?,
+        occurred_at,
+        recorded_at,
+        correlation_id: ulid(row, 10)?,
+        causation_id: ulid(row, 11)?,
+        actor: row.try_get(12)?,
+        meta: row.try_get(13)?,
+        payload: row.try_get(14)?,
+        pii: row.try_get(15)?,
+        hash: fixed(row.try_get(16)?, pos)?,
+    })
+}
+
+fn ulid(row: &PgRow, column: usize) -> Result<Ulid, Error> {
+    let uuid: Uuid = row.try_get(column)?;
+    Ok(Ulid::from_bytes(*uuid.as_bytes()))
+}
+
+pub(crate) fn fixed(bytes: Vec<u8>, position: i64) -> Result<[u8; 32], Error> {
+    bytes.try_into().map_err(|_| Error::Corrupt { position, what: "a hash does not have 32 bytes".to_owned() })
+}

@@ -1,0 +1,306 @@
+//! Daily sales: per store and business date, in all, by item and by tender.
+//!
+//! A bill counts when it is paid in full, on its own business date; a payment when it is put against its bill, on the bill's
+//! date; a refund when it succeeded, on the refund's date. Sums are checked: one that does not fit halts the stream.
+
+use chrono::NaiveDate;
+use domain::{
+    bill,
+    envelope::{RecordedEvent, StreamType},
+    event::DomainEvent,
+    ids::{BillId, MerchantId, RefundId, StoreId},
+    money::Currency,
+    payment_intent::Tender,
+    refund::{self, Destination},
+};
+
+use super::{
+    daily_sales_rows::{DailyItemSalesRow, DailySalesRow, DailyTenderSalesRow, PendingBillRow, PendingRefundRow},
+    never_opened,
+};
+use crate::{
+    projection::{ApplyError, Projection, Row, TableSpec, Visibility},
+    rows::Rows,
+};
+
+/// The projection.
+pub struct DailySales;
+
+const TABLES: &[TableSpec] = &[
+    TableSpec::of::<DailySalesRow>(include_str!("../../sql/daily_sales.sql"), Visibility::Store),
+    TableSpec::of::<DailyItemSalesRow>(include_str!("../../sql/daily_item_sales.sql"), Visibility::Store),
+    TableSpec::of::<DailyTenderSalesRow>(include_str!("../../sql/daily_tender_sales.sql"), Visibility::Store),
+    TableSpec::of::<PendingBillRow>(include_str!("../../sql/daily_sales_bills.sql"), Visibility::Store),
+    TableSpec::of::<PendingRefundRow>(include_str!("../../sql/daily_sales_refunds.sql"), Visibility::Store),
+];
+
+impl Projection for DailySales {
+    fn name(&self) -> &'static str {
+        "daily_sales"
+    }
+    fn version(&self) -> i32 {
+        1
+    }
+    fn tables(&self) -> &'static [TableSpec] {
+        TABLES
+    }
+    fn reads(&self, stream_type: StreamType) -> bool {
+        matches!(stream_type, StreamType::Bill | StreamType::Refund)
+    }
+
+    fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)> {
+        let id = event.stream.stream_id;
+        match decoded {
+            DomainEvent::Bill(bill::Event::Paid(_) | bill::Event::PaymentAllocated(_)) => {
+                vec![(PendingBillRow::TABLE, BillId(id).to_string())]
+            }
+            DomainEvent::Refund(refund::Event::Succeeded(_)) => vec![(PendingRefundRow::TABLE, RefundId(id).to_string())],
+            DomainEvent::Merchant(_)
+            | DomainEvent::Store(_)
+            | DomainEvent::Order(_)
+            | DomainEvent::Bill(_)
+            | DomainEvent::PaymentIntent(_)
+            | DomainEvent::Refund(_) => vec![],
+        }
+    }
+
+    fn apply(&self, rows: &mut Rows, event: &RecordedEvent, decoded: &DomainEvent) -> Result<(), ApplyError> {
+        match decoded {
+            DomainEvent::Bill(change) => apply_bill(rows, event, change),
+            DomainEvent::Refund(change) => apply_refund(rows, event, change),
+            DomainEvent::Merchant(_) | DomainEvent::Store(_) | DomainEvent::Order(_) | DomainEvent::PaymentIntent(_) => Ok(()),
+        }
+    }
+}
+
+fn apply_bill(rows: &mut Rows, event: &RecordedEvent, change: &bill::Event) -> Result<(), ApplyError> {
+    match change {
+        bill::Event::Issued(issued) => {
+            rows.put(pending_bill(event, issued));
+            Ok(())
+        }
+        bill::Event::PaymentAllocated(allocated) => {
+            let bill = pending::<PendingBillRow>(rows, event, BillId(event.stream.stream_id).to_string())?;
+            let day = Day::of_bill(&bill, event.pos);
+            let mut tender = day.tender(rows, allocated.tender)?;
+            add(&mut tender.count, 1, "the number of payments")?;
+            add(&mut tender.amount, allocated.amount, "the sum of payments")?;
+            add(&mut tender.cash_rounding, allocated.cash_rounding, "the sum of cash rounding")?;
+            rows.put(tender);
+            Ok(())
+        }
+        bill::Event::Paid(_) => count_bill(rows, event),
+        bill::Event::PaymentReserved(_)
+        | bill::Event::ReservationReleased(_)
+        | bill::Event::OverpaymentParked(_)
+        | bill::Event::Voided(_)
+        | bill::Event::RefundRecorded(_) => Ok(()),
+    }
+}
+
+fn count_bill(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> {
+    let mut bill = pending::<PendingBillRow>(rows, event, BillId(event.stream.stream_id).to_string())?;
+    if bill.counted {
+        return Ok(());
+    }
+    let day = Day::of_bill(&bill, event.pos);
+    // All items of the bill are asked for at once, before any is changed.
+    rows.need::<DailyItemSalesRow>(bill.lines.iter().map(|line| day.item_key(&line.item_code)))?;
+    let mut sales = day.sales(rows)?;
+    add(&mut sales.bills_paid, 1, "the number of bills")?;
+    add(&mut sales.gross, bill.subtotal, "the gross sum")?;
+    add(&mut sales.discount, bill.discount, "the sum of discounts")?;
+    add(&mut sales.service_charge, bill.service_charge, "the sum of service charge")?;
+    add(&mut sales.tax, bill.tax, "the sum of tax")?;
+    add(&mut sales.adjustment, bill.adjustment, "the sum of adjustments")?;
+    add(&mut sales.total, bill.total, "the total")?;
+    add(&mut sales.net, bill.total, "the net sum")?;
+    rows.put(sales);
+    for line in std::mem::take(&mut bill.lines) {
+        let mut item = day.item(rows, &line)?;
+        add(&mut item.quantity_milli, line.quantity_milli, "the quantity of an item")?;
+        add(&mut item.gross, line.gross, "the gross sum of an item")?;
+        add(&mut item.discount, line.discount, "the discounts of an item")?;
+        add(&mut item.tax, line.tax, "the tax of an item")?;
+        add(&mut item.total, line.total, "the total of an item")?;
+        rows.put(item);
+    }
+    bill.counted = true;
+    rows.put(bill);
+    Ok(())
+}
+
+fn apply_refund(rows: &mut Rows, event: &RecordedEvent, change: &refund::Event) -> Result<(), ApplyError> {
+    match change {
+        refund::Event::Requested(requested) => {
+            rows.put(pending_refund(event, requested));
+            Ok(())
+        }
+        refund::Event::Succeeded(_) => count_refund(rows, event),
+        refund::Event::OutcomeUnknown(_) | refund::Event::Failed(_) => Ok(()),
+    }
+}
+
+fn count_refund(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> {
+    let mut refund = pending::<PendingRefundRow>(rows, event, RefundId(event.stream.stream_id).to_string())?;
+    if refund.counted {
+        return Ok(());
+    }
+    let day = Day::of_refund(&refund, event.pos);
+    let mut sales = day.sales(rows)?;
+    add(&mut sales.refunds_count, 1, "the number of refunds")?;
+    add(&mut sales.refunds_amount, refund.amount, "the sum of refunds")?;
+    sales.net = sales.net.checked_sub(refund.amount).ok_or_else(|| ApplyError::overflow("the net sum"))?;
+    let mut tender = day.tender(rows, refund.tender)?;
+    add(&mut tender.refunds_count, 1, "the number of refunds")?;
+    add(&mut tender.refunds_amount, refund.amount, "the sum of refunds")?;
+    rows.put(sales);
+    rows.put(tender);
+    refund.counted = true;
+    rows.put(refund);
+    Ok(())
+}
+
+fn pending<R: Row>(rows: &mut Rows, event: &RecordedEvent, key: String) -> Result<R, ApplyError> {
+    rows.get(&key)?.ok_or_else(|| never_opened(event))
+}
+
+fn pending_bill(event: &RecordedEvent, issued: &bill::Issued) -> PendingBillRow {
+    PendingBillRow {
+        bill_id: BillId(event.stream.stream_id),
+        tenant: event.stream.tenant,
+        store_id: issued.store_id,
+        business_date: issued.business_date,
+        currency: issued.currency,
+        subtotal: issued.subtotal,
+        discount: issued.discount,
+        service_charge: issued.service_charge,
+        tax: issued.tax,
+        adjustment: issued.adjustment,
+        total: issued.total,
+        lines: issued.lines.clone(),
+        counted: false,
+    }
+}
+
+fn pending_refund(event: &RecordedEvent, requested: &refund::Requested) -> PendingRefundRow {
+    PendingRefundRow {
+        refund_id: RefundId(event.stream.stream_id),
+        tenant: event.stream.tenant,
+        store_id: requested.store_id,
+        business_date: requested.business_date,
+        currency: requested.amount.currency,
+        amount: requested.amount.amount,
+        tender: match requested.destination {
+            Destination::Cash => Tender::Cash,
+            Destination::Original => requested.tender,
+        },
+        counted: false,
+    }
+}
+
+fn add(sum: &mut i64, amount: i64, what: &str) -> Result<(), ApplyError> {
+    *sum = sum.checked_add(amount).ok_or_else(|| ApplyError::overflow(what))?;
+    Ok(())
+}
+
+/// A store's business date, and the position that counts something on it.
+struct Day {
+    tenant: MerchantId,
+    store_id: StoreId,
+    business_date: NaiveDate,
+    currency: Currency,
+    pos: i64,
+}
+
+impl Day {
+    const fn of_bill(bill: &PendingBillRow, pos: i64) -> Self {
+        let PendingBillRow { tenant, store_id, business_date, currency, .. } = *bill;
+        Self { tenant, store_id, business_date, currency, pos }
+    }
+
+    const fn of_refund(refund: &PendingRefundRow, pos: i64) -> Self {
+        let PendingRefundRow { tenant, store_id, business_date, currency, .. } = *refund;
+        Self { tenant, store_id, business_date, currency, pos }
+    }
+
+    fn key(&self) -> String {
+        format!("{}|{}", self.store_id, self.business_date)
+    }
+
+    fn item_key(&self, item_code: &str) -> String {
+        format!("{}|{item_code}", self.key())
+    }
+
+    /// The day's row, as it stands or new, marked with the position.
+    fn sales(&self, rows: &mut Rows) -> Result<DailySalesRow, ApplyError> {
+        let Self { tenant, store_id, business_date, currency, pos } = *self;
+        let key = self.key();
+        Ok(match rows.get::<DailySalesRow>(&key)? {
+            Some(row) => DailySalesRow { updated_pos: pos, ..row },
+            None => DailySalesRow {
+                key,
+                tenant,
+                store_id,
+                business_date,
+                currency,
+                bills_paid: 0,
+                gross: 0,
+                discount: 0,
+                service_charge: 0,
+                tax: 0,
+                adjustment: 0,
+                total: 0,
+                refunds_count: 0,
+                refunds_amount: 0,
+                net: 0,
+                updated_pos: pos,
+            },
+        })
+    }
+
+    fn item(&self, rows: &mut Rows, line: &bill::BillLine) -> Result<DailyItemSalesRow, ApplyError> {
+        let Self { tenant, store_id, business_date, currency, pos } = *self;
+        let (key, name) = (self.item_key(&line.item_code), line.name.clone());
+        Ok(match rows.get::<DailyItemSalesRow>(&key)? {
+            Some(row) => DailyItemSalesRow { name, updated_pos: pos, ..row },
+            None => DailyItemSalesRow {
+                key,
+                tenant,
+                store_id,
+                business_date,
+                currency,
+                item_code: line.item_code.clone(),
+                name,
+                quantity_milli: 0,
+                gross: 0,
+                discount: 0,
+                tax: 0,
+                total: 0,
+                updated_pos: pos,
+            },
+        })
+    }
+
+    fn tender(&self, rows: &mut Rows, tender: Tender) -> Result<DailyTenderSalesRow, ApplyError> {
+        let Self { tenant, store_id, business_date, currency, pos } = *self;
+        let key = format!("{}|{}", self.key(), tender.as_str());
+        Ok(match rows.get::<DailyTenderSalesRow>(&key)? {
+            Some(row) => DailyTenderSalesRow { updated_pos: pos, ..row },
+            None => DailyTenderSalesRow {
+                key,
+                tenant,
+                store_id,
+                business_date,
+                currency,
+                tender,
+                count: 0,
+                amount: 0,
+                cash_rounding: 0,
+                refunds_count: 0,
+                refunds_amount: 0,
+                updated_pos: pos,
+            },
+        })
+    }
+}

@@ -1,0 +1,203 @@
+//! The rows of the daily sales: three reports, and two tables that remember what is not counted yet.
+
+use chrono::NaiveDate;
+use domain::{
+    bill::BillLine,
+    ids::{BillId, MerchantId, RefundId, StoreId},
+    money::Currency,
+    payment_intent::Tender,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::projection::{Row, tenant_uuid};
+
+/// Sales of a store on a business date. Amounts in minor units of `currency`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DailySalesRow {
+    /// `{store_id}|{business_date}`.
+    pub key: String,
+    /// The merchant.
+    #[serde(with = "tenant_uuid")]
+    pub tenant: MerchantId,
+    /// The store.
+    pub store_id: StoreId,
+    /// The date on the bills.
+    pub business_date: NaiveDate,
+    /// Of every amount.
+    pub currency: Currency,
+    /// Bills paid in full.
+    pub bills_paid: i64,
+    /// Sum of lines before discounts (the bills' subtotals).
+    pub gross: i64,
+    /// Discounts.
+    pub discount: i64,
+    /// Service charge.
+    pub service_charge: i64,
+    /// Tax contained in `total`.
+    pub tax: i64,
+    /// Untaxed amounts outside the lines, signed.
+    pub adjustment: i64,
+    /// What the paid bills asked for.
+    pub total: i64,
+    /// Refunds carried out; they count on their own business date.
+    pub refunds_count: i64,
+    /// Money given back.
+    pub refunds_amount: i64,
+    /// `total − refunds_amount`.
+    pub net: i64,
+    /// Position of the last event that changed it.
+    pub updated_pos: i64,
+}
+
+impl Row for DailySalesRow {
+    const TABLE: &'static str = "daily_sales";
+    fn key(&self) -> String {
+        self.key.clone()
+    }
+}
+
+/// Sales of one item in a store on a business date; refunds do not reach items.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DailyItemSalesRow {
+    /// `{store_id}|{business_date}|{item_code}`.
+    pub key: String,
+    /// The merchant.
+    #[serde(with = "tenant_uuid")]
+    pub tenant: MerchantId,
+    /// The store.
+    pub store_id: StoreId,
+    /// The date on the bills.
+    pub business_date: NaiveDate,
+    /// Of every amount.
+    pub currency: Currency,
+    /// The catalogue's code.
+    pub item_code: String,
+    /// Name as last sold.
+    pub name: String,
+    /// Thousandths of a piece.
+    pub quantity_milli: i64,
+    /// Before discounts, minor units.
+    pub gross: i64,
+    /// Discounts, minor units.
+    pub discount: i64,
+    /// Tax, minor units.
+    pub tax: i64,
+    /// What the lines added to their bills' totals, minor units.
+    pub total: i64,
+    /// Position of the last event that changed it.
+    pub updated_pos: i64,
+}
+
+impl Row for DailyItemSalesRow {
+    const TABLE: &'static str = "daily_item_sales";
+    fn key(&self) -> String {
+        self.key.clone()
+    }
+}
+
+/// Money taken and given back by one tender in a store on a business date.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DailyTenderSalesRow {
+    /// `{store_id}|{business_date}|{tender}`.
+    pub key: String,
+    /// The merchant.
+    #[serde(with = "tenant_uuid")]
+    pub tenant: MerchantId,
+    /// The store.
+    pub store_id: StoreId,
+    /// The date on the bills, or of the refund.
+    pub business_date: NaiveDate,
+    /// Of every amount.
+    pub currency: Currency,
+    /// By which the money came, or left.
+    pub tender: Tender,
+    /// Payments put against bills.
+    pub count: i64,
+    /// What they settled, minor units.
+    pub amount: i64,
+    /// Cash rounding collected beside it, signed, minor units.
+    pub cash_rounding: i64,
+    /// Refunds carried out this way: out of the drawer is cash, whatever the payment was.
+    pub refunds_count: i64,
+    /// Money given back this way, minor units.
+    pub refunds_amount: i64,
+    /// Position of the last event that changed it.
+    pub updated_pos: i64,
+}
+
+impl Row for DailyTenderSalesRow {
+    const TABLE: &'static str = "daily_tender_sales";
+    fn key(&self) -> String {
+        self.key.clone()
+    }
+}
+
+/// What a bill will count for once it is paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingBillRow {
+    /// The bill.
+    #[serde(rename = "key")]
+    pub bill_id: BillId,
+    /// The merchant.
+    #[serde(with = "tenant_uuid")]
+    pub tenant: MerchantId,
+    /// The store.
+    pub store_id: StoreId,
+    /// The store's business date at issue.
+    pub business_date: NaiveDate,
+    /// Of every amount.
+    pub currency: Currency,
+    /// Sum of gross.
+    pub subtotal: i64,
+    /// Discounts.
+    pub discount: i64,
+    /// Service charge.
+    pub service_charge: i64,
+    /// Tax.
+    pub tax: i64,
+    /// Untaxed amount outside the lines, signed.
+    pub adjustment: i64,
+    /// What is asked for.
+    pub total: i64,
+    /// As billed; dropped once counted.
+    pub lines: Vec<BillLine>,
+    /// Counted.
+    pub counted: bool,
+}
+
+impl Row for PendingBillRow {
+    const TABLE: &'static str = "daily_sales_bills";
+    fn key(&self) -> String {
+        self.bill_id.to_string()
+    }
+}
+
+/// What a refund will count for once it succeeds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingRefundRow {
+    /// The refund.
+    #[serde(rename = "key")]
+    pub refund_id: RefundId,
+    /// The merchant.
+    #[serde(with = "tenant_uuid")]
+    pub tenant: MerchantId,
+    /// The store.
+    pub store_id: StoreId,
+    /// The store's business date at the request.
+    pub business_date: NaiveDate,
+    /// Of the amount.
+    pub currency: Currency,
+    /// Minor units.
+    pub amount: i64,
+    /// By which the money leaves.
+    pub tender: Tender,
+    /// Counted.
+    pub counted: bool,
+}
+
+impl Row for PendingRefundRow {
+    const TABLE: &'static str = "daily_sales_refunds";
+    fn key(&self) -> String {
+        self.refund_id.to_string()
+    }
+}

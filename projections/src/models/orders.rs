@@ -1,0 +1,261 @@
+//! Orders: each with its document, its lines and its history. Tables `orders`, `order_lines`, `order_timeline`.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use domain::{
+    decider::Aggregate,
+    envelope::{RecordedEvent, StreamType},
+    event::DomainEvent,
+    ids::{BillId, LineId, MerchantId, OrderId, StoreId, Ulid},
+    money::Currency,
+    order::{self, Event, Order, OrderType, Status},
+    pricing::{Discount, TaxClass},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Stamp, never_opened};
+use crate::{
+    projection::{ApplyError, Projection, Row, TableSpec, Visibility, tenant_uuid},
+    rows::Rows,
+};
+
+/// An order as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRow {
+    /// The order.
+    #[serde(rename = "key")]
+    pub order_id: OrderId,
+    /// The merchant.
+    #[serde(with = "tenant_uuid")]
+    pub tenant: MerchantId,
+    /// Where.
+    pub store_id: StoreId,
+    /// Life.
+    pub status: Status,
+    /// How it is served.
+    pub order_type: OrderType,
+    /// Table, for dine-in.
+    pub table_number: Option<String>,
+    /// Number for people.
+    pub order_number: Option<String>,
+    /// The store's business date when it was opened.
+    pub business_date: NaiveDate,
+    /// Of every amount in it.
+    pub currency: Currency,
+    /// What it costs as it stands, minor units; nothing when it cannot be priced.
+    pub total: Option<i64>,
+    /// Lines that are not voided.
+    pub line_count: i32,
+    /// The standing or paid bill.
+    pub bill_id: Option<BillId>,
+    /// Places and times.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The order itself.
+    pub document: order::State,
+}
+
+impl Row for OrderRow {
+    const TABLE: &'static str = "orders";
+    fn key(&self) -> String {
+        self.order_id.to_string()
+    }
+}
+
+/// A line of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderLineRow {
+    /// `{order_id}|{line_id}`: line ids are unique within their order only.
+    pub key: String,
+    /// The merchant.
+    #[serde(with = "tenant_uuid")]
+    pub tenant: MerchantId,
+    /// Where.
+    pub store_id: StoreId,
+    /// The order.
+    pub order_id: OrderId,
+    /// The line.
+    pub line_id: LineId,
+    /// Place among the order's lines, from 0.
+    pub position: i32,
+    /// The catalogue's code.
+    pub item_code: String,
+    /// Name as sold.
+    pub name: String,
+    /// Thousandths of a piece.
+    pub quantity_milli: i64,
+    /// Minor units for one piece.
+    pub unit_price: i64,
+    /// Class of tax.
+    pub tax_class: TaxClass,
+    /// Discount of this line.
+    pub discount: Option<Discount>,
+    /// Taken off.
+    pub voided: bool,
+    /// Position of the last event that changed it.
+    pub updated_pos: i64,
+}
+
+impl Row for OrderLineRow {
+    const TABLE: &'static str = "order_lines";
+    fn key(&self) -> String {
+        self.key.clone()
+    }
+}
+
+/// One event in the history of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderTimelineRow {
+    /// `{order_id}|{version}`.
+    pub key: String,
+    /// The merchant.
+    #[serde(with = "tenant_uuid")]
+    pub tenant: MerchantId,
+    /// Where.
+    pub store_id: StoreId,
+    /// The order.
+    pub order_id: OrderId,
+    /// Place in the stream, from 1.
+    pub version: i64,
+    /// Place in the log.
+    pub pos: i64,
+    /// `order.opened`.
+    pub event_type: String,
+    /// Version of the payload's shape.
+    pub schema_version: i16,
+    /// Who.
+    pub actor: String,
+    /// When it came about, UTC.
+    pub occurred_at: DateTime<Utc>,
+    /// When it was stored, UTC.
+    pub recorded_at: DateTime<Utc>,
+    /// Ties together all that follows from one request.
+    pub correlation_id: Ulid,
+    /// The payload as stored.
+    pub data: serde_json::Value,
+}
+
+impl Row for OrderTimelineRow {
+    const TABLE: &'static str = "order_timeline";
+    fn key(&self) -> String {
+        self.key.clone()
+    }
+}
+
+/// The projection.
+pub struct Orders;
+
+const TABLES: &[TableSpec] = &[
+    TableSpec::of::<OrderRow>(include_str!("../../sql/orders.sql"), Visibility::Store),
+    TableSpec::of::<OrderLineRow>(include_str!("../../sql/order_lines.sql"), Visibility::Store),
+    TableSpec::of::<OrderTimelineRow>(include_str!("../../sql/order_timeline.sql"), Visibility::Store),
+];
+
+impl Projection for Orders {
+    fn name(&self) -> &'static str {
+        "orders"
+    }
+    fn version(&self) -> i32 {
+        1
+    }
+    fn tables(&self) -> &'static [TableSpec] {
+        TABLES
+    }
+    fn reads(&self, stream_type: StreamType) -> bool {
+        stream_type == StreamType::Order
+    }
+
+    fn prefetch(&self, event: &RecordedEvent, _: &DomainEvent) -> Vec<(&'static str, String)> {
+        if event.version == 1 { vec![] } else { vec![(OrderRow::TABLE, OrderId(event.stream.stream_id).to_string())] }
+    }
+
+    fn apply(&self, rows: &mut Rows, event: &RecordedEvent, decoded: &DomainEvent) -> Result<(), ApplyError> {
+        let DomainEvent::Order(change) = decoded else { return Ok(()) };
+        let order_id = OrderId(event.stream.stream_id);
+        // A first version has no row yet, so a new order never waits for the database.
+        let before: Option<OrderRow> = if event.version == 1 { None } else { rows.get(&order_id.to_string())? };
+        let stamp = Stamp::next(before.as_ref().map(|row| &row.stamp), event);
+        let document = Order::evolve(before.map(|row| row.document).unwrap_or_default(), change);
+        let row = order_row(order_id, event, stamp, document)?;
+        if let Some(line) = changed_line(change).and_then(|line_id| line_row(&row, line_id, event.pos)) {
+            rows.put(line);
+        }
+        rows.put(timeline_row(&row, event)?);
+        rows.put(row);
+        Ok(())
+    }
+}
+
+fn order_row(order_id: OrderId, event: &RecordedEvent, stamp: Stamp, document: order::State) -> Result<OrderRow, ApplyError> {
+    let details = document.details.as_ref().ok_or_else(|| never_opened(event))?;
+    Ok(OrderRow {
+        order_id,
+        tenant: event.stream.tenant,
+        store_id: details.store_id,
+        status: document.status,
+        order_type: details.order_type,
+        table_number: details.table_number.clone(),
+        order_number: details.order_number.clone(),
+        business_date: details.business_date,
+        currency: details.currency,
+        total: document.priced().and_then(Result::ok).map(|priced| priced.total),
+        line_count: i32::try_from(document.live_lines().count()).map_err(|_| ApplyError::overflow("the number of lines"))?,
+        bill_id: document.bill_id,
+        stamp,
+        document,
+    })
+}
+
+const fn changed_line(change: &Event) -> Option<LineId> {
+    match change {
+        Event::LineAdded(line) => Some(line.line_id),
+        Event::LineQuantityChanged(changed) => Some(changed.line_id),
+        Event::LineVoided(voided) => Some(voided.line_id),
+        Event::Opened(_)
+        | Event::DiscountApplied(_)
+        | Event::DiscountRemoved(_)
+        | Event::AdjustmentAdded(_)
+        | Event::Billed(_)
+        | Event::Reopened(_)
+        | Event::Completed(_)
+        | Event::Cancelled(_) => None,
+    }
+}
+
+fn line_row(order: &OrderRow, line_id: LineId, pos: i64) -> Option<OrderLineRow> {
+    let (position, line) = order.document.lines.iter().enumerate().find(|(_, line)| line.line.line_id == line_id)?;
+    let order::Line { line: sold, voided } = line;
+    Some(OrderLineRow {
+        key: format!("{}|{line_id}", order.order_id),
+        tenant: order.tenant,
+        store_id: order.store_id,
+        order_id: order.order_id,
+        line_id,
+        position: i32::try_from(position).ok()?,
+        item_code: sold.item_code.clone(),
+        name: sold.name.clone(),
+        quantity_milli: sold.quantity_milli,
+        unit_price: sold.unit_price,
+        tax_class: sold.tax_class,
+        discount: sold.discount.clone(),
+        voided: *voided,
+        updated_pos: pos,
+    })
+}
+
+fn timeline_row(order: &OrderRow, event: &RecordedEvent) -> Result<OrderTimelineRow, ApplyError> {
+    Ok(OrderTimelineRow {
+        key: format!("{}|{}", order.order_id, event.version),
+        tenant: order.tenant,
+        store_id: order.store_id,
+        order_id: order.order_id,
+        version: event.version,
+        pos: event.pos,
+        event_type: event.event_type.clone(),
+        schema_version: event.schema_version,
+        actor: event.actor.clone(),
+        occurred_at: event.occurred_at,
+        recorded_at: event.recorded_at,
+        correlation_id: event.correlation_id,
+        data: serde_json::from_slice(&event.payload).map_err(|error| ApplyError::Poison(format!("the payload is not JSON: {error}")))?,
+    })
+}

@@ -1,0 +1,150 @@
+//! How the read models are asked: always inside a scope that row-level security enforces.
+
+use chrono::NaiveDate;
+use domain::ids::{MerchantId, OrderId, PspId, StoreId};
+use sqlx::{PgPool, Postgres, QueryBuilder, Transaction};
+
+use crate::{
+    error::Error,
+    projection::{Row, tenant_to_uuid},
+};
+
+/// Whose rows a caller may see; made from a token, never from input. Nothing set, nothing seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadScope {
+    /// Rows of this merchant.
+    pub tenant: Option<MerchantId>,
+    /// Merchants and stores of this PSP, whatever the tenant.
+    pub psp: Option<PspId>,
+    /// Of the merchant's rows only those of this store (and those of no store).
+    pub store: Option<StoreId>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Most rows, 1 to [`Page::MOST`]; brought into that range.
+    pub limit: i64,
+    /// `stamp.opened_pos` of the last row of the page before.
+    pub after: Option<i64>,
+}
+
+impl Page {
+    /// Most rows of a page.
+    pub const MOST: i64 = 500;
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { limit: 50, after: None }
+    }
+}
+
+/// The read models. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ReadModels {
+    pub(crate) pool: PgPool,
+}
+
+impl ReadModels {
+    /// Over a pool whose login is a member of `smartpos_app` and not exempt from row-level security.
+    pub const fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    async fn scoped(&self, scope: &ReadScope) -> Result<Transaction<'static, Postgres>, Error> {
+        let mut tx = self.pool.begin().await?;
+        let sql = "select set_config('smartpos.tenant', $1, true), set_config('smartpos.store', $2, true), \
+                   set_config('smartpos.psp', $3, true)";
+        sqlx::query(sql)
+            .bind(scope.tenant.map(|tenant| tenant_to_uuid(tenant).to_string()).unwrap_or_default())
+            .bind(scope.store.map(|store| store.to_string()).unwrap_or_default())
+            .bind(scope.psp.map(|psp| psp.to_string()).unwrap_or_default())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx)
+    }
+
+    /// All rows of a selection.
+    pub(crate) async fn many<R: Row>(&self, scope: &ReadScope, mut select: Select) -> Result<Vec<R>, Error> {
+        let mut tx = self.scoped(scope).await?;
+        let texts: Vec<String> = select.query.build_query_scalar().fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        texts.iter().map(|text| parse(text)).collect()
+    }
+
+    /// The row with this key.
+    pub(crate) async fn one<R: Row>(&self, scope: &ReadScope, key: String) -> Result<Option<R>, Error> {
+        Ok(self.many(scope, Select::of::<R>().equal("key", Some(key))).await?.pop())
+    }
+}
+
+fn parse<R: Row>(text: &str) -> Result<R, Error> {
+    let shown = || text.chars().take(80).collect();
+    serde_json::from_str(text).map_err(|error| Error::BadRow { table: R::TABLE, key: shown(), what: error.to_string() })
+}
+
+/// A selection of rows of one table. Column names are ours, values are always bound.
+pub(crate) struct Select {
+    query: QueryBuilder<Postgres>,
+}
+
+impl Select {
+    pub(crate) fn of<R: Row>() -> Self {
+        let mut query = QueryBuilder::new("select to_jsonb(t)::text from read.");
+        query.push(R::TABLE).push(" t where true");
+        Self { query }
+    }
+
+    pub(crate) fn equal(mut self, column: &'static str, value: Option<String>) -> Self {
+        if let Some(value) = value {
+            self.query.push(" and t.").push(column).push(" = ").push_bind(value);
+        }
+        self
+    }
+
+    pub(crate) fn of_tenant(mut self, tenant: Option<MerchantId>) -> Self {
+        if let Some(tenant) = tenant {
+            self.query.push(" and t.tenant = ").push_bind(tenant_to_uuid(tenant));
+        }
+        self
+    }
+
+    pub(crate) fn flag(mut self, column: &'static str, value: Option<bool>) -> Self {
+        if let Some(value) = value {
+            self.query.push(" and t.").push(column).push(" = ").push_bind(value);
+        }
+        self
+    }
+
+    /// Bills with this order on them.
+    pub(crate) fn of_order(mut self, order: Option<OrderId>) -> Self {
+        if let Some(order) = order {
+            self.query.push(" and t.key in (select o.bill_id from read.bill_orders o where o.order_id = ").push_bind(order.to_string()).push(")");
+        }
+        self
+    }
+
+    pub(crate) fn dates(mut self, from: Option<NaiveDate>, to: Option<NaiveDate>) -> Self {
+        if let Some(from) = from {
+            self.query.push(" and t.business_date >= ").push_bind(from);
+        }
+        if let Some(to) = to {
+            self.query.push(" and t.business_date <= ").push_bind(to);
+        }
+        self
+    }
+
+    pub(crate) fn page(mut self, page: Page) -> Self {
+        if let Some(after) = page.after {
+            self.query.push(" and t.opened_pos < ").push_bind(after);
+        }
+        self.query.push(" order by t.opened_pos desc limit ").push_bind(page.limit.clamp(1, Page::MOST));
+        self
+    }
+
+    pub(crate) fn sorted(mut self, columns: &'static str) -> Self {
+        self.query.push(" order by ").push(columns);
+        self
+    }
+}

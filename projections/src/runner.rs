@@ -1,0 +1,233 @@
+//! The projector: drives one projection from the feed, batch by batch.
+//!
+//! Rows and checkpoint move in one transaction by compare-and-set, so that a second copy, a crash or a retry changes nothing.
+//! An event of unknown type stops the projection with an alarm until a newer build comes. One that cannot be applied halts
+//! its stream in this projection (a row in `read.quarantine`); the rest goes on. A rebuild heals it: see [`crate::rebuild`].
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::Error,
+    feed::Feed,
+    fold::{Batch, Fold, Step},
+    projection::Projection,
+    rows::Rows,
+    tables::{self, Target},
+};
+
+/// Most events of a batch.
+pub(crate) const BATCH: usize = 500;
+/// Rows kept in memory between batches.
+const MOST_ROWS: usize = 20_000;
+/// How long a batch is waited for; only bounds how late a shutdown or a lag figure is.
+const WAIT: Duration = Duration::from_secs(1);
+/// Pauses between tries after a failure.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// Runs one projection until `shutdown`. `pool`: a role that is a member of `smartpos_worker`. `progress` carries the
+/// checkpoint. Never gives up: failures are logged and tried again.
+pub async fn run(
+    projection: Arc<dyn Projection>,
+    pool: PgPool,
+    feed: Feed,
+    shutdown: CancellationToken,
+    progress: watch::Sender<i64>,
+) {
+    let mut projector = Projector::new(Target::live(projection.as_ref()), projection, pool);
+    let mut pause = BACK_OFF.0;
+    while !shutdown.is_cancelled() {
+        let turn = tokio::select! {
+            () = shutdown.cancelled() => return,
+            turn = projector.turn(&feed) => turn,
+        };
+        match turn {
+            Ok(()) => pause = BACK_OFF.0,
+            Err(error) => {
+                projector.failed(&error);
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(BACK_OFF.1);
+            }
+        }
+        progress.send_replace(projector.position());
+        let lag = feed.tail().saturating_sub(projector.position()).max(0);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; a lag beyond 2^52 events is not a figure anyone reads exactly")]
+        metrics::gauge!("smartpos_projection_lag", "projection" => projector.name()).set(lag as f64);
+    }
+}
+
+/// Projectors running in this process.
+pub struct Running {
+    /// What feeds them; others may read it too.
+    pub feed: Feed,
+    /// The checkpoint of each projection, as it moves.
+    pub progress: Vec<(&'static str, watch::Receiver<i64>)>,
+    /// Ends once `shutdown` was asked for and every projector has stopped.
+    pub tasks: tokio::task::JoinSet<()>,
+}
+
+/// Starts every projection of [`crate::all`] on one feed.
+pub fn start_all(pool: &PgPool, nats: Option<async_nats::Client>, shutdown: &CancellationToken) -> Running {
+    let feed = Feed::start(crate::LogReader::new(pool.clone()), nats, shutdown.clone());
+    let mut progress = Vec::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    for projection in crate::all() {
+        let (sender, receiver) = watch::channel(0);
+        progress.push((projection.name(), receiver));
+        tasks.spawn(run(projection, pool.clone(), feed.clone(), shutdown.clone(), sender));
+    }
+    Running { feed, progress, tasks }
+}
+
+/// One projection at one place in the log.
+pub(crate) struct Projector {
+    projection: Arc<dyn Projection>,
+    pool: PgPool,
+    target: Target,
+    /// Nothing until the checkpoint was read, and after a failure.
+    state: Option<(i64, Fold)>,
+    last_position: i64,
+    /// Batches are this short until position `.1`, to find an event whose rows the database refuses.
+    careful_until: i64,
+}
+
+impl Projector {
+    pub(crate) fn new(target: Target, projection: Arc<dyn Projection>, pool: PgPool) -> Self {
+        Self { projection, pool, target, state: None, last_position: 0, careful_until: 0 }
+    }
+
+    pub(crate) const fn position(&self) -> i64 {
+        self.last_position
+    }
+
+    fn name(&self) -> String {
+        self.target.name.clone()
+    }
+
+    /// Takes one batch from the feed and writes what follows from it.
+    async fn turn(&mut self, feed: &Feed) -> Result<(), Error> {
+        let position = self.resume().await?;
+        let most = if position < self.careful_until { 1 } else { BATCH };
+        match feed.next_batch(position, most, WAIT).await {
+            Ok(events) if events.is_empty() => Ok(()),
+            Ok(events) => self.fold_and_write(events).await,
+            Err(Error::AheadOfLog { after, head }) => {
+                tracing::error!(projection = self.name(), after, head, "the database was restored to the past: folding again from the start");
+                self.state = None;
+                tables::wipe(&self.pool, self.projection.as_ref(), &self.target).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The position reached; reads checkpoint and quarantine when they are not in memory.
+    pub(crate) async fn resume(&mut self) -> Result<i64, Error> {
+        if let Some((position, _)) = &self.state {
+            return Ok(*position);
+        }
+        let mut connection = self.pool.acquire().await?;
+        let position = tables::checkpoint(&mut connection, &self.target).await?;
+        let halted = tables::halted(&mut connection, &self.target).await?;
+        self.state = Some((position, Fold::new(Rows::new(), halted)));
+        self.last_position = position;
+        Ok(position)
+    }
+
+    /// Folds consecutive events, the first of them right after the position, and writes.
+    pub(crate) async fn fold_and_write(&mut self, events: Vec<Arc<domain::envelope::RecordedEvent>>) -> Result<(), Error> {
+        let Some((position, mut fold)) = self.state.take() else { return Ok(()) };
+        let projection = Arc::clone(&self.projection);
+        let last = events.last().cloned();
+        let batch = Batch::new(projection.as_ref(), events);
+        let (done, stopped) = self.fold(&mut fold, &batch).await?;
+        let Some(to) = done.checked_sub(1).and_then(|index| batch.position(index)) else {
+            return stopped.map_or(Ok(()), Err);
+        };
+        let changes = fold.rows.changes()?;
+        match tables::commit(&self.pool, &self.target, (position, to), &changes, &fold.quarantined).await {
+            Ok(true) => {}
+            // Another copy was faster: what is in memory may be old. Begin again at its checkpoint.
+            Ok(false) => return Ok(()),
+            Err(error) if error.is_bad_data() && batch.len() > 1 => {
+                self.careful_until = to;
+                return Err(error);
+            }
+            Err(error) if error.is_bad_data() => {
+                let Some(event) = last else { return Err(error) };
+                let mut fold = Fold::new(Rows::new(), fold.halted);
+                fold.quarantine(&event, error.to_string());
+                tables::commit(&self.pool, &self.target, (position, to), &[], &fold.quarantined).await?;
+                self.report(&fold);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        self.report(&fold);
+        metrics::counter!("smartpos_projection_applied_total", "projection" => self.name()).increment((to - position).unsigned_abs());
+        fold.quarantined.clear();
+        fold.rows.written(MOST_ROWS);
+        self.state = Some((to, fold));
+        self.last_position = to;
+        stopped.map_or(Ok(()), Err)
+    }
+
+    /// Folds until done or stopped, loading rows as they are asked for. Says how many events are folded in.
+    async fn fold(&self, fold: &mut Fold, batch: &Batch) -> Result<(usize, Option<Error>), Error> {
+        let projection = self.projection.as_ref();
+        let wanted = fold.wanted(projection, batch);
+        self.load(&mut fold.rows, wanted).await?;
+        let mut from = 0;
+        loop {
+            match fold.step(projection, batch, from) {
+                Step::Done => return Ok((batch.len(), None)),
+                Step::Missing { keys, next } => {
+                    self.load(&mut fold.rows, keys).await?;
+                    from = next;
+                }
+                Step::Unknown { next, reason } => {
+                    let position = batch.position(next).unwrap_or_default();
+                    return Ok((next, Some(Error::Corrupt { position, what: reason })));
+                }
+            }
+        }
+    }
+
+    async fn load(&self, rows: &mut Rows, keys: Vec<(&'static str, String)>) -> Result<(), Error> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        for (table, asked, found) in tables::load(&self.pool, &self.target.schema, keys).await? {
+            rows.load(table, &asked, found);
+        }
+        Ok(())
+    }
+
+    fn report(&self, fold: &Fold) {
+        for entry in &fold.quarantined {
+            metrics::counter!("smartpos_projection_quarantined_total", "projection" => self.name()).increment(1);
+            tracing::error!(
+                projection = self.name(),
+                position = entry.pos,
+                stream = %entry.stream.stream_id,
+                stream_type = entry.stream.stream_type.as_str(),
+                error = entry.error,
+                "an event cannot be applied: its stream is halted in this projection"
+            );
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        match error {
+            Error::Corrupt { .. } | Error::BadRow { .. } | Error::Rebuild { .. } => {
+                tracing::error!(projection = self.name(), %error, "the projection is stopped");
+            }
+            Error::Sql(_) | Error::AheadOfLog { .. } => tracing::warn!(projection = self.name(), %error, "the projection will try again"),
+        }
+    }
+}

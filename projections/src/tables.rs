@@ -1,0 +1,161 @@
+//! How rows and checkpoints are read and written. Table names are unqualified: the search path names the schema, so the same
+//! statements serve any version and a rebuild beside the live one.
+
+use std::collections::HashMap;
+
+use domain::{
+    envelope::{StreamKey, StreamType},
+    ids::{MerchantId, Ulid},
+};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction};
+use uuid::Uuid;
+
+use crate::{
+    error::Error,
+    fold::Quarantined,
+    projection::{Projection, tenant_to_uuid},
+    rows::Changes,
+};
+
+/// Where a projection writes: its schema, and the name of its checkpoint and quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub name: String,
+    pub version: i32,
+    pub schema: String,
+}
+
+impl Target {
+    pub(crate) fn live(projection: &dyn Projection) -> Self {
+        Self { name: projection.name().to_owned(), version: projection.version(), schema: projection.schema() }
+    }
+}
+
+/// A transaction in which unqualified names are those of `schema`.
+pub(crate) async fn begin_in(pool: &PgPool, schema: &str) -> Result<Transaction<'static, Postgres>, Error> {
+    let mut tx = pool.begin().await?;
+    set_schema(&mut tx, schema).await?;
+    Ok(tx)
+}
+
+pub(crate) async fn set_schema(connection: &mut PgConnection, schema: &str) -> Result<(), Error> {
+    sqlx::query("select set_config('search_path', $1, true)").bind(schema).execute(connection).await?;
+    Ok(())
+}
+
+pub(crate) async fn checkpoint(connection: &mut PgConnection, target: &Target) -> Result<i64, Error> {
+    let sql = "select pos from read.checkpoint where name = $1 and version = $2";
+    Ok(sqlx::query_scalar(sql).bind(&target.name).bind(target.version).fetch_one(connection).await?)
+}
+
+/// Halted streams, each with the position from which on it is not read.
+pub(crate) async fn halted(connection: &mut PgConnection, target: &Target) -> Result<HashMap<StreamKey, i64>, Error> {
+    let sql = "select tenant, stream_type, stream_id, pos from read.quarantine where name = $1 and version = $2";
+    let rows = sqlx::query(sql).bind(&target.name).bind(target.version).fetch_all(connection).await?;
+    let mut halted = HashMap::new();
+    for row in rows {
+        let (tenant, stream_id): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(2)?);
+        let kind: String = row.try_get(1)?;
+        if let Some(stream_type) = StreamType::parse(&kind) {
+            let tenant = MerchantId(Ulid::from_bytes(*tenant.as_bytes()));
+            let stream = StreamKey { tenant, stream_type, stream_id: Ulid::from_bytes(*stream_id.as_bytes()) };
+            halted.insert(stream, row.try_get(3)?);
+        }
+    }
+    Ok(halted)
+}
+
+/// Rows of the wanted keys, as (key, JSON). One statement per table.
+pub(crate) async fn load(
+    pool: &PgPool,
+    schema: &str,
+    keys: Vec<(&'static str, String)>,
+) -> Result<Vec<(&'static str, Vec<String>, Vec<(String, String)>)>, Error> {
+    let mut by_table: HashMap<&'static str, Vec<String>> = HashMap::new();
+    for (table, key) in keys {
+        by_table.entry(table).or_default().push(key);
+    }
+    let mut loaded = Vec::with_capacity(by_table.len());
+    let mut tx = begin_in(pool, schema).await?;
+    for (table, keys) in by_table {
+        let sql = AssertSqlSafe(format!("select key, to_jsonb(t)::text from {table} t where key = any($1)"));
+        let found: Vec<(String, String)> = sqlx::query_as(sql).bind(&keys).fetch_all(&mut *tx).await?;
+        loaded.push((table, keys, found));
+    }
+    tx.commit().await?;
+    Ok(loaded)
+}
+
+/// Moves the checkpoint from `from` to `to` and writes what changed, all in one transaction.
+///
+/// `false`: the checkpoint stood elsewhere, another copy of this projector was faster; nothing is written.
+pub(crate) async fn commit(
+    pool: &PgPool,
+    target: &Target,
+    (from, to): (i64, i64),
+    changes: &[Changes],
+    quarantined: &[Quarantined],
+) -> Result<bool, Error> {
+    let mut tx = begin_in(pool, &target.schema).await?;
+    let sql = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3";
+    let moved = sqlx::query(sql).bind(&target.name).bind(target.version).bind(from).bind(to).execute(&mut *tx).await?;
+    if moved.rows_affected() == 0 {
+        return Ok(false);
+    }
+    for change in changes {
+        write(&mut tx, change).await?;
+    }
+    for entry in quarantined {
+        let sql = "insert into read.quarantine values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing";
+        sqlx::query(sql)
+            .bind(&target.name)
+            .bind(target.version)
+            .bind(tenant_to_uuid(entry.stream.tenant))
+            .bind(entry.stream.stream_type.as_str())
+            .bind(Uuid::from_bytes(entry.stream.stream_id.to_bytes()))
+            .bind(entry.pos)
+            .bind(&entry.error)
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+async fn write(connection: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
+    let table = changes.table;
+    let Some(first) = changes.rows.first() else { return Ok(()) };
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(first)
+        .map_err(|error| Error::BadRow { table, key: String::new(), what: error.to_string() })?;
+    // Sorted, so that one table always has one statement text and with it one prepared plan.
+    let mut columns: Vec<&str> = fields.keys().map(String::as_str).collect();
+    columns.sort_unstable();
+    let list = columns.join(", ");
+    let sets: Vec<String> = columns.iter().filter(|column| **column != "key").map(|column| format!("{column} = excluded.{column}")).collect();
+    let sql = format!(
+        "insert into {table} ({list}) select {list} from jsonb_populate_recordset(null::{table}, $1::text::jsonb) \
+         on conflict (key) do update set {}",
+        sets.join(", ")
+    );
+    sqlx::query(AssertSqlSafe(sql)).bind(format!("[{}]", changes.rows.join(","))).execute(connection).await?;
+    Ok(())
+}
+
+/// Empties the tables and starts again from the first event. Readers see the old rows until then.
+pub(crate) async fn wipe(pool: &PgPool, projection: &dyn Projection, target: &Target) -> Result<(), Error> {
+    let mut tx = begin_in(pool, &target.schema).await?;
+    sqlx::query("update read.checkpoint set pos = 0 where name = $1 and version = $2")
+        .bind(&target.name)
+        .bind(target.version)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query("delete from read.quarantine where name = $1 and version = $2")
+        .bind(&target.name)
+        .bind(target.version)
+        .execute(&mut *tx)
+        .await?;
+    for table in projection.tables() {
+        sqlx::query(AssertSqlSafe(format!("delete from {}", table.name))).execute(&mut *tx).await?;
+    }
+    Ok(tx.commit().await?)
+}

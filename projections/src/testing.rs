@@ -1,0 +1,1 @@
+//! Hand-made history for tests.
