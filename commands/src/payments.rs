@@ -145,6 +145,7 @@ async fn start_attempt(unit: &mut UnitOfWork, new: &NewPayment, target: &Target)
 
 async fn record(unit: &mut UnitOfWork, new: &NewPayment, target: &Target) -> Result<Arc<payment_intent::State>, CommandError> {
     let report = PaymentReport {
+        attempt_id: None,
         transaction_id: new.transaction_id.clone(),
         amount: target.amount,
         paid_at: new.paid_at.unwrap_or_else(|| unit.now()),

@@ -53,8 +53,8 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::ConfirmCancel { payment_intent_id } => {
             intent(unit, payment_intent_id, payment_intent::Command::ConfirmCancel).await?;
         }
-        ProcessCommand::ExpirePayment { payment_intent_id } => {
-            intent(unit, payment_intent_id, payment_intent::Command::Expire).await?;
+        ProcessCommand::ExpirePayment { payment_intent_id, attempt_id } => {
+            intent(unit, payment_intent_id, payment_intent::Command::Expire { attempt_id }).await?;
         }
         ProcessCommand::SucceedRefund { refund_id, provider_reference } => {
             let provider_reference = Some(provider_reference);

@@ -120,6 +120,8 @@ pub struct PaymentAllocated {
 pub struct OverpaymentParked {
     /// The payment.
     pub payment_intent_id: PaymentIntentId,
+    /// How it was tendered.
+    pub tender: Tender,
     /// Minor units that nothing on this bill asks for.
     pub amount: i64,
 }
@@ -371,7 +373,7 @@ impl Aggregate for Bill {
             }
             Event::OverpaymentParked(parked) => {
                 state.reservations.remove(&parked.payment_intent_id);
-                allocation_of(&mut state, parked.payment_intent_id, Tender::PromptPay).parked = parked.amount;
+                allocation_of(&mut state, parked.payment_intent_id, parked.tender).parked = parked.amount;
             }
             Event::Paid(_) => state.status = Status::Paid,
             Event::Voided(_) => state.status = Status::Cancelled,
@@ -450,7 +452,7 @@ fn allocate(state: &State, payment: PaymentIntentId, tender: Tender, amount: i64
         events.push(PaymentAllocated { payment_intent_id: payment, tender, amount: applied, cash_rounding, paid_total }.into());
     }
     if amount > applied {
-        events.push(OverpaymentParked { payment_intent_id: payment, amount: amount - applied }.into());
+        events.push(OverpaymentParked { payment_intent_id: payment, tender, amount: amount - applied }.into());
     }
     if open && paid_total == details.total {
         events.push(paid_event(details));

@@ -79,7 +79,7 @@ fn allocated(payment: u128, amount: i64, paid_total: i64) -> Event {
 }
 
 fn parked(payment: u128, amount: i64) -> Event {
-    OverpaymentParked { payment_intent_id: id(payment), amount }.into()
+    OverpaymentParked { payment_intent_id: id(payment), tender: Tender::PromptPay, amount }.into()
 }
 
 fn paid(total: i64) -> Event {

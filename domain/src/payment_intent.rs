@@ -282,6 +282,8 @@ events! {
 /// A payment as the provider or staff report it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentReport {
+    /// The attempt on whose reference it arrived; nothing for recorded tenders.
+    pub attempt_id: Option<AttemptId>,
     /// The provider's transaction, or an approval code.
     pub transaction_id: Option<String>,
     /// What arrived.
@@ -346,8 +348,11 @@ pub enum Command {
     },
     /// The provider was asked after a cancel request and shows no payment.
     ConfirmCancel,
-    /// The provider was asked after the deadline and shows no payment.
-    Expire,
+    /// The provider was asked after the deadline and shows no payment on this attempt, the last one.
+    Expire {
+        /// The attempt that was asked about; an older one says nothing about the intent.
+        attempt_id: AttemptId,
+    },
     /// Set money aside for a refund.
     ReserveRefund {
         /// The refund.
@@ -523,7 +528,7 @@ impl Aggregate for PaymentIntent {
             | Command::ConfirmFromProvider(_)
             | Command::Cancel { .. }
             | Command::ConfirmCancel
-            | Command::Expire
+            | Command::Expire { .. }
             | Command::ReserveRefund { .. }
             | Command::SettleRefund { .. }
             | Command::ReleaseRefund { .. } => state.created()?,
@@ -547,7 +552,10 @@ impl Aggregate for PaymentIntent {
                 (_, false) => Ok(vec![]),
                 (None, true) => Err(Rejection::AttemptUnresolved),
             },
-            Command::Expire => Ok(if state.is_open() { vec![Expired { bill_id: details.bill_id }.into()] } else { vec![] }),
+            Command::Expire { attempt_id } => {
+                let last = state.attempt.as_ref().is_some_and(|attempt| attempt.started.attempt_id == attempt_id);
+                Ok(if last && state.is_open() { vec![Expired { bill_id: details.bill_id }.into()] } else { vec![] })
+            }
             Command::ReserveRefund { refund_id, amount } => reserve_refund(state, refund_id, amount),
             Command::SettleRefund { refund_id } => settle_refund(state, refund_id),
             Command::ReleaseRefund { refund_id } => Ok(release_refund(state, refund_id)),
@@ -678,15 +686,15 @@ fn record_tender(state: &State, details: &Created, report: PaymentReport) -> Res
     if report.cash_received.is_some_and(|received| received < collected) {
         return Err(Rejection::TenderedBelowAmount);
     }
-    Ok(vec![succeeded(state, details, report, collected).into()])
+    Ok(vec![succeeded(details, report, collected).into()])
 }
 
-fn succeeded(state: &State, details: &Created, report: PaymentReport, collected: i64) -> Succeeded {
+fn succeeded(details: &Created, report: PaymentReport, collected: i64) -> Succeeded {
     Succeeded {
         payment_intent_id: details.payment_intent_id,
         bill_id: details.bill_id,
         tender: details.tender,
-        attempt_id: state.attempt.as_ref().map(|attempt| attempt.started.attempt_id),
+        attempt_id: report.attempt_id,
         transaction_id: report.transaction_id,
         amount: report.amount,
         paid_at: report.paid_at,
@@ -709,7 +717,7 @@ fn confirm_from_provider(state: &State, details: &Created, report: PaymentReport
         Status::Absent | Status::RequiresPaymentMethod | Status::Processing | Status::RequiresAction => {
             if report.amount == details.amount {
                 let collected = report.amount.amount;
-                return vec![succeeded(state, details, report, collected).into()];
+                return vec![succeeded(details, report, collected).into()];
             }
             UnmatchedReason::AmountDiffers
         }

@@ -46,6 +46,10 @@ fn fail(n: u128) -> Command {
     Command::FailAttempt { attempt_id: id(n), code: "invalid_request".into(), message: "E-1".into() }
 }
 
+fn expire(n: u128) -> Command {
+    Command::Expire { attempt_id: id(n) }
+}
+
 fn mark_unknown(n: u128) -> Command {
     Command::MarkOutcomeUnknown { attempt_id: id(n), reason: "time-out".into() }
 }
@@ -53,6 +57,7 @@ fn mark_unknown(n: u128) -> Command {
 /// Notes and coins, rounded by `rounding`.
 fn cash(received: i64, rounding: i64) -> PaymentReport {
     PaymentReport {
+        attempt_id: None,
         transaction_id: None,
         amount: Money::thb(OWED),
         paid_at: at(1),
@@ -65,6 +70,7 @@ fn cash(received: i64, rounding: i64) -> PaymentReport {
 /// What the provider's books show.
 fn seen(transaction: &str, amount: i64) -> PaymentReport {
     PaymentReport {
+        attempt_id: Some(id(1)),
         transaction_id: Some(transaction.into()),
         amount: Money::thb(amount),
         paid_at: at(1),
@@ -212,7 +218,7 @@ fn nothing_can_be_asked_of_an_intent_that_was_never_created() {
         confirm("T1", OWED),
         cancel(),
         Command::ConfirmCancel,
-        Command::Expire,
+        expire(1),
         reserve_refund(1, 1),
         settle_refund(1),
         release_refund(1),
@@ -392,12 +398,18 @@ fn a_live_attempt_is_asked_about_before_the_intent_is_canceled() {
 
 #[test]
 fn an_intent_expires_once_and_only_while_open() {
-    for history in [intent(&[]), processing(), waiting(), and(processing(), failed(1))] {
-        given::<PaymentIntent>(&history).when(Command::Expire).then(&[expired()]);
+    for history in [processing(), waiting(), and(processing(), failed(1))] {
+        given::<PaymentIntent>(&history).when(expire(1)).then(&[expired()]);
     }
     for over in [captured(), intent(&[canceled()]), intent(&[expired()])] {
-        given::<PaymentIntent>(&over).when(Command::Expire).then(&[]);
+        given::<PaymentIntent>(&over).when(expire(1)).then(&[]);
     }
+}
+
+#[test]
+fn an_earlier_attempt_says_nothing_about_the_intent() {
+    given::<PaymentIntent>(&waiting()).when(expire(2)).then(&[]);
+    given::<PaymentIntent>(&intent(&[])).when(expire(1)).then(&[]);
 }
 
 #[test]
@@ -466,7 +478,7 @@ fn some_command() -> impl Strategy<Value = Command> {
         4 => some_report().prop_map(Command::ConfirmFromProvider),
         1 => prop_oneof![3 => Just(cancel()), 1 => Just(Command::Cancel { reason: String::new() })],
         1 => Just(Command::ConfirmCancel),
-        1 => Just(Command::Expire),
+        1 => n().prop_map(expire),
         5 => (0_u128..6, amount).prop_map(|(n, amount)| reserve_refund(n, amount)),
         3 => (0_u128..6).prop_map(settle_refund),
         3 => (0_u128..6).prop_map(release_refund),

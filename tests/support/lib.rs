@@ -1,1 +1,35 @@
-//! x
+//! What the end-to-end tests stand on: real servers, fresh databases, a clock that stands still, and a shop to trade in.
+//!
+//! Everything here panics when it fails: a test whose ground gives way has nothing to report but that.
+#![expect(clippy::expect_used, reason = "a support function that fails must fail its test")]
+#![expect(clippy::missing_panics_doc, reason = "all of it panics, see above")]
+
+mod clock;
+mod database;
+mod process;
+mod raw;
+mod scratch;
+mod servers;
+mod shop;
+
+pub use clock::{ManualClock, SeededIds};
+pub use database::{TestDatabase, WriteSide};
+pub use process::Process;
+pub use raw::{item, key_claim, stream};
+pub use scratch::ScratchDir;
+pub use servers::{OwnServers, TestServers};
+pub use shop::{Shop, new_line};
+
+use std::time::Duration;
+
+/// Asks `condition` again and again until it gives something, at most for `limit`; `what` stands in the panic message.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, mut condition: impl FnMut() -> F) -> T {
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -116,10 +116,12 @@ pub enum ProcessCommand {
         /// The payment.
         payment_intent_id: PaymentIntentId,
     },
-    /// After the deadline the provider shows no payment.
+    /// After the deadline the provider shows no payment on this attempt.
     ExpirePayment {
         /// The payment.
         payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
     },
     /// The money went back.
     SucceedRefund {

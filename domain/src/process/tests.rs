@@ -406,7 +406,7 @@ impl World {
             }
             ProcessCommand::ConfirmPayment { report, .. } => self.payment(Pay::ConfirmFromProvider(report)),
             ProcessCommand::ConfirmCancel { .. } => self.payment(Pay::ConfirmCancel),
-            ProcessCommand::ExpirePayment { .. } => self.payment(Pay::Expire),
+            ProcessCommand::ExpirePayment { attempt_id, .. } => self.payment(Pay::Expire { attempt_id }),
             ProcessCommand::SucceedRefund { provider_reference, .. } => {
                 self.refund(refund::Command::Succeed { provider_reference: Some(provider_reference) });
             }
@@ -479,6 +479,7 @@ fn cash_at_the_counter_completes_the_order() {
     for times in DELIVERIES {
         let mut world = World::with_payment_by(Tender::Cash, times);
         world.payment(payment_intent::Command::RecordTender(PaymentReport {
+            attempt_id: None,
             transaction_id: None,
             amount: Money::thb(117_70),
             paid_at: at(1),

@@ -112,7 +112,7 @@ pub fn after_inquiry(
         }
         InquiryMode::Watch => {
             if now >= later(attempt.expires_at, SETTLING_MARGIN_MS) {
-                commands.push(ProcessCommand::ExpirePayment { payment_intent_id });
+                commands.push(ProcessCommand::ExpirePayment { payment_intent_id, attempt_id: attempt.attempt_id });
             }
             Step { commands, next: next_watch(attempt, asked, now) }
         }
@@ -133,6 +133,7 @@ fn confirm(attempt: &AttemptRef, payment: &PaymentSeen) -> ProcessCommand {
     ProcessCommand::ConfirmPayment {
         payment_intent_id: attempt.payment_intent_id,
         report: PaymentReport {
+            attempt_id: Some(attempt.attempt_id),
             transaction_id: Some(payment.transaction_id.clone()),
             amount: payment.amount,
             paid_at: payment.paid_at,

@@ -114,6 +114,7 @@ fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
         let [ProcessCommand::ConfirmPayment { payment_intent_id, report }] = &step.commands[..] else { panic!("{step:?}") };
         assert_eq!(*payment_intent_id, id(1));
         let expected = PaymentReport {
+            attempt_id: Some(id(2)),
             transaction_id: Some("T1".into()),
             amount: OWED,
             paid_at: at(30),

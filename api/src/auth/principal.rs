@@ -1,0 +1,92 @@
+//! Who a request comes from, and what follows from it: actor, tenant, read scope.
+
+use chrono::{DateTime, Utc};
+use domain::ids::{MerchantId, PspId, StoreId};
+use projections::ReadScope;
+
+use super::{
+    role::{Permission, Role},
+    token::{Claims, TokenError},
+};
+use crate::problem::{Kind, Problem};
+
+/// Somebody whose token was believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Who, as the issuer knows them.
+    pub subject: String,
+    /// As what.
+    pub role: Role,
+    /// Under which PSP.
+    pub psp: PspId,
+    /// For which merchant; nothing for those who run a PSP.
+    pub merchant: Option<MerchantId>,
+    /// In which store only.
+    pub store: Option<StoreId>,
+    /// On which device.
+    pub device: Option<String>,
+    /// When the token ends, UTC.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl Principal {
+    pub(super) fn of(claims: Claims) -> Result<Self, TokenError> {
+        if !is_name(&claims.sub) || !claims.device.as_deref().is_none_or(is_name) {
+            return Err(TokenError::Incomplete("sub and device are 1 to 128 characters of A-Z, a-z, 0-9 and ._:@+-"));
+        }
+        if claims.role.needs_merchant() != claims.merchant.is_some() {
+            return Err(TokenError::Incomplete("exactly the roles within a merchant name a merchant"));
+        }
+        if claims.store.is_some() && claims.merchant.is_none() {
+            return Err(TokenError::Incomplete("a store without its merchant"));
+        }
+        let expires_at = DateTime::from_timestamp(claims.exp, 0).ok_or(TokenError::Incomplete("exp is out of range"))?;
+        Ok(Self {
+            subject: claims.sub,
+            role: claims.role,
+            psp: claims.psp,
+            merchant: claims.merchant,
+            store: claims.store,
+            device: claims.device,
+            expires_at,
+        })
+    }
+
+    /// The name in the log: `user:…` or `device:…`.
+    pub fn actor(&self) -> String {
+        match self.role {
+            Role::Device => format!("device:{}", self.subject),
+            Role::PlatformAdmin | Role::MerchantAdmin | Role::Manager | Role::Cashier | Role::Auditor => format!("user:{}", self.subject),
+        }
+    }
+
+    /// Whose rows it may see.
+    pub const fn read_scope(&self) -> ReadScope {
+        match self.merchant {
+            Some(merchant) => ReadScope { tenant: Some(merchant), psp: None, store: self.store },
+            None => ReadScope { tenant: None, psp: Some(self.psp), store: None },
+        }
+    }
+
+    /// The merchant that it acts for.
+    ///
+    /// # Errors
+    /// `Forbidden` for those who act for none.
+    pub fn tenant(&self) -> Result<MerchantId, Problem> {
+        self.merchant.ok_or_else(|| Problem::new(Kind::Forbidden, "the token acts for no merchant"))
+    }
+
+    /// Lets it pass or not.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn demand(&self, permission: Permission) -> Result<(), Problem> {
+        if self.role.allows(permission) { Ok(()) } else { Err(Problem::plain(Kind::Forbidden)) }
+    }
+}
+
+/// Names become part of the log and of key scopes, whose parts are joined by `|`.
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@+-".contains(&byte);
+    (1..=128).contains(&text.len()) && text.bytes().all(allowed)
+}

@@ -1,0 +1,149 @@
+//! Roles and what they may do. Everything that is not allowed here is forbidden.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+macro_rules! permissions {
+    ($( $(#[$doc:meta])* $name:ident = $word:literal; )*) => {
+        /// Something that a route may demand.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Permission { $( $(#[$doc])* $name ),* }
+
+        impl Permission {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[ $( Self::$name ),* ];
+            /// The word in the OpenAPI document, `x-permission`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$name => $word ),* }
+            }
+        }
+
+        /// A permission as a type: a route names it in its signature, so that none is forgotten.
+        pub trait Policy: Send + Sync + 'static {
+            /// The permission.
+            const PERMISSION: Permission;
+        }
+
+        /// One type per permission.
+        pub mod may {
+            $( $(#[$doc])* #[derive(Debug, Clone, Copy)] pub struct $name;
+            impl super::Policy for $name { const PERMISSION: super::Permission = super::Permission::$name; } )*
+        }
+    };
+}
+
+permissions! {
+    /// Register a merchant under the PSP.
+    MerchantRegister = "merchant_register";
+    /// See merchants.
+    MerchantRead = "merchant_read";
+    /// Rename or deactivate a merchant.
+    MerchantManage = "merchant_manage";
+    /// Open, change or deactivate stores.
+    StoreManage = "store_manage";
+    /// See stores.
+    StoreRead = "store_read";
+    /// Open and change orders.
+    OrderWrite = "order_write";
+    /// See orders.
+    OrderRead = "order_read";
+    /// Issue and void bills.
+    BillWrite = "bill_write";
+    /// See bills.
+    BillRead = "bill_read";
+    /// Start, confirm and cancel payments.
+    PaymentTake = "payment_take";
+    /// See payments.
+    PaymentRead = "payment_read";
+    /// Give money back.
+    RefundRequest = "refund_request";
+    /// See refunds.
+    RefundRead = "refund_read";
+    /// See reports.
+    ReportRead = "report_read";
+    /// Follow events over a WebSocket.
+    EventsSubscribe = "events_subscribe";
+}
+
+/// Who somebody is to the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Runs a PSP: registers merchants and sees its merchants and stores, not their sales.
+    PlatformAdmin,
+    /// Runs a merchant.
+    MerchantAdmin,
+    /// Runs a shop; gives money back.
+    Manager,
+    /// Sells.
+    Cashier,
+    /// A terminal; sells.
+    Device,
+    /// Sees everything of a merchant, changes nothing.
+    Auditor,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 6] =
+        [Self::PlatformAdmin, Self::MerchantAdmin, Self::Manager, Self::Cashier, Self::Device, Self::Auditor];
+
+    /// Whether the role may do this.
+    pub const fn allows(self, permission: Permission) -> bool {
+        use Permission as P;
+        use Role as R;
+        match permission {
+            P::MerchantRegister => matches!(self, R::PlatformAdmin),
+            P::MerchantManage => matches!(self, R::PlatformAdmin | R::MerchantAdmin),
+            P::MerchantRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Manager | R::Auditor),
+            P::StoreManage => matches!(self, R::MerchantAdmin),
+            P::StoreRead => true,
+            P::OrderWrite | P::BillWrite | P::PaymentTake => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
+            P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe => self.needs_merchant(),
+            P::RefundRequest => matches!(self, R::MerchantAdmin | R::Manager),
+            P::ReportRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
+        }
+    }
+
+    /// A token of this role is good only for one merchant.
+    pub const fn needs_merchant(self) -> bool {
+        match self {
+            Self::PlatformAdmin => false,
+            Self::MerchantAdmin | Self::Manager | Self::Cashier | Self::Device | Self::Auditor => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One line per permission; roles in the order of [`Role::ALL`].
+    const TABLE: &str = "\
+merchant_register  x.....
+merchant_read      xxx..x
+merchant_manage    xx....
+store_manage       .x....
+store_read         xxxxxx
+order_write        .xxxx.
+order_read         .xxxxx
+bill_write         .xxxx.
+bill_read          .xxxxx
+payment_take       .xxxx.
+payment_read       .xxxxx
+refund_request     .xx...
+refund_read        .xxxxx
+report_read        .xx..x
+events_subscribe   .xxxxx
+";
+
+    #[test]
+    fn the_table_of_permissions_is_the_agreed_one() {
+        let line = |permission: &Permission| {
+            let marks: String = Role::ALL.iter().map(|role| if role.allows(*permission) { 'x' } else { '.' }).collect();
+            format!("{:<19}{marks}\n", permission.as_str())
+        };
+        let table: String = Permission::ALL.iter().map(line).collect();
+        assert_eq!(table, TABLE);
+    }
+}

@@ -1,0 +1,84 @@
+//! What every request has at hand.
+
+use std::{ops::Deref, sync::Arc};
+
+use commands::handle::CommandHandler;
+use domain::clock::{Clock, IdSource};
+use futures_util::future::BoxFuture;
+use gateway::ProviderRegistry;
+use metrics_exporter_prometheus::PrometheusHandle;
+use projections::ReadModels;
+use serde::Serialize;
+use sqlx::PgPool;
+use utoipa::ToSchema;
+
+use crate::auth::{TokenIssuer, TokenVerifier};
+
+/// The parts that the platform is composed of, as the edge needs them.
+pub struct Parts {
+    /// The write side.
+    pub commands: CommandHandler,
+    /// The read side.
+    pub reads: ReadModels,
+    /// Where inbound call-backs are stored.
+    pub webhook_pool: PgPool,
+    /// The payment providers in service.
+    pub providers: ProviderRegistry,
+    /// Name of the provider that PromptPay payments go to.
+    pub default_provider: String,
+    /// Checks tokens.
+    pub verifier: TokenVerifier,
+    /// Issues tokens; only together with `dev_secret` does `/v1/auth/dev-token` exist.
+    pub issuer: Option<TokenIssuer>,
+    /// What a caller of `/v1/auth/dev-token` must know.
+    pub dev_secret: Option<String>,
+    /// The injected clock.
+    pub clock: Arc<dyn Clock>,
+    /// The injected ids.
+    pub ids: Arc<dyn IdSource>,
+    /// What `/metrics` renders.
+    pub metrics: Option<PrometheusHandle>,
+    /// What `/readyz` answers.
+    pub readiness: Probe,
+}
+
+/// Asks the platform how it is.
+pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Readiness> + Send + Sync>;
+
+/// How the platform is.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Readiness {
+    /// Requests can be served.
+    pub ready: bool,
+    /// The database answers.
+    pub database: bool,
+    /// How far each projection is behind the log, in positions.
+    pub lag: Vec<Lag>,
+}
+
+/// How far one projection is behind.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Lag {
+    /// The projection.
+    pub projection: String,
+    /// Positions between its checkpoint and the log's head.
+    pub positions: i64,
+}
+
+/// The parts, shared. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Parts>);
+
+impl From<Parts> for AppState {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,96 @@
+//! The built program as a process: started, killed, waited for.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::eventually;
+
+/// `smartpos` as a child process; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// The program beside the test binary's `deps` directory.
+    pub fn program() -> PathBuf {
+        let test = std::env::current_exe().expect("the test binary has a path");
+        let profile = test.ancestors().nth(2).expect("a target directory");
+        let program = profile.join("smartpos");
+        assert!(program.is_file(), "{} is not built: run `cargo build --bins` first", program.display());
+        program
+    }
+
+    /// Starts it in `dir` with exactly these additions to the environment; its output goes to `<dir>/<name>.log`.
+    pub fn spawn<K: AsRef<OsStr>, V: AsRef<OsStr>>(name: &str, dir: &Path, arguments: &[&str], env: impl IntoIterator<Item = (K, V)>) -> Self {
+        let log = dir.join(format!("{name}.log"));
+        let output = File::options().create(true).append(true).open(&log).expect("a log file");
+        let errors = output.try_clone().expect("a log file");
+        let mut command = Command::new(Self::program());
+        command.args(arguments).envs(env).current_dir(dir).stdin(Stdio::null()).stdout(output).stderr(errors);
+        Self { child: command.spawn().expect("the program starts"), log }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its exit status, once it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
+    }
+
+    /// kill -9, and waits for its end.
+    pub fn kill(&mut self) {
+        // Refused only when it has ended already, which is what is wanted.
+        let _ = self.child.kill();
+        self.child.wait().expect("a killed child ends");
+    }
+
+    /// Sends any signal by its name: `TERM`, `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let kill = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name]).arg(self.id().to_string()).status();
+        assert!(kill.expect("a shell").success(), "signal {name} was not delivered");
+    }
+
+    /// Waits until it has ended by itself or by a signal.
+    pub async fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            if let Some(status) = self.exited() {
+                return status;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "still running after {limit:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a GET of `url` succeeds; fails at once, with the log, when the process ends first.
+    pub async fn wait_for_url(&mut self, url: &str, limit: Duration) {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build().expect("a client");
+        eventually(url, limit, || {
+            if let Some(status) = self.exited() {
+                panic!("ended with {status} before {url} answered:\n{}", self.log());
+            }
+            let request = client.get(url).send();
+            async { request.await.ok().filter(|answer| answer.status().is_success()).map(drop) }
+        })
+        .await;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
