@@ -9,8 +9,9 @@ use std::{
 };
 
 use figment::{
-    Figment,
+    Figment, Metadata, Profile, Provider,
     providers::{Env, Format, Serialized, Toml},
+    value::{Dict, Map, Value},
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,7 @@ pub struct Scb {
     /// API secret.
     pub api_secret: Secret,
     /// 15 digits.
+    #[serde(deserialize_with = "text")]
     pub biller_id: String,
     /// Prefix that routes call-backs to us.
     #[serde(default)]
@@ -89,6 +91,15 @@ pub struct Scb {
     /// The contract allows voids on the day of payment.
     #[serde(default)]
     pub void_profile: bool,
+}
+
+/// A text that the environment may have handed over as a number.
+fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::Number(number) => Ok(number.to_string()),
+        other => Err(serde::de::Error::custom(format!("expected a text, found {other}"))),
+    }
 }
 
 fn ten_seconds() -> u64 {
@@ -118,7 +129,7 @@ pub enum LogFormat {
 /// Text that never shows itself.
 #[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct Secret(#[serde(deserialize_with = "text")] String);
 
 impl Secret {
     /// Wraps a text.
@@ -178,9 +189,43 @@ impl Config {
         };
         figment
             .merge(Env::raw().only(&["DATABASE_URL", "MIGRATE_DATABASE_URL", "NATS_URL"]))
-            .merge(Env::prefixed("SMARTPOS_").ignore(&["PG_BIN"]).split("__"))
+            .merge(Environment)
             .extract()
             .map_err(Box::new)
+    }
+}
+
+/// `SMARTPOS_A__B=c` as `a.b = c`. Digits with a leading zero stay text: they are codes, not numbers.
+struct Environment;
+
+impl Provider for Environment {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("environment variables SMARTPOS_…")
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut data = Dict::new();
+        for (key, value) in Env::prefixed("SMARTPOS_").ignore(&["PG_BIN"]).iter() {
+            let code = value.len() > 1 && value.starts_with('0') && value.bytes().all(|byte| byte.is_ascii_digit());
+            // Parsing falls back to text by itself.
+            let value = if code { Value::from(value) } else { value.parse().unwrap_or_else(|_| Value::from(value.clone())) };
+            let path: Vec<String> = key.as_str().split("__").map(str::to_lowercase).collect();
+            nest(&mut data, &path, value);
+        }
+        Ok(Profile::Default.collect(data))
+    }
+}
+
+fn nest(dict: &mut Dict, path: &[String], value: Value) {
+    match path {
+        [] => {}
+        [last] => drop(dict.insert(last.clone(), value)),
+        [first, rest @ ..] => {
+            let inner = dict.entry(first.clone()).or_insert_with(|| Value::from(Dict::new()));
+            if let Value::Dict(_, inner) = inner {
+                nest(inner, rest, value);
+            }
+        }
     }
 }
 

@@ -1,3 +1,22 @@
 //! Speaks HTTP and composes the roles of the platform; the only crate that knows all the others.
 
+pub mod auth;
+pub mod config;
+pub mod demo;
 pub mod embedded;
+pub mod extract;
+pub mod import;
+pub mod import_command;
+pub mod local;
+pub mod openapi;
+pub mod platform;
+pub mod problem;
+pub mod resources;
+pub mod router;
+pub mod routes;
+pub mod schemas_command;
+pub mod simulated_provider;
+pub mod state;
+pub mod telemetry;
+pub mod token_command;
+pub mod ws;

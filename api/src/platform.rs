@@ -14,7 +14,7 @@ use commands::{
 };
 use domain::{clock::Clock, event::DomainEvent, upcast};
 use gateway::{ProviderRegistry, ScbProvider};
-use projections::{Feed, ReadModels, runner};
+use projections::{Feed, LogReader, ReadModels, runner};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{
     net::TcpListener,
@@ -24,10 +24,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{TokenIssuer, TokenVerifier, load_or_create_key},
+    auth::{SigningKey, TokenIssuer, TokenVerifier, load_or_create_key},
     config::Config,
     router,
-    state::AppState,
+    state::{AppState, Lag, Parts, Readiness},
     telemetry,
     ws::{self, WsState, hub::Hub},
 };
@@ -89,8 +89,8 @@ pub struct Platform {
     pub worker_pool: PgPool,
     /// Answers queries.
     pub reads: ReadModels,
-    /// Makes development tokens.
-    pub issuer: TokenIssuer,
+    /// Signs tokens.
+    pub key: SigningKey,
     shutdown: CancellationToken,
     committer_stop: CancellationToken,
     loops: JoinSet<&'static str>,
@@ -99,7 +99,6 @@ pub struct Platform {
 
 /// What the loops of a process share.
 struct Shared {
-    servers: Servers,
     commands: CommandHandler,
     app_pool: PgPool,
     worker_pool: PgPool,
@@ -109,6 +108,7 @@ struct Shared {
     providers: ProviderRegistry,
     shutdown: CancellationToken,
     head: LogHead,
+    feed: Feed,
 }
 
 impl Platform {
@@ -132,8 +132,9 @@ impl Platform {
         let commands = CommandHandler::new(app_pool.clone(), committer, Arc::new(SystemClock), Arc::new(RandomIds));
         let (options, address) = crate::embedded::nats_options(&servers.nats_url).context("NATS_URL cannot be used")?;
         let nats = options.retry_on_initial_connect().connect(address).await.context("NATS_URL cannot be used")?;
+        // One reader of the log for all projections and the sockets of this process.
+        let feed = Feed::start(LogReader::new(worker_pool.clone()), Some(nats.clone()), shutdown.clone());
         let shared = Shared {
-            servers: servers.clone(),
             commands: commands.clone(),
             app_pool,
             worker_pool: worker_pool.clone(),
@@ -143,8 +144,9 @@ impl Platform {
             providers: providers(config)?,
             shutdown: shutdown.clone(),
             head,
+            feed,
         };
-        let issuer = issuer(config)?;
+        let key = signing_key(config)?;
         let reads = ReadModels::new(shared.app_pool.clone());
         let mut loops = JoinSet::new();
         loops.spawn(named("poke", poke(shared.nats.clone(), shared.head, shared.moved.subscribe(), shutdown.clone())));
@@ -153,9 +155,10 @@ impl Platform {
         }
         let mut address = None;
         if roles.contains(&ProcessRole::Api) || roles.contains(&ProcessRole::Gateway) {
-            address = Some(shared.serve(config, &issuer, &reads, roles.contains(&ProcessRole::Api), &mut loops).await?);
+            let state = shared.state(config, &key, &reads)?;
+            address = Some(shared.serve(config, state, roles.contains(&ProcessRole::Api), &mut loops).await?);
         }
-        Ok(Self { address, commands, worker_pool, reads, issuer, shutdown, committer_stop, loops, committer: committer_task })
+        Ok(Self { address, commands, worker_pool, reads, key, shutdown, committer_stop, loops, committer: committer_task })
     }
 
     /// Waits until a loop ends by itself, which none should; names it.
@@ -199,7 +202,7 @@ impl Shared {
             ProcessRole::Projector => {
                 for projection in projections::all() {
                     let (progress, _) = watch::channel(0);
-                    let work = runner::run(projection, self.worker_pool.clone(), Some(self.nats.clone()), self.shutdown.clone(), progress);
+                    let work = runner::run(projection, self.worker_pool.clone(), self.feed.clone(), self.shutdown.clone(), progress);
                     loops.spawn(named("projector", work));
                 }
             }
@@ -218,28 +221,36 @@ impl Shared {
         }
     }
 
-    async fn serve(
-        &self,
-        config: &Config,
-        issuer: &TokenIssuer,
-        reads: &ReadModels,
-        full: bool,
-        loops: &mut JoinSet<&'static str>,
-    ) -> Result<SocketAddr> {
-        let verifier = issuer.verifier();
-        let hub = Hub::default();
-        let state = self.state(config, issuer, reads);
-        let ws_state = WsState {
-            hub: hub.clone(),
-            log: self.worker_pool.clone(),
-            verifier,
-            epoch: self.head.epoch,
-            shutdown: self.shutdown.clone(),
+    fn state(&self, config: &Config, key: &SigningKey, reads: &ReadModels) -> Result<AppState> {
+        let dev = config.auth.dev_issuer;
+        let readiness_of = reads.clone();
+        let parts = Parts {
+            commands: self.commands.clone(),
+            reads: reads.clone(),
+            webhook_pool: self.app_pool.clone(),
+            providers: self.providers.clone(),
+            default_provider: "scb".to_owned(),
+            verifier: TokenVerifier::new(key)?,
+            issuer: if dev { Some(TokenIssuer::new(key)?) } else { None },
+            dev_secret: config.auth.dev_secret.as_ref().filter(|_| dev).map(|secret| secret.reveal().to_owned()),
+            clock: self.commands.clock().clone(),
+            ids: self.commands.ids().clone(),
+            metrics: telemetry::start_metrics(),
+            readiness: Arc::new(move || {
+                let reads = readiness_of.clone();
+                Box::pin(async move { readiness(&reads).await })
+            }),
         };
-        let app = if full { router::router(state).merge(ws::router(ws_state)) } else { router::gateway_router(state) };
+        Ok(AppState::from(parts))
+    }
+
+    async fn serve(&self, config: &Config, state: AppState, full: bool, loops: &mut JoinSet<&'static str>) -> Result<SocketAddr> {
+        let mut app = if full { router::router(state.clone()) } else { router::gateway_router(state.clone()) };
         if full {
-            let feed = Feed::new(self.worker_pool.clone(), Some(self.nats.clone()));
-            loops.spawn(named("live events", ws::feed_hub(feed, hub, self.head.pos, self.shutdown.clone())));
+            let hub = Hub::default();
+            let (log, epoch, shutdown) = (self.worker_pool.clone(), self.head.epoch, self.shutdown.clone());
+            app = app.merge(ws::router(WsState { hub: hub.clone(), log, app: state, epoch, shutdown }));
+            loops.spawn(named("live events", ws::feed_hub(self.feed.clone(), hub, self.head.pos, self.shutdown.clone())));
         }
         let listener = TcpListener::bind(config.http.listen).await;
         let listener = listener.with_context(|| format!("{} cannot be listened on; set SMARTPOS_HTTP__LISTEN", config.http.listen))?;
@@ -265,10 +276,23 @@ fn providers(config: &Config) -> Result<ProviderRegistry> {
     Ok(registry)
 }
 
-fn issuer(config: &Config) -> Result<TokenIssuer> {
+fn signing_key(config: &Config) -> Result<SigningKey> {
     let file = config.auth.key_file.clone().unwrap_or_else(|| config.data_dir.join("auth.pem"));
-    let key = load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))?;
-    Ok(key)
+    load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))
+}
+
+/// A projection further behind than this makes the process not ready.
+const MAX_LAG: i64 = 10_000;
+
+async fn readiness(reads: &ReadModels) -> Readiness {
+    match tokio::time::timeout(Duration::from_secs(2), reads.lag()).await {
+        Ok(Ok(lags)) => {
+            let ready = lags.iter().all(|lag| lag.events() <= MAX_LAG);
+            let lag = lags.into_iter().map(|lag| Lag { positions: lag.events(), projection: lag.name }).collect();
+            Readiness { ready, database: true, lag }
+        }
+        Ok(Err(_)) | Err(_) => Readiness { ready: false, database: false, lag: Vec::new() },
+    }
 }
 
 /// Tells other processes that this one wrote to the log. Best effort: they poll as well.

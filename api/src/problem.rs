@@ -137,6 +137,16 @@ impl Problem {
         Self::new(kind, kind.title())
     }
 
+    /// Nobody was proven to be the caller.
+    pub fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Unauthenticated, detail)
+    }
+
+    /// The caller may not do this.
+    pub fn forbidden(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Forbidden, detail)
+    }
+
     /// Something of ours failed. `reason` goes to the log and nowhere else.
     pub fn internal(reason: &dyn fmt::Display) -> Self {
         tracing::error!(%reason, "a request failed");

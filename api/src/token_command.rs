@@ -1,9 +1,17 @@
 //! `smartpos token`: a development token, signed with the key of the data directory.
 
 use anyhow::{Context, Result};
-use domain::ids::{MerchantId, PspId, StoreId, Ulid};
+use chrono::Duration;
+use commands::system::{RandomIds, SystemClock};
+use domain::{
+    clock::{Clock, IdSource},
+    ids::{MerchantId, PspId, StoreId, Ulid},
+};
 
-use crate::{auth::load_or_create_key, config::Config};
+use crate::{
+    auth::{Role, SigningKey, TokenIssuer, TokenRequest, load_or_create_key},
+    config::Config,
+};
 
 /// What `token` can be told.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,8 +36,26 @@ pub struct TokenArgs {
 /// The key cannot be read, or the role is not known.
 pub fn run(config: &Config, args: TokenArgs) -> Result<()> {
     let file = config.auth.key_file.clone().unwrap_or_else(|| config.data_dir.join("auth.pem"));
-    let issuer = load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))?;
+    let key = load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))?;
     let psp = args.psp.unwrap_or(PspId(Ulid::from_bytes([0x11; 16])));
-    println!("{}", issuer.development(&args.role, psp, args.merchant, args.store)?);
+    let role: Role = serde_json::from_value(args.role.clone().into()).with_context(|| format!("'{}' is no role", args.role))?;
+    println!("{}", development_token(&key, role, psp, args.merchant, args.store)?);
     Ok(())
+}
+
+/// A token for a day.
+///
+/// # Errors
+/// The role needs a merchant and none is named.
+pub fn development_token(key: &SigningKey, role: Role, psp: PspId, merchant: Option<MerchantId>, store: Option<StoreId>) -> Result<String> {
+    let request = TokenRequest {
+        subject: "development".to_owned(),
+        role,
+        psp,
+        merchant,
+        store,
+        device: None,
+        lifetime: Duration::hours(24),
+    };
+    Ok(TokenIssuer::new(key)?.issue(request, RandomIds.next(), SystemClock.now())?)
 }

@@ -162,6 +162,7 @@ impl<T> CommitterCore<T> {
             }
             BatchAnswer::Lost { attempted } => {
                 let outcome = if attempted { ItemOutcome::Unknown } else { ItemOutcome::Unavailable };
+                self.singly = 0;
                 let waiting = std::mem::take(&mut self.waiting).into();
                 let mut effects = reply_all(batch, &outcome);
                 effects.extend(reply_all(waiting, &ItemOutcome::Unavailable));

@@ -85,6 +85,8 @@ pub struct UnitOfWork {
     tenant: MerchantId,
     if_match: Option<i64>,
     touched: BTreeMap<StreamKey, Touched>,
+    /// A state came from the cache, which other processes do not keep up to date.
+    remembered: bool,
     /// Streams in the order of their events, so that causes stand before effects in the log.
     order: Vec<(StreamKey, usize)>,
     claims: Vec<KeyClaim>,
@@ -123,9 +125,17 @@ impl CommandHandler {
             actor: caller.actor.clone(),
             device: caller.device.clone(),
         };
+        let mut reread = false;
         for _ in 0..MAX_ATTEMPTS {
             let mut unit = UnitOfWork::new(self.clone(), caller);
-            let reply = match work(&mut unit).await {
+            let decided = work(&mut unit).await;
+            if !reread && unit.is_only_remembered(&decided) {
+                // Nothing would be appended, so no version check would notice that another process moved the streams on.
+                self.forget(&unit);
+                reread = true;
+                continue;
+            }
+            let reply = match decided {
                 Ok(reply) => reply,
                 Err(error) => return self.stored_answer(caller, error).await,
             };
@@ -168,7 +178,7 @@ impl CommandHandler {
             }
             ItemOutcome::Conflict { .. } => {
                 // Any stream of the item may have moved, and with it what the use case read.
-                unit.touched.keys().for_each(|key| drop(self.0.warm.remove(key)));
+                self.forget(&unit);
                 Ok(None)
             }
             ItemOutcome::KeyTaken { index, stored } => match (taken.get(index).copied().flatten(), &caller.idempotency) {
@@ -187,6 +197,10 @@ impl CommandHandler {
         }
     }
 
+    fn forget(&self, unit: &UnitOfWork) {
+        unit.touched.keys().for_each(|key| drop(self.0.warm.remove(key)));
+    }
+
     fn keep_warm(&self, unit: UnitOfWork) {
         for (key, touched) in unit.touched {
             let version = touched.version + i64::try_from(touched.events.len()).unwrap_or(0);
@@ -198,9 +212,6 @@ impl CommandHandler {
     }
 
     async fn load<A: Aggregate>(&self, key: StreamKey) -> Result<Warm, CommandError> {
-        if let Some(warm) = self.0.warm.get(&key) {
-            return Ok(warm);
-        }
         let (mut version, mut state) = snapshot::load::<A>(&self.0.pool, key).await?.unwrap_or_default();
         let events = event_store::load_stream(&self.0.pool, key, version).await?;
         let read = events.len();
@@ -230,10 +241,20 @@ impl UnitOfWork {
             tenant: caller.tenant,
             if_match: caller.if_match,
             touched: BTreeMap::new(),
+            remembered: false,
             order: Vec::new(),
             claims: Vec::new(),
             store: None,
         }
+    }
+
+    /// A refusal, or an answer that changes nothing, that rests on the cache.
+    fn is_only_remembered(&self, decided: &Result<Reply, CommandError>) -> bool {
+        self.remembered
+            && match decided {
+                Ok(_) => self.order.is_empty(),
+                Err(error) => matches!(error, CommandError::Rejected(_) | CommandError::StaleVersion { .. }),
+            }
     }
 
     /// The tenant of every stream that this unit touches.
@@ -281,7 +302,12 @@ impl UnitOfWork {
     pub async fn state<A: Aggregate>(&mut self, id: impl Into<Ulid>) -> Result<Arc<A::State>, CommandError> {
         let key = self.key::<A>(id);
         if !self.touched.contains_key(&key) {
-            let warm = self.handler.load::<A>(key).await?;
+            let remembered = self.handler.0.warm.get(&key);
+            self.remembered |= remembered.is_some();
+            let warm = match remembered {
+                Some(warm) => warm,
+                None => self.handler.load::<A>(key).await?,
+            };
             self.touched.insert(key, Touched { version: warm.version, state: warm.state, events: Vec::new() });
         }
         let state = self.touched.get(&key).map(|touched| touched.state.clone());

@@ -94,6 +94,7 @@ pub async fn add_line(unit: &mut UnitOfWork, order_id: OrderId, line: NewLine) -
 /// # Errors
 /// Any rejection of an order; `StaleVersion` when the caller's `If-Match` is not the order's version.
 pub async fn change(unit: &mut UnitOfWork, order_id: OrderId, command: order::Command) -> Result<Arc<order::State>, CommandError> {
+    unit.check_if_match::<Order>(order_id).await?;
     let state = unit.state::<Order>(order_id).await?;
     if let Some(details) = &state.details {
         unit.concerns_store(details.store_id);

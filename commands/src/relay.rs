@@ -137,9 +137,10 @@ async fn round(
     context: &jetstream::Context,
     moved: &mut watch::Receiver<i64>,
 ) -> Result<(), RelayError> {
+    let view = inspect(context, &event_store::log_head(pool).await?).await?;
+    // Read after the stream: what another relay has published by then is in the log by then.
     let head = event_store::log_head(pool).await?;
     let log = head.log_id.simple().to_string();
-    let view = inspect(context, &head).await?;
     gauge!("smartpos_relay_ahead_of_log").set(0.0);
     let mut last = match plan(view, head) {
         Plan::Create { base } => return create(context, &head, base).await,
@@ -174,8 +175,9 @@ async fn round(
             return Ok(());
         }
         tokio::select! {
-            _ = moved.changed() => {}
-            _ = futures_util::StreamExt::next(&mut pokes) => {}
+            // Without a writer in this process, or a subscription, the poll alone is left.
+            Ok(()) = moved.changed() => {}
+            Some(_) = futures_util::StreamExt::next(&mut pokes) => {}
             () = tokio::time::sleep(POLL) => {}
         }
     }

@@ -64,7 +64,7 @@ pub async fn check_one(pool: &PgPool, projection: &dyn Projection) -> Result<Che
     sqlx::query("set local time zone 'UTC'").execute(&mut *tx).await?;
     set_schema(&mut tx, &target.schema).await?;
     let position = tables::checkpoint(&mut tx, &target).await?;
-    let halted = tables::halted(&mut tx, &target).await?;
+    let (halted, _) = tables::halted(&mut tx, &target).await?;
     let mut fold = Fold::new(Rows::complete(), halted);
     fold_to(&mut tx, projection, &mut fold, position).await?;
     let mut report = Comparison::default();
@@ -102,9 +102,10 @@ fn fold_batch(projection: &dyn Projection, fold: &mut Fold, batch: Batch) -> Res
         Step::Done => Ok(()),
         Step::Unknown { next, reason } => Err(Error::Corrupt { position: batch.position(next).unwrap_or_default(), what: reason }),
         // Complete rows are never missing; a projection that says so is wrong.
-        Step::Missing { next, .. } => {
-            Err(Error::Corrupt { position: batch.position(next).unwrap_or_default(), what: "a row is missing in a complete fold".to_owned() })
-        }
+        Step::Missing { next, .. } => Err(Error::Corrupt {
+            position: batch.position(next).unwrap_or_default(),
+            what: "a row is missing in a complete fold".to_owned(),
+        }),
     }
 }
 

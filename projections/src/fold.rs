@@ -125,12 +125,12 @@ impl Fold {
             match applied {
                 Ok(()) => self.rows.keep(),
                 Err(ApplyError::Missing) => {
-                    self.rows.roll_back();
+                    self.rows.roll_back(0);
                     return Step::Missing { keys: self.missing_from(projection, batch, index), next: index };
                 }
                 // A pure function fails the same way however often it is called, so there is no second try.
                 Err(ApplyError::Poison(error)) => {
-                    self.rows.roll_back();
+                    self.rows.roll_back(0);
                     self.quarantine(event, error);
                 }
             }
@@ -138,15 +138,18 @@ impl Fold {
         Step::Done
     }
 
-    /// What the event at `next` and those after it ask for in vain: each is tried and undone, so that one load serves many.
+    /// What the event at `next` and those after it ask for in vain. They are tried one after the other and all undone, so
+    /// that one load serves many: only the keys count. They may be too many, which does no harm.
     fn missing_from(&mut self, projection: &dyn Projection, batch: &Batch, next: usize) -> Vec<(&'static str, String)> {
         for (event, decoded) in batch.events.iter().skip(next + 1) {
             if let Decoded::Event(decoded) = decoded {
-                // Only the keys that it asks for count. They may be too many: loading a row more than needed does no harm.
-                let _ = projection.apply(&mut self.rows, event, decoded);
-                self.rows.roll_back();
+                let mark = self.rows.mark();
+                if projection.apply(&mut self.rows, event, decoded).is_err() {
+                    self.rows.roll_back(mark);
+                }
             }
         }
+        self.rows.roll_back(0);
         let mut keys = self.rows.take_missing();
         keys.sort_unstable();
         keys.dedup();

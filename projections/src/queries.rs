@@ -120,7 +120,10 @@ impl Select {
     /// Bills with this order on them.
     pub(crate) fn of_order(mut self, order: Option<OrderId>) -> Self {
         if let Some(order) = order {
-            self.query.push(" and t.key in (select o.bill_id from read.bill_orders o where o.order_id = ").push_bind(order.to_string()).push(")");
+            self.query
+                .push(" and t.key in (select o.bill_id from read.bill_orders o where o.order_id = ")
+                .push_bind(order.to_string())
+                .push(")");
         }
         self
     }

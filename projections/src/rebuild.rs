@@ -22,7 +22,7 @@ const RANGE: usize = 500;
 /// So few events behind that the live projector may be held for them.
 const CLOSE: i64 = 2_000;
 
-/// Folds `projection` anew and puts the result into service. `owner`: may create schemas; `worker`: a member of
+/// Folds `projection` anew and puts the result into service. `owner`: may create schemas, two connections; `worker`: a member of
 /// `smartpos_worker`. `progress` hears the position reached. Says at which position the change took place.
 ///
 /// # Errors
@@ -80,17 +80,15 @@ async fn rebuild_locked(
         progress(projector.position());
     }
     let position = projector.resume().await?;
-    for sql in [
-        format!("drop schema {} cascade", live.schema),
-        format!("alter schema {} rename to {}", shadow.schema, live.schema),
-    ] {
+    for sql in [format!("drop schema {} cascade", live.schema), format!("alter schema {} rename to {}", shadow.schema, live.schema)] {
         sqlx::query(AssertSqlSafe(sql)).execute(&mut *hold).await?;
     }
     for sql in [
-        "delete from read.quarantine where name = $1 and version = $3",
+        "delete from read.quarantine where name = $1 and version = $3 and name <> $2",
         "update read.quarantine set name = $1 where name = $2 and version = $3",
-        "update read.checkpoint set pos = (select pos from read.checkpoint where name = $2 and version = $3) where name = $1 and version = $3",
-        "delete from read.checkpoint where name = $2 and version = $3",
+        // Another row in its place, not a changed one: a projector waiting for the old row must find it gone, and start afresh.
+        "delete from read.checkpoint where name = $1 and version = $3 and name <> $2",
+        "update read.checkpoint set name = $1 where name = $2 and version = $3",
     ] {
         sqlx::query(sql).bind(&live.name).bind(&shadow.name).bind(live.version).execute(&mut *hold).await?;
     }
@@ -115,5 +113,5 @@ async fn prepare(owner: &PgPool, projection: &dyn Projection, shadow: &Target) -
 /// # Errors
 /// `Sql`.
 pub async fn reset(worker: &PgPool, projection: &dyn Projection) -> Result<(), Error> {
-    tables::wipe(worker, projection, &Target::live(projection)).await
+    tables::wipe(worker, projection, &Target::live(projection), 0).await
 }

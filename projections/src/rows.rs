@@ -161,9 +161,15 @@ impl Rows {
         self.undo.clear();
     }
 
-    /// Undoes all changes since the last [`Self::keep`].
-    pub(crate) fn roll_back(&mut self) {
-        while let Some((table, key, before)) = self.undo.pop() {
+    /// How many changes there were since the last [`Self::keep`].
+    pub(crate) const fn mark(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// Undoes all changes since `mark`; 0 is the last [`Self::keep`].
+    pub(crate) fn roll_back(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            let Some((table, key, before)) = self.undo.pop() else { return };
             let rows = self.tables.entry(table).or_default();
             match before {
                 Some(entry) => rows.insert(key, entry),
@@ -188,7 +194,8 @@ impl Rows {
         for (table, entries) in tables {
             let mut changed: Vec<_> = entries.iter().filter(|(_, entry)| entry.changed).collect();
             changed.sort_by_key(|(key, _)| *key);
-            let rows = changed.into_iter().filter_map(|(key, entry)| json_of(table, key, entry).transpose()).collect::<Result<Vec<_>, _>>()?;
+            let rows =
+                changed.into_iter().filter_map(|(key, entry)| json_of(table, key, entry).transpose()).collect::<Result<Vec<_>, _>>()?;
             if !rows.is_empty() {
                 all.push(Changes { table, rows });
             }
@@ -221,11 +228,6 @@ impl Rows {
         for entry in self.tables.values_mut().flat_map(HashMap::values_mut) {
             entry.changed = false;
         }
-    }
-
-    /// Forgets everything: the database holds something else by now.
-    pub(crate) fn forget(&mut self) {
-        *self = Self { complete: self.complete, ..Self::default() };
     }
 
     fn len(&self) -> usize {
@@ -285,7 +287,7 @@ mod tests {
         rows.put(counter("a", 2));
         rows.put(counter("a", 3));
         rows.put(counter("b", 1));
-        rows.roll_back();
+        rows.roll_back(0);
         assert_eq!(rows.get::<Counter>("a"), Ok(Some(counter("a", 1))));
         assert_eq!(rows.get::<Counter>("b"), Ok(None));
         assert_eq!(rows.changes().unwrap(), [Changes { table: "counters", rows: vec![r#"{"key":"a","n":1}"#.into()] }]);

@@ -4,8 +4,9 @@
 //! An event of unknown type stops the projection with an alarm until a newer build comes. One that cannot be applied halts
 //! its stream in this projection (a row in `read.quarantine`); the rest goes on. A rebuild heals it: see [`crate::rebuild`].
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use domain::envelope::RecordedEvent;
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,13 +31,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 
 /// Runs one projection until `shutdown`. `pool`: a role that is a member of `smartpos_worker`. `progress` carries the
 /// checkpoint. Never gives up: failures are logged and tried again.
-pub async fn run(
-    projection: Arc<dyn Projection>,
-    pool: PgPool,
-    feed: Feed,
-    shutdown: CancellationToken,
-    progress: watch::Sender<i64>,
-) {
+pub async fn run(projection: Arc<dyn Projection>, pool: PgPool, feed: Feed, shutdown: CancellationToken, progress: watch::Sender<i64>) {
     let mut projector = Projector::new(Target::live(projection.as_ref()), projection, pool);
     let mut pause = BACK_OFF.0;
     while !shutdown.is_cancelled() {
@@ -85,15 +80,23 @@ pub fn start_all(pool: &PgPool, nats: Option<async_nats::Client>, shutdown: &Can
     Running { feed, progress, tasks }
 }
 
+/// What is in memory of a projection.
+struct State {
+    position: i64,
+    fold: Fold,
+    /// Rows of `read.quarantine` that `fold` knows.
+    halted: usize,
+}
+
 /// One projection at one place in the log.
 pub(crate) struct Projector {
     projection: Arc<dyn Projection>,
     pool: PgPool,
     target: Target,
     /// Nothing until the checkpoint was read, and after a failure.
-    state: Option<(i64, Fold)>,
+    state: Option<State>,
     last_position: i64,
-    /// Batches are this short until position `.1`, to find an event whose rows the database refuses.
+    /// Up to this position batches have one event each, to find the one whose rows the database refuses.
     careful_until: i64,
 }
 
@@ -115,66 +118,86 @@ impl Projector {
         let position = self.resume().await?;
         let most = if position < self.careful_until { 1 } else { BATCH };
         match feed.next_batch(position, most, WAIT).await {
-            Ok(events) if events.is_empty() => Ok(()),
+            Ok(events) if events.is_empty() => self.notice_a_move(position).await,
             Ok(events) => self.fold_and_write(events).await,
             Err(Error::AheadOfLog { after, head }) => {
-                tracing::error!(projection = self.name(), after, head, "the database was restored to the past: folding again from the start");
+                tracing::error!(
+                    projection = self.name(),
+                    after,
+                    head,
+                    "the database was restored to the past: folding again from the start"
+                );
                 self.state = None;
-                tables::wipe(&self.pool, self.projection.as_ref(), &self.target).await
+                tables::wipe(&self.pool, self.projection.as_ref(), &self.target, head).await
             }
             Err(error) => Err(error),
         }
     }
 
+    /// A rebuild or a reset may have moved the checkpoint while nothing happened.
+    async fn notice_a_move(&mut self, position: i64) -> Result<(), Error> {
+        let mut connection = self.pool.acquire().await?;
+        if tables::checkpoint(&mut connection, &self.target).await? != position {
+            self.state = None;
+        }
+        Ok(())
+    }
+
     /// The position reached; reads checkpoint and quarantine when they are not in memory.
     pub(crate) async fn resume(&mut self) -> Result<i64, Error> {
-        if let Some((position, _)) = &self.state {
-            return Ok(*position);
+        if let Some(state) = &self.state {
+            return Ok(state.position);
         }
         let mut connection = self.pool.acquire().await?;
         let position = tables::checkpoint(&mut connection, &self.target).await?;
-        let halted = tables::halted(&mut connection, &self.target).await?;
-        self.state = Some((position, Fold::new(Rows::new(), halted)));
+        let (streams, halted) = tables::halted(&mut connection, &self.target).await?;
+        self.state = Some(State { position, fold: Fold::new(Rows::new(), streams), halted });
         self.last_position = position;
         Ok(position)
     }
 
     /// Folds consecutive events, the first of them right after the position, and writes.
-    pub(crate) async fn fold_and_write(&mut self, events: Vec<Arc<domain::envelope::RecordedEvent>>) -> Result<(), Error> {
-        let Some((position, mut fold)) = self.state.take() else { return Ok(()) };
+    pub(crate) async fn fold_and_write(&mut self, events: Vec<Arc<RecordedEvent>>) -> Result<(), Error> {
+        // Taken: whatever goes wrong, the next turn begins at what the database says.
+        let Some(State { position, mut fold, halted }) = self.state.take() else { return Ok(()) };
         let projection = Arc::clone(&self.projection);
-        let last = events.last().cloned();
+        let single = if let [event] = events.as_slice() { Some(Arc::clone(event)) } else { None };
         let batch = Batch::new(projection.as_ref(), events);
         let (done, stopped) = self.fold(&mut fold, &batch).await?;
         let Some(to) = done.checked_sub(1).and_then(|index| batch.position(index)) else {
             return stopped.map_or(Ok(()), Err);
         };
         let changes = fold.rows.changes()?;
-        match tables::commit(&self.pool, &self.target, (position, to), &changes, &fold.quarantined).await {
+        match tables::commit(&self.pool, &self.target, (position, to), halted, &changes, &fold.quarantined).await {
             Ok(true) => {}
-            // Another copy was faster: what is in memory may be old. Begin again at its checkpoint.
             Ok(false) => return Ok(()),
-            Err(error) if error.is_bad_data() && batch.len() > 1 => {
-                self.careful_until = to;
-                return Err(error);
-            }
             Err(error) if error.is_bad_data() => {
-                let Some(event) = last else { return Err(error) };
-                let mut fold = Fold::new(Rows::new(), fold.halted);
-                fold.quarantine(&event, error.to_string());
-                tables::commit(&self.pool, &self.target, (position, to), &[], &fold.quarantined).await?;
-                self.report(&fold);
-                return Ok(());
+                let Some(event) = single else {
+                    self.careful_until = to;
+                    return Err(error);
+                };
+                return self.set_aside(&event, position, halted, &error).await;
             }
             Err(error) => return Err(error),
         }
         self.report(&fold);
         metrics::counter!("smartpos_projection_applied_total", "projection" => self.name()).increment((to - position).unsigned_abs());
+        let halted = halted + fold.quarantined.len();
         fold.quarantined.clear();
         fold.rows.written(MOST_ROWS);
-        self.state = Some((to, fold));
+        self.state = Some(State { position: to, fold, halted });
         self.last_position = to;
         stopped.map_or(Ok(()), Err)
+    }
+
+    /// Passes over the one event whose rows the database refuses, and halts its stream.
+    async fn set_aside(&self, event: &RecordedEvent, position: i64, halted: usize, error: &Error) -> Result<(), Error> {
+        let mut fold = Fold::new(Rows::new(), HashMap::new());
+        fold.quarantine(event, error.to_string());
+        if tables::commit(&self.pool, &self.target, (position, event.pos), halted, &[], &fold.quarantined).await? {
+            self.report(&fold);
+        }
+        Ok(())
     }
 
     /// Folds until done or stopped, loading rows as they are asked for. Says how many events are folded in.
@@ -222,7 +245,7 @@ impl Projector {
         }
     }
 
-    fn failed(&mut self, error: &Error) {
+    fn failed(&self, error: &Error) {
         match error {
             Error::Corrupt { .. } | Error::BadRow { .. } | Error::Rebuild { .. } => {
                 tracing::error!(projection = self.name(), %error, "the projection is stopped");

@@ -48,11 +48,11 @@ pub(crate) async fn checkpoint(connection: &mut PgConnection, target: &Target) -
     Ok(sqlx::query_scalar(sql).bind(&target.name).bind(target.version).fetch_one(connection).await?)
 }
 
-/// Halted streams, each with the position from which on it is not read.
-pub(crate) async fn halted(connection: &mut PgConnection, target: &Target) -> Result<HashMap<StreamKey, i64>, Error> {
+/// Halted streams, each with the position from which on it is not read; and how many rows say so.
+pub(crate) async fn halted(connection: &mut PgConnection, target: &Target) -> Result<(HashMap<StreamKey, i64>, usize), Error> {
     let sql = "select tenant, stream_type, stream_id, pos from read.quarantine where name = $1 and version = $2";
     let rows = sqlx::query(sql).bind(&target.name).bind(target.version).fetch_all(connection).await?;
-    let mut halted = HashMap::new();
+    let (mut halted, count) = (HashMap::new(), rows.len());
     for row in rows {
         let (tenant, stream_id): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(2)?);
         let kind: String = row.try_get(1)?;
@@ -62,7 +62,7 @@ pub(crate) async fn halted(connection: &mut PgConnection, target: &Target) -> Re
             halted.insert(stream, row.try_get(3)?);
         }
     }
-    Ok(halted)
+    Ok((halted, count))
 }
 
 /// Rows of the wanted keys, as (key, JSON). One statement per table.
@@ -88,17 +88,21 @@ pub(crate) async fn load(
 
 /// Moves the checkpoint from `from` to `to` and writes what changed, all in one transaction.
 ///
-/// `false`: the checkpoint stood elsewhere, another copy of this projector was faster; nothing is written.
+/// `false`: the checkpoint stood elsewhere (another copy of this projector was faster), or other than `halted` streams are
+/// halted by now (a rebuild released some); nothing is written.
 pub(crate) async fn commit(
     pool: &PgPool,
     target: &Target,
     (from, to): (i64, i64),
+    halted: usize,
     changes: &[Changes],
     quarantined: &[Quarantined],
 ) -> Result<bool, Error> {
     let mut tx = begin_in(pool, &target.schema).await?;
-    let sql = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3";
-    let moved = sqlx::query(sql).bind(&target.name).bind(target.version).bind(from).bind(to).execute(&mut *tx).await?;
+    let sql = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3 \
+               and $5 = (select count(*) from read.quarantine where name = $1 and version = $2)";
+    let halted = i64::try_from(halted).unwrap_or(i64::MAX);
+    let moved = sqlx::query(sql).bind(&target.name).bind(target.version).bind(from).bind(to).bind(halted).execute(&mut *tx).await?;
     if moved.rows_affected() == 0 {
         return Ok(false);
     }
@@ -125,13 +129,14 @@ pub(crate) async fn commit(
 async fn write(connection: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
     let table = changes.table;
     let Some(first) = changes.rows.first() else { return Ok(()) };
-    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(first)
-        .map_err(|error| Error::BadRow { table, key: String::new(), what: error.to_string() })?;
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(first).map_err(|error| Error::BadRow { table, key: String::new(), what: error.to_string() })?;
     // Sorted, so that one table always has one statement text and with it one prepared plan.
     let mut columns: Vec<&str> = fields.keys().map(String::as_str).collect();
     columns.sort_unstable();
     let list = columns.join(", ");
-    let sets: Vec<String> = columns.iter().filter(|column| **column != "key").map(|column| format!("{column} = excluded.{column}")).collect();
+    let sets: Vec<String> =
+        columns.iter().filter(|column| **column != "key").map(|column| format!("{column} = excluded.{column}")).collect();
     let sql = format!(
         "insert into {table} ({list}) select {list} from jsonb_populate_recordset(null::{table}, $1::text::jsonb) \
          on conflict (key) do update set {}",
@@ -141,14 +146,15 @@ async fn write(connection: &mut PgConnection, changes: &Changes) -> Result<(), E
     Ok(())
 }
 
-/// Empties the tables and starts again from the first event. Readers see the old rows until then.
-pub(crate) async fn wipe(pool: &PgPool, projection: &dyn Projection, target: &Target) -> Result<(), Error> {
+/// Empties the tables and starts again from the first event, if the checkpoint is beyond `limit`: another copy may have done
+/// it already. Readers see the old rows until the transaction ends.
+pub(crate) async fn wipe(pool: &PgPool, projection: &dyn Projection, target: &Target, limit: i64) -> Result<(), Error> {
     let mut tx = begin_in(pool, &target.schema).await?;
-    sqlx::query("update read.checkpoint set pos = 0 where name = $1 and version = $2")
-        .bind(&target.name)
-        .bind(target.version)
-        .execute(&mut *tx)
-        .await?;
+    let sql = "update read.checkpoint set pos = 0 where name = $1 and version = $2 and pos > $3";
+    let wiped = sqlx::query(sql).bind(&target.name).bind(target.version).bind(limit).execute(&mut *tx).await?;
+    if wiped.rows_affected() == 0 {
+        return Ok(());
+    }
     sqlx::query("delete from read.quarantine where name = $1 and version = $2")
         .bind(&target.name)
         .bind(target.version)

@@ -207,7 +207,9 @@ mod tests {
     use super::*;
     use crate::testing::History;
 
-    fn commits(events: &[RecordedEvent], size: usize) -> (Vec<(Commit, Vec<RecordedEvent>)>, Head) {
+    type Commits = Vec<(Commit, Vec<RecordedEvent>)>;
+
+    fn commits(events: &[RecordedEvent], size: usize) -> (Commits, Head) {
         let mut prev_hash = [0; 32];
         let mut commits = Vec::new();
         for chunk in events.chunks(size) {
@@ -229,7 +231,7 @@ mod tests {
         }
         verifier.finish(head).problems.into_iter().map(|problem| problem.position).collect()
     }
-    fn sample() -> (Vec<(Commit, Vec<RecordedEvent>)>, Head) {
+    fn sample() -> (Commits, Head) {
         let events: Vec<_> = History::sale_and_refund().iter().map(|event| (**event).clone()).collect();
         commits(&events, 3)
     }
@@ -244,16 +246,34 @@ mod tests {
     #[test]
     fn every_kind_of_change_is_found_at_its_place() {
         let (sound, head) = sample();
-        let broken = |change: &dyn Fn(&mut Vec<(Commit, Vec<RecordedEvent>)>)| {
+        let broken = |change: &dyn Fn(&mut Commits)| {
             let mut commits = sound.clone();
             change(&mut commits);
             verify(&commits, &head).first().copied()
         };
         assert_eq!(broken(&|commits| commits[1].1[1].payload.push(b' ')), Some(4), "a payload, named by its commit first");
-        assert_eq!(broken(&|commits| { commits[1].1.remove(1); }), Some(4), "an event cut out");
-        assert_eq!(broken(&|commits| { commits.remove(1); }), Some(4), "a commit cut out");
+        assert_eq!(
+            broken(&|commits| {
+                commits[1].1.remove(1);
+            }),
+            Some(4),
+            "an event cut out"
+        );
+        assert_eq!(
+            broken(&|commits| {
+                commits.remove(1);
+            }),
+            Some(4),
+            "a commit cut out"
+        );
         assert_eq!(broken(&|commits| commits[0].0.hash[0] ^= 1), Some(1), "a commit's hash");
-        assert_eq!(broken(&|commits| { commits.pop(); }), Some(i64::try_from(sound.len() * 3).unwrap() - 2), "the end cut off");
+        assert_eq!(
+            broken(&|commits| {
+                commits.pop();
+            }),
+            Some(i64::try_from(sound.len() * 3).unwrap() - 2),
+            "the end cut off"
+        );
         assert_eq!(broken(&|commits| commits[2].1[0].recorded_at += chrono::TimeDelta::seconds(1)), Some(7), "a time");
     }
 }

@@ -106,7 +106,9 @@ declare
 begin
     select partition_end + 1, partition_size into lower_pos, size from log.head where id = 1 for update;
     name := 'event_' || lpad(lower_pos::text, 15, '0');
-    execute format('create table log.%I partition of log.event for values from (%s) to (%s)', name, lower_pos, lower_pos + size);
+    -- Made beside the log, then attached: `partition of` would wait for every reader of the log, and all writers with it.
+    execute format('create table log.%I (like log.event including all)', name);
+    execute format('alter table log.event attach partition log.%I for values from (%s) to (%s)', name, lower_pos, lower_pos + size);
     -- The head lock already forbids a second (stream, version); this index says so once more and finds a stream's events.
     execute format('create unique index on log.%I (stream_id, version, tenant, stream_type)', name);
     execute format('create trigger event_no_truncate before truncate on log.%I for each statement execute function log.refuse_change()', name);

@@ -1,1 +1,20 @@
+//! End to end: the log and the write side on a real PostgreSQL and a real NATS; the shape of the workspace.
 
+#[cfg(test)]
+mod relay;
+#[cfg(test)]
+mod store_conflict;
+#[cfg(test)]
+mod store_faults;
+#[cfg(test)]
+mod store_guard;
+#[cfg(test)]
+mod store_idempotency;
+#[cfg(test)]
+mod store_order;
+#[cfg(test)]
+mod store_plan;
+#[cfg(test)]
+mod store_snapshot;
+#[cfg(test)]
+mod workspace;

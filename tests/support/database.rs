@@ -69,10 +69,15 @@ impl TestDatabase {
 
     /// The write side as one process has it. A second call gives a second process's, with other ids.
     pub fn write_side(&self) -> WriteSide {
-        let options = database::options(&self.url, Role::App).expect("a URL");
-        let (committed, moved) = watch::channel(0);
+        self.write_side_over(&self.url)
+    }
+
+    /// The same with its committer on another URL of this database, see [`crate::Proxy`].
+    pub fn write_side_over(&self, url: &str) -> WriteSide {
+        let options = database::options(url, Role::App).expect("a URL");
+        let (wrote, moved) = watch::channel(0);
         let shutdown = CancellationToken::new();
-        let (committer, task) = committer::spawn(options, Arc::new(committed), shutdown.clone());
+        let (committer, task) = committer::spawn(options, Arc::new(wrote), shutdown.clone());
         let (clock, ids) = (Arc::new(ManualClock::default()), Arc::new(SeededIds::new(self.seeds.fetch_add(1, Ordering::SeqCst))));
         let handler = CommandHandler::new(self.pool(Role::App), committer.clone(), clock.clone(), ids.clone());
         WriteSide { handler, committer, moved, clock, ids, shutdown, task }

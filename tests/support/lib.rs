@@ -7,6 +7,7 @@
 mod clock;
 mod database;
 mod process;
+mod proxy;
 mod raw;
 mod scratch;
 mod servers;
@@ -15,6 +16,7 @@ mod shop;
 pub use clock::{ManualClock, SeededIds};
 pub use database::{TestDatabase, WriteSide};
 pub use process::Process;
+pub use proxy::Proxy;
 pub use raw::{item, key_claim, stream};
 pub use scratch::ScratchDir;
 pub use servers::{OwnServers, TestServers};

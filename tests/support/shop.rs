@@ -1,5 +1,7 @@
 //! A merchant with one store, and the steps of a sale.
 
+use std::sync::{Arc, Mutex};
+
 use commands::{
     bills,
     error::CommandError,
@@ -14,12 +16,12 @@ use domain::{
     ids::{BillId, MerchantId, OrderId, PaymentIntentId, PspId, StoreId},
     merchant::{self, Merchant},
     money::Currency,
-    order::{Order, OrderType},
+    order::{self, Order, OrderType},
     payment_intent::{Evidence, PaymentIntent, Tender},
     pricing::{TaxClass, TaxProfile},
     store::Store,
 };
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
 use serde_json::Value;
 
 /// One piece of something, taxed as usual.
@@ -52,8 +54,8 @@ impl Shop {
         let ids = handler.ids();
         let shop = Self { psp: PspId(ids.next()), merchant: MerchantId(ids.next()), store: StoreId(ids.next()) };
         let caller = shop.caller(handler);
-        handler.transact(&caller, |unit| shop.register(unit, "KOPI").boxed()).await.expect("the merchant is registered");
-        handler.transact(&caller, |unit| shop.open_store(unit).boxed()).await.expect("the store is opened");
+        handler.transact(&caller, move |unit| shop.register(unit, "KOPI").boxed()).await.expect("the merchant is registered");
+        handler.transact(&caller, move |unit| shop.open_store(unit).boxed()).await.expect("the store is opened");
         shop
     }
 
@@ -61,19 +63,19 @@ impl Shop {
     ///
     /// # Errors
     /// Those of the use case.
-    pub async fn register(&self, unit: &mut UnitOfWork, code: &str) -> Result<Reply, CommandError> {
+    pub async fn register(self, unit: &mut UnitOfWork, code: &'static str) -> Result<Reply, CommandError> {
         let details =
             merchant::Registered { merchant_id: self.merchant, psp_id: self.psp, code: code.to_owned(), name: "Kopi House".to_owned() };
         tenants::register_merchant(unit, details).await?;
         unit.reply::<Merchant>(201, self.merchant, &self.merchant)
     }
 
-    async fn open_store(&self, unit: &mut UnitOfWork) -> Result<Reply, CommandError> {
+    async fn open_store(self, unit: &mut UnitOfWork) -> Result<Reply, CommandError> {
         let new = NewStore {
             store_id: self.store,
             code: "BKK-01".to_owned(),
             name: "Silom".to_owned(),
-            currency: Currency::Thb,
+            currency: Currency::THB,
             tax_profile: TaxProfile::thai_vat_inclusive(),
             zone: "Asia/Bangkok".to_owned(),
             day_starts_at_minute: 240,
@@ -103,14 +105,16 @@ impl Shop {
     /// Opens an order with these items and prices in satang.
     pub async fn open_order(&self, handler: &CommandHandler, items: &[(&str, i64)]) -> OrderId {
         let order_id = OrderId(handler.ids().next());
-        let store_id = self.store;
-        let work = move |unit: &mut UnitOfWork, lines: Vec<NewLine>| -> BoxFuture<'_, Result<Reply, CommandError>> {
-            let new =
-                NewOrder { order_id, store_id, order_type: OrderType::Takeaway, table_number: None, order_number: None, lines, opened_at: None };
-            open(unit, new).boxed()
+        let new = NewOrder {
+            order_id,
+            store_id: self.store,
+            order_type: OrderType::Takeaway,
+            table_number: None,
+            order_number: None,
+            lines: items.iter().map(|(code, price)| new_line(code, *price)).collect(),
+            opened_at: None,
         };
-        let lines: Vec<NewLine> = items.iter().map(|(code, price)| new_line(code, *price)).collect();
-        handler.transact(&self.caller(handler), |unit| work(unit, lines.clone())).await.expect("the order is opened");
+        handler.transact(&self.caller(handler), |unit| open(unit, new.clone()).boxed()).await.expect("the order is opened");
         order_id
     }
 
@@ -131,6 +135,30 @@ impl Shop {
         handler.transact(&self.caller(handler), |unit| bill(unit, order, bill_id).boxed()).await.map(|_| bill_id)
     }
 
+    /// Changes an order in any other way.
+    ///
+    /// # Errors
+    /// Those of the use case.
+    pub async fn change(&self, handler: &CommandHandler, caller: &Caller, order: OrderId, command: order::Command) -> Result<Answer, CommandError> {
+        handler.transact(caller, |unit| change(unit, order, command.clone()).boxed()).await
+    }
+
+    /// An order as the handler sees it, warm or loaded.
+    pub async fn order_state(&self, handler: &CommandHandler, order: OrderId) -> order::State {
+        let seen = Arc::new(Mutex::new(order::State::default()));
+        handler.transact(&self.caller(handler), |unit| look(unit, order, seen.clone()).boxed()).await.expect("the order is read");
+        let state = seen.lock().expect("nobody panicked").clone();
+        state
+    }
+
+    /// Voids a bill.
+    ///
+    /// # Errors
+    /// Those of the use case.
+    pub async fn void_bill(&self, handler: &CommandHandler, bill: BillId) -> Result<Answer, CommandError> {
+        handler.transact(&self.caller(handler), |unit| void(unit, bill).boxed()).await
+    }
+
     /// Pays all that is due of a bill in cash.
     ///
     /// # Errors
@@ -147,7 +175,7 @@ impl Shop {
             transaction_id: None,
             merchant_reference: None,
             paid_at: None,
-            evidence: Evidence::Cashier,
+            evidence: Evidence::Staff,
         };
         handler.transact(&self.caller(handler), |unit| pay(unit, new.clone()).boxed()).await.map(|_| payment_intent_id)
     }
@@ -162,6 +190,22 @@ async fn open(unit: &mut UnitOfWork, new: NewOrder) -> Result<Reply, CommandErro
 async fn add_line(unit: &mut UnitOfWork, order: OrderId, line: NewLine) -> Result<Reply, CommandError> {
     let state = orders::add_line(unit, order, line).await?;
     unit.reply::<Order>(200, order, &state)
+}
+
+async fn change(unit: &mut UnitOfWork, order: OrderId, command: order::Command) -> Result<Reply, CommandError> {
+    let state = orders::change(unit, order, command).await?;
+    unit.reply::<Order>(200, order, &state)
+}
+
+async fn look(unit: &mut UnitOfWork, order: OrderId, seen: Arc<Mutex<order::State>>) -> Result<Reply, CommandError> {
+    let state = unit.state::<Order>(order).await?;
+    *seen.lock().expect("nobody panicked") = (*state).clone();
+    Ok(unit.done())
+}
+
+async fn void(unit: &mut UnitOfWork, bill: BillId) -> Result<Reply, CommandError> {
+    let state = bills::void(unit, bill, "wrong table".to_owned()).await?;
+    unit.reply::<Bill>(200, bill, &state)
 }
 
 async fn bill(unit: &mut UnitOfWork, order: OrderId, bill_id: BillId) -> Result<Reply, CommandError> {

@@ -17,10 +17,7 @@ pub use principal::Principal;
 pub use role::{Permission, Policy, Role, may};
 pub use token::{TokenIssuer, TokenRequest, TokenVerifier};
 
-use crate::{
-    problem::{Kind, Problem},
-    state::AppState,
-};
+use crate::{problem::Problem, state::AppState};
 
 /// A caller whose token was believed and whose role holds the permission `P`. The first argument of every handler of a
 /// tenant's data, so that nothing else of the request is looked at before.
@@ -43,7 +40,7 @@ impl<P: Policy> FromRequestParts<AppState> for Allowed<P> {
 
 /// The token in `Authorization: Bearer …`.
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    let missing = || Problem::new(Kind::Unauthenticated, "the request needs a header 'Authorization: Bearer <token>'");
+    let missing = || Problem::unauthorized("the request needs a header 'Authorization: Bearer <token>'");
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
     if values.next().is_some() {
@@ -57,11 +54,11 @@ impl AppState {
     /// Who bears this token.
     ///
     /// # Errors
-    /// `Unauthenticated`, whatever is wrong with it.
+    /// `Unauthenticated`, whatever is wrong with it; the log says what.
     pub fn authenticate(&self, token: &str) -> Result<Principal, Problem> {
         self.verifier.verify(token, self.clock.now()).map_err(|error| {
             tracing::info!(%error, "a token was refused");
-            Problem::new(Kind::Unauthenticated, "the token is not valid, or not any more")
+            Problem::unauthorized("the token is not valid, or not any more")
         })
     }
 }

@@ -88,6 +88,18 @@ impl Role {
     pub const ALL: [Self; 6] =
         [Self::PlatformAdmin, Self::MerchantAdmin, Self::Manager, Self::Cashier, Self::Device, Self::Auditor];
 
+    /// The word in tokens.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PlatformAdmin => "platform_admin",
+            Self::MerchantAdmin => "merchant_admin",
+            Self::Manager => "manager",
+            Self::Cashier => "cashier",
+            Self::Device => "device",
+            Self::Auditor => "auditor",
+        }
+    }
+
     /// Whether the role may do this.
     pub const fn allows(self, permission: Permission) -> bool {
         use Permission as P;

@@ -140,7 +140,7 @@ impl TokenIssuer {
     /// Signs with this key.
     ///
     /// # Errors
-    /// `Invalid` when the private half cannot be read.
+    /// `Invalid` when the key cannot be read.
     pub fn new(key: &SigningKey) -> Result<Self, TokenError> {
         let encoding = EncodingKey::from_ec_pem(key.private_pem.as_bytes()).map_err(|error| TokenError::Invalid(error.to_string()))?;
         Ok(Self { key: encoding, kid: key.kid.clone() })

@@ -12,10 +12,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::{
+    auth::Role,
     config::Config,
     local::Local,
     platform::{Platform, ProcessRole},
     simulated_provider::free_address,
+    token_command::development_token,
 };
 
 pub mod client;
@@ -101,8 +103,9 @@ async fn play(local: &Local, args: &DemoArgs) -> Result<()> {
 /// Two merchants of one PSP with three shops, opened over the API.
 async fn open_shops(platform: &Platform, http: &reqwest::Client, base: &str, latencies: &Latencies, seed: u64) -> Result<(Vec<Shop>, Vec<Client>)> {
     let psp = PspId(platform.commands.ids().next());
+    let token = |role, merchant, store| development_token(&platform.key, role, psp, merchant, store);
     let client = |token: String, who: &str| Client::new(http.clone(), base, token, latencies.clone(), format!("{who}-{seed}"));
-    let platform_admin = client(platform.issuer.development("platform_admin", psp, None, None)?, &format!("admin-{psp}"));
+    let platform_admin = client(token(Role::PlatformAdmin, None, None)?, &format!("admin-{psp}"));
     let (mut shops, mut merchants) = (Vec::new(), Vec::new());
     for (code, name, stores) in [
         ("KOPI", "Kopi House", [("SIAM", "Siam Square", "exclusive"), ("ARI", "Ari", "exclusive")].as_slice()),
@@ -110,13 +113,13 @@ async fn open_shops(platform: &Platform, http: &reqwest::Client, base: &str, lat
     ] {
         let made = platform_admin.post("register merchant", "/v1/merchants", &json!({"code": code, "name": name})).await?;
         let merchant = text(&made, "id")?.parse().context("the merchant's id")?;
-        let admin = client(platform.issuer.development("merchant_admin", psp, Some(merchant), None)?, &format!("{code}-admin"));
+        let admin = client(token(Role::MerchantAdmin, Some(merchant), None)?, &format!("{code}-admin"));
         for (store_code, store_name, mode) in stores {
             let made = admin.post("open store", "/v1/stores", &store(store_code, store_name, mode)).await?;
             let store_id = text(&made, "id")?.to_owned();
             let id = store_id.parse().context("the store's id")?;
-            let staff = client(platform.issuer.development("cashier", psp, Some(merchant), Some(id))?, &format!("{store_code}-till"));
-            let manager = client(platform.issuer.development("manager", psp, Some(merchant), Some(id))?, &format!("{store_code}-manager"));
+            let staff = client(token(Role::Cashier, Some(merchant), Some(id))?, &format!("{store_code}-till"));
+            let manager = client(token(Role::Manager, Some(merchant), Some(id))?, &format!("{store_code}-manager"));
             shops.push(Shop { store_id, staff, manager });
         }
         merchants.push(admin);
@@ -153,10 +156,10 @@ pub(crate) async fn settle_down(platform: &Platform) -> Result<Duration> {
     let mut quiet = 0;
     let mut last = -1;
     while started.elapsed() < Duration::from_secs(60) {
-        let lags = projections::queries::lag(&platform.worker_pool).await?;
+        let lags = platform.reads.lag().await?;
         let managers: i64 = sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint").fetch_one(&platform.worker_pool).await?;
         let head = lags.iter().map(|lag| lag.head).max().unwrap_or(0);
-        let behind = lags.iter().any(|lag| lag.position < head) || managers < head;
+        let behind = lags.iter().any(|lag| lag.checkpoint < head) || managers < head;
         quiet = if behind || head != last { 0 } else { quiet + 1 };
         last = head;
         if quiet >= 5 {

@@ -25,7 +25,7 @@ async fn log(pool: &PgPool) -> Result<String> {
     if let Some(problem) = report.problems.first() {
         bail!("the log does not verify: position {}: {}", problem.position, problem.what);
     }
-    Ok(format!("the log verifies: {} events in {} commits, head {}", report.events, report.commits, hex::encode(report.head_hash)))
+    Ok(format!("the log verifies: {} events in {} commits, head {}", report.events, report.commits, report.head_hash))
 }
 
 async fn read_models(pool: &PgPool) -> Result<Vec<String>> {

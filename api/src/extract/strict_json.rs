@@ -4,7 +4,7 @@
 use std::{cell::Cell, fmt};
 
 use serde::{
-    Deserialize, Deserializer as _,
+    Deserialize,
     de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};

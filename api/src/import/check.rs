@@ -1,5 +1,7 @@
 //! Checks of a mapping that need no file. Each names the key that it refuses.
 
+use std::fmt::Write;
+
 use chrono::format::{Item, StrftimeItems};
 use domain::{
     decider::Aggregate,
@@ -36,7 +38,7 @@ pub(super) fn check(mapping: &Mapping) -> Checked {
     check_skips(mapping)
 }
 
-fn ensure(holds: bool, key: impl Into<String>, problem: impl ToString) -> Checked {
+fn ensure(holds: bool, key: impl Into<String>, problem: impl Into<String>) -> Checked {
     if holds { Ok(()) } else { Err(MappingError::at(key, problem)) }
 }
 
@@ -46,7 +48,7 @@ fn check_merchant(mapping: &Mapping) -> Checked {
     ensure(!psp.starts_with("psp_") || psp.parse::<domain::ids::PspId>().is_ok(), "merchant.psp", "looks like an id, but is none")?;
     let details = super::setup::merchant_details(mapping);
     let decided = Merchant::decide(&merchant::State::default(), merchant::Command::Register(details));
-    decided.map(drop).map_err(|rejection| MappingError::at("merchant", rejection))
+    decided.map(drop).map_err(|rejection| MappingError::at("merchant", rejection.to_string()))
 }
 
 fn check_stores(mapping: &Mapping) -> Checked {
@@ -78,7 +80,7 @@ fn check_stores(mapping: &Mapping) -> Checked {
             day_starts_at_minute: new.day_starts_at_minute,
         };
         let decided = Store::decide(&store::State::default(), store::Command::Open(Box::new(opened)));
-        decided.map_err(|rejection| MappingError::at(key, rejection))?;
+        decided.map_err(|rejection| MappingError::at(key, rejection.to_string()))?;
     }
     Ok(())
 }
@@ -102,9 +104,11 @@ pub(super) fn day_start(text: &str) -> Option<u16> {
 fn check_time(mapping: &Mapping, key: &str, time: &TimeMapping) -> Checked {
     let sound = StrftimeItems::new(&time.format).all(|item| !matches!(item, Item::Error));
     ensure(sound && !time.format.is_empty(), format!("{key}.format"), "is not a strftime format")?;
-    let sample = chrono::DateTime::UNIX_EPOCH.naive_utc().format(&time.format).to_string();
+    // What the format writes of a sample it must read back; writing fails for items that a local time does not have.
+    let mut sample = String::new();
+    let written = write!(sample, "{}", chrono::DateTime::UNIX_EPOCH.naive_utc().format(&time.format)).is_ok();
     let complete = chrono::NaiveDateTime::parse_from_str(&sample, &time.format).is_ok();
-    ensure(complete, format!("{key}.format"), "does not give a date and a time of day, at least to the minute")?;
+    ensure(written && complete, format!("{key}.format"), "does not give a date and a time of day, at least to the minute")?;
     mapping.clock(time).map(drop).map_err(|problem| MappingError::at(format!("{key}.zone"), problem))
 }
 
@@ -208,3 +212,7 @@ fn check_skips(mapping: &Mapping) -> Checked {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -31,8 +31,8 @@ pub enum MappingError {
 }
 
 impl MappingError {
-    pub(super) fn at(key: impl Into<String>, problem: impl ToString) -> Self {
-        Self::Key { key: key.into(), problem: problem.to_string() }
+    pub(super) fn at(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Key { key: key.into(), problem: problem.into() }
     }
 }
 

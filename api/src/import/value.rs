@@ -106,7 +106,11 @@ impl LocalClock {
     /// The text does not follow the format, or its year is not one of 1900 to 2999.
     pub fn read(&self, text: &str, format: &str) -> Result<DateTime<Utc>, String> {
         let local = NaiveDateTime::parse_from_str(text, format).map_err(|_| format!("'{}' is not a time like {format}", shown(text)))?;
-        if (1900..=2999).contains(&local.year()) { Ok(self.instant(local)) } else { Err(format!("the year of '{}' is out of range", shown(text))) }
+        if (1900..=2999).contains(&local.year()) {
+            Ok(self.instant(local))
+        } else {
+            Err(format!("the year of '{}' is out of range", shown(text)))
+        }
     }
 
     /// The first instant at which the zone's clocks show `local` or later.

@@ -90,10 +90,9 @@ impl Hub {
     }
 
     /// Hands out events in log order.
-    pub fn dispatch(&self, events: Vec<RecordedEvent>) {
+    pub fn dispatch(&self, events: Vec<Arc<RecordedEvent>>) {
         let mut state = self.state();
         for event in events {
-            let event = Arc::new(event);
             let slow: Vec<u64> = Topic::of(&event).into_iter().flat_map(|topic| state.deliver(topic, &event)).collect();
             state.cut_off(&slow);
             self.position.store(event.pos, Ordering::Release);
@@ -181,7 +180,7 @@ mod tests {
         let hub = Hub::default();
         let (sender, mut queue) = mpsc::channel(8);
         hub.listen(1, Topic::Stream(StreamType::Order, Ulid::from_bytes([7; 16])), tenant(1), Some(store(3)), sender);
-        hub.dispatch(vec![event(1, 2, Some(3)), event(2, 1, Some(4)), event(3, 1, None), event(4, 1, Some(3))]);
+        hub.dispatch([event(1, 2, Some(3)), event(2, 1, Some(4)), event(3, 1, None), event(4, 1, Some(3))].map(Arc::new).to_vec());
         assert_eq!(queue.try_recv().unwrap().event.pos, 4);
         assert!(queue.try_recv().is_err());
     }
@@ -192,7 +191,7 @@ mod tests {
         let (sender, mut queue) = mpsc::channel(1);
         hub.listen(1, Topic::Store(store(3)), tenant(1), None, sender.clone());
         hub.listen(1, Topic::Store(store(4)), tenant(1), None, sender);
-        hub.dispatch(vec![event(1, 1, Some(3)), event(2, 1, Some(3)), event(3, 1, Some(4))]);
+        hub.dispatch([event(1, 1, Some(3)), event(2, 1, Some(3)), event(3, 1, Some(4))].map(Arc::new).to_vec());
         assert_eq!(queue.try_recv().unwrap().event.pos, 1);
         assert_eq!(queue.try_recv().unwrap_err(), mpsc::error::TryRecvError::Disconnected);
     }
@@ -200,7 +199,7 @@ mod tests {
     #[test]
     fn newest_events_are_kept_for_resuming() {
         let hub = Hub::default();
-        hub.dispatch(vec![event(11, 1, None), event(12, 1, None)]);
+        hub.dispatch([event(11, 1, None), event(12, 1, None)].map(Arc::new).to_vec());
         assert_eq!(hub.kept_after(11).unwrap().len(), 1);
         assert_eq!(hub.kept_after(10).unwrap().len(), 2);
         assert!(hub.kept_after(9).is_none());

@@ -15,8 +15,9 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{Permission, TokenVerifier},
+    auth::Permission,
     problem::Problem,
+    state::AppState,
 };
 
 pub mod hub;
@@ -34,7 +35,7 @@ pub struct WsState {
     /// The log, under the worker role; every read filters by the token's tenant.
     pub log: PgPool,
     /// Checks tokens.
-    pub verifier: TokenVerifier,
+    pub app: AppState,
     /// The log's epoch.
     pub epoch: i32,
     /// Ends all sessions.
@@ -56,7 +57,7 @@ async fn upgrade(State(state): State<WsState>, Query(parameters): Query<Paramete
     let Some(token) = header.or(parameters.access_token.as_deref()) else {
         return Problem::unauthorized("a bearer token is required").into_response();
     };
-    let principal = match state.verifier.authenticate(token) {
+    let principal = match state.app.authenticate(token) {
         Ok(principal) => principal,
         Err(problem) => return problem.into_response(),
     };
@@ -69,7 +70,7 @@ async fn upgrade(State(state): State<WsState>, Query(parameters): Query<Paramete
 }
 
 /// Feeds the hub from the log's tail until `shutdown`.
-pub async fn feed_hub(mut feed: Feed, hub: Hub, mut after: i64, shutdown: CancellationToken) {
+pub async fn feed_hub(feed: Feed, hub: Hub, mut after: i64, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         let batch = tokio::select! {
             () = shutdown.cancelled() => return,

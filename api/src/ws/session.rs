@@ -182,14 +182,19 @@ impl Session {
         let past = match topic {
             Topic::Stream(kind, id) => {
                 let key = StreamKey { tenant: self.who.tenant, stream_type: kind, stream_id: id };
-                commands::event_store::load_stream(&self.log, key, after).await.map(|events| Some(events.into_iter().map(Arc::new).collect()))
+                let log = self.log.clone();
+                commands::event_store::load_stream(&log, key, after).await.map(|events| Some(events.into_iter().map(Arc::new).collect()))
             }
-            Topic::Store(_) | Topic::Tenant(_) => self.log_after(after).await,
+            Topic::Store(_) | Topic::Tenant(_) => {
+                let (hub, log) = (self.hub.clone(), self.log.clone());
+                log_after(&hub, &log, self.who, after).await
+            }
         };
         match past {
             Ok(Some(events)) => {
                 let events: Vec<Arc<RecordedEvent>> = events;
-                for event in events.iter().filter(|event| Topic::of(event).contains(&topic) && visible(event, self.who.tenant, self.who.store)) {
+                let Listening { tenant, store, .. } = self.who;
+                for event in events.iter().filter(|event| Topic::of(event).contains(&topic) && visible(event, tenant, store)) {
                     self.forward(topic, event).await?;
                 }
                 Ok(())
@@ -199,24 +204,6 @@ impl Session {
                 tracing::warn!(%error, "a resume could not be read");
                 self.say(&json!({"type": "resync", "topic": topic.name(), "position": self.hub.position()})).await
             }
-        }
-    }
-
-    async fn log_after(&self, after: i64) -> Result<Option<Vec<Arc<RecordedEvent>>>, sqlx::Error> {
-        if let Some(kept) = self.hub.kept_after(after) {
-            return Ok(Some(kept));
-        }
-        if self.hub.position() - after > RESUME_WINDOW {
-            return Ok(None);
-        }
-        let mut events = Vec::new();
-        let mut from = after;
-        loop {
-            let page = commands::event_store::read_log(&self.log, from, 1_000).await?;
-            let Some(last) = page.last().map(|event| event.pos) else { return Ok(Some(events)) };
-            from = last;
-            let mine = |event: &RecordedEvent| visible(event, self.who.tenant, self.who.store);
-            events.extend(page.into_iter().filter(mine).map(Arc::new));
         }
     }
 
@@ -241,6 +228,24 @@ impl Session {
 
     async fn send(&mut self, message: Message) -> Result<(), axum::Error> {
         timeout(SEND_TIMEOUT, self.socket.send(message)).await.map_err(axum::Error::new)?
+    }
+}
+
+/// What the holder of a scope may see of the log after a position; nothing when that is too far back.
+async fn log_after(hub: &Hub, log: &PgPool, who: Listening, after: i64) -> Result<Option<Vec<Arc<RecordedEvent>>>, sqlx::Error> {
+    if let Some(kept) = hub.kept_after(after) {
+        return Ok(Some(kept));
+    }
+    if hub.position() - after > RESUME_WINDOW {
+        return Ok(None);
+    }
+    let mut events = Vec::new();
+    let mut from = after;
+    loop {
+        let page = commands::event_store::read_log(log, from, 1_000).await?;
+        let Some(last) = page.last().map(|event| event.pos) else { return Ok(Some(events)) };
+        from = last;
+        events.extend(page.into_iter().filter(|event| visible(event, who.tenant, who.store)).map(Arc::new));
     }
 }
 

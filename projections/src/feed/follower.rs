@@ -51,6 +51,7 @@ pub(super) struct Follower {
     next_check: Instant,
 }
 
+#[expect(clippy::large_enum_variant, reason = "lives for one turn of the loop; a box would cost one allocation per message")]
 enum Wake {
     Stop,
     Message(Option<Result<jetstream::Message, pull::OrderedError>>),
@@ -78,7 +79,7 @@ impl Follower {
             };
             match wake {
                 Wake::Stop => return,
-                Wake::Message(message) => self.take(message).await,
+                Wake::Message(message) => self.take(message),
                 Wake::Poke(pos) => self.poked(pos),
                 Wake::NoPokes => pokes = None,
                 Wake::Check => {
@@ -123,7 +124,7 @@ impl Follower {
         self.tail.send_replace(pos);
     }
 
-    async fn take(&mut self, message: Option<Result<jetstream::Message, pull::OrderedError>>) {
+    fn take(&mut self, message: Option<Result<jetstream::Message, pull::OrderedError>>) {
         let Some(joined) = &mut self.joined else { return };
         let verdict = match message {
             Some(Ok(message)) => read(&message, joined.base, *self.tail.borrow()),
@@ -161,6 +162,9 @@ impl Follower {
             tracing::warn!(%error, "the log cannot be read");
             0
         });
+        if self.connected().is_none() {
+            self.joined = None;
+        }
         if let Some(joined) = &mut self.joined {
             joined.deaf = if found > 0 { joined.deaf + 1 } else { 0 };
             if joined.deaf >= DEAF_AFTER {
@@ -273,7 +277,9 @@ async fn next_message(joined: &mut Option<Joined>) -> Option<Result<jetstream::M
 async fn next_poke(pokes: &mut Option<Subscriber>) -> Option<i64> {
     match pokes {
         // An unreadable poke is still a poke.
-        Some(pokes) => pokes.next().await.map(|poke| std::str::from_utf8(&poke.payload).ok().and_then(|text| text.parse().ok()).unwrap_or(i64::MAX)),
+        Some(pokes) => {
+            pokes.next().await.map(|poke| std::str::from_utf8(&poke.payload).ok().and_then(|text| text.parse().ok()).unwrap_or(i64::MAX))
+        }
         None => std::future::pending().await,
     }
 }

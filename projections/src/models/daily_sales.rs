@@ -3,18 +3,17 @@
 //! A bill counts when it is paid in full, on its own business date; a payment when it is put against its bill, on the bill's
 //! date; a refund when it succeeded, on the refund's date. Sums are checked: one that does not fit halts the stream.
 
-use chrono::NaiveDate;
 use domain::{
     bill,
     envelope::{RecordedEvent, StreamType},
     event::DomainEvent,
-    ids::{BillId, MerchantId, RefundId, StoreId},
-    money::Currency,
+    ids::{BillId, RefundId},
     payment_intent::Tender,
     refund::{self, Destination},
 };
 
 use super::{
+    daily_sales_day::Day,
     daily_sales_rows::{DailyItemSalesRow, DailySalesRow, DailyTenderSalesRow, PendingBillRow, PendingRefundRow},
     never_opened,
 };
@@ -80,7 +79,7 @@ fn apply_bill(rows: &mut Rows, event: &RecordedEvent, change: &bill::Event) -> R
             Ok(())
         }
         bill::Event::PaymentAllocated(allocated) => {
-            let bill = pending::<PendingBillRow>(rows, event, BillId(event.stream.stream_id).to_string())?;
+            let bill = pending::<PendingBillRow>(rows, event, &BillId(event.stream.stream_id).to_string())?;
             let day = Day::of_bill(&bill, event.pos);
             let mut tender = day.tender(rows, allocated.tender)?;
             add(&mut tender.count, 1, "the number of payments")?;
@@ -99,13 +98,14 @@ fn apply_bill(rows: &mut Rows, event: &RecordedEvent, change: &bill::Event) -> R
 }
 
 fn count_bill(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> {
-    let mut bill = pending::<PendingBillRow>(rows, event, BillId(event.stream.stream_id).to_string())?;
+    let mut bill = pending::<PendingBillRow>(rows, event, &BillId(event.stream.stream_id).to_string())?;
     if bill.counted {
         return Ok(());
     }
     let day = Day::of_bill(&bill, event.pos);
-    // All items of the bill are asked for at once, before any is changed.
-    rows.need::<DailyItemSalesRow>(bill.lines.iter().map(|line| day.item_key(&line.item_code)))?;
+    // All rows of the bill are asked for at once, before any is changed.
+    let items = rows.need::<DailyItemSalesRow>(bill.lines.iter().map(|line| day.item_key(&line.item_code)));
+    rows.need::<DailySalesRow>([day.key()]).and(items)?;
     let mut sales = day.sales(rows)?;
     add(&mut sales.bills_paid, 1, "the number of bills")?;
     add(&mut sales.gross, bill.subtotal, "the gross sum")?;
@@ -142,11 +142,13 @@ fn apply_refund(rows: &mut Rows, event: &RecordedEvent, change: &refund::Event) 
 }
 
 fn count_refund(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> {
-    let mut refund = pending::<PendingRefundRow>(rows, event, RefundId(event.stream.stream_id).to_string())?;
+    let mut refund = pending::<PendingRefundRow>(rows, event, &RefundId(event.stream.stream_id).to_string())?;
     if refund.counted {
         return Ok(());
     }
     let day = Day::of_refund(&refund, event.pos);
+    let tender = rows.need::<DailyTenderSalesRow>([day.tender_key(refund.tender)]);
+    rows.need::<DailySalesRow>([day.key()]).and(tender)?;
     let mut sales = day.sales(rows)?;
     add(&mut sales.refunds_count, 1, "the number of refunds")?;
     add(&mut sales.refunds_amount, refund.amount, "the sum of refunds")?;
@@ -161,8 +163,8 @@ fn count_refund(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError
     Ok(())
 }
 
-fn pending<R: Row>(rows: &mut Rows, event: &RecordedEvent, key: String) -> Result<R, ApplyError> {
-    rows.get(&key)?.ok_or_else(|| never_opened(event))
+fn pending<R: Row>(rows: &mut Rows, event: &RecordedEvent, key: &str) -> Result<R, ApplyError> {
+    rows.get(key)?.ok_or_else(|| never_opened(event))
 }
 
 fn pending_bill(event: &RecordedEvent, issued: &bill::Issued) -> PendingBillRow {
@@ -202,105 +204,4 @@ fn pending_refund(event: &RecordedEvent, requested: &refund::Requested) -> Pendi
 fn add(sum: &mut i64, amount: i64, what: &str) -> Result<(), ApplyError> {
     *sum = sum.checked_add(amount).ok_or_else(|| ApplyError::overflow(what))?;
     Ok(())
-}
-
-/// A store's business date, and the position that counts something on it.
-struct Day {
-    tenant: MerchantId,
-    store_id: StoreId,
-    business_date: NaiveDate,
-    currency: Currency,
-    pos: i64,
-}
-
-impl Day {
-    const fn of_bill(bill: &PendingBillRow, pos: i64) -> Self {
-        let PendingBillRow { tenant, store_id, business_date, currency, .. } = *bill;
-        Self { tenant, store_id, business_date, currency, pos }
-    }
-
-    const fn of_refund(refund: &PendingRefundRow, pos: i64) -> Self {
-        let PendingRefundRow { tenant, store_id, business_date, currency, .. } = *refund;
-        Self { tenant, store_id, business_date, currency, pos }
-    }
-
-    fn key(&self) -> String {
-        format!("{}|{}", self.store_id, self.business_date)
-    }
-
-    fn item_key(&self, item_code: &str) -> String {
-        format!("{}|{item_code}", self.key())
-    }
-
-    /// The day's row, as it stands or new, marked with the position.
-    fn sales(&self, rows: &mut Rows) -> Result<DailySalesRow, ApplyError> {
-        let Self { tenant, store_id, business_date, currency, pos } = *self;
-        let key = self.key();
-        Ok(match rows.get::<DailySalesRow>(&key)? {
-            Some(row) => DailySalesRow { updated_pos: pos, ..row },
-            None => DailySalesRow {
-                key,
-                tenant,
-                store_id,
-                business_date,
-                currency,
-                bills_paid: 0,
-                gross: 0,
-                discount: 0,
-                service_charge: 0,
-                tax: 0,
-                adjustment: 0,
-                total: 0,
-                refunds_count: 0,
-                refunds_amount: 0,
-                net: 0,
-                updated_pos: pos,
-            },
-        })
-    }
-
-    fn item(&self, rows: &mut Rows, line: &bill::BillLine) -> Result<DailyItemSalesRow, ApplyError> {
-        let Self { tenant, store_id, business_date, currency, pos } = *self;
-        let (key, name) = (self.item_key(&line.item_code), line.name.clone());
-        Ok(match rows.get::<DailyItemSalesRow>(&key)? {
-            Some(row) => DailyItemSalesRow { name, updated_pos: pos, ..row },
-            None => DailyItemSalesRow {
-                key,
-                tenant,
-                store_id,
-                business_date,
-                currency,
-                item_code: line.item_code.clone(),
-                name,
-                quantity_milli: 0,
-                gross: 0,
-                discount: 0,
-                tax: 0,
-                total: 0,
-                updated_pos: pos,
-            },
-        })
-    }
-
-    fn tender(&self, rows: &mut Rows, tender: Tender) -> Result<DailyTenderSalesRow, ApplyError> {
-        let Self { tenant, store_id, business_date, currency, pos } = *self;
-        let key = format!("{}|{}", self.key(), tender.as_str());
-        Ok(match rows.get::<DailyTenderSalesRow>(&key)? {
-            Some(row) => DailyTenderSalesRow { updated_pos: pos, ..row },
-            None => DailyTenderSalesRow {
-                key,
-                tenant,
-                store_id,
-                business_date,
-                currency,
-                tender,
-                count: 0,
-                amount: 0,
-                cash_rounding: 0,
-                refunds_count: 0,
-                refunds_amount: 0,
-                updated_pos: pos,
-            },
-        })
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod bills;
 pub mod daily_sales;
+mod daily_sales_day;
 mod daily_sales_queries;
 pub mod daily_sales_rows;
 pub mod directory;

@@ -12,6 +12,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use super::orders_queries::OrderFilter;
 use super::{Stamp, never_opened};
 use crate::{
     projection::{ApplyError, Projection, Row, TableSpec, Visibility, tenant_uuid},

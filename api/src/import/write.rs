@@ -1,0 +1,171 @@
+//! One order as one command: order, bill and payment together or not at all, under the key that makes a repeat harmless.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use commands::{
+    bills,
+    error::CommandError,
+    handle::{Caller, CommandHandler, Reply, UnitOfWork},
+    idempotency::{Answer, IdempotencyKey},
+    orders::{self, NewLine, NewOrder},
+    payments::{self, NewPayment, PayFor},
+    tenants::NewStore,
+};
+use domain::{
+    ids::StoreId,
+    order::{Command, Order},
+    payment_intent::Evidence,
+};
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use super::{bind::Planner, error::ImportError, retry::retrying, sale::SaleUnit, setup};
+
+/// Longest order key that is an idempotency key as it is.
+const LONGEST_KEY: usize = 255;
+
+/// What became of one order.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// It is new in the log.
+    Added,
+    /// An earlier run wrote it.
+    AlreadyThere,
+    /// A rule forbids it, or an earlier run wrote it with other content.
+    Refused(String),
+}
+
+/// Why nothing more can be written.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// The log does not take it.
+    Command(CommandError),
+    /// The store cannot be set up.
+    Setup(ImportError),
+}
+
+/// Writes units of sale for one mapping.
+pub(super) struct Writer {
+    handler: CommandHandler,
+    caller: Caller,
+    scope: String,
+    stores: Mutex<HashMap<StoreId, Arc<OnceCell<()>>>>,
+}
+
+impl Writer {
+    /// A writer; the merchant is registered if it is not there.
+    ///
+    /// # Errors
+    /// `Setup`, `Differs`.
+    pub async fn start(handler: CommandHandler, planner: &Planner) -> Result<Self, ImportError> {
+        let mapping = planner.mapping();
+        let caller = setup::caller(mapping, planner.merchant_id, handler.ids().next());
+        setup::ensure_merchant(&handler, &caller, &setup::merchant_details(mapping)).await?;
+        let scope = format!("import|{}", mapping.source);
+        Ok(Self { handler, caller, scope, stores: Mutex::default() })
+    }
+
+    /// Writes one order, after its store.
+    ///
+    /// # Errors
+    /// `Halt` when the log does not take it whatever is tried.
+    pub async fn write(&self, sale: &SaleUnit) -> Result<Written, Halt> {
+        self.store(&sale.store).await.map_err(Halt::Setup)?;
+        let body = serde_json::to_value(sale).map_err(|error| Halt::Command(CommandError::Fault(error.to_string())))?;
+        let key = IdempotencyKey::new(self.caller.tenant.0, self.scope.clone(), key_of(&sale.key), "import order", &body);
+        let caller = Caller { idempotency: Some(key), ..self.caller.clone() };
+        let answer: Result<Answer, CommandError> = retrying(|| {
+            self.handler.transact(&caller, move |unit| {
+                let sale = sale.clone();
+                Box::pin(async move { write_unit(unit, sale).await })
+            })
+        })
+        .await;
+        match answer {
+            Ok(answer) if answer.replayed => Ok(Written::AlreadyThere),
+            Ok(_) => Ok(Written::Added),
+            Err(CommandError::Rejected(rejected)) => Ok(Written::Refused(format!("{}: {rejected}", rejected.code))),
+            Err(CommandError::KeyReused { field }) => Ok(Written::Refused(format!(
+                "conflict: an earlier run imported this order with another {field}; the log keeps what it has"
+            ))),
+            Err(error) => Err(Halt::Command(error)),
+        }
+    }
+
+    /// Makes sure that a store is open; asks the log once per store and run.
+    async fn store(&self, store: &NewStore) -> Result<(), ImportError> {
+        let ready = self.stores.lock().unwrap_or_else(PoisonError::into_inner).entry(store.store_id).or_default().clone();
+        ready.get_or_try_init(|| setup::ensure_store(&self.handler, &self.caller, store)).await.map(drop)
+    }
+}
+
+/// The order key as an idempotency key: printable ASCII of bounded length, otherwise its hash.
+fn key_of(key: &str) -> String {
+    let plain = key.len() <= LONGEST_KEY && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ') && !key.starts_with("sha256:");
+    if plain { key.to_owned() } else { format!("sha256:{}", hex::encode(Sha256::digest(key.as_bytes()))) }
+}
+
+async fn write_unit(unit: &mut UnitOfWork, sale: SaleUnit) -> Result<Reply, CommandError> {
+    let lines = sale.lines.into_iter().map(|line| NewLine {
+        line_id: Some(line.line_id),
+        item_code: line.item_code,
+        name: line.name,
+        quantity_milli: line.quantity_milli,
+        unit_price: line.unit_price,
+        tax_class: line.tax_class,
+        discount: None,
+    });
+    let order = NewOrder {
+        order_id: sale.order_id,
+        store_id: sale.store_id,
+        order_type: sale.order_type,
+        table_number: None,
+        order_number: sale.order_number,
+        lines: lines.collect(),
+        opened_at: Some(sale.opened_at),
+    };
+    orders::open(unit, order).await?;
+    for adjustment in sale.adjustments {
+        orders::change(unit, sale.order_id, Command::Adjust { amount: adjustment.amount, reason: adjustment.reason }).await?;
+    }
+    bills::issue(unit, sale.order_id, sale.bill_id).await?;
+    let mut payment_intent_id = None;
+    if let Some(payment) = sale.payment {
+        payment_intent_id = Some(payment.payment_intent_id);
+        let new = NewPayment {
+            payment_intent_id: payment.payment_intent_id,
+            pay_for: PayFor::Bill { bill_id: sale.bill_id, amount: Some(payment.amount) },
+            tender: payment.tender,
+            provider: String::new(),
+            valid_for: chrono::Duration::zero(),
+            cash_received: None,
+            transaction_id: payment.transaction_id,
+            merchant_reference: payment.merchant_reference,
+            paid_at: Some(payment.paid_at),
+            evidence: Evidence::Import,
+        };
+        payments::start(unit, new).await?;
+    }
+    let body = serde_json::json!({
+        "order_id": sale.order_id,
+        "bill_id": sale.bill_id,
+        "payment_intent_id": payment_intent_id,
+    });
+    unit.reply::<Order>(201, sale.order_id, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_the_log_cannot_hold_are_hashed() {
+        assert_eq!(key_of("1-00001"), "1-00001");
+        assert_eq!(key_of("чек 7").len(), "sha256:".len() + 64);
+        assert_ne!(key_of(&"9".repeat(300)), key_of(&"9".repeat(301)));
+        assert_ne!(key_of("sha256:ab"), "sha256:ab");
+    }
+}

@@ -1,0 +1,165 @@
+//! The OpenAPI 3.1 document: made from the handlers, completed here with what holds for all of them.
+
+use utoipa::openapi::{
+    Components, ContactBuilder, ContentBuilder, Header, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    Required, ResponseBuilder, Type,
+    path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
+    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::problem::ProblemBody;
+
+const DESCRIPTION: &str = "Orders, bills, payments and refunds of SmartPOS terminals.
+
+Amounts are integers of minor units with an ISO 4217 code. Every POST carries an `Idempotency-Key`; the same key with the same \
+request gets the first answer again. `ETag` names the version of a thing, `If-Match` asks for it. `Smartpos-Position` of an \
+answer, sent as `Smartpos-Min-Position` with a query, makes the query see what the command did. Errors are \
+`application/problem+json`. The same paths answer without `/v1` and under `/api/v1`.";
+
+/// The whole document.
+pub fn document() -> OpenApi {
+    crate::router::described().into_openapi()
+}
+
+/// What the handlers' descriptions are added to.
+pub fn base() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("SmartPOS Cloud")
+        .version("1")
+        .description(Some(DESCRIPTION))
+        .contact(Some(ContactBuilder::new().name(Some("SmartPOS Cloud")).build()));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some("ES256")).build();
+    let mut components = Components::new();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name()))).build();
+    let problem = ResponseBuilder::new().description("A problem (RFC 9457)").content("application/problem+json", content).build();
+    components.responses.insert("Problem".to_owned(), RefOr::T(problem));
+    OpenApiBuilder::new().info(info).components(Some(components)).build()
+}
+
+/// Adds what holds for every operation: who may call it, which headers it knows, how it fails.
+pub fn complete(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let detail = path.ends_with('}');
+        for (method, operation) in operations_mut(item) {
+            let problem = Ref::new("#/components/responses/Problem");
+            operation.responses.responses.insert("default".to_owned(), RefOr::Ref(problem));
+            let open = operation.security.is_some();
+            if open || !path.starts_with("/v1/") {
+                continue;
+            }
+            operation.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
+            let headers = if method == "get" { query_headers(detail) } else { change_headers(method == "post") };
+            operation.parameters.get_or_insert_default().extend(headers.into_iter().map(RefOr::T));
+            describe_answer(operation, method, detail);
+        }
+    }
+}
+
+/// The operations of a path with their methods.
+pub fn operations_mut(item: &mut PathItem) -> Vec<(&'static str, &mut Operation)> {
+    let all = [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
+    ];
+    all.into_iter().filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation))).collect()
+}
+
+fn header(name: &str, required: bool, kind: Type, description: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(if required { Required::True } else { Required::False })
+        .description(Some(description))
+        .schema(Some(ObjectBuilder::new().schema_type(kind)))
+        .build()
+}
+
+fn change_headers(key_required: bool) -> Vec<Parameter> {
+    vec![
+        header("Idempotency-Key", key_required, Type::String, "1 to 255 printable ASCII characters; the same key repeats the first answer"),
+        header("If-Match", false, Type::String, "The `ETag` that the caller saw; 412 when the thing has changed since"),
+    ]
+}
+
+fn query_headers(detail: bool) -> Vec<Parameter> {
+    let mut headers = vec![header(
+        "Smartpos-Min-Position",
+        false,
+        Type::Integer,
+        "Waits up to 2 s until the read model has seen this log position; 503 when it has not",
+    )];
+    if detail {
+        headers.push(header("If-None-Match", false, Type::String, "An `ETag`; 304 when nothing has changed since"));
+    }
+    headers
+}
+
+fn describe_answer(operation: &mut Operation, method: &str, detail: bool) {
+    let answer = |kind: Type, description: &str| {
+        RefOr::T(HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(kind))).description(Some(description)).build())
+    };
+    let change = method != "get";
+    let mut headers: Vec<(&str, RefOr<Header>)> = Vec::new();
+    if change || detail {
+        headers.push(("ETag", answer(Type::String, "The version, quoted")));
+    }
+    if change {
+        headers.push(("Smartpos-Position", answer(Type::Integer, "Last log position that the request wrote")));
+        headers.push(("Idempotency-Replayed", answer(Type::Boolean, "`true` on a repeated answer")));
+    }
+    for (status, response) in &mut operation.responses.responses {
+        if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
+            response.headers.extend(headers.iter().map(|(name, header)| ((*name).to_owned(), header.clone())));
+            if status == "201" {
+                response.headers.insert("Location".to_owned(), answer(Type::String, "Where the new thing is"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn the_committed_document_is_the_generated_one() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/openapi.json");
+        let wanted = format!("{}\n", document().to_pretty_json().unwrap());
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            fs::write(&path, &wanted).unwrap();
+        }
+        assert!(fs::read_to_string(&path).unwrap_or_default() == wanted, "run the tests with UPDATE_SCHEMAS=1");
+    }
+
+    #[test]
+    fn every_reference_in_the_document_leads_somewhere() {
+        let document = serde_json::to_value(document()).unwrap();
+        let text = document.to_string();
+        let mut count = 0;
+        for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(document.pointer(reference).is_some(), "{reference}");
+            count += 1;
+        }
+        assert!(count > 50, "{count}");
+    }
+
+    #[test]
+    fn operations_have_names_of_their_own() {
+        let mut document = document();
+        let mut names = std::collections::BTreeSet::new();
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in operations_mut(item) {
+                let name = operation.operation_id.clone().unwrap_or_default();
+                assert!(names.insert(name.clone()), "{method} {path}: {name}");
+            }
+        }
+    }
+}

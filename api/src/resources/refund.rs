@@ -1,0 +1,80 @@
+//! Refunds as callers see them.
+
+use chrono::NaiveDate;
+use domain::{
+    money::Money,
+    payment_intent::Tender,
+    refund::{self, Status},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{MoneySchema, Resource, TenderSchema, payment_intent::Failure};
+
+/// Money given back out of one payment.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Refund)]
+pub struct RefundResource {
+    /// `ref_…`.
+    #[schema(examples("ref_01HZY3T5V6W7X8Y9Z0A1B2C3D4"))]
+    pub id: String,
+    /// `pay_…`.
+    pub payment_id: String,
+    /// `bill_…` that was paid.
+    pub bill_id: Option<String>,
+    /// `sto_…`.
+    pub store_id: String,
+    /// `pending`, `succeeded` or `failed`.
+    #[schema(examples("succeeded"))]
+    pub status: &'static str,
+    /// How much.
+    #[schema(value_type = MoneySchema)]
+    pub amount: Money,
+    /// How the payment was tendered.
+    #[schema(value_type = TenderSchema)]
+    pub tender: Tender,
+    /// `original` or `cash`.
+    #[schema(value_type = String)]
+    pub destination: refund::Destination,
+    /// Why.
+    pub reason: String,
+    /// The store's business date at the request.
+    #[schema(value_type = String, format = Date)]
+    pub business_date: NaiveDate,
+    /// The outcome of the last call to the provider is not known; it is being asked.
+    pub outcome_unknown: bool,
+    /// The provider's name for it.
+    pub provider_reference: Option<String>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Version, as in `ETag`.
+    pub version: i64,
+}
+
+impl Resource<refund::State> for RefundResource {
+    fn of(state: &refund::State, version: i64) -> Option<Self> {
+        let details = state.details.as_ref()?;
+        let failure = state.failure.as_ref();
+        Some(Self {
+            id: details.refund_id.to_string(),
+            payment_id: details.payment_intent_id.payment_id().to_string(),
+            bill_id: details.bill_id.map(|id| id.to_string()),
+            store_id: details.store_id.to_string(),
+            status: state.status.as_str(),
+            amount: details.amount,
+            tender: details.tender,
+            destination: details.destination,
+            reason: details.reason.clone(),
+            business_date: details.business_date,
+            outcome_unknown: state.unknown,
+            provider_reference: state.provider_reference.clone(),
+            failure: failure.map(|failed| Failure { code: failed.code.clone(), message: failed.message.clone() }),
+            version,
+        })
+    }
+}
+
+/// The status that a word means.
+pub fn status_of(word: &str) -> Option<Status> {
+    [Status::Pending, Status::Succeeded, Status::Failed].into_iter().find(|status| status.as_str() == word)
+}

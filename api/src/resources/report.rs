@@ -1,0 +1,161 @@
+//! Reports as callers see them.
+
+use chrono::NaiveDate;
+use domain::{money::Money, payment_intent::Tender};
+use projections::models::daily_sales_rows::{DailyItemSalesRow, DailySalesRow, DailyTenderSalesRow};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{MoneySchema, TenderSchema};
+
+/// A report: one entry per day and what it is broken down by, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Report<T> {
+    /// The entries.
+    pub data: Vec<T>,
+}
+
+/// Sales of a store on a business date.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DailySales {
+    /// `sto_…`.
+    pub store_id: String,
+    /// The date on the bills.
+    #[schema(value_type = String, format = Date)]
+    pub business_date: NaiveDate,
+    /// Bills paid in full.
+    pub bills_paid: i64,
+    /// Sum of lines before discounts.
+    #[schema(value_type = MoneySchema)]
+    pub gross: Money,
+    /// Discounts.
+    #[schema(value_type = MoneySchema)]
+    pub discount: Money,
+    /// Service charge.
+    #[schema(value_type = MoneySchema)]
+    pub service_charge: Money,
+    /// Tax contained in `total`.
+    #[schema(value_type = MoneySchema)]
+    pub tax: Money,
+    /// Untaxed amounts outside the lines, signed.
+    #[schema(value_type = MoneySchema)]
+    pub adjustment: Money,
+    /// What the paid bills asked for.
+    #[schema(value_type = MoneySchema)]
+    pub total: Money,
+    /// Refunds carried out; they count on their own business date.
+    pub refunds_count: i64,
+    /// Money given back.
+    #[schema(value_type = MoneySchema)]
+    pub refunds: Money,
+    /// `total − refunds`.
+    #[schema(value_type = MoneySchema)]
+    pub net: Money,
+}
+
+impl From<DailySalesRow> for DailySales {
+    fn from(row: DailySalesRow) -> Self {
+        let money = |amount| Money::new(amount, row.currency);
+        Self {
+            store_id: row.store_id.to_string(),
+            business_date: row.business_date,
+            bills_paid: row.bills_paid,
+            gross: money(row.gross),
+            discount: money(row.discount),
+            service_charge: money(row.service_charge),
+            tax: money(row.tax),
+            adjustment: money(row.adjustment),
+            total: money(row.total),
+            refunds_count: row.refunds_count,
+            refunds: money(row.refunds_amount),
+            net: money(row.net),
+        }
+    }
+}
+
+/// Sales of one item in a store on a business date.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DailyItemSales {
+    /// `sto_…`.
+    pub store_id: String,
+    /// The date on the bills.
+    #[schema(value_type = String, format = Date)]
+    pub business_date: NaiveDate,
+    /// The catalogue's code.
+    pub item_code: String,
+    /// Name as last sold.
+    pub name: String,
+    /// Thousandths of a piece.
+    pub quantity_milli: i64,
+    /// Before discounts.
+    #[schema(value_type = MoneySchema)]
+    pub gross: Money,
+    /// Discounts.
+    #[schema(value_type = MoneySchema)]
+    pub discount: Money,
+    /// Tax.
+    #[schema(value_type = MoneySchema)]
+    pub tax: Money,
+    /// What the lines added to their bills' totals.
+    #[schema(value_type = MoneySchema)]
+    pub total: Money,
+}
+
+impl From<DailyItemSalesRow> for DailyItemSales {
+    fn from(row: DailyItemSalesRow) -> Self {
+        let money = |amount| Money::new(amount, row.currency);
+        Self {
+            store_id: row.store_id.to_string(),
+            business_date: row.business_date,
+            item_code: row.item_code,
+            name: row.name,
+            quantity_milli: row.quantity_milli,
+            gross: money(row.gross),
+            discount: money(row.discount),
+            tax: money(row.tax),
+            total: money(row.total),
+        }
+    }
+}
+
+/// Money taken and given back by one tender in a store on a business date.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DailyTenderSales {
+    /// `sto_…`.
+    pub store_id: String,
+    /// The date on the bills, or of the refund.
+    #[schema(value_type = String, format = Date)]
+    pub business_date: NaiveDate,
+    /// By which the money came, or left.
+    #[schema(value_type = TenderSchema)]
+    pub tender: Tender,
+    /// Payments put against bills.
+    pub count: i64,
+    /// What they settled.
+    #[schema(value_type = MoneySchema)]
+    pub amount: Money,
+    /// Cash rounding collected beside it, signed.
+    #[schema(value_type = MoneySchema)]
+    pub cash_rounding: Money,
+    /// Refunds carried out this way.
+    pub refunds_count: i64,
+    /// Money given back this way.
+    #[schema(value_type = MoneySchema)]
+    pub refunds: Money,
+}
+
+impl From<DailyTenderSalesRow> for DailyTenderSales {
+    fn from(row: DailyTenderSalesRow) -> Self {
+        let money = |amount| Money::new(amount, row.currency);
+        Self {
+            store_id: row.store_id.to_string(),
+            business_date: row.business_date,
+            tender: row.tender,
+            count: row.count,
+            amount: money(row.amount),
+            cash_rounding: money(row.cash_rounding),
+            refunds_count: row.refunds_count,
+            refunds: money(row.refunds_amount),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The HTTP edge as one router: routes, aliases, and the layers that every request passes.
+
+use std::{
+    any::Any,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use metrics::histogram;
+use tower::ServiceExt;
+use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
+use tracing::Instrument;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::{
+    extract::{CORRELATION_ID, Correlation, MAX_BODY_BYTES, refuse_card_numbers},
+    openapi,
+    problem::{Kind, Problem},
+    routes,
+    state::AppState,
+};
+
+/// Longest time for one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// First path segments that answer without `/v1`, too.
+const RESOURCES: [&str; 9] =
+    ["auth", "bills", "merchants", "orders", "payment-intents", "payments", "refunds", "reports", "stores"];
+
+/// The edge of the platform. What else is to be served, such as `/ws`, is merged into it.
+pub fn router(state: AppState) -> Router {
+    let (routes, document) = described().split_for_parts();
+    edge(routes.merge(SwaggerUi::new("/docs").url("/openapi.json", document)), state)
+}
+
+/// The edge of a process that only takes the call-backs of providers.
+pub fn gateway_router(state: AppState) -> Router {
+    let routes = OpenApiRouter::new().merge(routes::webhooks::router()).merge(routes::health::router());
+    edge(routes.split_for_parts().0, state)
+}
+
+/// All routes with their description.
+pub fn described() -> OpenApiRouter<AppState> {
+    let mut routes = OpenApiRouter::with_openapi(openapi::base())
+        .merge(routes::auth::router())
+        .merge(routes::merchants::router())
+        .merge(routes::stores::router())
+        .merge(routes::orders::router())
+        .merge(routes::order_lines::router())
+        .merge(routes::bills::router())
+        .merge(routes::payments::router())
+        .merge(routes::payment_intents::router())
+        .merge(routes::refunds::router())
+        .merge(routes::reports::router())
+        .merge(routes::webhooks::router())
+        .merge(routes::health::router());
+    openapi::complete(routes.get_openapi_mut());
+    routes
+}
+
+fn edge(routes: Router<AppState>, state: AppState) -> Router {
+    let inner = routes
+        .fallback(no_route)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.clone(), observe))
+        .with_state(state);
+    // Aliases are renamed before routing, so that a request has one route, one metric and one idempotency scope.
+    Router::new().fallback_service(inner.map_request(canonical))
+}
+
+async fn no_route() -> Problem {
+    Problem::plain(Kind::RouteNotFound)
+}
+
+/// The panic's own text may hold what a caller sent; the panic hook has written it where it belongs.
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    Problem::internal(&"a handler panicked").into_response()
+}
+
+fn canonical(mut request: Request) -> Request {
+    if let Some(uri) = canonical_uri(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// The address under `/v1` for one of its aliases; `None` for any other address.
+fn canonical_uri(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    let rest = path.strip_prefix("/api/v1/").or_else(|| path.strip_prefix("/v1/")).or_else(|| path.strip_prefix('/'))?;
+    let (name, tail) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let name = if name == "payment_intents" { "payment-intents" } else { name };
+    if !RESOURCES.contains(&name) {
+        return None;
+    }
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let target = format!("/v1/{name}{tail}{query}");
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// Names, times and logs a request, and gives every problem its final form. The outermost layer.
+async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let correlation = Correlation::given(request.headers()).unwrap_or_else(|| Correlation(state.ids.next()));
+    request.extensions_mut().insert(correlation);
+    // The template, never the path: paths hold ids, and those of webhooks a secret.
+    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let method = method_label(request.method());
+    let span = tracing::info_span!("request", method, route, correlation_id = %correlation.0);
+    let screened = if route.starts_with("/webhooks/") { Ok(()) } else { refuse_card_numbers(request.uri(), request.headers()) };
+    let answered = async move {
+        match screened {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    };
+    let response = finished(answered.instrument(span.clone()).await, correlation);
+    let (elapsed, status) = (started.elapsed(), response.status());
+    histogram!("smartpos_http_seconds", "method" => method, "route" => route, "status" => status.as_u16().to_string())
+        .record(elapsed.as_secs_f64());
+    tracing::debug!(parent: &span, status = status.as_u16(), micros = elapsed.as_micros(), "answered");
+    response
+}
+
+/// Methods are free text; metrics are not.
+fn method_label(method: &Method) -> &'static str {
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("OTHER")
+}
+
+fn finished(mut response: Response, correlation: Correlation) -> Response {
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    if failed {
+        let known = response.extensions_mut().remove::<Problem>();
+        // The router and the layers answer in plain text or not at all.
+        let problem = known.or_else(|| (!is_json(&response)).then(|| Problem::of_bare_status(response.status())));
+        if let Some(problem) = problem {
+            response = problem.render(Some(correlation.0), std::mem::take(response.headers_mut()));
+        }
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&correlation.0.to_string()) {
+        headers.insert(CORRELATION_ID, id);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+fn is_json(response: &Response) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.starts_with("application/json") || content_type.starts_with("application/problem+json")
+}
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;

@@ -1,0 +1,20 @@
+//! The routes, one file per resource.
+//!
+//! **To add a route**: a handler beside its kin whose first extractor is a [`command::Change`] or a [`query::Ask`] with the
+//! permission that it demands, the same word in `x-permission`, and a `routes!` line. Tests over the OpenAPI document notice
+//! a route that lets in whom it should not.
+
+pub mod auth;
+pub mod bills;
+pub mod command;
+pub mod health;
+pub mod merchants;
+pub mod order_lines;
+pub mod orders;
+pub mod payment_intents;
+pub mod payments;
+pub mod query;
+pub mod refunds;
+pub mod reports;
+pub mod stores;
+pub mod webhooks;

@@ -1,0 +1,200 @@
+//! `/v1/payment-intents`: PromptPay payments, as the gateway sees them.
+
+use axum::{extract::State, response::Response};
+use commands::payments::{self, NewPayment, PayFor};
+use domain::{
+    bill::Bill,
+    ids::{BillId, PaymentIntentId, StoreId},
+    money::Money,
+    payment_intent::{self, Evidence, PaymentIntent, Tender},
+};
+use projections::models::payments::PaymentFilter;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    command::{Change, respond, shown, within, within_store},
+    orders::{ReasonInput, status_filter},
+    payments::validity,
+    query::{Ask, Paging, Payments, page_of},
+};
+use crate::{
+    auth::may,
+    extract::{Filter, Id, Json, NoBody},
+    problem::{Kind, Problem},
+    resources::{ListOf, MoneySchema, PaymentIntentResource, Resource, payment_intent::status_of},
+    state::AppState,
+};
+
+const COLLECTION: &str = "/v1/payment-intents";
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(get)).routes(routes!(confirm)).routes(routes!(cancel))
+}
+
+/// What is to be paid: a bill, or an amount at a store.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateIntent {
+    /// `bill_…`.
+    #[schema(value_type = Option<String>)]
+    bill_id: Option<BillId>,
+    /// `sto_…`, for a payment without a bill.
+    #[schema(value_type = Option<String>)]
+    store_id: Option<StoreId>,
+    /// How much; needed without a bill, otherwise all that is due unless told.
+    #[schema(value_type = Option<MoneySchema>)]
+    amount: Option<Money>,
+    /// The caller's own reference.
+    merchant_reference: Option<String>,
+    /// How long the QR is good, 1 to 60; 15 unless told.
+    #[schema(minimum = 1, maximum = 60)]
+    expires_in_minutes: Option<i64>,
+}
+
+impl CreateIntent {
+    fn target(&self) -> Result<PayFor, Problem> {
+        match (self.bill_id, self.store_id, self.amount) {
+            (Some(bill_id), None, amount) => Ok(PayFor::Bill { bill_id, amount }),
+            (None, Some(store_id), Some(amount)) => Ok(PayFor::Amount { store_id, amount }),
+            (Some(_), Some(_), _) | (None, None, _) | (None, Some(_), None) => {
+                Err(Problem::new(Kind::RuleBroken, "name either bill_id, or store_id and amount"))
+            }
+        }
+    }
+}
+
+/// Starts a PromptPay payment; its QR appears as `next_action` once the provider has made it.
+#[utoipa::path(post, path = "/v1/payment-intents", tag = "payment-intents", request_body = CreateIntent,
+    responses((status = 201, description = "Created; the provider is being asked for a QR", body = PaymentIntentResource)),
+    extensions(("x-permission" = json!("payment_take"))))]
+async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>, body: Json<CreateIntent>) -> Result<Response, Problem> {
+    let only = change.only_store();
+    let (pay_for, valid_for) = (body.value.target()?, validity(body.value.expires_in_minutes)?);
+    let (provider, merchant_reference) = (state.default_provider.clone(), body.value.merchant_reference);
+    let caller = change.caller(&body.raw)?;
+    let work = state.commands.transact(&caller, |unit| {
+        let (provider, merchant_reference) = (provider.clone(), merchant_reference.clone());
+        Box::pin(async move {
+            match pay_for {
+                PayFor::Bill { bill_id, .. } => within::<Bill>(unit, only, bill_id).await?,
+                PayFor::Amount { store_id, .. } => within_store(only, store_id)?,
+            }
+            let id = unit.next_id();
+            let new = NewPayment {
+                payment_intent_id: id,
+                pay_for,
+                tender: Tender::PromptPay,
+                provider,
+                valid_for,
+                cash_received: None,
+                transaction_id: None,
+                merchant_reference,
+                paid_at: None,
+                evidence: Evidence::Inquiry,
+            };
+            let intent = payments::start(unit, new).await?;
+            unit.reply::<PaymentIntent>(201, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
+        })
+    });
+    Ok(respond(work.await?, COLLECTION))
+}
+
+/// Starts another attempt after one that failed.
+#[utoipa::path(post, path = "/v1/payment-intents/{id}/confirm", tag = "payment-intents",
+    params(("id" = String, Path, description = "`pi_…`")),
+    responses((status = 200, description = "An attempt is under way, or was already", body = PaymentIntentResource)),
+    extensions(("x-permission" = json!("payment_take"))))]
+async fn confirm(
+    State(state): State<AppState>,
+    change: Change<may::PaymentTake>,
+    Id(id): Id<PaymentIntentId>,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let only = change.only_store();
+    let provider = state.default_provider.clone();
+    let caller = change.caller(&Value::Null)?;
+    let work = state.commands.transact(&caller, |unit| {
+        let provider = provider.clone();
+        Box::pin(async move {
+            within::<PaymentIntent>(unit, only, id).await?;
+            unit.check_if_match::<PaymentIntent>(id).await?;
+            let intent = payments::confirm(unit, id, provider).await?;
+            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
+        })
+    });
+    Ok(respond(work.await?, COLLECTION))
+}
+
+/// Asks to stop a payment. With an attempt under way the provider is asked first, and its answer decides.
+#[utoipa::path(post, path = "/v1/payment-intents/{id}/cancel", tag = "payment-intents", request_body = ReasonInput,
+    params(("id" = String, Path, description = "`pi_…`")),
+    responses((status = 200, description = "Canceled, or asked for", body = PaymentIntentResource)),
+    extensions(("x-permission" = json!("payment_take"))))]
+async fn cancel(
+    State(state): State<AppState>,
+    change: Change<may::PaymentTake>,
+    Id(id): Id<PaymentIntentId>,
+    body: Json<ReasonInput>,
+) -> Result<Response, Problem> {
+    let only = change.only_store();
+    let reason = body.value.reason;
+    let caller = change.caller(&body.raw)?;
+    let work = state.commands.transact(&caller, |unit| {
+        let reason = reason.clone();
+        Box::pin(async move {
+            within::<PaymentIntent>(unit, only, id).await?;
+            let intent = payments::cancel(unit, id, reason).await?;
+            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
+        })
+    });
+    Ok(respond(work.await?, COLLECTION))
+}
+
+/// Which payment intents.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct IntentQuery {
+    /// Of this bill, `bill_…`.
+    #[param(value_type = Option<String>)]
+    bill_id: Option<BillId>,
+    /// Of this store, `sto_…`.
+    #[param(value_type = Option<String>)]
+    store_id: Option<StoreId>,
+    /// `requires_payment_method`, `processing`, `requires_action`, `succeeded`, `canceled` or `expired`.
+    status: Option<String>,
+    /// Rows of a page, 1 to 200; 50 unless told.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// As the header `Smartpos-Min-Position`.
+    pub min_pos: Option<i64>,
+}
+
+/// Payment intents, newest first.
+#[utoipa::path(get, path = "/v1/payment-intents", tag = "payment-intents", params(IntentQuery),
+    responses((status = 200, description = "A page", body = ListOf<PaymentIntentResource>)),
+    extensions(("x-permission" = json!("payment_read"))))]
+async fn list(ask: Ask<may::PaymentRead, Payments>, Filter(query): Filter<IntentQuery>) -> Result<Response, Problem> {
+    let page = Paging { limit: query.limit, cursor: query.cursor }.page("payment-intents")?;
+    let status = status_filter(query.status.as_ref(), status_of)?;
+    let filter = PaymentFilter { store: query.store_id, bill: query.bill_id, status, needs_attention: None };
+    let rows = ask.reads.payments(&ask.scope, &filter, page).await?;
+    let show = |row: projections::models::payments::PaymentRow| PaymentIntentResource::of(&row.document, row.stamp.version);
+    Ok(page_of("payment-intents", page, rows, |row| row.stamp.opened_pos, show))
+}
+
+/// One payment intent.
+#[utoipa::path(get, path = "/v1/payment-intents/{id}", tag = "payment-intents",
+    params(("id" = String, Path, description = "`pi_…`")),
+    responses((status = 200, description = "The payment intent", body = PaymentIntentResource)),
+    extensions(("x-permission" = json!("payment_read"))))]
+async fn get(ask: Ask<may::PaymentRead, Payments>, Id(id): Id<PaymentIntentId>) -> Result<Response, Problem> {
+    let row = ask.reads.payment(&ask.scope, id).await?;
+    let found = row.as_ref().map(|row| (&row.document, row.stamp.version));
+    ask.one::<_, PaymentIntentResource>(found, payment_intent::Rejection::PaymentIntentNotFound)
+}

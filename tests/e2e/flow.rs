@@ -1,0 +1,245 @@
+//! Whole flows through HTTP: the seed flow, cash, refunds, cancellations, call-backs that misbehave.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use support::{TestPlatform, eventually};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+
+type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn socket(platform: &TestPlatform, token: &str) -> Socket {
+    let mut request = format!("{}/ws", platform.base.replace("http", "ws")).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    tokio_tungstenite::connect_async(request).await.unwrap().0
+}
+
+async fn next_frame(socket: &mut Socket) -> Value {
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("a frame in time");
+        match message.expect("an open socket").expect("a message") {
+            Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn subscribe(socket: &mut Socket, topic: &str, after: Option<i64>) {
+    let request = json!({"action": "subscribe", "topic": topic, "after": after}).to_string();
+    socket.send(Message::Text(request.into())).await.unwrap();
+    assert_eq!(next_frame(socket).await["type"], "subscribed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_paid_by_qr_and_the_terminal_hears_of_it() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (order, bill) = platform.billed(&shop, 120_00).await;
+    let mut socket = socket(&platform, &shop.cashier).await;
+    subscribe(&mut socket, &format!("order.{order}"), Some(0)).await;
+    let (payment, intent, reference) = platform.started_qr(&shop, &bill).await;
+    platform.pay(&reference, json!({})).await;
+    let paid = platform.get_until(&shop.cashier, &format!("/v1/payments/{payment}"), |p| p["status"] == "completed").await;
+    assert_eq!(paid["amount"], json!({"amount": 120_00, "currency": "THB"}));
+    let intent = platform.get(&shop.cashier, &format!("/v1/payment-intents/{intent}")).await.ok();
+    assert_eq!(intent.body["status"], "succeeded");
+    platform.get_until(&shop.cashier, &format!("/v1/bills/{bill}"), |bill| bill["status"] == "paid").await;
+    platform.get_until(&shop.cashier, &format!("/v1/orders/{order}"), |order| order["status"] == "completed").await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&"order.completed".to_owned()) {
+        let frame = next_frame(&mut socket).await;
+        assert_eq!(frame["seq"].as_u64().unwrap(), u64::try_from(seen.len()).unwrap() + 1, "the sequence has no gap");
+        seen.push(frame["type"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(seen, ["order.opened", "order.line_added", "order.billed", "order.completed"]);
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cash_is_rounded_and_change_given_and_the_order_completed_in_one_step() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (order, bill) = platform.billed(&shop, 99_30).await;
+    let paid = platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash", "cash_received": 100_00})).await.ok();
+    assert_eq!(paid.body["status"], "completed");
+    assert_eq!(paid.body["cash_change"], json!({"amount": 75, "currency": "THB"}), "99.30 is collected as 99.25");
+    let path = format!("/v1/orders/{order}?min_pos={}", paid.header("smartpos-position"));
+    let read = platform.get(&shop.cashier, &path).await.ok();
+    assert_eq!(read.body["status"], "completed", "the read waits for the write");
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_tenders_pay_one_bill_and_never_more_than_it_asks() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (_, bill) = platform.billed(&shop, 300_00).await;
+    let pay = |body: Value| platform.post(&shop.cashier, "/v1/payments", body);
+    pay(json!({"bill_id": bill, "tender": "cash", "amount": {"amount": 100_00, "currency": "THB"}})).await.ok();
+    let (_, _, reference) = platform.started_qr(&shop, &bill).await;
+    // The QR under way holds the rest: another device cannot take it as well.
+    let refused = pay(json!({"bill_id": bill, "tender": "cash", "amount": {"amount": 1, "currency": "THB"}})).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("AmountExceedsDue")));
+    platform.pay(&reference, json!({})).await;
+    let bill = platform.get_until(&shop.cashier, &format!("/v1/bills/{bill}"), |bill| bill["status"] == "paid").await;
+    assert_eq!(bill["paid"]["amount"], 300_00);
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn call_backs_that_come_twice_late_never_or_before_the_answer_count_once() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let mut payments = Vec::new();
+    for webhook in [json!({"copies": 3}), json!({"delays_ms": [1500]}), json!("never"), json!({"copies": 2, "delays_ms": [300, 0]})] {
+        let (_, bill) = platform.billed(&shop, 50_00).await;
+        let (payment, _, reference) = platform.started_qr(&shop, &bill).await;
+        platform.pay(&reference, json!({"webhook": webhook})).await;
+        payments.push(payment);
+    }
+    for payment in payments {
+        platform.get_until(&shop.cashier, &format!("/v1/payments/{payment}"), |payment| payment["status"] == "completed").await;
+    }
+    let ledger = platform.ledger().await;
+    assert_eq!(ledger["payments"].as_array().unwrap().len(), 4);
+    let bills = platform.get_until(&shop.cashier, "/v1/bills?status=paid", |bills| bills["data"].as_array().unwrap().len() == 4).await;
+    assert!(bills["data"].as_array().unwrap().iter().all(|bill| bill["paid"]["amount"] == 50_00));
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bank_that_acts_and_then_says_nothing_is_asked_and_never_charged_twice() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (_, bill) = platform.billed(&shop, 75_00).await;
+    platform.faults(json!([{"operation": "create", "fault": "http_500_after", "times": 2}, {"operation": "inquiry", "fault": "not_json", "times": 2}])).await;
+    let (payment, _, reference) = platform.started_qr(&shop, &bill).await;
+    platform.pay(&reference, json!({})).await;
+    platform.get_until(&shop.cashier, &format!("/v1/payments/{payment}"), |payment| payment["status"] == "completed").await;
+    assert_eq!(platform.ledger().await["qr_codes"], 1, "one reference is one QR, however often it is asked for");
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_of_another_amount_or_a_second_payment_is_kept_and_shown_not_trusted() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (_, bill) = platform.billed(&shop, 80_00).await;
+    let (payment, _, reference) = platform.started_qr(&shop, &bill).await;
+    platform.pay(&reference, json!({"amount": 70_00})).await;
+    let path = format!("/v1/payments/{payment}");
+    let flagged = platform.get_until(&shop.cashier, &path, |payment| payment["needs_attention"] == true).await;
+    assert_eq!(flagged["status"], "processing");
+    platform.pay(&reference, json!({})).await;
+    platform.get_until(&shop.cashier, &path, |payment| payment["status"] == "completed").await;
+    platform.get_until(&shop.cashier, &format!("/v1/bills/{bill}"), |bill| bill["paid"]["amount"] == 80_00).await;
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_qr_frees_the_bill_once_the_bank_shows_nothing_paid() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (_, bill) = platform.billed(&shop, 60_00).await;
+    let (payment, intent, reference) = platform.started_qr(&shop, &bill).await;
+    platform.post(&shop.cashier, &format!("/v1/payment-intents/{intent}/cancel"), json!({"reason": "guest left"})).await.ok();
+    platform.get_until(&shop.cashier, &format!("/v1/payment-intents/{intent}"), |intent| intent["status"] == "canceled").await;
+    let path = format!("/v1/bills/{bill}");
+    platform.get_until(&shop.cashier, &path, |bill| bill["due"]["amount"] == 60_00).await;
+    platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.ok();
+    // The QR can still be paid at the bank: late money is recorded beside the cancelled intent.
+    platform.pay(&reference, json!({})).await;
+    platform.get_until(&shop.cashier, &format!("/v1/payments/{payment}"), |payment| payment["needs_attention"] == true).await;
+    let bill = platform.get(&shop.cashier, &path).await.ok();
+    assert_eq!(bill.body["paid"]["amount"], 60_00);
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refunds_stay_within_what_was_captured_however_many_ask_at_once() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (_, bill) = platform.billed(&shop, 100_00).await;
+    let payment = platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.id();
+    let refund = json!({"payment_id": payment, "amount": {"amount": 30_00, "currency": "THB"}, "destination": "cash", "reason": "cold"});
+    let asked = (0..16).map(|_| platform.post(&shop.manager, "/v1/refunds", refund.clone()));
+    let answers = futures_util::future::join_all(asked).await;
+    let given = answers.iter().filter(|answer| answer.status.is_success()).count();
+    assert_eq!(given, 3, "three times 30 of 100");
+    assert!(answers.iter().filter(|a| !a.status.is_success()).all(|a| a.body["code"] == "RefundExceedsCaptured"));
+    let shown = platform.get_until(&shop.manager, &format!("/v1/payments/{payment}"), |payment| payment["refunded"]["amount"] == 90_00).await;
+    assert_eq!(shown["status"], "partially_refunded");
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_qr_payment_goes_back_through_the_bank_and_a_part_is_refused() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (_, bill) = platform.billed(&shop, 90_00).await;
+    let (payment, _, reference) = platform.started_qr(&shop, &bill).await;
+    platform.pay(&reference, json!({})).await;
+    platform.get_until(&shop.cashier, &format!("/v1/payments/{payment}"), |payment| payment["status"] == "completed").await;
+    let ask = |amount: Value| platform.post(&shop.manager, "/v1/refunds", json!({"payment_id": payment, "amount": amount, "destination": "original", "reason": "cold"}));
+    let part = ask(json!({"amount": 10_00, "currency": "THB"})).await.id();
+    platform.get_until(&shop.manager, &format!("/v1/refunds/{part}"), |refund| refund["status"] == "failed").await;
+    let whole = eventually("the failed part is free again", Duration::from_secs(10), || async {
+        let answer = ask(json!({"amount": 90_00, "currency": "THB"})).await;
+        answer.status.is_success().then(|| answer.id())
+    })
+    .await;
+    platform.get_until(&shop.manager, &format!("/v1/refunds/{whole}"), |refund| refund["status"] == "succeeded").await;
+    assert_eq!(platform.ledger().await["payments"][0]["reversed"], true);
+    platform.get_until(&shop.manager, &format!("/v1/bills/{bill}"), |bill| bill["refunded"]["amount"] == 90_00).await;
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_comes_back_resumes_where_it_was() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (order, bill) = platform.billed(&shop, 40_00).await;
+    let topic = format!("order.{order}");
+    let mut first = socket(&platform, &shop.cashier).await;
+    subscribe(&mut first, &topic, Some(2)).await;
+    assert_eq!(next_frame(&mut first).await["type"], "order.billed");
+    drop(first);
+    platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.ok();
+    let mut again = socket(&platform, &shop.cashier).await;
+    subscribe(&mut again, &topic, Some(3)).await;
+    let frame = next_frame(&mut again).await;
+    assert_eq!((&frame["type"], &frame["seq"]), (&json!("order.completed"), &json!(4)));
+    // A whole store resumes by position.
+    subscribe(&mut again, &format!("store.{}", shop.store), Some(0)).await;
+    assert_eq!(next_frame(&mut again).await["type"], "store.opened");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_store_or_tenant_hears_nothing_of_an_order() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let other_store = platform.shop_of(shop.merchant, "ARI").await;
+    let other_tenant = platform.shop().await;
+    let (order, _) = platform.billed(&shop, 40_00).await;
+    for token in [&other_store.cashier, &other_tenant.cashier] {
+        let mut socket = socket(&platform, token).await;
+        subscribe(&mut socket, &format!("order.{order}"), Some(0)).await;
+        socket.send(Message::Text(json!({"action": "subscribe", "topic": format!("store.{}", shop.store), "after": 0}).to_string().into())).await.unwrap();
+        assert_eq!(next_frame(&mut socket).await["type"], "error");
+        socket.send(Message::Text(json!({"action": "ping"}).to_string().into())).await.unwrap();
+        assert_eq!(next_frame(&mut socket).await["type"], "pong", "no frame of the order came before");
+    }
+    platform.stop().await;
+}

@@ -1,0 +1,45 @@
+//! The append stays a handful of index probes however the tables grew: nothing reads a whole table.
+
+use std::time::Duration;
+
+use commands::{
+    batch::BatchAnswer,
+    database::{self, Role},
+    event_store,
+};
+use sqlx::{Connection, PgConnection, Row};
+use support::{SeededIds, TestDatabase, eventually, item, key_claim, stream};
+
+const BATCHES: i64 = 3000;
+
+#[tokio::test]
+async fn an_append_into_tables_that_were_never_analysed_reads_no_whole_table() {
+    let database = TestDatabase::new().await;
+    // Statistics from when the tables were empty, as after an installation; then a whole day's batches on one plan.
+    sqlx::raw_sql("alter table log.stream_head set (autovacuum_enabled = off); alter table log.append_key set (autovacuum_enabled = off)")
+        .execute(&database.admin)
+        .await
+        .unwrap();
+    let options = database::options(&database.url, Role::App).unwrap().options([("synchronous_commit", "off")]);
+    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    let ids = SeededIds::new(1);
+    for n in 0..BATCHES {
+        let mut entry = item(&ids, &[(stream(&ids), 0)], 1);
+        entry.keys.push(key_claim(&format!("key {n}")));
+        let answer = event_store::append(&mut connection, &[entry]).await.unwrap();
+        assert_eq!(answer, BatchAnswer::Committed { first_pos: n + 1 });
+    }
+    connection.close().await.unwrap();
+    let sql = "select relname::text, seq_tup_read, idx_scan, n_tup_ins from pg_stat_user_tables \
+               where schemaname = 'log' and relname in ('append_key', 'stream_head') order by relname";
+    let counted = || async {
+        let rows = sqlx::query(sql).fetch_all(&database.admin).await.unwrap();
+        // What a session counted is reported when it ends.
+        rows.iter().all(|row| row.get::<i64, _>("n_tup_ins") == BATCHES).then_some(rows)
+    };
+    for row in eventually("the session's counts are reported", Duration::from_secs(20), counted).await {
+        let table: String = row.get("relname");
+        assert!(row.get::<i64, _>("idx_scan") >= BATCHES, "{table} is not read by its index");
+        assert!(row.get::<i64, _>("seq_tup_read") < 100, "{table}: {} rows read in whole-table scans", row.get::<i64, _>("seq_tup_read"));
+    }
+}
