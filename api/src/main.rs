@@ -67,8 +67,18 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let cli = Cli::parse();
+async fn main() -> std::process::ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes is for the user; a backtrace is for a debugger.
+            eprintln!("smartpos: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
     let mut config = Config::load(cli.config.as_deref()).context("the configuration cannot be used")?;
     if let Some(data_dir) = cli.data_dir {
         config.data_dir = data_dir;

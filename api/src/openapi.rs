@@ -46,6 +46,9 @@ pub fn complete(document: &mut OpenApi) {
         for (method, operation) in operations_mut(item) {
             let problem = Ref::new("#/components/responses/Problem");
             operation.responses.responses.insert("default".to_owned(), RefOr::Ref(problem));
+            // Handlers of different resources share their short names.
+            let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
+            operation.operation_id = operation.operation_id.take().map(|name| format!("{}_{name}", tag.replace('-', "_")));
             let open = operation.security.is_some();
             if open || !path.starts_with("/v1/") {
                 continue;

@@ -194,7 +194,7 @@ impl Problem {
 
     /// The whole answer, naming the request that it belongs to. `headers` of an answer that it replaces are kept, because
     /// `Allow` and the like are part of what the status means.
-    pub fn render(&self, correlation_id: Option<Ulid>, headers: HeaderMap) -> Response {
+    pub fn render(&self, correlation_id: Option<Ulid>, headers: &HeaderMap) -> Response {
         let body = ProblemBody {
             r#type: self.kind.type_uri(),
             title: self.kind.title(),
@@ -208,7 +208,7 @@ impl Problem {
         };
         let mut response = (self.kind.status(), Json(body)).into_response();
         let target = response.headers_mut();
-        for (name, value) in &headers {
+        for (name, value) in headers {
             if !DESCRIBES_A_BODY.contains(name) {
                 target.append(name, value.clone());
             }
@@ -230,7 +230,7 @@ const DESCRIBES_A_BODY: [HeaderName; 4] =
 impl IntoResponse for Problem {
     /// The answer without the names of the request; the outermost middleware writes it again with them.
     fn into_response(self) -> Response {
-        let mut response = self.render(None, HeaderMap::new());
+        let mut response = self.render(None, &HeaderMap::new());
         response.extensions_mut().insert(self);
         response
     }

@@ -45,7 +45,7 @@ async fn an_answer_names_its_request_and_keeps_the_headers_of_the_one_it_replace
     headers.insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     let id = Ulid::from_bytes([9; 16]);
-    let response = Problem::of_bare_status(StatusCode::METHOD_NOT_ALLOWED).render(Some(id), headers);
+    let response = Problem::of_bare_status(StatusCode::METHOD_NOT_ALLOWED).render(Some(id), &headers);
     assert_eq!(response.status(), 405);
     assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
@@ -77,7 +77,7 @@ fn declared_rules() -> Vec<(String, &'static str, String)> {
     for name in ["bill", "merchant", "order", "payment_intent", "refund", "store"] {
         let text = fs::read_to_string(source.join(format!("{name}.rs"))).unwrap();
         let block = text.split("rejections! {").nth(1).unwrap();
-        for line in block.lines().skip(2).map(str::trim).take_while(|line| *line != "}") {
+        for line in block.lines().skip(3).map(str::trim).take_while(|line| *line != "}") {
             let (left, message) = line.split_once(" => ").unwrap();
             let (class, message) = message.split_once(", ").unwrap();
             let status = match class {
@@ -101,10 +101,8 @@ fn listed() -> String {
     let mut kinds = Kind::ALL.to_vec();
     kinds.sort_by_key(|kind| (kind.status().as_u16(), kind.slug()));
     for kind in kinds {
-        let code = match kind {
-            Kind::NotFound | Kind::StateConflict | Kind::RuleBroken => "the rule",
-            _ => kind.code(),
-        };
+        let by_rule = matches!(kind, Kind::NotFound | Kind::StateConflict | Kind::RuleBroken);
+        let code = if by_rule { "the rule" } else { kind.code() };
         let retryable = if kind.is_retryable() { "yes" } else { "no" };
         let _ = writeln!(text, "| {} | `{}` | {code} | {retryable} | {} |", kind.status().as_u16(), kind.type_uri(), kind.title());
     }

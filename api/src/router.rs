@@ -146,7 +146,7 @@ fn finished(mut response: Response, correlation: Correlation) -> Response {
         // The router and the layers answer in plain text or not at all.
         let problem = known.or_else(|| (!is_json(&response)).then(|| Problem::of_bare_status(response.status())));
         if let Some(problem) = problem {
-            response = problem.render(Some(correlation.0), std::mem::take(response.headers_mut()));
+            response = problem.render(Some(correlation.0), response.headers());
         }
     }
     let headers = response.headers_mut();

@@ -274,9 +274,6 @@ async fn a_command_is_checked_before_anything_is_asked() {
     let streamed = Body::from_stream(futures_util::stream::iter((0..70).map(|_| Ok::<_, std::io::Error>("x".repeat(1024)))));
     assert_eq!(code(&edge.command("/v1/orders", streamed).await), (413, "BodyTooLarge".into()));
     assert_eq!(code(&edge.command("/v1/orders/ord_1/cancel", "{}").await), (400, "ParameterInvalid".into()));
-    let store = StoreId(Ulid::from_bytes([9; 16]));
-    let elsewhere = edge.command("/v1/orders", json!({"store_id": store}).to_string()).await;
-    assert_eq!(code(&elsewhere), (404, "StoreNotFound".into()));
 }
 
 #[tokio::test]

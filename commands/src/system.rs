@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use domain::clock::{Clock, IdSource};
 use ulid::Ulid;
 
@@ -13,7 +13,8 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the injected clock's production form")]
     fn now(&self) -> DateTime<Utc> {
-        SystemTime::now().into()
+        // Microseconds are what the database keeps: what is decided here reads back as it was.
+        DateTime::<Utc>::from(SystemTime::now()).trunc_subsecs(6)
     }
 }
 

@@ -25,7 +25,7 @@ async fn sixty_four_posts_with_one_key_have_one_effect_and_equal_answers() {
     let other = order_body(&shop, 11_00);
     let refused = platform.send(&shop.cashier, Method::POST, "/v1/orders", Some("one"), Some(&other)).await;
     assert_eq!((refused.status.as_u16(), &refused.body["code"]), (422, &json!("IdempotencyKeyReused")));
-    assert!(refused.body["detail"].as_str().unwrap().contains("/lines/0/unit_price"), "{refused:?}");
+    assert!(refused.body["detail"].as_str().unwrap().contains("/lines/0/unit_price/amount"), "{refused:?}");
     platform.stop().await;
 }
 
@@ -35,7 +35,7 @@ async fn of_sixty_four_callers_that_saw_the_same_version_one_wins() {
     let shop = platform.shop().await;
     let order = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 10_00)).await.ok();
     let path = format!("/v1/orders/{}/lines", order.id());
-    let line = json!({"item_code": "CRO", "name": "Croissant", "quantity_milli": 1000, "unit_price": 75_00, "tax_class": "standard"});
+    let line = json!({"item_code": "CRO", "name": "Croissant", "quantity_milli": 1000, "unit_price": {"amount": 75_00, "currency": "THB"}, "tax_class": "standard"});
     let asked = (0..64).map(|n| {
         let request = platform.raw(Method::POST, &path).bearer_auth(&shop.cashier).header("If-Match", order.header("etag"));
         answered(request.header("Idempotency-Key", format!("race-{n}")).json(&line))
@@ -52,7 +52,7 @@ async fn callers_that_do_not_care_for_versions_all_get_through() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
     let order = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 10_00)).await.id();
-    let line = json!({"item_code": "CRO", "name": "Croissant", "quantity_milli": 1000, "unit_price": 75_00, "tax_class": "standard"});
+    let line = json!({"item_code": "CRO", "name": "Croissant", "quantity_milli": 1000, "unit_price": {"amount": 75_00, "currency": "THB"}, "tax_class": "standard"});
     let path = format!("/v1/orders/{order}/lines");
     let answers = futures_util::future::join_all((0..16).map(|_| platform.post(&shop.cashier, &path, line.clone()))).await;
     let versions: BTreeSet<String> = answers.into_iter().map(|answer| answer.ok().header("etag").to_owned()).collect();
@@ -112,7 +112,7 @@ fn is_problem(answer: &Answered) -> bool {
 /// Every route that takes a body, with ids that exist where ids are needed, and the token of someone who may.
 async fn endpoints(platform: &TestPlatform, shop: &ApiShop) -> Vec<(Method, String, String)> {
     let order = platform.post(&shop.cashier, "/v1/orders", order_body(shop, 10_00)).await.ok();
-    let (id, line) = (order.id(), order.body["lines"][0]["line_id"].as_str().or(order.body["lines"][0]["id"].as_str()).unwrap().to_owned());
+    let (id, line) = (order.id(), order.body["lines"][0]["id"].as_str().unwrap().to_owned());
     let (_, bill) = platform.billed(shop, 20_00).await;
     let payment = platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.ok();
     let intent = payment.body["payment_intent_id"].as_str().unwrap().to_owned();
@@ -151,8 +151,8 @@ fn garbage() -> Vec<(&'static str, Vec<u8>)> {
         ("null", text("null")),
         ("unknown fields only", text(r#"{"nonsense": true}"#)),
         ("a duplicate key", text(r#"{"reason": "a", "reason": "b", "code": "A", "code": "B", "bill_id": 1, "bill_id": 2}"#)),
-        ("wrong types", text(r#"{"store_id": 5, "lines": "many", "code": [], "name": {}, "order_id": false, "bill_id": -1, "reason": 7, "item_code": 1, "quantity_milli": "1", "delta_milli": "x", "payment_id": null, "amount": "12", "discount": 3}"#)),
-        ("negative and huge numbers", text(r#"{"item_code": "A", "name": "A", "quantity_milli": -1000, "unit_price": -5, "tax_class": "standard", "amount": {"amount": -1, "currency": "THB"}, "delta_milli": 99999999999999999999999}"#)),
+        ("wrong types", text(r#"{"store_id": 5, "lines": "many", "code": [], "name": {}, "order_id": false, "bill_id": -1, "reason": 7, "item_code": 1, "quantity_milli": "1", "quantity_delta_milli": "x", "payment_id": null, "amount": "12", "discount": 3}"#)),
+        ("negative and huge numbers", text(r#"{"item_code": "A", "name": "A", "quantity_milli": -1000, "unit_price": -5, "tax_class": "standard", "amount": {"amount": -1, "currency": "THB"}, "quantity_delta_milli": 99999999999999999999999}"#)),
         ("floats", text(r#"{"item_code": "A", "name": "A", "quantity_milli": 1.5, "unit_price": 1e309, "tax_class": "standard"}"#)),
         ("nested", nested.into_bytes()),
         ("a wall of brackets", arrays.into_bytes()),
@@ -257,23 +257,23 @@ async fn the_order_lines_discounts_and_voids_of_a_table_end_in_the_right_bill() 
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
     let order = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 100_00)).await.id();
-    let line = json!({"item_code": "PAD", "name": "Pad thai", "quantity_milli": 2000, "unit_price": 120_00, "tax_class": "standard"});
+    let line = json!({"item_code": "PAD", "name": "Pad thai", "quantity_milli": 2000, "unit_price": {"amount": 120_00, "currency": "THB"}, "tax_class": "standard"});
     let added = platform.post(&shop.cashier, &format!("/v1/orders/{order}/lines"), line.clone()).await.ok();
     let lines = added.body["lines"].as_array().unwrap();
-    let id_of = |line: &Value| line["line_id"].as_str().or(line["id"].as_str()).unwrap().to_owned();
+    let id_of = |line: &Value| line["id"].as_str().unwrap().to_owned();
     let (first, second) = (id_of(&lines[0]), id_of(&lines[1]));
-    let patch = platform.send(&shop.cashier, Method::PATCH, &format!("/v1/orders/{order}/lines/{second}"), None, Some(&json!({"delta_milli": -1000}))).await;
+    let patch = platform.send(&shop.cashier, Method::PATCH, &format!("/v1/orders/{order}/lines/{second}"), None, Some(&json!({"quantity_delta_milli": -1000}))).await;
     assert!(patch.status.is_success(), "{patch:?}");
     platform.post(&shop.cashier, &format!("/v1/orders/{order}/lines/{first}/void"), json!({"reason": "wrong table"})).await.ok();
     let discount = json!({"discount": {"kind": "percent", "basis_points": 1000}, "reason": "member"});
     platform.send(&shop.manager, Method::PUT, &format!("/v1/orders/{order}/discount"), None, Some(&discount)).await.ok();
     let bill = platform.post(&shop.cashier, "/v1/bills", json!({"order_id": order})).await.ok();
-    assert_eq!(bill.body["total"], json!({"amount": 108_00, "currency": "THB"}));
+    assert_eq!(bill.body["totals"]["total"], json!({"amount": 108_00, "currency": "THB"}));
     let refused = platform.post(&shop.cashier, &format!("/v1/orders/{order}/lines"), line).await;
     assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("OrderNotEditable")));
     platform.post(&shop.manager, &format!("/v1/bills/{}/void", bill.id()), json!({"reason": "again"})).await.ok();
     let reopened = platform.get_until(&shop.cashier, &format!("/v1/orders/{order}"), |order| order["status"] == "open").await;
-    assert_eq!(reopened["total"]["amount"], 108_00);
+    assert_eq!(reopened["totals"]["total"]["amount"], 108_00);
     platform.proves_itself().await;
     platform.stop().await;
 }

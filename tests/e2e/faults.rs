@@ -175,7 +175,7 @@ async fn sell(client: Client, simulator: String, store: StoreId, worker: usize, 
         let number = format!("W{worker}-{n}");
         let body = json!({
             "store_id": store, "order_type": "takeaway", "order_number": number,
-            "lines": [{"item_code": "LAT", "name": "Latte", "quantity_milli": 1000, "unit_price": 85_00, "tax_class": "standard"}],
+            "lines": [{"item_code": "LAT", "name": "Latte", "quantity_milli": 1000, "unit_price": {"amount": 85_00, "currency": "THB"}, "tax_class": "standard"}],
         });
         journal.lock().unwrap().unanswered += 1;
         let order = client.post("/v1/orders", &format!("{number}-order"), &body).await["id"].as_str().unwrap().to_owned();

@@ -63,7 +63,7 @@ async fn cash_is_rounded_and_change_given_and_the_order_completed_in_one_step() 
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
     let (order, bill) = platform.billed(&shop, 99_30).await;
-    let paid = platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash", "cash_received": 100_00})).await.ok();
+    let paid = platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash", "cash_received": {"amount": 100_00, "currency": "THB"}})).await.ok();
     assert_eq!(paid.body["status"], "completed");
     assert_eq!(paid.body["cash_change"], json!({"amount": 75, "currency": "THB"}), "99.30 is collected as 99.25");
     let path = format!("/v1/orders/{order}?min_pos={}", paid.header("smartpos-position"));

@@ -36,7 +36,7 @@ async fn another_tenants_or_stores_things_do_not_exist_for_a_caller() {
         }
         let writes = [
             (format!("/v1/orders/{order}/cancel"), json!({"reason": "mine"})),
-            (format!("/v1/orders/{order}/lines"), json!({"item_code": "A", "name": "A", "quantity_milli": 1000, "unit_price": 1, "tax_class": "standard"})),
+            (format!("/v1/orders/{order}/lines"), json!({"item_code": "A", "name": "A", "quantity_milli": 1000, "unit_price": {"amount": 1, "currency": "THB"}, "tax_class": "standard"})),
             ("/v1/bills".to_owned(), json!({"order_id": order})),
             (format!("/v1/bills/{bill}/void"), json!({"reason": "mine"})),
             ("/v1/payments".to_owned(), json!({"bill_id": bill, "tender": "cash"})),

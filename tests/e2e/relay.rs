@@ -180,7 +180,7 @@ async fn relays_that_come_and_go_beside_another_do_no_harm() {
         }
     })
     .await;
-    assert_eq!(bus.aligned(&database, 300).await, (1, base), "the first stream is still there, in the first epoch");
+    assert_eq!(bus.aligned(&database, 50).await, (1, base), "the first stream is still there, in the first epoch");
     assert_eq!(database.head().await.epoch, 1);
     bus.check_messages(&database).await;
     relay.stop().await;

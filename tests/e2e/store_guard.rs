@@ -49,7 +49,12 @@ async fn the_app_role_cannot_touch_a_table_of_the_log() {
     for sql in ["update log.event set actor = 'x'", "update log.head set pos = 0", "update log.commit set hash = ''"] {
         assert_eq!(refusal(&app, sql).await, "42501", "{sql}");
     }
-    for sql in ["select log.add_partition()", "select log.raise_epoch()", "create table log.mine (n int)", "create function log.f() returns int language sql as 'select 1'"] {
+    for sql in [
+        "select log.add_partition()",
+        "select log.raise_epoch()",
+        "create table log.mine (n int)",
+        "create function log.f() returns int language sql as 'select 1'",
+    ] {
         assert_eq!(refusal(&app, sql).await, "42501", "{sql}");
     }
 }
@@ -95,7 +100,9 @@ async fn what_is_written_cannot_be_changed_even_by_a_superuser() {
     let database = written().await;
     let before = database.log().await;
     let mut attempts = Vec::new();
-    for (table, column) in [("log.event", "actor"), ("log.event_000000000000001", "actor"), ("log.commit", "first_pos"), ("log.append_key", "key")] {
+    for (table, column) in
+        [("log.event", "actor"), ("log.event_000000000000001", "actor"), ("log.commit", "first_pos"), ("log.append_key", "key")]
+    {
         attempts.push(format!("update {table} set {column} = {column}"));
         attempts.push(format!("delete from {table}"));
         attempts.push(format!("truncate {table}"));
@@ -105,8 +112,10 @@ async fn what_is_written_cannot_be_changed_even_by_a_superuser() {
         assert_eq!(refusal(&database.admin, &sql).await, "23001", "{sql}");
     }
     assert_eq!(database.log().await, before);
-    let rest: (i64, i64) =
-        sqlx::query_as("select (select count(*) from log.commit), (select count(*) from log.append_key)").fetch_one(&database.admin).await.unwrap();
+    let rest: (i64, i64) = sqlx::query_as("select (select count(*) from log.commit), (select count(*) from log.append_key)")
+        .fetch_one(&database.admin)
+        .await
+        .unwrap();
     assert_eq!(rest, (1, 1));
 }
 
@@ -117,7 +126,9 @@ async fn a_later_partition_is_guarded_like_the_first() {
     let write = database.write_side();
     sqlx::raw_sql("update log.head set pos = 4999999, partition_size = 3").execute(&database.admin).await.unwrap();
     write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 3)).await.unwrap();
-    for verb in ["update log.event_000000005000001 set actor = 'x'", "delete from log.event_000000005000001", "truncate log.event_000000005000001"] {
+    for verb in
+        ["update log.event_000000005000001 set actor = 'x'", "delete from log.event_000000005000001", "truncate log.event_000000005000001"]
+    {
         assert_eq!(refusal(&database.admin, verb).await, "23001", "{verb}");
     }
     assert_eq!(refusal(&database.pool(Role::Worker), "select * from log.event_000000005000001").await, "");

@@ -132,7 +132,10 @@ async fn of_32_merchants_that_want_one_code_one_gets_it() {
     };
     let outcomes = join_all((0..32).map(register)).await;
     let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    let taken = outcomes.iter().filter(|outcome| matches!(outcome, Err(CommandError::Rejected(rejected)) if rejected.code == "AlreadyTaken")).count();
+    let taken = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Err(CommandError::Rejected(rejected)) if rejected.code == "AlreadyTaken"))
+        .count();
     assert_eq!((won, taken), (1, 31));
     assert_eq!(database.head().await.pos, 1);
     // Another PSP has names of its own.

@@ -90,8 +90,11 @@ async fn positions_go_on_over_the_borders_of_partitions() {
     let log = event_store::read_log(&database.pool(Role::Worker), start, 1000).await.unwrap();
     let positions: Vec<i64> = log.iter().map(|event| event.pos).collect();
     assert_eq!(positions, (start + 1..=start + 70).collect::<Vec<_>>());
-    let partitions: i64 =
-        sqlx::query_scalar("select count(distinct tableoid) from log.event where pos > $1").bind(start).fetch_one(&database.admin).await.unwrap();
+    let partitions: i64 = sqlx::query_scalar("select count(distinct tableoid) from log.event where pos > $1")
+        .bind(start)
+        .fetch_one(&database.admin)
+        .await
+        .unwrap();
     assert_eq!(partitions, 16, "one of ten events, fifteen of four");
     let versions = event_store::load_stream(&database.pool(Role::App), long, 7).await.unwrap();
     assert_eq!(versions.iter().map(|event| event.version).collect::<Vec<_>>(), (8..=30).collect::<Vec<_>>());

@@ -277,7 +277,7 @@ pub fn order_body(shop: &ApiShop, satang: i64) -> Value {
     json!({
         "store_id": shop.store,
         "order_type": "takeaway",
-        "lines": [{"item_code": "LAT", "name": "Latte", "quantity_milli": 1000, "unit_price": satang, "tax_class": "standard"}],
+        "lines": [{"item_code": "LAT", "name": "Latte", "quantity_milli": 1000, "unit_price": {"amount": satang, "currency": "THB"}, "tax_class": "standard"}],
     })
 }
 

@@ -26,7 +26,12 @@ impl Process {
     }
 
     /// Starts it in `dir` with exactly these additions to the environment; its output goes to `<dir>/<name>.log`.
-    pub fn spawn<K: AsRef<OsStr>, V: AsRef<OsStr>>(name: &str, dir: &Path, arguments: &[&str], env: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub fn spawn<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        name: &str,
+        dir: &Path,
+        arguments: &[&str],
+        env: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
         let log = dir.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log).expect("a log file");
         let errors = output.try_clone().expect("a log file");

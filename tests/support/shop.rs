@@ -139,7 +139,13 @@ impl Shop {
     ///
     /// # Errors
     /// Those of the use case.
-    pub async fn change(&self, handler: &CommandHandler, caller: &Caller, order: OrderId, command: order::Command) -> Result<Answer, CommandError> {
+    pub async fn change(
+        &self,
+        handler: &CommandHandler,
+        caller: &Caller,
+        order: OrderId,
+        command: order::Command,
+    ) -> Result<Answer, CommandError> {
         handler.transact(caller, |unit| change(unit, order, command.clone()).boxed()).await
     }
 

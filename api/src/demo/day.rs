@@ -132,7 +132,7 @@ async fn guest(shop: &Shop, payer: &Payer, dice: &mut Dice) -> Result<Tally> {
 fn line(dice: &mut Dice) -> Value {
     let (code, name, price) = dice.pick(MENU);
     let quantity = 1000 * (1 + dice.below(3));
-    json!({"item_code": code, "name": name, "quantity_milli": quantity, "unit_price": price, "tax_class": "standard"})
+    json!({"item_code": code, "name": name, "quantity_milli": quantity, "unit_price": {"amount": price, "currency": "THB"}, "tax_class": "standard"})
 }
 
 async fn open_order(shop: &Shop, dice: &mut Dice) -> Result<Value> {
@@ -163,7 +163,7 @@ fn amount_of(body: &Value, field: &str) -> Result<i64> {
 /// Pays a bill in one or two tenders; returns the payments.
 async fn settle(shop: &Shop, payer: &Payer, dice: &mut Dice, bill: &Value, tally: &mut Tally) -> Result<Vec<Value>> {
     let bill_id = text(bill, "id")?;
-    let total = amount_of(bill, "total")?;
+    let total = amount_of(&bill["totals"], "total")?;
     let mut payments = Vec::new();
     if dice.chance(10) && total > 1_000 {
         let part = json!({"bill_id": bill_id, "tender": "cash", "amount": {"amount": total / 2, "currency": "THB"}});
@@ -176,7 +176,7 @@ async fn settle(shop: &Shop, payer: &Payer, dice: &mut Dice, bill: &Value, tally
         }
         // The guest gave up on the phone and pays in cash.
     }
-    let cash = json!({"bill_id": bill_id, "tender": "cash", "cash_received": (total / 100_00 + 1) * 100_00});
+    let cash = json!({"bill_id": bill_id, "tender": "cash", "cash_received": {"amount": (total / 100_00 + 1) * 100_00, "currency": "THB"}});
     payments.push(shop.staff.post("pay cash", "/v1/payments", &cash).await?);
     Ok(payments)
 }

@@ -32,7 +32,8 @@ pub async fn all(client: &Client, path: &str) -> Result<Vec<Value>> {
 fn counted(items: &[Value], field: &str) -> BTreeMap<String, (u64, i64)> {
     let mut counts: BTreeMap<String, (u64, i64)> = BTreeMap::new();
     for item in items {
-        let amount = ["total", "amount"].iter().find_map(|name| item[name]["amount"].as_i64()).unwrap_or(0);
+        let money = if item["totals"].is_object() { &item["totals"]["total"] } else { &item["amount"] };
+        let amount = money["amount"].as_i64().unwrap_or(0);
         let entry = counts.entry(item[field].as_str().unwrap_or("?").to_owned()).or_default();
         entry.0 += 1;
         entry.1 = entry.1.saturating_add(amount);

@@ -170,6 +170,13 @@ mod tests {
         total: Option<Money>,
     }
 
+    #[test]
+    fn a_good_body_is_read() {
+        let value = parse(br#"{"lines":[{"quantity":-2}],"total":{"currency":"THB","amount":12050}}"#).unwrap();
+        let order: Order = read(&value).unwrap();
+        assert_eq!((order.lines[0].quantity, order.total), (-2, Some(Money::thb(120_50))));
+    }
+
     fn refused(text: &str) -> (Kind, String) {
         let problem = parse(text.as_bytes()).and_then(|value| read::<Order>(&value)).expect_err(text);
         (problem.kind(), problem.detail().to_owned())

@@ -69,6 +69,8 @@ pub struct PaymentResource {
     /// When the money arrived, UTC.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub paid_at: Option<DateTime<Utc>>,
+    /// Money came on its reference that does not close it: another amount, a second payment, or too late.
+    pub needs_attention: bool,
     /// Version, as in `ETag`.
     pub version: i64,
 }
@@ -100,6 +102,7 @@ impl Resource<payment_intent::State> for PaymentResource {
             failure: if state.status == Status::Expired { Some(expired()) } else { state.attempt.as_ref().and_then(failure) },
             expires_at: details.expires_at,
             paid_at: payment.map(|payment| payment.paid_at),
+            needs_attention: !state.unmatched.is_empty(),
             version,
         })
     }

@@ -146,6 +146,7 @@ fn failed() -> payment_intent::Command {
 
 fn paid() -> payment_intent::Command {
     payment_intent::Command::ConfirmFromProvider(PaymentReport {
+        attempt_id: Some(AttemptId(ulid(10))),
         transaction_id: Some("T".into()),
         amount: Money::thb(100_00),
         paid_at: chrono::DateTime::from_timestamp(1_800_000_100, 0).unwrap(),

@@ -94,7 +94,9 @@ async fn change_merchant(
     command: merchant::Command,
 ) -> Result<Response, Problem> {
     let reach = Reach { psp: change.principal().psp, merchant: change.principal().merchant };
-    let caller = change.caller_in(merchant_id, reach.psp.0, body);
+    // Names of people are unique within their organisation: the merchant's own people keep their keys there.
+    let keys_of = reach.merchant.map_or(reach.psp.0, |merchant| merchant.0);
+    let caller = change.caller_in(merchant_id, keys_of, body);
     let work = state.commands.transact(&caller, |unit| {
         let command = command.clone();
         Box::pin(async move {

@@ -1,6 +1,6 @@
 //! Payments: one row per payment intent. Table `payments`.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use domain::{
     bill,
     decider::Aggregate,
@@ -161,8 +161,9 @@ fn apply_intent(rows: &mut Rows, event: &RecordedEvent, change: &payment_intent:
         attempt_id: attempt.map(|attempt| attempt.started.attempt_id),
         transaction_id: payment.and_then(|payment| payment.transaction_id.clone()),
         merchant_reference: details.merchant_reference.clone(),
-        expires_at: details.expires_at,
-        paid_at: payment.map(|payment| payment.paid_at),
+        // An event may say more than the microseconds that a column keeps.
+        expires_at: details.expires_at.map(|at| at.trunc_subsecs(6)),
+        paid_at: payment.map(|payment| payment.paid_at.trunc_subsecs(6)),
         outcome_unknown: attempt.is_some_and(|attempt| attempt.unknown && attempt.failed.is_none()) && payment.is_none(),
         needs_attention: parked > 0 || !document.unmatched.is_empty(),
         stamp,
