@@ -12,7 +12,8 @@ use api::{
     import_command::{self, ImportArgs},
     local::{Local, external_servers},
     platform::{Platform, ProcessRole, migrate},
-    schemas_command, simulated_provider::{self, SimulatorArgs},
+    schemas_command,
+    simulated_provider::{self, SimulatorArgs},
     telemetry,
     token_command::{self, TokenArgs},
 };

@@ -239,7 +239,9 @@ async fn a_correlation_id_goes_through() {
 #[tokio::test]
 async fn published_paths_answer_as_the_current_version() {
     let edge = Edge::new();
-    for path in ["/v1/orders", "/orders", "/api/v1/orders", "/payment_intents", "/v1/payment_intents", "/bills?limit=1", "/reports/daily-sales"] {
+    for path in
+        ["/v1/orders", "/orders", "/api/v1/orders", "/payment_intents", "/v1/payment_intents", "/bills?limit=1", "/reports/daily-sales"]
+    {
         assert_eq!(edge.get(path).await.status, 401, "{path}");
     }
     for path in ["/v2/orders", "/api/orders", "/api/v1", "/v1", "/ordersx", "//orders", "/healthz/x"] {
@@ -335,7 +337,9 @@ async fn a_development_token_needs_the_secret() {
     let bearer = format!("Bearer {}", made.body["access_token"].as_str().unwrap());
     let answer = edge.send(Request::get("/v1/merchants").header("authorization", &bearer).body(Body::empty()).unwrap()).await;
     assert_eq!(answer.status, 503);
-    for bad in [json!({"subject": "ann", "role": "cashier", "ttl_seconds": 60}), json!({"subject": "a", "role": "auditor", "ttl_seconds": 86_401})] {
+    for bad in
+        [json!({"subject": "ann", "role": "cashier", "ttl_seconds": 60}), json!({"subject": "a", "role": "auditor", "ttl_seconds": 86_401})]
+    {
         assert_eq!(ask("open sesame", bad.to_string()).await.status, 422, "{bad}");
     }
     let (state, issuer) = edge_of(|parts| parts.dev_secret = None);

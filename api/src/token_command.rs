@@ -48,14 +48,7 @@ pub fn run(config: &Config, args: TokenArgs) -> Result<()> {
 /// # Errors
 /// The role needs a merchant and none is named.
 pub fn development_token(key: &SigningKey, role: Role, psp: PspId, merchant: Option<MerchantId>, store: Option<StoreId>) -> Result<String> {
-    let request = TokenRequest {
-        subject: "development".to_owned(),
-        role,
-        psp,
-        merchant,
-        store,
-        device: None,
-        lifetime: Duration::hours(24),
-    };
+    let request =
+        TokenRequest { subject: "development".to_owned(), role, psp, merchant, store, device: None, lifetime: Duration::hours(24) };
     Ok(TokenIssuer::new(key)?.issue(request, RandomIds.next(), SystemClock.now())?)
 }

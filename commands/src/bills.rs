@@ -18,8 +18,7 @@ use crate::{error::CommandError, handle::UnitOfWork};
 pub async fn issue(unit: &mut UnitOfWork, order_id: OrderId, bill_id: BillId) -> Result<Arc<bill::State>, CommandError> {
     unit.check_if_match::<Order>(order_id).await?;
     let order = crate::orders::change(unit, order_id, order::Command::Bill { bill_id }).await?;
-    let issued = issued(&order, order_id, bill_id)
-        .ok_or_else(|| CommandError::Fault("a billed order could not be priced".to_owned()))?;
+    let issued = issued(&order, order_id, bill_id).ok_or_else(|| CommandError::Fault("a billed order could not be priced".to_owned()))?;
     unit.decide::<Bill>(bill_id, bill::Command::Issue(Box::new(issued))).await
 }
 

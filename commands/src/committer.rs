@@ -126,7 +126,8 @@ impl<T> CommitterCore<T> {
         let mut deferred = VecDeque::new();
         while let Some(next) = self.waiting.pop_front() {
             let key_names = || next.item.keys.iter().map(|key| (key.tenant, key.scope.clone(), key.key.clone()));
-            let overlaps = next.item.streams.iter().any(|write| streams.contains(&write.key)) || key_names().any(|name| keys.contains(&name));
+            let overlaps =
+                next.item.streams.iter().any(|write| streams.contains(&write.key)) || key_names().any(|name| keys.contains(&name));
             // What overlaps keeps its place before everything younger, also before younger items on the same streams.
             streams.extend(next.item.streams.iter().map(|write| write.key));
             keys.extend(key_names());
@@ -251,7 +252,11 @@ impl Committer {
 
 /// Starts a committer on a connection of its own. `committed` follows the newest position that this process wrote.
 /// It stops when `shutdown` is cancelled and nothing is waiting.
-pub fn spawn(options: PgConnectOptions, committed: Arc<watch::Sender<i64>>, shutdown: CancellationToken) -> (Committer, tokio::task::JoinHandle<()>) {
+pub fn spawn(
+    options: PgConnectOptions,
+    committed: Arc<watch::Sender<i64>>,
+    shutdown: CancellationToken,
+) -> (Committer, tokio::task::JoinHandle<()>) {
     let (queue, inbox) = mpsc::channel(QUEUE);
     let driver = Driver { options, connection: None, committed };
     let task = tokio::spawn(drive(driver, inbox, shutdown));

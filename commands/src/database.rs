@@ -34,9 +34,11 @@ impl Role {
 /// # Errors
 /// The URL cannot be parsed.
 pub fn options(url: &str, role: Role) -> Result<PgConnectOptions, sqlx::Error> {
-    Ok(PgConnectOptions::from_str(url)?
-        .application_name("smartpos")
-        .options([("role", role.name()), ("statement_timeout", "15000"), ("idle_in_transaction_session_timeout", "15000")]))
+    Ok(PgConnectOptions::from_str(url)?.application_name("smartpos").options([
+        ("role", role.name()),
+        ("statement_timeout", "15000"),
+        ("idle_in_transaction_session_timeout", "15000"),
+    ]))
 }
 
 /// A lazily connected pool of `size` connections under `role`; waits at most three seconds for a free one.
@@ -56,7 +58,10 @@ pub async fn migrate(owner: &PgPool, member: Option<&str>) -> Result<(), Migrate
     MIGRATOR.run(owner).await?;
     if let Some(member) = member {
         // Role names cannot be bound; the server quotes this one itself.
-        let grant: String = sqlx::query_scalar("select format('grant smartpos_app, smartpos_worker to %I', $1::text)").bind(member).fetch_one(owner).await?;
+        let grant: String = sqlx::query_scalar("select format('grant smartpos_app, smartpos_worker to %I', $1::text)")
+            .bind(member)
+            .fetch_one(owner)
+            .await?;
         sqlx::query(sqlx::AssertSqlSafe(grant)).execute(owner).await?;
     }
     Ok(())

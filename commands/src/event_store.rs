@@ -113,12 +113,8 @@ fn stored_key(row: &PgRow) -> Result<StoredKey, sqlx::Error> {
 /// # Errors
 /// The driver's.
 pub async fn find_key(pool: &PgPool, tenant: Ulid, scope: &str, key: &str) -> Result<Option<StoredKey>, sqlx::Error> {
-    let row = sqlx::query("select * from log.find_key($1, $2, $3)")
-        .bind(uuid_of(tenant))
-        .bind(scope)
-        .bind(key)
-        .fetch_optional(pool)
-        .await?;
+    let row =
+        sqlx::query("select * from log.find_key($1, $2, $3)").bind(uuid_of(tenant)).bind(scope).bind(key).fetch_optional(pool).await?;
     row.as_ref().map(stored_key).transpose()
 }
 
@@ -141,7 +137,12 @@ pub async fn load_stream(pool: &PgPool, key: StreamKey, after: i64) -> Result<Ve
 ///
 /// # Errors
 /// The driver's.
-pub async fn find_written(connection: &mut PgConnection, key: StreamKey, version: i64, hash: &[u8; 32]) -> Result<Option<i64>, sqlx::Error> {
+pub async fn find_written(
+    connection: &mut PgConnection,
+    key: StreamKey,
+    version: i64,
+    hash: &[u8; 32],
+) -> Result<Option<i64>, sqlx::Error> {
     let row = sqlx::query("select pos, hash from log.load_stream($1, $2, $3, $4) where version = $5")
         .bind(uuid_of(key.tenant))
         .bind(key.stream_type.as_str())

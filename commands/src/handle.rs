@@ -182,12 +182,10 @@ impl CommandHandler {
                 Ok(None)
             }
             ItemOutcome::KeyTaken { index, stored } => match (taken.get(index).copied().flatten(), &caller.idempotency) {
-                (Some(message), _) => Err(Rejected {
-                    code: "AlreadyTaken",
-                    class: domain::rejection::RejectionClass::State,
-                    message: message.to_owned(),
+                (Some(message), _) => {
+                    Err(Rejected { code: "AlreadyTaken", class: domain::rejection::RejectionClass::State, message: message.to_owned() }
+                        .into())
                 }
-                .into()),
                 (None, Some(key)) => key.replay(&stored).map(Some),
                 (None, None) => Err(CommandError::Fault("a key was refused that was not asked for".to_owned())),
             },

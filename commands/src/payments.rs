@@ -202,7 +202,10 @@ pub async fn cancel(unit: &mut UnitOfWork, id: PaymentIntentId, reason: String) 
 /// Any rejection of a payment intent or a bill.
 pub async fn confirm(unit: &mut UnitOfWork, id: PaymentIntentId, provider: String) -> Result<Arc<payment_intent::State>, CommandError> {
     let state = concerns(unit, id).await?;
-    if matches!(state.status, payment_intent::Status::Processing | payment_intent::Status::RequiresAction | payment_intent::Status::Succeeded) {
+    if matches!(
+        state.status,
+        payment_intent::Status::Processing | payment_intent::Status::RequiresAction | payment_intent::Status::Succeeded
+    ) {
         return Ok(state); // already in effect
     }
     let bill_id = state.details.as_ref().and_then(|details| details.bill_id);

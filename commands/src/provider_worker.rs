@@ -126,8 +126,7 @@ impl Worker {
                 work::after_refund(refund_id, amount, payment, tried, outcome, self.now())
             }
             Task::CheckRefund { refund_id, amount, payment, tried } => {
-                let request =
-                    InquiryRequest { reference: payment.reference.clone(), created_at: payment.paid_at, now: self.now() };
+                let request = InquiryRequest { reference: payment.reference.clone(), created_at: payment.paid_at, now: self.now() };
                 let outcome = match self.provider(&payment.provider) {
                     Err(outcome) => outcome,
                     Ok(provider) => provider.inquire(&request).await,
@@ -231,7 +230,11 @@ impl Worker {
 
     async fn release(&self, key: &str) -> Result<(), CommandError> {
         let due = self.now() + chrono::Duration::seconds(1);
-        sqlx::query("update process.task set leased_until = null, due_at = $2 where key = $1").bind(key).bind(due).execute(&self.pool).await?;
+        sqlx::query("update process.task set leased_until = null, due_at = $2 where key = $1")
+            .bind(key)
+            .bind(due)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 

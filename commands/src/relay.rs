@@ -187,7 +187,9 @@ async fn inspect(context: &jetstream::Context, head: &LogHead) -> Result<Option<
     let found = timeout(NATS_TIMEOUT, context.get_stream(stream_name(head))).await.map_err(nats)?;
     let stream = match found {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), jetstream::context::GetStreamErrorKind::JetStream(ref e) if e.code() == 404) => return Ok(None),
+        Err(error) if matches!(error.kind(), jetstream::context::GetStreamErrorKind::JetStream(ref e) if e.code() == 404) => {
+            return Ok(None);
+        }
         Err(error) => return Err(nats(error)),
     };
     let info = stream.cached_info();

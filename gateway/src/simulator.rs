@@ -116,9 +116,9 @@ impl FaultBook {
     pub(crate) fn strike(&self, operation: Operation, reference: Option<&str>) -> Option<(Fault, Duration)> {
         let mut rules = locked(&self.0);
         rules.retain(|rule| rule.times > 0);
-        let rule = rules.iter_mut().find(|rule| {
-            rule.operation == operation && (rule.reference.is_none() || rule.reference.as_deref() == reference)
-        })?;
+        let rule = rules
+            .iter_mut()
+            .find(|rule| rule.operation == operation && (rule.reference.is_none() || rule.reference.as_deref() == reference))?;
         rule.times -= 1;
         Some((rule.fault, Duration::from_millis(rule.delay_ms.unwrap_or(30_000))))
     }

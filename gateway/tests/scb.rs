@@ -16,8 +16,8 @@ use domain::{
     ids::{AttemptId, RefundId, Ulid},
     money::Money,
     provider::{
-        CallOutcome, InquiryRequest, PaymentProvider, PaymentSeen, QrRequest, RawWebhook, RefundRequest, WebhookHint,
-        WebhookRefusal, reference_of,
+        CallOutcome, InquiryRequest, PaymentProvider, PaymentSeen, QrRequest, RawWebhook, RefundRequest, WebhookHint, WebhookRefusal,
+        reference_of,
     },
 };
 use gateway::{Clock, ProviderRegistry, ScbConfig, ScbProvider, promptpay::ParsedQr, scb::simulator, simulator::SimulatorConfig};

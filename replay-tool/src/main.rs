@@ -49,7 +49,10 @@ async fn verify(pool: &PgPool, as_json: bool) -> Result<()> {
     let report = projections::verify::verify_log(pool, |_| {}).await?;
     let problems: Vec<_> = report.problems.iter().map(|problem| json!({"position": problem.position, "what": problem.what})).collect();
     if as_json {
-        println!("{}", json!({"events": report.events, "commits": report.commits, "head_position": report.head_pos, "head_hash": report.head_hash, "problems": problems}));
+        println!(
+            "{}",
+            json!({"events": report.events, "commits": report.commits, "head_position": report.head_pos, "head_hash": report.head_hash, "problems": problems})
+        );
     } else {
         println!("{} events in {} commits, head at position {}", report.events, report.commits, report.head_pos);
         for problem in &report.problems {

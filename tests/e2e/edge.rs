@@ -97,7 +97,8 @@ async fn reads_carry_versions_and_can_be_conditional() {
     assert_eq!(read.header("cache-control"), "no-store");
     let again = answered(platform.raw(Method::GET, &path).bearer_auth(&shop.cashier).header("If-None-Match", read.header("etag"))).await;
     assert_eq!(again.status.as_u16(), 304);
-    let far = answered(platform.raw(Method::GET, "/v1/orders").bearer_auth(&shop.cashier).header("Smartpos-Min-Position", "999999999")).await;
+    let far =
+        answered(platform.raw(Method::GET, "/v1/orders").bearer_auth(&shop.cashier).header("Smartpos-Min-Position", "999999999")).await;
     assert!(is_problem(&far) && far.status.as_u16() == 503, "{far:?}");
     platform.stop().await;
 }
@@ -151,8 +152,18 @@ fn garbage() -> Vec<(&'static str, Vec<u8>)> {
         ("null", text("null")),
         ("unknown fields only", text(r#"{"nonsense": true}"#)),
         ("a duplicate key", text(r#"{"reason": "a", "reason": "b", "code": "A", "code": "B", "bill_id": 1, "bill_id": 2}"#)),
-        ("wrong types", text(r#"{"store_id": 5, "lines": "many", "code": [], "name": {}, "order_id": false, "bill_id": -1, "reason": 7, "item_code": 1, "quantity_milli": "1", "quantity_delta_milli": "x", "payment_id": null, "amount": "12", "discount": 3}"#)),
-        ("negative and huge numbers", text(r#"{"item_code": "A", "name": "A", "quantity_milli": -1000, "unit_price": -5, "tax_class": "standard", "amount": {"amount": -1, "currency": "THB"}, "quantity_delta_milli": 99999999999999999999999}"#)),
+        (
+            "wrong types",
+            text(
+                r#"{"store_id": 5, "lines": "many", "code": [], "name": {}, "order_id": false, "bill_id": -1, "reason": 7, "item_code": 1, "quantity_milli": "1", "quantity_delta_milli": "x", "payment_id": null, "amount": "12", "discount": 3}"#,
+            ),
+        ),
+        (
+            "negative and huge numbers",
+            text(
+                r#"{"item_code": "A", "name": "A", "quantity_milli": -1000, "unit_price": -5, "tax_class": "standard", "amount": {"amount": -1, "currency": "THB"}, "quantity_delta_milli": 99999999999999999999999}"#,
+            ),
+        ),
         ("floats", text(r#"{"item_code": "A", "name": "A", "quantity_milli": 1.5, "unit_price": 1e309, "tax_class": "standard"}"#)),
         ("nested", nested.into_bytes()),
         ("a wall of brackets", arrays.into_bytes()),
@@ -197,7 +208,9 @@ async fn paths_methods_headers_and_call_backs_that_are_wrong_get_problem_documen
     let method = platform.send(&shop.cashier, Method::DELETE, "/v1/orders", None, None).await;
     assert!(is_problem(&method) && method.status.as_u16() == 405, "{method:?}");
     assert!(method.header("allow").contains("GET"), "{method:?}");
-    for bad in ["/v1/orders/x", "/v1/orders/bill_01J00000000000000000000000", "/v1/orders/ord_%00", "/v1/payments/pi_01J00000000000000000000000"] {
+    for bad in
+        ["/v1/orders/x", "/v1/orders/bill_01J00000000000000000000000", "/v1/orders/ord_%00", "/v1/payments/pi_01J00000000000000000000000"]
+    {
         let answer = platform.get(&shop.cashier, bad).await;
         assert!(is_problem(&answer) && [400, 404].contains(&answer.status.as_u16()), "{bad}: {answer:?}");
     }
@@ -227,7 +240,12 @@ async fn names_that_must_be_unique_are_taken_once() {
     let body = json!({"code": "ONCE", "name": "Once"});
     let answers = futures_util::future::join_all((0..8).map(|_| platform.post(&admin, "/v1/merchants", body.clone()))).await;
     assert_eq!(answers.iter().filter(|answer| answer.status.as_u16() == 201).count(), 1);
-    assert!(answers.iter().filter(|answer| answer.status.as_u16() != 201).all(|answer| answer.status.as_u16() == 409 && answer.body["code"] == "AlreadyTaken"));
+    assert!(
+        answers
+            .iter()
+            .filter(|answer| answer.status.as_u16() != 201)
+            .all(|answer| answer.status.as_u16() == 409 && answer.body["code"] == "AlreadyTaken")
+    );
     let shop = platform.shop().await;
     assert_eq!(platform.post(&shop.admin, "/v1/stores", store_body("SIAM")).await.status.as_u16(), 409);
     platform.stop().await;
@@ -262,7 +280,15 @@ async fn the_order_lines_discounts_and_voids_of_a_table_end_in_the_right_bill() 
     let lines = added.body["lines"].as_array().unwrap();
     let id_of = |line: &Value| line["id"].as_str().unwrap().to_owned();
     let (first, second) = (id_of(&lines[0]), id_of(&lines[1]));
-    let patch = platform.send(&shop.cashier, Method::PATCH, &format!("/v1/orders/{order}/lines/{second}"), None, Some(&json!({"quantity_delta_milli": -1000}))).await;
+    let patch = platform
+        .send(
+            &shop.cashier,
+            Method::PATCH,
+            &format!("/v1/orders/{order}/lines/{second}"),
+            None,
+            Some(&json!({"quantity_delta_milli": -1000})),
+        )
+        .await;
     assert!(patch.status.is_success(), "{patch:?}");
     platform.post(&shop.cashier, &format!("/v1/orders/{order}/lines/{first}/void"), json!({"reason": "wrong table"})).await.ok();
     let discount = json!({"discount": {"kind": "percent", "basis_points": 1000}, "reason": "member"});

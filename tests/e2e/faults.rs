@@ -180,7 +180,8 @@ async fn sell(client: Client, simulator: String, store: StoreId, worker: usize, 
         journal.lock().unwrap().unanswered += 1;
         let order = client.post("/v1/orders", &format!("{number}-order"), &body).await["id"].as_str().unwrap().to_owned();
         journal.lock().unwrap().orders.insert(number.clone(), order.clone());
-        let bill = client.post("/v1/bills", &format!("{number}-bill"), &json!({"order_id": order})).await["id"].as_str().unwrap().to_owned();
+        let bill =
+            client.post("/v1/bills", &format!("{number}-bill"), &json!({"order_id": order})).await["id"].as_str().unwrap().to_owned();
         journal.lock().unwrap().bills.insert(number.clone(), bill.clone());
         let tender = if n % 4 == 0 { "promptpay" } else { "cash" };
         let payment = client.post("/v1/payments", &format!("{number}-pay"), &json!({"bill_id": bill, "tender": tender})).await;
@@ -214,7 +215,8 @@ async fn killing_any_process_in_any_order_loses_nothing_and_doubles_nothing() {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(8)).build().unwrap();
     let client = |token: String| Client { http: http.clone(), base: cluster.base.clone(), token, answered_503: Arc::default() };
     let admin = client(cluster.token(Role::PlatformAdmin, psp, None, None));
-    let merchant = admin.post("/v1/merchants", "m", &json!({"code": "KOPI", "name": "Kopi"})).await["id"].as_str().unwrap().parse().unwrap();
+    let merchant =
+        admin.post("/v1/merchants", "m", &json!({"code": "KOPI", "name": "Kopi"})).await["id"].as_str().unwrap().parse().unwrap();
     let owner = client(cluster.token(Role::MerchantAdmin, psp, Some(merchant), None));
     let store: StoreId = owner.post("/v1/stores", "s", &store_body("SIAM")).await["id"].as_str().unwrap().parse().unwrap();
     let till = client(cluster.token(Role::Cashier, psp, Some(merchant), Some(store)));
@@ -276,10 +278,12 @@ async fn check_facts(cluster: &Cluster, journal: &Journal, merchant: MerchantId)
     })
     .await;
     // Every acknowledged order is in the log, once, under the id that was acknowledged; nothing else was sold.
-    let rows = sqlx::query("select stream_id, convert_from(payload, 'UTF8')::jsonb ->> 'order_number' as number from log.event where type = 'order.opened'")
-        .fetch_all(&pool)
-        .await
-        .unwrap();
+    let rows = sqlx::query(
+        "select stream_id, convert_from(payload, 'UTF8')::jsonb ->> 'order_number' as number from log.event where type = 'order.opened'",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
     let mut stored = BTreeMap::new();
     for row in rows {
         let id = domain::ids::OrderId(commands::event_store::ulid_of(row.get("stream_id"))).to_string();
@@ -287,7 +291,11 @@ async fn check_facts(cluster: &Cluster, journal: &Journal, merchant: MerchantId)
         assert!(stored.insert(number.clone(), id).is_none(), "{number} was sold twice");
     }
     assert_eq!(stored, journal.orders);
-    let count = |sql: &'static str| async { sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap() };
+    let counting = pool.clone();
+    let count = |sql: &'static str| {
+        let pool = counting.clone();
+        async move { sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap() }
+    };
     let bills = i64::try_from(journal.bills.len()).unwrap();
     assert_eq!(count("select count(*) from log.event where type = 'bill.issued'").await, bills);
     // Every bill is paid once, by one payment.
@@ -303,7 +311,10 @@ async fn check_facts(cluster: &Cluster, journal: &Journal, merchant: MerchantId)
     assert_eq!(count("select count(*) from process.stuck").await, 0);
     check_provider(cluster, &pool).await;
     eventually("read models follow", Duration::from_secs(30), || async {
-        let row = sqlx::query("select (select pos from log.head) as head, (select min(pos) from read.checkpoint) as read").fetch_one(&pool).await.ok()?;
+        let row = sqlx::query("select (select pos from log.head) as head, (select min(pos) from read.checkpoint) as read")
+            .fetch_one(&pool)
+            .await
+            .ok()?;
         (row.get::<i64, _>("head") == row.get::<i64, _>("read")).then_some(())
     })
     .await;
@@ -362,7 +373,8 @@ async fn while_postgresql_is_away_commands_get_503_quickly_and_work_again_by_the
     cluster.servers.embedded.restart_postgres().await.unwrap();
     let body = json!({"code": "A1", "name": "Away"});
     eventually("commands work again", Duration::from_secs(10), || async {
-        let answer = http.post(format!("{}/v1/merchants", cluster.base)).bearer_auth(&admin).header("Idempotency-Key", "away-1").json(&body).send();
+        let answer =
+            http.post(format!("{}/v1/merchants", cluster.base)).bearer_auth(&admin).header("Idempotency-Key", "away-1").json(&body).send();
         (answer.await.ok()?.status().as_u16() == 201).then_some(())
     })
     .await;

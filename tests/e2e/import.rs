@@ -18,7 +18,8 @@ fn computed(text: &str) -> (Sums, Sums, Decimal) {
     let (mut items, mut tenders, mut total) = (Sums::new(), Sums::new(), Decimal::ZERO);
     for row in csv::Reader::from_reader(text.as_bytes()).records() {
         let row = row.unwrap();
-        let (day, tender, money, item) = (row[2][..10].to_owned(), row[3].to_owned(), Decimal::from_str(&row[5]).unwrap(), row[6].to_owned());
+        let (day, tender, money, item) =
+            (row[2][..10].to_owned(), row[3].to_owned(), Decimal::from_str(&row[5]).unwrap(), row[6].to_owned());
         for (sums, key) in [(&mut items, item), (&mut tenders, tender)] {
             let entry = sums.entry((day.clone(), key)).or_default();
             entry.0 += 1;
@@ -45,13 +46,8 @@ async fn the_coffee_machines_year_comes_out_to_the_last_kopiyka() {
     flate2::read::GzDecoder::new(std::fs::File::open(&file).unwrap()).read_to_string(&mut text).unwrap();
     let (items, tenders, total) = computed(&text);
     let platform = TestPlatform::start().await;
-    let options = ImportOptions {
-        file,
-        mapping: root().join("mappings/coffee_machine.toml"),
-        reject_file: None,
-        in_flight: 64,
-        quiet: true,
-    };
+    let options =
+        ImportOptions { file, mapping: root().join("mappings/coffee_machine.toml"), reject_file: None, in_flight: 64, quiet: true };
     let report = import::run(&platform.platform.commands, &options).await.unwrap();
     assert_eq!((report.added, report.rejected.len()), (2_693, 0));
     platform.settled().await;
@@ -61,7 +57,10 @@ async fn the_coffee_machines_year_comes_out_to_the_last_kopiyka() {
     assert_eq!(found_items.len(), items.len());
     assert_eq!(found_items, items);
     assert_eq!(read(&platform, by_tender).await, tenders);
-    let sum: i64 = sqlx::query_scalar("select sum(total)::bigint from daily_sales_v1.daily_sales").fetch_one(&platform.platform.worker_pool).await.unwrap();
+    let sum: i64 = sqlx::query_scalar("select sum(total)::bigint from daily_sales_v1.daily_sales")
+        .fetch_one(&platform.platform.worker_pool)
+        .await
+        .unwrap();
     assert_eq!(Decimal::new(sum, 2), total);
 
     let before = platform.database.head().await;

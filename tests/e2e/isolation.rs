@@ -36,7 +36,10 @@ async fn another_tenants_or_stores_things_do_not_exist_for_a_caller() {
         }
         let writes = [
             (format!("/v1/orders/{order}/cancel"), json!({"reason": "mine"})),
-            (format!("/v1/orders/{order}/lines"), json!({"item_code": "A", "name": "A", "quantity_milli": 1000, "unit_price": {"amount": 1, "currency": "THB"}, "tax_class": "standard"})),
+            (
+                format!("/v1/orders/{order}/lines"),
+                json!({"item_code": "A", "name": "A", "quantity_milli": 1000, "unit_price": {"amount": 1, "currency": "THB"}, "tax_class": "standard"}),
+            ),
             ("/v1/bills".to_owned(), json!({"order_id": order})),
             (format!("/v1/bills/{bill}/void"), json!({"reason": "mine"})),
             ("/v1/payments".to_owned(), json!({"bill_id": bill, "tender": "cash"})),
@@ -71,7 +74,8 @@ async fn a_role_does_only_what_it_is_allowed() {
     assert!(platform.get(&auditor, "/v1/payments").await.status.is_success());
     let merchant = json!({"code": "X", "name": "X"});
     assert_eq!(platform.post(&shop.admin, "/v1/merchants", merchant.clone()).await.status.as_u16(), 403);
-    let nobody = support::answered(platform.raw(reqwest::Method::POST, "/v1/merchants").header("Idempotency-Key", "n").json(&merchant)).await;
+    let nobody =
+        support::answered(platform.raw(reqwest::Method::POST, "/v1/merchants").header("Idempotency-Key", "n").json(&merchant)).await;
     assert_eq!(nobody.status.as_u16(), 401);
     let forged = support::answered(platform.raw(reqwest::Method::GET, "/v1/orders").bearer_auth(format!("{}x", shop.cashier))).await;
     assert_eq!(forged.status.as_u16(), 401);
@@ -92,10 +96,12 @@ async fn unguarded(pool: &PgPool) -> Vec<String> {
 async fn every_read_model_table_is_guarded_by_a_policy() {
     let platform = TestPlatform::start().await;
     let admin = &platform.database.admin;
-    let tables: i64 = sqlx::query_scalar("select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' and n.nspname ~ '_v[0-9]+$'")
-        .fetch_one(admin)
-        .await
-        .unwrap();
+    let tables: i64 = sqlx::query_scalar(
+        "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' and n.nspname ~ '_v[0-9]+$'",
+    )
+    .fetch_one(admin)
+    .await
+    .unwrap();
     assert!(tables >= 10, "{tables}");
     assert_eq!(unguarded(admin).await, Vec::<String>::new());
     // The check itself notices a policy that is missing, and one that does not bind the owner.
@@ -125,7 +131,11 @@ async fn the_database_shows_a_connection_its_own_tenant_only() {
             sqlx::query("select set_config('smartpos.tenant', $1, true)").bind(tenant).execute(&mut *transaction).await.unwrap();
             let stores: Vec<String> = sqlx::query_scalar("select store_id from read.orders").fetch_all(&mut *transaction).await.unwrap();
             assert_eq!(stores, [shop.store.to_string()]);
-            if n % 3 == 0 { transaction.rollback().await.unwrap() } else { transaction.commit().await.unwrap() }
+            if n % 3 == 0 {
+                transaction.rollback().await.unwrap()
+            } else {
+                transaction.commit().await.unwrap()
+            }
             let after: i64 = sqlx::query_scalar("select count(*) from read.orders").fetch_one(&pool).await.unwrap();
             assert_eq!(after, 0);
         }

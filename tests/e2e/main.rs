@@ -1,6 +1,16 @@
 //! End to end: the log and the write side on a real PostgreSQL and a real NATS; the shape of the workspace.
 
 #[cfg(test)]
+mod edge;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod flow;
+#[cfg(test)]
+mod import;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod store_conflict;

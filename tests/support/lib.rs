@@ -6,6 +6,7 @@
 
 mod clock;
 mod database;
+mod platform;
 mod process;
 mod proxy;
 mod raw;
@@ -15,6 +16,7 @@ mod shop;
 
 pub use clock::{ManualClock, SeededIds};
 pub use database::{TestDatabase, WriteSide};
+pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body, store_body};
 pub use process::Process;
 pub use proxy::Proxy;
 pub use raw::{item, key_claim, stream};

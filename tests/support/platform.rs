@@ -68,7 +68,7 @@ impl Answered {
     }
 
     /// The answer of a request that must have worked.
-    #[must_use]
+    #[expect(clippy::must_use_candidate, clippy::return_self_not_must_use, reason = "often only the check is wanted")]
     pub fn ok(self) -> Self {
         assert!(self.status.is_success(), "{self:?}");
         self
@@ -197,7 +197,8 @@ impl TestPlatform {
         let path = format!("/v1/payment-intents/{intent_id}");
         let intent = self.get_until(&shop.cashier, &path, |intent| intent["next_action"]["qr_payload"].is_string()).await;
         let payload = intent["next_action"]["qr_payload"].as_str().expect("a payload").to_owned();
-        let gateway::promptpay::Target::Bill { reference1, .. } = gateway::promptpay::ParsedQr::parse(&payload).expect("a QR").target else {
+        let gateway::promptpay::Target::Bill { reference1, .. } = gateway::promptpay::ParsedQr::parse(&payload).expect("a QR").target
+        else {
             panic!("{payload} is no bill payment");
         };
         (payment_id, intent_id, reference1)
@@ -225,7 +226,10 @@ impl TestPlatform {
     pub async fn settled(&self) {
         eventually("everything is absorbed", Duration::from_secs(20), || async {
             let lags = self.platform.reads.lag().await.ok()?;
-            let managers: i64 = sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint").fetch_one(&self.platform.worker_pool).await.ok()?;
+            let managers: i64 = sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint")
+                .fetch_one(&self.platform.worker_pool)
+                .await
+                .ok()?;
             let head = lags.first()?.head;
             (managers == head && lags.iter().all(|lag| lag.checkpoint == head)).then_some(())
         })

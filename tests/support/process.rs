@@ -13,6 +13,7 @@ use crate::eventually;
 pub struct Process {
     child: Child,
     log: PathBuf,
+    arguments: Vec<String>,
 }
 
 impl Process {
@@ -37,7 +38,13 @@ impl Process {
         let errors = output.try_clone().expect("a log file");
         let mut command = Command::new(Self::program());
         command.args(arguments).envs(env).current_dir(dir).stdin(Stdio::null()).stdout(output).stderr(errors);
-        Self { child: command.spawn().expect("the program starts"), log }
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { child: command.spawn().expect("the program starts"), log, arguments }
+    }
+
+    /// What it was started with.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
     }
 
     /// Its process id.

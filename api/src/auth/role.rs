@@ -85,8 +85,7 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 6] =
-        [Self::PlatformAdmin, Self::MerchantAdmin, Self::Manager, Self::Cashier, Self::Device, Self::Auditor];
+    pub const ALL: [Self; 6] = [Self::PlatformAdmin, Self::MerchantAdmin, Self::Manager, Self::Cashier, Self::Device, Self::Auditor];
 
     /// The word in tokens.
     pub const fn as_str(self) -> &'static str {

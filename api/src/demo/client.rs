@@ -29,7 +29,9 @@ impl Latencies {
         let summary = |(name, times): (&&'static str, &Vec<Duration>)| {
             let mut sorted = times.clone();
             sorted.sort_unstable();
-            let at = |percent: usize| sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default();
+            let at = |percent: usize| {
+                sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+            };
             (*name, sorted.len(), [at(50), at(95), at(99)])
         };
         calls.iter().map(summary).collect()

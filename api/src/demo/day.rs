@@ -189,7 +189,8 @@ async fn pay_by_qr(shop: &Shop, payer: &Payer, dice: &mut Dice, bill_id: &str, t
     let intent = wait_until(shop, "read intent", &path, |intent| intent["next_action"]["qr_payload"].is_string()).await?;
     if dice.chance(6) {
         shop.staff.post("cancel QR", &format!("{path}/cancel"), &json!({"reason": "guest changed their mind"})).await?;
-        let ended = wait_until(shop, "read intent", &path, |intent| intent["status"] == "canceled" || intent["status"] == "succeeded").await?;
+        let ended =
+            wait_until(shop, "read intent", &path, |intent| intent["status"] == "canceled" || intent["status"] == "succeeded").await?;
         wait_until_released(shop, bill_id).await?;
         if ended["status"] == "canceled" {
             return Ok(None);
@@ -242,9 +243,7 @@ async fn refund(shop: &Shop, dice: &mut Dice, payment: &Value, tally: &mut Tally
     let part = dice.chance(50) && captured > 1_000;
     let amount = if part { captured / 3 } else { captured };
     let payment_id = text(payment, "id")?;
-    let ask = |destination: &str| {
-        json!({"payment_id": payment_id, "amount": {"amount": amount, "currency": "THB"}, "destination": destination, "reason": "complaint"})
-    };
+    let ask = |destination: &str| json!({"payment_id": payment_id, "amount": {"amount": amount, "currency": "THB"}, "destination": destination, "reason": "complaint"});
     tally.refunds[0] += 1;
     let refund = shop.manager.post("refund", "/v1/refunds", &ask("original")).await?;
     let path = format!("/v1/refunds/{}", text(&refund, "id")?);

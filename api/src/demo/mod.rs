@@ -101,7 +101,13 @@ async fn play(local: &Local, args: &DemoArgs) -> Result<()> {
 }
 
 /// Two merchants of one PSP with three shops, opened over the API.
-async fn open_shops(platform: &Platform, http: &reqwest::Client, base: &str, latencies: &Latencies, seed: u64) -> Result<(Vec<Shop>, Vec<Client>)> {
+async fn open_shops(
+    platform: &Platform,
+    http: &reqwest::Client,
+    base: &str,
+    latencies: &Latencies,
+    seed: u64,
+) -> Result<(Vec<Shop>, Vec<Client>)> {
     let psp = PspId(platform.commands.ids().next());
     let token = |role, merchant, store| development_token(&platform.key, role, psp, merchant, store);
     let client = |token: String, who: &str| Client::new(http.clone(), base, token, latencies.clone(), format!("{who}-{seed}"));
@@ -157,7 +163,8 @@ pub(crate) async fn settle_down(platform: &Platform) -> Result<Duration> {
     let mut last = -1;
     while started.elapsed() < Duration::from_secs(60) {
         let lags = platform.reads.lag().await?;
-        let managers: i64 = sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint").fetch_one(&platform.worker_pool).await?;
+        let managers: i64 =
+            sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint").fetch_one(&platform.worker_pool).await?;
         let head = lags.iter().map(|lag| lag.head).max().unwrap_or(0);
         let behind = lags.iter().any(|lag| lag.checkpoint < head) || managers < head;
         quiet = if behind || head != last { 0 } else { quiet + 1 };

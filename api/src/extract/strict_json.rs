@@ -190,7 +190,10 @@ mod tests {
 
     #[test]
     fn what_has_two_meanings_is_refused() {
-        assert_eq!(refused(r#"{"lines":[],"lines":[]}"#), (Kind::BodyMalformed, "the name 'lines' stands twice in one object at line 1 column 23".into()));
+        assert_eq!(
+            refused(r#"{"lines":[],"lines":[]}"#),
+            (Kind::BodyMalformed, "the name 'lines' stands twice in one object at line 1 column 23".into())
+        );
         assert_eq!(refused(r#"{"lines":[{"quantity":1,"quant\u0069ty":2}]}"#).0, Kind::BodyMalformed);
         assert_eq!(refused("{} {}").0, Kind::BodyMalformed);
         assert_eq!(refused("\u{feff}{}").0, Kind::BodyMalformed);

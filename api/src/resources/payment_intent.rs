@@ -129,12 +129,7 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
 }
 
 fn unmatched(payment: &payment_intent::UnmatchedPaymentReceived) -> UnmatchedPayment {
-    UnmatchedPayment {
-        why: payment.why,
-        amount: payment.amount,
-        transaction_id: payment.transaction_id.clone(),
-        paid_at: payment.paid_at,
-    }
+    UnmatchedPayment { why: payment.why, amount: payment.amount, transaction_id: payment.transaction_id.clone(), paid_at: payment.paid_at }
 }
 
 /// A QR is shown only while it may be paid.
@@ -149,14 +144,7 @@ pub(super) fn failure(attempt: &Attempt) -> Option<Failure> {
 
 /// The status that a word means.
 pub fn status_of(word: &str) -> Option<Status> {
-    [
-        Status::RequiresPaymentMethod,
-        Status::Processing,
-        Status::RequiresAction,
-        Status::Succeeded,
-        Status::Canceled,
-        Status::Expired,
-    ]
-    .into_iter()
-    .find(|status| status.as_str() == word)
+    [Status::RequiresPaymentMethod, Status::Processing, Status::RequiresAction, Status::Succeeded, Status::Canceled, Status::Expired]
+        .into_iter()
+        .find(|status| status.as_str() == word)
 }

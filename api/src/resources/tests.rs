@@ -32,7 +32,15 @@ fn shown<S, R: Resource<S>>(state: &S) -> Value {
 fn line(n: u8, unit_price: i64, quantity_milli: i64) -> order::Command {
     let (item_code, name) = (format!("I{n}"), format!("Item {n}"));
     let line_id = LineId(ulid(n));
-    order::Command::AddLine(LineAdded { line_id, item_code, name, quantity_milli, unit_price, tax_class: TaxClass::Standard, discount: None })
+    order::Command::AddLine(LineAdded {
+        line_id,
+        item_code,
+        name,
+        quantity_milli,
+        unit_price,
+        tax_class: TaxClass::Standard,
+        discount: None,
+    })
 }
 
 fn order() -> order::State {

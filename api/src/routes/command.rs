@@ -233,6 +233,8 @@ mod tests {
         let store = |n: u8| StoreId(Ulid::from_bytes([n; 16]));
         assert!(within_store(None, store(1)).is_ok());
         assert!(within_store(Some(store(1)), store(1)).is_ok());
-        assert!(matches!(within_store(Some(store(2)), store(1)), Err(CommandError::Rejected(rejected)) if rejected.code == "StoreNotFound"));
+        assert!(
+            matches!(within_store(Some(store(2)), store(1)), Err(CommandError::Rejected(rejected)) if rejected.code == "StoreNotFound")
+        );
     }
 }

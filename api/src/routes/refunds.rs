@@ -75,7 +75,11 @@ fn original() -> Destination {
 #[utoipa::path(post, path = "/v1/refunds", tag = "refunds", request_body = RequestRefund,
     responses((status = 201, description = "Given back, or the provider is being asked", body = RefundResource)),
     extensions(("x-permission" = json!("refund_request"))))]
-async fn request(State(state): State<AppState>, change: Change<may::RefundRequest>, body: Json<RequestRefund>) -> Result<Response, Problem> {
+async fn request(
+    State(state): State<AppState>,
+    change: Change<may::RefundRequest>,
+    body: Json<RequestRefund>,
+) -> Result<Response, Problem> {
     give_back(&state, &change, &body.raw, body.value).await
 }
 
@@ -94,12 +98,7 @@ async fn refund_payment(
     give_back(&state, &change, &body.raw, RequestRefund { payment_id, amount, destination, reason }).await
 }
 
-async fn give_back(
-    state: &AppState,
-    change: &Change<may::RefundRequest>,
-    body: &Value,
-    input: RequestRefund,
-) -> Result<Response, Problem> {
+async fn give_back(state: &AppState, change: &Change<may::RefundRequest>, body: &Value, input: RequestRefund) -> Result<Response, Problem> {
     let only = change.only_store();
     let caller = change.caller(body)?;
     let work = state.commands.transact(&caller, |unit| {

@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use domain::{envelope::RecordedEvent, ids::{MerchantId, StoreId}};
+use domain::{
+    envelope::RecordedEvent,
+    ids::{MerchantId, StoreId},
+};
 use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 
@@ -152,7 +155,11 @@ mod tests {
         let meta = domain::envelope::EventMeta { store: store.map(|n| StoreId(Ulid::from_bytes([n; 16]))), device: None };
         RecordedEvent {
             pos,
-            stream: StreamKey { tenant: MerchantId(Ulid::from_bytes([tenant; 16])), stream_type: StreamType::Order, stream_id: Ulid::from_bytes([7; 16]) },
+            stream: StreamKey {
+                tenant: MerchantId(Ulid::from_bytes([tenant; 16])),
+                stream_type: StreamType::Order,
+                stream_id: Ulid::from_bytes([7; 16]),
+            },
             version: pos,
             event_type: "order.opened".into(),
             schema_version: 1,

@@ -14,11 +14,7 @@ use serde::Deserialize;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    auth::Permission,
-    problem::Problem,
-    state::AppState,
-};
+use crate::{auth::Permission, problem::Problem, state::AppState};
 
 pub mod hub;
 pub mod session;
@@ -52,7 +48,12 @@ pub fn router(state: WsState) -> Router {
     Router::new().route("/ws", get(upgrade)).with_state(state)
 }
 
-async fn upgrade(State(state): State<WsState>, Query(parameters): Query<Parameters>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+async fn upgrade(
+    State(state): State<WsState>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     let header = headers.get("authorization").and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
     let Some(token) = header.or(parameters.access_token.as_deref()) else {
         return Problem::unauthorized("a bearer token is required").into_response();

@@ -82,7 +82,12 @@ mod tests {
     #[test]
     fn a_topic_reads_back_its_name() {
         let id = Ulid::from_bytes([9; 16]);
-        for topic in [Topic::Store(StoreId(id)), Topic::Tenant(MerchantId(id)), Topic::Stream(StreamType::Order, id), Topic::Stream(StreamType::Bill, id)] {
+        for topic in [
+            Topic::Store(StoreId(id)),
+            Topic::Tenant(MerchantId(id)),
+            Topic::Stream(StreamType::Order, id),
+            Topic::Stream(StreamType::Bill, id),
+        ] {
             assert_eq!(Topic::parse(&topic.name()), Some(topic));
         }
         for bad in ["", "order", "order.*", "order.>", "store.ord_01", "everything.x"] {

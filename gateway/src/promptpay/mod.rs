@@ -225,11 +225,7 @@ impl QrSpec {
 
 fn amount_text(amount: Money) -> Result<String, QrError> {
     let text = amount.to_major();
-    if amount.currency == Currency::THB && amount.is_positive() && text.len() <= 13 {
-        Ok(text)
-    } else {
-        Err(QrError::BadAmount)
-    }
+    if amount.currency == Currency::THB && amount.is_positive() && text.len() <= 13 { Ok(text) } else { Err(QrError::BadAmount) }
 }
 
 fn write_text(out: &mut String, id: &'static str, text: Option<&str>, limit: usize) -> Result<(), QrError> {

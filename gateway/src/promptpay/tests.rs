@@ -5,8 +5,7 @@ use serde_json::Value;
 use super::*;
 
 const SCB_PUBLISHED: &str = "00020101021230670016A00000067701011201151234567890123450210REFERENCE10310REFERENCE252047011530376454041.005802TH6007BANGKOK62070703SCB6304CE18";
-const MOBILE_100_BAHT: &str =
-    "00020101021229370016A000000677010111011300668123456785802TH53037645406100.006304BB8A";
+const MOBILE_100_BAHT: &str = "00020101021229370016A000000677010111011300668123456785802TH53037645406100.006304BB8A";
 const FULL_SET: &str = "00020101021229370016A000000677010111011300668123456785204581253037645406250.005802TH5909TEST CAFE6007BANGKOK62270106INV0010506REF0010703T0163049B40";
 
 fn scb_spec() -> QrSpec {
@@ -60,8 +59,7 @@ fn amounts_and_targets_that_cannot_be_paid_are_not_written() {
     let dollars = Money::new(1_00, "USD".parse().unwrap());
     assert_eq!(QrSpec { amount: Some(dollars), ..scb_spec() }.encode(), Err(QrError::BadAmount));
     for (biller_id, reference1) in [("12345", "REF"), ("123456789012345", "ref"), ("123456789012345", "")] {
-        let target =
-            Target::Bill { biller_id: biller_id.to_owned(), reference1: reference1.to_owned(), reference2: None };
+        let target = Target::Bill { biller_id: biller_id.to_owned(), reference1: reference1.to_owned(), reference2: None };
         assert!(QrSpec::new(target, None).encode().is_err());
     }
     for bad in ["", "12345", "1234567890", "99812345678"] {
@@ -132,11 +130,9 @@ fn spec_of(input: &Value) -> QrSpec {
         "mobile" => Target::mobile(name).unwrap(),
         "national_or_tax_id" => Target::national_id(name).unwrap(),
         "ewallet_id" => Target::e_wallet(name).unwrap(),
-        "biller_id" => Target::Bill {
-            biller_id: name.to_owned(),
-            reference1: text(input, "ref1").unwrap(),
-            reference2: text(input, "ref2"),
-        },
+        "biller_id" => {
+            Target::Bill { biller_id: name.to_owned(), reference1: text(input, "ref1").unwrap(), reference2: text(input, "ref2") }
+        }
         other => panic!("kind {other} is not known"),
     };
     QrSpec {

@@ -93,12 +93,7 @@ impl Client {
     }
 
     /// The payments of one Bangkok day on a reference; none when the bank knows of none.
-    pub(super) async fn inquire(
-        &self,
-        config: &ScbConfig,
-        reference: &str,
-        day: NaiveDate,
-    ) -> Result<Vec<PaymentSeen>, Failure> {
+    pub(super) async fn inquire(&self, config: &ScbConfig, reference: &str, day: NaiveDate) -> Result<Vec<PaymentSeen>, Failure> {
         let day = day.format("%Y-%m-%d").to_string();
         let call = Call {
             method: Method::GET,

@@ -137,9 +137,7 @@ struct TokenData {
 pub(super) fn read_token(data: &str) -> Result<(String, Duration), Failure> {
     match serde_json::from_str::<TokenData>(data) {
         // A day at most, so that a nonsensical lifetime cannot overflow the clock.
-        Ok(token) if !token.access_token.is_empty() => {
-            Ok((token.access_token, Duration::from_secs(token.expires_in.min(86_400))))
-        }
+        Ok(token) if !token.access_token.is_empty() => Ok((token.access_token, Duration::from_secs(token.expires_in.min(86_400)))),
         Ok(_) | Err(_) => Err(Failure::Uncertain("the token answer is unreadable".to_owned())),
     }
 }
@@ -174,9 +172,7 @@ struct QrData {
 }
 
 pub(super) fn read_qr(data: &str) -> Result<String, Failure> {
-    serde_json::from_str::<QrData>(data)
-        .map(|qr| qr.qr_raw_data)
-        .map_err(|_| Failure::Uncertain("the answer holds no QR".to_owned()))
+    serde_json::from_str::<QrData>(data).map(|qr| qr.qr_raw_data).map_err(|_| Failure::Uncertain("the answer holds no QR".to_owned()))
 }
 
 #[derive(Serialize)]
@@ -212,10 +208,7 @@ pub(super) fn void_body(request: &RefundRequest, now: DateTime<Utc>) -> VoidBody
             original_creation_date_time: wire_time(request.paid_at),
             original_instruction_identification: &request.transaction_id,
             original_end_to_end_identification: &request.reference,
-            original_instructed_amount: Instructed {
-                transaction_amount: request.amount.to_major(),
-                transaction_currency: "THB",
-            },
+            original_instructed_amount: Instructed { transaction_amount: request.amount.to_major(), transaction_currency: "THB" },
         },
     }
 }
@@ -322,13 +315,9 @@ mod tests {
 
     #[test]
     fn amounts_are_read_by_their_digits() {
-        for (wire, satang) in [
-            ("100.5", 100_50),
-            ("\"100.50\"", 100_50),
-            ("100.50", 100_50),
-            ("\"0.01\"", 1),
-            ("90071992547409.93", 90_071_992_547_409_93),
-        ] {
+        for (wire, satang) in
+            [("100.5", 100_50), ("\"100.50\"", 100_50), ("100.50", 100_50), ("\"0.01\"", 1), ("90071992547409.93", 90_071_992_547_409_93)]
+        {
             assert_eq!(payments(wire).unwrap()[0].amount, Money::thb(satang), "{wire}");
         }
         for bad in ["1e2", "\"1,000.00\"", "\"\"", "null", "0.001", "{}"] {

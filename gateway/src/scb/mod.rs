@@ -13,8 +13,8 @@ use chrono::NaiveDate;
 use domain::{
     money::Currency,
     provider::{
-        BoxFuture, CallOutcome, Capabilities, Decline, InquiryRequest, PaymentProvider, PaymentSeen, QrCreated,
-        QrRequest, RawWebhook, RefundDone, RefundRequest, WebhookHint, WebhookRefusal,
+        BoxFuture, CallOutcome, Capabilities, Decline, InquiryRequest, PaymentProvider, PaymentSeen, QrCreated, QrRequest, RawWebhook,
+        RefundDone, RefundRequest, WebhookHint, WebhookRefusal,
     },
 };
 
@@ -158,11 +158,7 @@ impl ScbProvider {
     }
 
     fn own_payload(&self, request: &QrRequest) -> Result<String, crate::promptpay::QrError> {
-        let target = Target::Bill {
-            biller_id: self.config.biller_id.clone(),
-            reference1: request.reference.clone(),
-            reference2: None,
-        };
+        let target = Target::Bill { biller_id: self.config.biller_id.clone(), reference1: request.reference.clone(), reference2: None };
         let prefix = &self.config.reference3_prefix;
         let terminal_label = (!prefix.is_empty()).then(|| prefix.clone());
         QrSpec { terminal_label, ..QrSpec::new(target, Some(request.amount)) }.encode()
@@ -199,9 +195,7 @@ impl ScbProvider {
         if paid_on != bangkok_date(now) {
             // An earlier try of this very refund may have ended unknown before midnight: its books decide.
             return match self.inquire_days(&request.reference, paid_on, paid_on).await {
-                Ok(seen) if seen.iter().any(|p| p.reversed && p.transaction_id == request.transaction_id) => {
-                    CallOutcome::Done(done())
-                }
+                Ok(seen) if seen.iter().any(|p| p.reversed && p.transaction_id == request.transaction_id) => CallOutcome::Done(done()),
                 Ok(_) => CallOutcome::Declined(decline("cut_off_passed", "SCB voids on the Bangkok day of payment only")),
                 Err(failure) => failure.outcome(Kind::Read),
             };

@@ -40,7 +40,6 @@ pub(super) fn read(config: &ScbConfig, raw: &RawWebhook<'_>) -> Result<WebhookHi
             return Err(malformed(&format!("{name} is not 1 to 64 printable characters")));
         }
     }
-    let acknowledgement =
-        serde_json::json!({"resCode": "00", "resDesc": "success", "transactionId": body.transaction_id}).to_string();
+    let acknowledgement = serde_json::json!({"resCode": "00", "resDesc": "success", "transactionId": body.transaction_id}).to_string();
     Ok(WebhookHint { transaction_id: body.transaction_id, reference: body.bill_payment_ref1, acknowledgement })
 }

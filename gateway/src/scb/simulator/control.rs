@@ -102,11 +102,8 @@ fn refused(refusal: Refusal) -> Response {
 
 async fn ledger(State(bank): State<Arc<Bank>>) -> Json<serde_json::Value> {
     let ledger = locked(&bank.ledger);
-    let views: Vec<PaymentView> = ledger
-        .payments()
-        .iter()
-        .map(|payment| PaymentView::of(payment, ledger.is_reversed(&payment.transaction_id)))
-        .collect();
+    let views: Vec<PaymentView> =
+        ledger.payments().iter().map(|payment| PaymentView::of(payment, ledger.is_reversed(&payment.transaction_id))).collect();
     let received: i64 = views.iter().map(|v| v.amount).sum();
     let reversed: i64 = views.iter().filter(|v| v.reversed).map(|v| v.amount).sum();
     Json(json!({

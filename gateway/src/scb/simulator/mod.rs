@@ -60,12 +60,7 @@ struct Bank {
 /// The ledger file cannot be read, or the listener fails.
 pub async fn serve(listener: TcpListener, config: SimulatorConfig, shutdown: CancellationToken) -> io::Result<()> {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build().map_err(io::Error::other)?;
-    let courier = Courier {
-        http,
-        url: config.webhook_url.clone(),
-        stop: shutdown.clone(),
-        accepted: wire::is_acknowledged,
-    };
+    let courier = Courier { http, url: config.webhook_url.clone(), stop: shutdown.clone(), accepted: wire::is_acknowledged };
     let bank = Arc::new(Bank {
         ledger: Mutex::new(Ledger::open(config.ledger_file.as_deref(), config.seed)?),
         faults: FaultBook::default(),
@@ -93,12 +88,7 @@ impl Bank {
     }
 
     /// Runs `act` with a fault around it, if a rule says so.
-    async fn answer(
-        &self,
-        operation: Operation,
-        reference: Option<&str>,
-        act: impl FnOnce() -> Result<Reply, Reply> + Send,
-    ) -> Response {
+    async fn answer(&self, operation: Operation, reference: Option<&str>, act: impl FnOnce() -> Result<Reply, Reply> + Send) -> Response {
         let act = || act().unwrap_or_else(|refusal| refusal);
         let Some((fault, delay)) = self.faults.strike(operation, reference) else {
             return act().into_response();
@@ -180,12 +170,7 @@ async fn token(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -
         let number = bank.tokens_issued.fetch_add(1, Ordering::Relaxed);
         let access_token = format!("sim-{:016x}-{number}", bank.config.seed);
         locked(&bank.tokens).insert(access_token.clone(), lapses);
-        Ok(Reply::success(TokenAnswer {
-            access_token,
-            token_type: "Bearer",
-            expires_in: TOKEN_SECONDS,
-            expires_at: lapses.timestamp(),
-        }))
+        Ok(Reply::success(TokenAnswer { access_token, token_type: "Bearer", expires_in: TOKEN_SECONDS, expires_at: lapses.timestamp() }))
     };
     bank.answer(Operation::Token, None, act).await
 }
@@ -206,17 +191,8 @@ async fn create(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) 
         if !is_reference(&request.ref1) {
             return Err(Reply::bad_request(1102, "ref1"));
         }
-        let qr = Qr {
-            reference: request.ref1,
-            reference2: request.ref2,
-            reference3: request.ref3,
-            amount: amount.amount,
-        };
-        let target = Target::Bill {
-            biller_id: request.pp_id,
-            reference1: qr.reference.clone(),
-            reference2: qr.reference2.clone(),
-        };
+        let qr = Qr { reference: request.ref1, reference2: request.ref2, reference3: request.ref3, amount: amount.amount };
+        let target = Target::Bill { biller_id: request.pp_id, reference1: qr.reference.clone(), reference2: qr.reference2.clone() };
         let spec = QrSpec {
             category_code: Some("7011".to_owned()),
             merchant_city: Some("BANGKOK".to_owned()),
@@ -230,11 +206,7 @@ async fn create(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) 
     bank.answer(Operation::Create, reference.as_deref(), act).await
 }
 
-async fn inquiry(
-    State(bank): State<Arc<Bank>>,
-    headers: HeaderMap,
-    query: Result<Query<InquiryQuery>, QueryRejection>,
-) -> Response {
+async fn inquiry(State(bank): State<Arc<Bank>>, headers: HeaderMap, query: Result<Query<InquiryQuery>, QueryRejection>) -> Response {
     let reference = query.as_ref().ok().map(|q| q.reference1.clone());
     let act = || {
         bank.check_token(&headers)?;
