@@ -62,9 +62,9 @@ pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
     local.stop().await?;
     let report = report?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?)
+        println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        println!("{report}")
+        println!("{report}");
     }
     if !report.rejected.is_empty() && !args.allow_rejects {
         bail!("{} rows were not imported", report.rejected.len());

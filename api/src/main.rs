@@ -95,7 +95,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Serve { roles, listen } => serve(listening(config, listen), &roles).await,
         Command::Migrate => migrate(&external_servers(&config)?).await,
         Command::Import(args) => import_command::run(config, args).await,
-        Command::Token(args) => token_command::run(&config, args),
+        Command::Token(args) => token_command::run(&config, &args),
         Command::SimulateProvider(args) => simulated_provider::run(args, stop_on_signal()).await,
         Command::Schemas { action } => schemas_command::run(action),
     }

@@ -250,7 +250,10 @@ impl Shared {
             let hub = Hub::default();
             let (log, epoch, shutdown) = (self.worker_pool.clone(), self.head.epoch, self.shutdown.clone());
             app = app.merge(ws::router(WsState { hub: hub.clone(), log, app: state, epoch, shutdown }));
-            loops.spawn(named("live events", ws::feed_hub(self.feed.clone(), hub, self.head.pos, self.shutdown.clone())));
+            loops.spawn(named(
+                "live events",
+                ws::feed_hub(self.feed.clone(), hub, self.commands.clone(), self.head.pos, self.shutdown.clone()),
+            ));
         }
         let listener = TcpListener::bind(config.http.listen).await;
         let listener = listener.with_context(|| format!("{} cannot be listened on; set SMARTPOS_HTTP__LISTEN", config.http.listen))?;
@@ -287,9 +290,9 @@ const MAX_LAG: i64 = 10_000;
 async fn readiness(reads: &ReadModels) -> Readiness {
     match tokio::time::timeout(Duration::from_secs(2), reads.lag()).await {
         Ok(Ok(lags)) => {
-            let ready = lags.iter().all(|lag| lag.events() <= MAX_LAG);
+            let caught_up = lags.iter().all(|lag| lag.events() <= MAX_LAG);
             let lag = lags.into_iter().map(|lag| Lag { positions: lag.events(), projection: lag.name }).collect();
-            Readiness { ready, database: true, lag }
+            Readiness { ready: caught_up, database: true, lag }
         }
         Ok(Err(_)) | Err(_) => Readiness { ready: false, database: false, lag: Vec::new() },
     }

@@ -34,7 +34,7 @@ pub struct TokenArgs {
 ///
 /// # Errors
 /// The key cannot be read, or the role is not known.
-pub fn run(config: &Config, args: TokenArgs) -> Result<()> {
+pub fn run(config: &Config, args: &TokenArgs) -> Result<()> {
     let file = config.auth.key_file.clone().unwrap_or_else(|| config.data_dir.join("auth.pem"));
     let key = load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))?;
     let psp = args.psp.unwrap_or(PspId(Ulid::from_bytes([0x11; 16])));

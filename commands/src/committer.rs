@@ -154,7 +154,7 @@ impl<T> CommitterCore<T> {
         let batch = std::mem::take(&mut self.in_flight);
         match answer {
             BatchAnswer::Committed { first_pos } => committed(batch, first_pos),
-            BatchAnswer::Refused(refusals) => self.refused(batch, refusals),
+            BatchAnswer::Refused(refusals) => self.refused(batch, &refusals),
             BatchAnswer::Failed(reason) if batch.len() == 1 => reply_all(batch, &ItemOutcome::Failed(reason)),
             BatchAnswer::Failed(_) => {
                 self.singly = batch.len();
@@ -178,13 +178,13 @@ impl<T> CommitterCore<T> {
         }
     }
 
-    fn refused(&mut self, batch: Vec<Waiting<T>>, refusals: Vec<Refusal>) -> Vec<Effect<T>> {
+    fn refused(&mut self, batch: Vec<Waiting<T>>, refusals: &[Refusal]) -> Vec<Effect<T>> {
         let mut effects = Vec::new();
         let mut rest = Vec::new();
         let (mut stream_base, mut key_base) = (0, 0);
         for waiting in batch {
             let (streams, keys) = (waiting.item.streams.len(), waiting.item.keys.len());
-            match outcome_of(&waiting.item, &refusals, stream_base, key_base) {
+            match outcome_of(&waiting.item, refusals, stream_base, key_base) {
                 Some(outcome) => effects.push(Effect::Reply(waiting.reply, outcome)),
                 None => rest.push(waiting),
             }

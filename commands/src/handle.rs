@@ -99,6 +99,14 @@ impl CommandHandler {
         Self(Arc::new(Inner { pool, committer, warm: Cache::new(WARM_STATES), clock, ids }))
     }
 
+    /// Forgets a warm state that the log has moved beyond. States that are only read (a store, a merchant) are not
+    /// version-checked by the append, so a process must hear of what others wrote.
+    pub fn notice(&self, key: StreamKey, version: i64) {
+        if self.0.warm.peek(&key).is_some_and(|warm| warm.version < version) {
+            drop(self.0.warm.remove(&key));
+        }
+    }
+
     /// The injected clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.0.clock

@@ -83,7 +83,7 @@ async fn step(pool: &PgPool, handler: &CommandHandler, tasks: &Notify) -> Result
     let mut scheduled = Vec::new();
     let mut commands = Vec::new();
     for event in page {
-        for reaction in react(event)? {
+        for reaction in react(&event)? {
             if matches!(reaction.intent, Intent::Commands(_)) { commands.push(reaction) } else { scheduled.push(reaction) }
         }
     }
@@ -112,8 +112,8 @@ async fn checkpoint(pool: &PgPool) -> Result<i64, CommandError> {
     Ok(0)
 }
 
-fn react(event: RecordedEvent) -> Result<Vec<Reaction>, CommandError> {
-    let decoded = DomainEvent::decode(&event).map_err(|error| CommandError::Corrupt {
+fn react(event: &RecordedEvent) -> Result<Vec<Reaction>, CommandError> {
+    let decoded = DomainEvent::decode(event).map_err(|error| CommandError::Corrupt {
         stream: format!("{}-{}", event.stream.stream_type.as_str(), event.stream.stream_id),
         version: event.version,
         error,

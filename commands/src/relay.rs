@@ -250,6 +250,7 @@ mod tests {
     fn head(pos: i64, epoch: i32) -> LogHead {
         LogHead { pos, epoch, log_id: uuid::Uuid::nil() }
     }
+    #[expect(clippy::unnecessary_wraps, reason = "what the plan takes")]
     fn view(epoch: i32, base: i64, last_sequence: i64) -> Option<StreamView> {
         Some(StreamView { epoch, base, last_sequence })
     }

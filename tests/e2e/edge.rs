@@ -167,7 +167,7 @@ fn garbage() -> Vec<(&'static str, Vec<u8>)> {
         ("floats", text(r#"{"item_code": "A", "name": "A", "quantity_milli": 1.5, "unit_price": 1e309, "tax_class": "standard"}"#)),
         ("nested", nested.into_bytes()),
         ("a wall of brackets", arrays.into_bytes()),
-        ("too large", format!(r#"{{"name": "{}"}}"#, "x".repeat(3_000_000)).into_bytes()),
+        ("too large", format!(r#"{{"name": "{}"}}"#, "x".repeat(100_000)).into_bytes()),
         ("invalid utf-8", vec![b'{', b'"', 0xff, 0xfe, b'"', b':', b'1', b'}']),
         ("a byte-order mark", [&[0xef, 0xbb, 0xbf][..], b"{}"].concat()),
         ("a NUL", text(r#"{"reason": "a\u0000b", "name": "a\u0000b", "code": "A"}"#)),
@@ -297,8 +297,10 @@ async fn the_order_lines_discounts_and_voids_of_a_table_end_in_the_right_bill() 
     assert_eq!(bill.body["totals"]["total"], json!({"amount": 108_00, "currency": "THB"}));
     let refused = platform.post(&shop.cashier, &format!("/v1/orders/{order}/lines"), line).await;
     assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("OrderNotEditable")));
-    platform.post(&shop.manager, &format!("/v1/bills/{}/void", bill.id()), json!({"reason": "again"})).await.ok();
-    let reopened = platform.get_until(&shop.cashier, &format!("/v1/orders/{order}"), |order| order["status"] == "open").await;
+    let voided = platform.post(&shop.manager, &format!("/v1/bills/{}/void", bill.id()), json!({"reason": "again"})).await.ok();
+    let path = format!("/v1/orders/{order}?min_pos={}", voided.header("smartpos-position"));
+    let reopened = platform.get(&shop.cashier, &path).await.ok().body;
+    assert_eq!(reopened["status"], "open");
     assert_eq!(reopened["totals"]["total"]["amount"], 108_00);
     platform.proves_itself().await;
     platform.stop().await;

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Waits for the end of its input, which comes when the test process ends; then ends every process that works inside the
-/// directory (SIGINT, PostgreSQL's fast shutdown, then SIGKILL) and removes it.
+/// directory (SIGQUIT, at which PostgreSQL saves nothing, then SIGKILL) and removes it.
 const WATCHDOG: &str = r#"
 dir=$1
 inside() {
@@ -15,7 +15,7 @@ inside() {
 }
 end() { for pid in $(inside); do kill -s "$1" "$pid" 2>/dev/null; done; }
 while read -r _; do :; done
-end INT
+end QUIT
 tries=0
 while [ -n "$(inside)" ] && [ "$tries" -lt 40 ]; do sleep 0.1; tries=$((tries + 1)); done
 end KILL

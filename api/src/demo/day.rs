@@ -169,13 +169,12 @@ async fn settle(shop: &Shop, payer: &Payer, dice: &mut Dice, bill: &Value, tally
         let part = json!({"bill_id": bill_id, "tender": "cash", "amount": {"amount": total / 2, "currency": "THB"}});
         payments.push(shop.staff.post("pay cash", "/v1/payments", &part).await?);
     }
-    if dice.chance(50) {
-        if let Some(payment) = pay_by_qr(shop, payer, dice, bill_id, tally).await? {
-            payments.push(payment);
-            return Ok(payments);
-        }
-        // The guest gave up on the phone and pays in cash.
+    let by_phone = dice.chance(50);
+    if by_phone && let Some(payment) = pay_by_qr(shop, payer, dice, bill_id, tally).await? {
+        payments.push(payment);
+        return Ok(payments);
     }
+    // Without a phone, or given up on it: cash.
     let cash = json!({"bill_id": bill_id, "tender": "cash", "cash_received": {"amount": (total / 100_00 + 1) * 100_00, "currency": "THB"}});
     payments.push(shop.staff.post("pay cash", "/v1/payments", &cash).await?);
     Ok(payments)

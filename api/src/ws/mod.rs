@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use commands::handle::CommandHandler;
 use projections::Feed;
 use serde::Deserialize;
 use sqlx::PgPool;
@@ -70,8 +71,8 @@ async fn upgrade(
     upgrade.on_upgrade(move |socket| Session::run(socket, state.hub, state.log, state.epoch, who, state.shutdown))
 }
 
-/// Feeds the hub from the log's tail until `shutdown`.
-pub async fn feed_hub(feed: Feed, hub: Hub, mut after: i64, shutdown: CancellationToken) {
+/// Feeds the hub from the log's tail until `shutdown`, and tells the command handler what other processes wrote.
+pub async fn feed_hub(feed: Feed, hub: Hub, commands: CommandHandler, mut after: i64, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         let batch = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -81,6 +82,7 @@ pub async fn feed_hub(feed: Feed, hub: Hub, mut after: i64, shutdown: Cancellati
             Ok(events) => {
                 if let Some(last) = events.last() {
                     after = last.pos;
+                    events.iter().for_each(|event| commands.notice(event.stream, event.version));
                     hub.dispatch(events);
                 }
             }
