@@ -9,7 +9,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
-    middleware::{Next, from_fn_with_state},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use metrics::histogram;
@@ -21,7 +21,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     extract::{CORRELATION_ID, Correlation, MAX_BODY_BYTES, refuse_card_numbers},
-    openapi,
+    linger, openapi,
     problem::{Kind, Problem},
     routes,
     state::AppState,
@@ -70,6 +70,7 @@ fn edge(routes: Router<AppState>, state: AppState) -> Router {
         .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(linger::read_on))
         .layer(from_fn_with_state(state.clone(), observe))
         .with_state(state);
     // Aliases are renamed before routing, so that a request has one route, one metric and one idempotency scope.
