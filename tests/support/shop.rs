@@ -153,8 +153,7 @@ impl Shop {
     pub async fn order_state(&self, handler: &CommandHandler, order: OrderId) -> order::State {
         let seen = Arc::new(Mutex::new(order::State::default()));
         handler.transact(&self.caller(handler), |unit| look(unit, order, seen.clone()).boxed()).await.expect("the order is read");
-        let state = seen.lock().expect("nobody panicked").clone();
-        state
+        seen.lock().expect("nobody panicked").clone()
     }
 
     /// Voids a bill.

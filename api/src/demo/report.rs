@@ -49,6 +49,36 @@ fn section(out: &mut String, title: &str, counts: &BTreeMap<String, (u64, i64)>)
     }
 }
 
+/// The figures of the daily sales report, over all stores and days.
+async fn totals(out: &mut String, merchants: &[Client]) -> Result<()> {
+    let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
+    for client in merchants {
+        for store in all(client, "/v1/stores").await? {
+            let store_id = store["id"].as_str().unwrap_or_default();
+            let report =
+                client.get("report", &format!("/v1/reports/daily-sales?store_id={store_id}&from=2000-01-01&to=2099-12-31")).await?;
+            for day in report["data"].as_array().into_iter().flatten() {
+                for name in ["total", "tax", "service_charge", "discount", "refunds", "net"] {
+                    let sum = sums.entry(name).or_default();
+                    *sum = sum.saturating_add(day[name]["amount"].as_i64().unwrap_or(0));
+                }
+            }
+        }
+    }
+    for (title, name) in [
+        ("Sales", "total"),
+        ("  of which VAT", "tax"),
+        ("  of which service", "service_charge"),
+        ("Discounts given", "discount"),
+        ("Refunds", "refunds"),
+        ("Net", "net"),
+    ] {
+        let money = Money::new(sums.get(name).copied().unwrap_or(0), Currency::THB).to_major();
+        let _ = writeln!(out, "  {title:<22} {:<22} {:>7} {money:>16}", "", "");
+    }
+    Ok(())
+}
+
 /// Reads everything back and writes the table.
 ///
 /// # Errors
@@ -67,6 +97,7 @@ pub async fn table(merchants: &[Client], tally: &Tally, latencies: &Latencies, l
     section(&mut out, "Payments by tender", &counted(&payments, "tender"));
     section(&mut out, "Payments by outcome", &counted(&payments, "status"));
     section(&mut out, "Refunds by outcome", &counted(&refunds, "status"));
+    totals(&mut out, merchants).await?;
     let [on_time, late, twice, never] = tally.callbacks;
     let _ = writeln!(out, "  {:<22} {on_time} on time, {late} late, {twice} twice, {never} never", "Call-backs");
     let _ = writeln!(out, "  {:<22} {}", "Bills made anew", tally.voided_bills);

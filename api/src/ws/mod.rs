@@ -82,7 +82,9 @@ pub async fn feed_hub(feed: Feed, hub: Hub, commands: CommandHandler, mut after:
             Ok(events) => {
                 if let Some(last) = events.last() {
                     after = last.pos;
-                    events.iter().for_each(|event| commands.notice(event.stream, event.version));
+                    for event in &events {
+                        commands.notice(event.stream, event.version);
+                    }
                     hub.dispatch(events);
                 }
             }
