@@ -1,9 +1,12 @@
 //! Every rule of a bill, and that no money on it is ever lost or counted twice.
 
+use chrono::NaiveDate;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{event::AggregateEvent, ids::Ulid, testing::given};
+use crate::{
+    decider::Aggregate, event::AggregateEvent, ids::Ulid, money::Currency, payment_intent::Tender, pricing::TaxProfile, testing::given,
+};
 
 fn id<T: From<Ulid>>(n: u128) -> T {
     Ulid::from(n).into()

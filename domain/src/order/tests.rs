@@ -1,13 +1,16 @@
 //! Every rule of an order, and what holds whatever is asked of it.
 #![expect(clippy::mistyped_literal_suffixes, reason = "476_16 reads as 476.16 baht in satang")]
 
+use chrono::NaiveDate;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    decider::Aggregate,
     event::AggregateEvent,
-    ids::Ulid,
-    pricing::{ServiceCharge, WHOLE_MILLI},
+    ids::{LineId, Ulid},
+    money::Currency,
+    pricing::{Discount, ServiceCharge, TaxClass, TaxProfile, WHOLE_MILLI},
     testing::given,
 };
 

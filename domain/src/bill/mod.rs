@@ -1,0 +1,19 @@
+//! Bill: one payer's request for payment, with figures frozen from the order. Stream `bill-{BillId}`.
+//!
+//! `pending → partially_paid → paid`; `cancelled` (voided) only without money on it.
+//! Invariants: figures never change after issue; paid + reserved ≤ total (money beyond that is parked, never dropped);
+//! refunded ≤ paid, per payment and in all. Refunds are derived figures, not a state.
+
+mod command;
+mod decide;
+mod event;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use command::{Command, Rejection};
+pub use decide::Bill;
+pub use event::{
+    BillLine, Event, Issued, OverpaymentParked, Paid, PaymentAllocated, PaymentReserved, RefundRecorded, ReservationReleased, Voided,
+};
+pub use state::{Allocation, State, Status};

@@ -1,0 +1,267 @@
+//! Facts of a payment intent: what is stored for ever.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::events,
+    ids::{AttemptId, BillId, OrderId, PaymentIntentId, RefundId, StoreId},
+    money::Money,
+};
+
+/// How money is tendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tender {
+    /// Notes and coins.
+    Cash,
+    /// A merchant-presented PromptPay QR.
+    #[serde(rename = "promptpay")]
+    PromptPay,
+    /// A card taken by an outside terminal and recorded here.
+    Card,
+    /// On account, recorded here.
+    Invoice,
+}
+
+impl Tender {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cash => "cash",
+            Self::PromptPay => "promptpay",
+            Self::Card => "card",
+            Self::Invoice => "invoice",
+        }
+    }
+
+    /// Money moves outside the platform and is recorded when staff (or an import) say so.
+    pub const fn is_recorded(self) -> bool {
+        match self {
+            Self::Cash | Self::Card | Self::Invoice => true,
+            Self::PromptPay => false,
+        }
+    }
+}
+
+/// What makes us believe that money moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// Staff took it.
+    Staff,
+    /// A historical record was imported.
+    Import,
+    /// The provider was asked.
+    Inquiry,
+}
+
+/// Created: an amount is to be collected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Created {
+    /// The intent.
+    pub payment_intent_id: PaymentIntentId,
+    /// Where.
+    pub store_id: StoreId,
+    /// The bill that it pays, if any.
+    pub bill_id: Option<BillId>,
+    /// The order behind the bill.
+    pub order_id: Option<OrderId>,
+    /// What is owed.
+    pub amount: Money,
+    /// How it will be tendered.
+    pub tender: Tender,
+    /// When it stops accepting payment, UTC; nothing for recorded tenders.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The caller's own reference.
+    pub merchant_reference: Option<String>,
+}
+
+/// An attempt is about to call the provider. The fact before the call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AttemptStarted {
+    /// The intent, for whoever makes the call.
+    pub payment_intent_id: PaymentIntentId,
+    /// The attempt; the provider's idempotency key.
+    pub attempt_id: AttemptId,
+    /// The provider's name.
+    pub provider: String,
+    /// Our reference there.
+    pub reference: String,
+    /// What is owed.
+    pub amount: Money,
+    /// When it started, UTC; providers search by day.
+    pub started_at: DateTime<Utc>,
+    /// When it stops accepting payment, UTC.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// The payer must act: a QR is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ActionRequired {
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// EMVCo payload to show.
+    pub qr_payload: String,
+}
+
+/// The provider refused the attempt, finally.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AttemptFailed {
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// The bill that held the amount.
+    pub bill_id: Option<BillId>,
+    /// Our word.
+    pub code: String,
+    /// The provider's words.
+    pub message: String,
+}
+
+/// Nobody knows what the provider did; it will be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OutcomeUnknown {
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// What happened.
+    pub reason: String,
+}
+
+/// The full amount arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Succeeded {
+    /// The intent.
+    pub payment_intent_id: PaymentIntentId,
+    /// The bill that it pays, if any.
+    pub bill_id: Option<BillId>,
+    /// How it was tendered.
+    pub tender: Tender,
+    /// The attempt, for provider tenders.
+    pub attempt_id: Option<AttemptId>,
+    /// The provider's transaction, or the approval code of an outside terminal.
+    pub transaction_id: Option<String>,
+    /// What arrived.
+    pub amount: Money,
+    /// When, by whoever took it (UTC).
+    pub paid_at: DateTime<Utc>,
+    /// Why we believe it.
+    pub evidence: Evidence,
+    /// For cash: handed over, minor units.
+    pub cash_received: Option<i64>,
+    /// For cash: given back as change, minor units.
+    pub cash_change: Option<i64>,
+    /// For cash: rounding collected beside `amount`, signed minor units.
+    pub cash_rounding: i64,
+}
+
+/// Money on our reference that does not close the intent: another amount, a second payment, or too late.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnmatchedPaymentReceived {
+    /// Why it does not close the intent.
+    pub why: UnmatchedReason,
+    /// The provider's transaction.
+    pub transaction_id: String,
+    /// What arrived.
+    pub amount: Money,
+    /// When (UTC).
+    pub paid_at: DateTime<Utc>,
+}
+
+/// Why money does not close an intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnmatchedReason {
+    /// Less, more or another currency than owed.
+    AmountDiffers,
+    /// The intent had succeeded already.
+    Duplicate,
+    /// The intent was canceled or expired.
+    Late,
+}
+
+/// The caller wants it stopped; the provider is asked first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CancelRequested {
+    /// The live attempt, for whoever asks the provider.
+    pub attempt: AttemptStarted,
+    /// Why.
+    pub reason: String,
+}
+
+/// Stopped: nothing was sent to a provider, or it showed no payment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Canceled {
+    /// The bill that held the amount.
+    pub bill_id: Option<BillId>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Time ran out and the provider showed no payment after the deadline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Expired {
+    /// The bill that held the amount.
+    pub bill_id: Option<BillId>,
+}
+
+/// Part of the captured money is set aside for a refund.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefundReserved {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// Minor units.
+    pub amount: i64,
+}
+
+/// The refund was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefundSettled {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// Minor units.
+    pub amount: i64,
+    /// Sum given back now.
+    pub refunded_total: i64,
+}
+
+/// The refund came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefundReleased {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// Minor units freed.
+    pub amount: i64,
+}
+
+events! {
+    /// Facts of a payment intent.
+    {
+        /// An amount is to be collected.
+        Created = "payment_intent.created" v 1;
+        /// An attempt is about to call the provider.
+        AttemptStarted = "payment_intent.attempt_started" v 1;
+        /// The payer must act.
+        ActionRequired = "payment_intent.action_required" v 1;
+        /// The provider refused the attempt.
+        AttemptFailed = "payment_intent.attempt_failed" v 1;
+        /// Nobody knows what the provider did.
+        OutcomeUnknown = "payment_intent.outcome_unknown" v 1;
+        /// The full amount arrived.
+        Succeeded = "payment_intent.succeeded" v 1;
+        /// Money that does not close the intent.
+        UnmatchedPaymentReceived = "payment_intent.unmatched_payment_received" v 1;
+        /// The caller wants it stopped.
+        CancelRequested = "payment_intent.cancel_requested" v 1;
+        /// Stopped.
+        Canceled = "payment_intent.canceled" v 1;
+        /// Time ran out without a payment.
+        Expired = "payment_intent.expired" v 1;
+        /// Money set aside for a refund.
+        RefundReserved = "payment_intent.refund_reserved" v 1;
+        /// The refund was carried out.
+        RefundSettled = "payment_intent.refund_settled" v 1;
+        /// The refund came to nothing.
+        RefundReleased = "payment_intent.refund_released" v 1;
+    }
+}

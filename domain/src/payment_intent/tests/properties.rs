@@ -1,0 +1,143 @@
+//! What holds whatever is asked of an intent.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::AggregateEvent;
+
+fn some_transaction() -> impl Strategy<Value = String> {
+    (0_u8..5).prop_map(|n| format!("T{n}"))
+}
+
+fn some_report() -> impl Strategy<Value = PaymentReport> {
+    let amount = prop_oneof![3 => Just(OWED), 1 => 0_i64..200_00, 1 => any::<i64>()];
+    (some_transaction(), amount).prop_map(|(transaction, amount)| seen(&transaction, amount))
+}
+
+fn some_cash() -> impl Strategy<Value = PaymentReport> {
+    let edge = || prop_oneof![4 => Just(0_i64), 1 => -100_i64..100, 1 => any::<i64>()];
+    (edge(), edge()).prop_map(|(more, rounding)| cash(OWED.saturating_add(more), rounding))
+}
+
+fn some_command() -> impl Strategy<Value = Command> {
+    let n = || 0_u128..3;
+    let amount = prop_oneof![8 => 1_i64..60_00, 1 => any::<i64>()];
+    prop_oneof![
+        1 => Just(create(created())),
+        4 => n().prop_map(start),
+        3 => n().prop_map(require_action),
+        2 => n().prop_map(fail),
+        2 => n().prop_map(mark_unknown),
+        1 => some_cash().prop_map(Command::RecordTender),
+        4 => some_report().prop_map(Command::ConfirmFromProvider),
+        1 => prop_oneof![3 => Just(cancel()), 1 => Just(Command::Cancel { reason: String::new() })],
+        1 => Just(Command::ConfirmCancel),
+        1 => n().prop_map(expire),
+        5 => (0_u128..6, amount).prop_map(|(n, amount)| reserve_refund(n, amount)),
+        3 => (0_u128..6).prop_map(settle_refund),
+        3 => (0_u128..6).prop_map(release_refund),
+    ]
+}
+
+/// Mostly intents that were created, for a provider or for the drawer.
+fn some_commands() -> impl Strategy<Value = Vec<Command>> {
+    let by_cash = Created { tender: Tender::Cash, expires_at: None, ..created() };
+    let first = prop_oneof![6 => Just(vec![create(created())]), 2 => Just(vec![create(by_cash)]), 1 => Just(vec![])];
+    (first, prop::collection::vec(some_command(), 0..50)).prop_map(|(first, rest)| [first, rest].concat())
+}
+
+fn is_final(status: Status) -> bool {
+    matches!(status, Status::Succeeded | Status::Canceled | Status::Expired)
+}
+
+/// The provider transaction that an event accounts for.
+fn transaction_of(event: &Event) -> Option<String> {
+    if let Event::Succeeded(payment) = event {
+        return payment.transaction_id.clone();
+    }
+    if let Event::UnmatchedPaymentReceived(payment) = event { Some(payment.transaction_id.clone()) } else { None }
+}
+
+/// What every single event must respect.
+fn check_event(before: &State, event: &Event) -> Result<(), TestCaseError> {
+    let after = PaymentIntent::evolve(before.clone(), event);
+    prop_assert!(!is_final(before.status) || after.status == before.status, "{event:?} led from {:?}", before.status);
+    if let Event::Succeeded(payment) = event {
+        prop_assert_eq!(payment.amount, Money::thb(OWED));
+        prop_assert!(payment.cash_change.is_none_or(|change| change >= 0));
+    }
+    if let Event::AttemptStarted(started) = event {
+        let last = before.attempt.as_ref();
+        prop_assert!(last.is_none_or(|last| last.failed.is_some() && last.started.attempt_id != started.attempt_id));
+    }
+    let stored = event.encode();
+    prop_assert_eq!(&Event::decode(stored.event_type, stored.schema_version, &stored.payload), &Ok(event.clone()));
+    Ok(())
+}
+
+/// What every state must respect.
+fn check_state(state: &State) -> Result<(), TestCaseError> {
+    let all: i64 = state.refunds.values().map(|refund| refund.amount).sum();
+    let settled: i64 = state.refunds.values().filter(|refund| refund.settled).map(|refund| refund.amount).sum();
+    prop_assert!(all <= state.captured(), "refunds of {all} out of {}", state.captured());
+    prop_assert_eq!(settled, state.refunded_total);
+    prop_assert!(state.refundable() >= 0);
+    prop_assert_eq!(state.payment.is_some(), state.status == Status::Succeeded);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn whatever_is_asked_money_is_counted_once(commands in some_commands()) {
+        let (mut state, mut history, mut shown) = (State::default(), Vec::new(), BTreeSet::new());
+        for command in commands {
+            let Ok(events) = PaymentIntent::decide(&state, command.clone()) else { continue };
+            for event in &events {
+                check_event(&state, event)?;
+                state = PaymentIntent::evolve(state, event);
+            }
+            check_state(&state)?;
+            if let Command::ConfirmFromProvider(report) = &command {
+                shown.extend(report.transaction_id.clone());
+            }
+            if !matches!(command, Command::Create(_)) {
+                prop_assert_eq!(PaymentIntent::decide(&state, command), Ok(vec![]), "a repeat was not silent");
+            }
+            history.extend(events);
+        }
+        prop_assert!(history.iter().filter(|event| matches!(event, Event::Succeeded(_))).count() <= 1);
+        let accounted: Vec<String> = history.iter().filter_map(transaction_of).collect();
+        prop_assert_eq!(accounted.len(), shown.len(), "a transaction was lost or counted twice");
+        prop_assert_eq!(accounted.into_iter().collect::<BTreeSet<_>>(), shown);
+        prop_assert_eq!(&PaymentIntent::fold(&history), &state);
+        let snapshot = serde_json::to_vec(&state).unwrap();
+        prop_assert_eq!(&serde_json::from_slice::<State>(&snapshot).unwrap(), &state);
+    }
+
+    #[test]
+    fn refunds_under_any_interleaving_stay_within_what_was_captured(steps in prop::collection::vec((0_u128..8, 1_i64..60_00, 0_u8..3), 0..60)) {
+        let mut state = PaymentIntent::fold(&captured());
+        for (n, amount, kind) in steps {
+            let command = [reserve_refund(n, amount), settle_refund(n), release_refund(n)][usize::from(kind)].clone();
+            let events = PaymentIntent::decide(&state, command).unwrap_or_default();
+            state = events.iter().fold(state, PaymentIntent::evolve);
+            check_state(&state)?;
+        }
+    }
+
+    #[test]
+    fn a_silent_provider_never_fails_an_attempt(silences in prop::collection::vec((0_u128..3, any::<bool>()), 0..20)) {
+        let mut state = PaymentIntent::fold(&processing());
+        for (n, again) in silences {
+            let command = if again { start(n) } else { mark_unknown(n) };
+            let events = PaymentIntent::decide(&state, command).unwrap_or_default();
+            state = events.iter().fold(state, PaymentIntent::evolve);
+        }
+        prop_assert_eq!(state.status, Status::Processing);
+        prop_assert_eq!(state.attempt.and_then(|attempt| attempt.failed), None);
+    }
+}

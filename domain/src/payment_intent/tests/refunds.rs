@@ -1,0 +1,42 @@
+//! Money set aside for refunds, settled or released.
+
+use super::*;
+
+#[test]
+fn only_captured_money_is_set_aside_for_a_refund() {
+    given::<PaymentIntent>(&captured()).when(reserve_refund(1, OWED)).then(&[refund_reserved(1, OWED)]);
+    let history = and(captured(), refund_reserved(1, 60_00));
+    given::<PaymentIntent>(&history).when(reserve_refund(1, 60_00)).then(&[]);
+    given::<PaymentIntent>(&history).when(reserve_refund(2, 40_01)).then_rejected("RefundExceedsCaptured");
+    given::<PaymentIntent>(&history).when(reserve_refund(2, 40_00)).then(&[refund_reserved(2, 40_00)]);
+    for history in [intent(&[]), waiting(), intent(&[expired()])] {
+        given::<PaymentIntent>(&history).when(reserve_refund(1, 1)).then_rejected("NotCaptured");
+    }
+}
+
+#[test]
+fn a_refund_asks_for_something_in_the_currency_of_the_payment() {
+    for amount in [0, -1, i64::MIN] {
+        given::<PaymentIntent>(&captured()).when(reserve_refund(1, amount)).then_rejected("AmountNotPositive");
+    }
+    let dollars = Command::ReserveRefund { refund_id: id(1), amount: Money::new(1, "USD".parse().unwrap()) };
+    given::<PaymentIntent>(&captured()).when(dollars).then_rejected("CurrencyMismatch");
+}
+
+#[test]
+fn a_reserved_refund_is_settled_or_released_once() {
+    let reserved = and(captured(), refund_reserved(1, 60_00));
+    let settled: Event = RefundSettled { refund_id: id(1), amount: 60_00, refunded_total: 60_00 }.into();
+    given::<PaymentIntent>(&reserved).when(settle_refund(1)).then(std::slice::from_ref(&settled));
+    given::<PaymentIntent>(&captured()).when(settle_refund(1)).then_rejected("RefundUnknown");
+    let done = and(reserved.clone(), settled);
+    given::<PaymentIntent>(&done).when(settle_refund(1)).then(&[]);
+    given::<PaymentIntent>(&done).when(release_refund(1)).then(&[]);
+    assert_eq!((PaymentIntent::fold(&done).refunded_total, PaymentIntent::fold(&done).refundable()), (60_00, 40_00));
+
+    let released: Event = RefundReleased { refund_id: id(1), amount: 60_00 }.into();
+    given::<PaymentIntent>(&reserved).when(release_refund(1)).then(std::slice::from_ref(&released));
+    let freed = and(reserved, released);
+    given::<PaymentIntent>(&freed).when(release_refund(1)).then(&[]);
+    assert_eq!(PaymentIntent::fold(&freed).refundable(), OWED);
+}
