@@ -247,7 +247,7 @@ impl Shared {
     async fn serve(&self, config: &Config, state: AppState, full: bool, loops: &mut JoinSet<&'static str>) -> Result<SocketAddr> {
         let mut app = if full { router::router(state.clone()) } else { router::gateway_router(state.clone()) };
         if full {
-            let hub = Hub::default();
+            let hub = Hub::starting_at(self.head.pos);
             let (log, epoch, shutdown) = (self.worker_pool.clone(), self.head.epoch, self.shutdown.clone());
             app = app.merge(ws::router(WsState { hub: hub.clone(), log, app: state, epoch, shutdown }));
             loops.spawn(named(

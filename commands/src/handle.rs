@@ -11,7 +11,7 @@ use domain::{
     envelope::{EventMeta, NewEvent, Origin, StreamKey},
     event::AggregateEvent,
     ids::{CommandId, MerchantId, StoreId, Ulid},
-    rejection::Rejected,
+    rejection::{Rejected, RejectionClass},
 };
 use futures_util::future::BoxFuture;
 use quick_cache::sync::Cache;
@@ -58,6 +58,8 @@ struct Inner {
     pool: PgPool,
     committer: Committer,
     warm: Cache<StreamKey, Warm>,
+    /// Versions that others are known to have written: nothing older may become warm.
+    noticed: Cache<StreamKey, i64>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
 }
@@ -96,12 +98,14 @@ pub struct UnitOfWork {
 impl CommandHandler {
     /// A handler that reads through `pool` and writes through `committer`.
     pub fn new(pool: PgPool, committer: Committer, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
-        Self(Arc::new(Inner { pool, committer, warm: Cache::new(WARM_STATES), clock, ids }))
+        Self(Arc::new(Inner { pool, committer, warm: Cache::new(WARM_STATES), noticed: Cache::new(WARM_STATES), clock, ids }))
     }
 
     /// Forgets a warm state that the log has moved beyond. States that are only read (a store, a merchant) are not
     /// version-checked by the append, so a process must hear of what others wrote.
     pub fn notice(&self, key: StreamKey, version: i64) {
+        // First the floor, so that nobody puts an older state back in between.
+        self.0.noticed.insert(key, version);
         if self.0.warm.peek(&key).is_some_and(|warm| warm.version < version) {
             drop(self.0.warm.remove(&key));
         }
@@ -158,7 +162,19 @@ impl CommandHandler {
     /// A repeat of a request that took effect may now break a rule; its first answer stands.
     async fn stored_answer(&self, caller: &Caller, error: CommandError) -> Result<Answer, CommandError> {
         let Some(key) = &caller.idempotency else { return Err(error) };
-        if !matches!(error, CommandError::Rejected(_) | CommandError::StaleVersion { .. }) {
+        let replayable = match &error {
+            // What does not exist for this caller has no answer for it either, whoever asked first.
+            CommandError::Rejected(rejected) => rejected.class != RejectionClass::Missing,
+            CommandError::StaleVersion { .. } => true,
+            CommandError::Conflict
+            | CommandError::KeyReused { .. }
+            | CommandError::Unavailable(_)
+            | CommandError::Overloaded
+            | CommandError::OutcomeUnknown
+            | CommandError::Fault(_)
+            | CommandError::Corrupt { .. } => false,
+        };
+        if !replayable {
             return Err(error);
         }
         match event_store::find_key(&self.0.pool, key.tenant, &key.scope, &key.key).await? {
@@ -191,7 +207,7 @@ impl CommandHandler {
             }
             ItemOutcome::KeyTaken { index, stored } => match (taken.get(index).copied().flatten(), &caller.idempotency) {
                 (Some(message), _) => {
-                    Err(Rejected { code: "AlreadyTaken", class: domain::rejection::RejectionClass::State, message: message.to_owned() }
+                    Err(Rejected { code: "AlreadyTaken", class: RejectionClass::State, message: message.to_owned() }
                         .into())
                 }
                 (None, Some(key)) => key.replay(&stored).map(Some),
@@ -210,10 +226,23 @@ impl CommandHandler {
     fn keep_warm(&self, unit: UnitOfWork) {
         for (key, touched) in unit.touched {
             let version = touched.version + i64::try_from(touched.events.len()).unwrap_or(0);
-            let newer = self.0.warm.get(&key).is_some_and(|warm| warm.version > version);
-            if !newer {
-                self.0.warm.insert(key, Warm { version, state: touched.state });
+            // What was only read was not checked by the append; it stays as it was in the cache.
+            if !touched.events.is_empty() {
+                self.warm_up(key, Warm { version, state: touched.state });
             }
+        }
+    }
+
+    /// Keeps a state unless a newer one is warm or known to exist.
+    fn warm_up(&self, key: StreamKey, warm: Warm) {
+        let version = warm.version;
+        let known = self.0.noticed.get(&key).unwrap_or(0).max(self.0.warm.peek(&key).map_or(0, |warm| warm.version));
+        if known > version {
+            return;
+        }
+        self.0.warm.insert(key, warm);
+        if self.0.noticed.get(&key).is_some_and(|noticed| noticed > version) {
+            drop(self.0.warm.remove(&key)); // heard of while it was put in
         }
     }
 
@@ -234,7 +263,7 @@ impl CommandHandler {
         }
         let warm = Warm { version, state: Arc::new(state) };
         if version > 0 {
-            self.0.warm.insert(key, warm.clone());
+            self.warm_up(key, warm.clone());
         }
         Ok(warm)
     }

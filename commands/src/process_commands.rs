@@ -42,7 +42,14 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
             intent(unit, payment_intent_id, payment_intent::Command::RequireAction { attempt_id, qr_payload }).await?;
         }
         ProcessCommand::FailAttempt { payment_intent_id, attempt_id, code, message } => {
-            intent(unit, payment_intent_id, payment_intent::Command::FailAttempt { attempt_id, code, message }).await?;
+            let state = payments::concerns(unit, payment_intent_id).await?;
+            let command = payment_intent::Command::FailAttempt { attempt_id, code, message };
+            let after = unit.decide::<PaymentIntent>(payment_intent_id, command).await?;
+            let bill_id = state.details.as_ref().and_then(|details| details.bill_id);
+            // Only when this very command ended the attempt: a later attempt's hold is not ours to free.
+            if let (Some(bill_id), true) = (bill_id, after.status != state.status) {
+                unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id }).await?;
+            }
         }
         ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason } => {
             intent(unit, payment_intent_id, payment_intent::Command::MarkOutcomeUnknown { attempt_id, reason }).await?;

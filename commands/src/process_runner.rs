@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::Duration as ChronoDuration;
 use domain::{
     envelope::RecordedEvent,
-    event::DomainEvent,
+    event::{DecodeError, DomainEvent},
     ids::MerchantId,
     process::{self, Happened, Intent, ProcessCommand},
 };
@@ -35,6 +35,14 @@ const PAGE: i64 = 200;
 const SIDE_BY_SIDE: usize = 32;
 /// Poll of the log when nobody says that it moved.
 const POLL: Duration = Duration::from_millis(50);
+
+/// A reaction that cannot be carried out: kept for a person, while everything else goes on.
+struct Stuck {
+    pos: i64,
+    n: usize,
+    manager: &'static str,
+    error: String,
+}
 
 /// An intent with the place that it follows from.
 struct Reaction {
@@ -81,18 +89,19 @@ async fn step(pool: &PgPool, handler: &CommandHandler, tasks: &Notify) -> Result
     let page = read_log(pool, from, PAGE).await?;
     let Some(to) = page.last().map(|event| event.pos) else { return Ok(false) };
     let mut scheduled = Vec::new();
-    let mut commands = Vec::new();
+    let (mut commands, mut stuck) = (Vec::new(), Vec::new());
     for event in page {
-        for reaction in react(&event)? {
+        for reaction in react(&event, &mut stuck)? {
             if matches!(reaction.intent, Intent::Commands(_)) { commands.push(reaction) } else { scheduled.push(reaction) }
         }
     }
-    let stuck: Vec<(Reaction, String)> = stream::iter(commands)
+    let refused: Vec<Stuck> = stream::iter(commands)
         .map(|reaction| carry_out(handler, reaction))
         .buffer_unordered(SIDE_BY_SIDE)
         .try_filter_map(|stuck| async move { Ok(stuck) })
         .try_collect()
         .await?;
+    stuck.extend(refused);
     let news = !scheduled.is_empty();
     if store(pool, from, to, scheduled, stuck).await? && news {
         tasks.notify_one();
@@ -112,12 +121,20 @@ async fn checkpoint(pool: &PgPool) -> Result<i64, CommandError> {
     Ok(0)
 }
 
-fn react(event: &RecordedEvent) -> Result<Vec<Reaction>, CommandError> {
-    let decoded = DomainEvent::decode(event).map_err(|error| CommandError::Corrupt {
-        stream: format!("{}-{}", event.stream.stream_type.as_str(), event.stream.stream_id),
-        version: event.version,
-        error,
-    })?;
+/// What follows from an event. A payload that nobody can read halts only itself; an event that a newer build wrote halts
+/// everything until this build is replaced, because skipping it would lose what must follow.
+fn react(event: &RecordedEvent, stuck: &mut Vec<Stuck>) -> Result<Vec<Reaction>, CommandError> {
+    let decoded = match DomainEvent::decode(event) {
+        Ok(decoded) => decoded,
+        Err(error @ DecodeError::BadPayload { .. }) => {
+            stuck.push(Stuck::new(event.pos, 0, "all", error.to_string()));
+            return Ok(vec![]);
+        }
+        Err(error @ (DecodeError::UnknownType(_) | DecodeError::UnknownVersion { .. })) => {
+            let stream = format!("{}-{}", event.stream.stream_type.as_str(), event.stream.stream_id);
+            return Err(CommandError::Corrupt { stream, version: event.version, error });
+        }
+    };
     let (tenant, stream_id) = (event.stream.tenant, event.stream.stream_id);
     let happened = Happened { tenant, stream_id, recorded_at: event.recorded_at, event: &decoded };
     let mut reactions = Vec::new();
@@ -130,7 +147,7 @@ fn react(event: &RecordedEvent) -> Result<Vec<Reaction>, CommandError> {
 }
 
 /// Carries out the commands of a reaction; a refusal by a rule is handed back to be made visible.
-async fn carry_out(handler: &CommandHandler, reaction: Reaction) -> Result<Option<(Reaction, String)>, CommandError> {
+async fn carry_out(handler: &CommandHandler, reaction: Reaction) -> Result<Option<Stuck>, CommandError> {
     let Intent::Commands(commands) = &reaction.intent else { return Ok(None) };
     let scope = format!("process:{}", reaction.manager);
     let key = format!("{}:{}", reaction.pos, reaction.n);
@@ -144,13 +161,17 @@ async fn carry_out(handler: &CommandHandler, reaction: Reaction) -> Result<Optio
     };
     match execute(handler, &caller, commands).await {
         Ok(()) => Ok(None),
-        Err(CommandError::Rejected(rejected)) => {
-            tracing::error!(manager = reaction.manager, pos = reaction.pos, %rejected, "a reaction was refused");
-            counter!("smartpos_process_stuck_total").increment(1);
-            let error = format!("{}: {}", rejected.code, rejected.message);
-            Ok(Some((reaction, error)))
-        }
-        Err(error) => Err(error),
+        Err(error) if error.is_transient() => Err(error),
+        // A rule, a broken target stream, a write that the database refuses: it will be the same the next time.
+        Err(error) => Ok(Some(Stuck::new(reaction.pos, reaction.n, reaction.manager, error.to_string()))),
+    }
+}
+
+impl Stuck {
+    fn new(pos: i64, n: usize, manager: &'static str, error: String) -> Self {
+        tracing::error!(pos, n, manager, error, "a reaction cannot be carried out; see process.stuck");
+        counter!("smartpos_process_stuck_total").increment(1);
+        Self { pos, n, manager, error }
     }
 }
 
@@ -174,7 +195,7 @@ pub(crate) async fn execute(handler: &CommandHandler, caller: &Caller, commands:
 }
 
 /// Moves the checkpoint with everything that belongs to it; false when another process was faster.
-async fn store(pool: &PgPool, from: i64, to: i64, scheduled: Vec<Reaction>, stuck: Vec<(Reaction, String)>) -> Result<bool, CommandError> {
+async fn store(pool: &PgPool, from: i64, to: i64, scheduled: Vec<Reaction>, stuck: Vec<Stuck>) -> Result<bool, CommandError> {
     let mut transaction = pool.begin().await?;
     let moved = sqlx::query("update process.checkpoint set pos = $3 where name = $1 and pos = $2")
         .bind(CHECKPOINT)
@@ -210,12 +231,12 @@ async fn store(pool: &PgPool, from: i64, to: i64, scheduled: Vec<Reaction>, stuc
             Intent::Commands(_) => {} // carried out before
         }
     }
-    for (reaction, error) in stuck {
+    for stuck in stuck {
         sqlx::query("insert into process.stuck (pos, n, manager, error) values ($1, $2, $3, $4) on conflict do nothing")
-            .bind(reaction.pos)
-            .bind(i32::try_from(reaction.n).unwrap_or(i32::MAX))
-            .bind(reaction.manager)
-            .bind(error)
+            .bind(stuck.pos)
+            .bind(i32::try_from(stuck.n).unwrap_or(i32::MAX))
+            .bind(stuck.manager)
+            .bind(stuck.error)
             .execute(&mut *transaction)
             .await?;
     }

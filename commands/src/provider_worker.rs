@@ -9,12 +9,11 @@ use chrono::{DateTime, Utc};
 use domain::{
     ids::{CommandId, MerchantId},
     process::{AttemptRef, InquiryMode, Task, work},
-    provider::{CallOutcome, Decline, InquiryRequest, PaymentProvider, QrRequest, RefundRequest},
+    provider::{CallOutcome, Decline, InquiryRequest, PaymentProvider, PaymentSeen, QrRequest, RefundRequest},
 };
-use futures_util::{StreamExt, stream};
 use metrics::{counter, gauge};
 use sqlx::{PgPool, Row, types::Json};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,14 +24,12 @@ use crate::{
     process_runner::execute,
 };
 
-/// Tasks leased at a time, and calls under way side by side.
-const BATCH: i64 = 64;
+/// Calls under way side by side.
+const SIDE_BY_SIDE: usize = 64;
 /// How long a leased task is left alone. Longer than any call may take.
 const LEASE_SECONDS: f64 = 45.0;
 /// Poll for due tasks.
 const POLL: Duration = Duration::from_millis(100);
-/// A call-back whose reference nobody knows is looked for this often before it is left to a person.
-const HINT_TRIES: u32 = 40;
 
 /// Finds a provider by name.
 pub type Providers = Arc<dyn Fn(&str) -> Option<Arc<dyn PaymentProvider>> + Send + Sync>;
@@ -43,24 +40,37 @@ struct Leased {
     task: Task,
 }
 
-/// Runs until `shutdown`; calls under way are finished first.
+/// Runs until `shutdown`; calls under way are finished first. A slow call holds one place, not the others.
 pub async fn run(pool: PgPool, handler: CommandHandler, providers: Providers, tasks: Arc<Notify>, shutdown: CancellationToken) {
-    let worker = Worker { pool, handler, providers };
+    let worker = Arc::new(Worker { pool, handler, providers });
+    let mut calls = JoinSet::new();
     while !shutdown.is_cancelled() {
-        match worker.round().await {
-            Ok(0) => tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tasks.notified() => {}
-                () = tokio::time::sleep(POLL) => {}
-            },
-            Ok(_) => {}
+        while calls.try_join_next().is_some() {}
+        gauge!("smartpos_provider_calls").set(u32::try_from(calls.len()).unwrap_or(u32::MAX));
+        let leased = match worker.lease(SIDE_BY_SIDE.saturating_sub(calls.len())).await {
+            Ok(leased) => leased,
             Err(error) => {
                 counter!("smartpos_provider_worker_faults_total").increment(1);
                 tracing::warn!(%error, "the provider worker starts over");
                 tokio::time::sleep(Duration::from_millis(300)).await;
+                continue;
+            }
+        };
+        let idle = leased.is_empty();
+        for task in leased {
+            let worker = worker.clone();
+            calls.spawn(async move { worker.attend(task).await });
+        }
+        if idle {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tasks.notified() => {}
+                Some(_) = calls.join_next() => {}
+                () = tokio::time::sleep(POLL) => {}
             }
         }
     }
+    while calls.join_next().await.is_some() {}
 }
 
 struct Worker {
@@ -70,42 +80,44 @@ struct Worker {
 }
 
 impl Worker {
-    async fn round(&self) -> Result<usize, CommandError> {
-        let leased = self.lease().await?;
-        let count = leased.len();
-        gauge!("smartpos_provider_tasks_leased").set(u32::try_from(count).unwrap_or(u32::MAX));
-        stream::iter(leased)
-            .for_each_concurrent(None, |leased| async move {
-                let key = leased.key.clone();
-                if let Err(error) = self.perform(leased).await {
-                    // The lease runs out and the task comes again.
-                    tracing::warn!(%error, key, "a provider task is left for later");
-                    counter!("smartpos_provider_tasks_failed_total").increment(1);
-                    let _ = self.release(&key).await;
-                }
-            })
-            .await;
-        Ok(count)
+    async fn attend(&self, leased: Leased) {
+        let key = leased.key.clone();
+        if let Err(error) = self.perform(leased).await {
+            // Put back for a moment; if that fails as well, the lease runs out.
+            tracing::warn!(%error, key, "a provider task is left for later");
+            counter!("smartpos_provider_tasks_failed_total").increment(1);
+            let _ = self.put_back(&key, chrono::Duration::seconds(1)).await;
+        }
     }
 
-    async fn lease(&self) -> Result<Vec<Leased>, CommandError> {
+    async fn lease(&self, count: usize) -> Result<Vec<Leased>, CommandError> {
         let rows = sqlx::query(include_str!("sql/lease_tasks.sql"))
             .bind(self.handler.clock().now())
             .bind(LEASE_SECONDS)
-            .bind(BATCH)
+            .bind(i64::try_from(count).unwrap_or(0))
             .fetch_all(&self.pool)
             .await?;
-        rows.iter()
-            .map(|row| {
-                let Json(task) = row.try_get("task")?;
-                Ok(Leased { key: row.try_get("key")?, tenant: row.try_get("tenant")?, task })
-            })
-            .collect()
+        let mut leased = Vec::with_capacity(rows.len());
+        for row in rows {
+            let key: String = row.try_get("key")?;
+            match row.try_get("task") {
+                Ok(Json(task)) => leased.push(Leased { key, tenant: row.try_get("tenant")?, task }),
+                // Written by another build: a newer one will know it. The others go on.
+                Err(error) => {
+                    tracing::error!(%error, key, "a provider task cannot be read");
+                    counter!("smartpos_provider_tasks_unreadable_total").increment(1);
+                    self.put_back(&key, chrono::Duration::hours(1)).await?;
+                }
+            }
+        }
+        Ok(leased)
     }
 
     async fn perform(&self, leased: Leased) -> Result<(), CommandError> {
         let step = match leased.task.clone() {
-            Task::FollowHint { provider, reference, tried } => return self.follow_hint(leased, &provider, &reference, tried).await,
+            Task::FollowHint { provider, reference, transaction_id, tried } => {
+                return self.follow_hint(leased, work::Hint { provider, reference, transaction_id, tried }).await;
+            }
             Task::CreateQr { attempt, tried } => self.create_qr(attempt, tried).await,
             Task::Inquire { attempt, mode, asked } => self.inquire(attempt, mode, asked).await,
             Task::Refund { refund_id, amount, payment, tried } => {
@@ -126,7 +138,10 @@ impl Worker {
                 work::after_refund(refund_id, amount, payment, tried, outcome, self.now())
             }
             Task::CheckRefund { refund_id, amount, payment, tried } => {
-                let request = InquiryRequest { reference: payment.reference.clone(), created_at: payment.paid_at, now: self.now() };
+                // A payment stays in the books of its day; asking for every day since would grow without end.
+                let day_after = payment.paid_at + chrono::Duration::days(1);
+                let request =
+                    InquiryRequest { reference: payment.reference.clone(), created_at: payment.paid_at, now: self.now().min(day_after) };
                 let outcome = match self.provider(&payment.provider) {
                     Err(outcome) => outcome,
                     Ok(provider) => provider.inquire(&request).await,
@@ -166,35 +181,40 @@ impl Worker {
     }
 
     async fn inquire(&self, attempt: AttemptRef, mode: InquiryMode, asked: u32) -> work::Step {
-        let request = InquiryRequest { reference: attempt.reference.clone(), created_at: attempt.created_at, now: self.now() };
-        let outcome = match self.provider(&attempt.provider) {
-            Err(outcome) => outcome,
-            Ok(provider) => provider.inquire(&request).await,
-        };
+        let outcome = self.ask(&attempt).await;
         work::after_inquiry(attempt, mode, asked, outcome, self.now())
     }
 
-    /// Turns a call-back into an inquiry about the attempt that its reference names; waits when the attempt is not known yet.
-    async fn follow_hint(&self, leased: Leased, provider: &str, reference: &str, tried: u32) -> Result<(), CommandError> {
+    async fn ask(&self, attempt: &AttemptRef) -> CallOutcome<Vec<PaymentSeen>> {
+        let request = InquiryRequest { reference: attempt.reference.clone(), created_at: attempt.created_at, now: self.now() };
+        match self.provider(&attempt.provider) {
+            Err(outcome) => outcome,
+            Ok(provider) => provider.inquire(&request).await,
+        }
+    }
+
+    /// Looks for what a call-back spoke of; waits when the attempt that its reference names is not known yet.
+    async fn follow_hint(&self, leased: Leased, hint: work::Hint) -> Result<(), CommandError> {
         let known = sqlx::query("select tenant, attempt from process.provider_reference where provider = $1 and reference = $2")
-            .bind(provider)
-            .bind(reference)
+            .bind(&hint.provider)
+            .bind(&hint.reference)
             .fetch_optional(&self.pool)
             .await?;
-        if let Some(row) = known {
-            let Json(attempt): Json<AttemptRef> = row.try_get("attempt")?;
-            let leased = Leased { tenant: row.try_get("tenant")?, ..leased };
-            let step = self.inquire(attempt, InquiryMode::Hint, 0).await;
-            return self.conclude(leased, step).await;
+        if hint.tried >= work::HINT_TRIES {
+            tracing::error!(?hint, known = known.is_some(), "a call-back speaks of a payment that the provider's books do not show");
+            counter!("smartpos_webhooks_unconfirmed_total").increment(1);
         }
-        if tried >= HINT_TRIES {
-            tracing::error!(provider, reference, "a call-back names a reference that nobody knows");
-            counter!("smartpos_webhooks_unmatched_total").increment(1);
-            return self.remove(&leased.key).await;
-        }
-        let due = self.now() + chrono::Duration::milliseconds(work::retry_delay_ms(tried));
-        let task = Task::FollowHint { provider: provider.to_owned(), reference: reference.to_owned(), tried: tried + 1 };
-        self.replace(&leased.key, leased.tenant, &task, due).await
+        let Some(row) = known else {
+            return match work::look_again(hint, self.now()) {
+                Some((task, due)) => self.replace(&leased.key, leased.tenant, &task, due).await,
+                None => self.remove(&leased.key).await,
+            };
+        };
+        let Json(attempt): Json<AttemptRef> = row.try_get("attempt")?;
+        let leased = Leased { tenant: row.try_get("tenant")?, ..leased };
+        let outcome = self.ask(&attempt).await;
+        let step = work::after_hint(&attempt, hint, outcome, self.now());
+        self.conclude(leased, step).await
     }
 
     /// Appends what the answer meant, then replaces or removes the task.
@@ -228,13 +248,9 @@ impl Worker {
         Ok(())
     }
 
-    async fn release(&self, key: &str) -> Result<(), CommandError> {
-        let due = self.now() + chrono::Duration::seconds(1);
-        sqlx::query("update process.task set leased_until = null, due_at = $2 where key = $1")
-            .bind(key)
-            .bind(due)
-            .execute(&self.pool)
-            .await?;
+    async fn put_back(&self, key: &str, pause: chrono::Duration) -> Result<(), CommandError> {
+        let due = self.now() + pause;
+        sqlx::query("update process.task set leased_until = null, due_at = $2 where key = $1").bind(key).bind(due).execute(&self.pool).await?;
         Ok(())
     }
 

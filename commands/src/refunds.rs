@@ -73,10 +73,10 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
 }
 
 fn provider_payment(payment: &payment_intent::State) -> Option<ProviderPayment> {
-    let (attempt, captured) = (payment.attempt.as_ref()?, payment.payment.as_ref()?);
+    let (attempt, captured) = (payment.paying_attempt()?, payment.payment.as_ref()?);
     Some(ProviderPayment {
-        provider: attempt.started.provider.clone(),
-        reference: attempt.started.reference.clone(),
+        provider: attempt.provider.clone(),
+        reference: attempt.reference.clone(),
         transaction_id: captured.transaction_id.clone()?,
         captured: captured.amount,
         paid_at: captured.paid_at,

@@ -3,6 +3,9 @@
 //! Message sequence = log position − base, where the base of a stream incarnation stands in its description
 //! (`epoch=1 base=0`). Every publish names the sequence that must come before it, so two relays cannot double and a loss
 //! shows as a number. Nothing is remembered between rounds: the stream itself says where to go on.
+//!
+//! A database restored to the past shows at the stream's end: it lies beyond the log's head or, once the log has grown past
+//! it again, its last message is another event than the log has at that position.
 
 use std::time::Duration;
 
@@ -39,6 +42,9 @@ pub struct StreamView {
     pub base: i64,
     /// Its last sequence.
     pub last_sequence: i64,
+    /// Nothing says that its last message is not the log's event at that position. False for a message that cannot be read;
+    /// true when there is none, be the stream new or purged: what is gone contradicts nothing.
+    pub last_is_ours: bool,
 }
 
 /// What to do next.
@@ -66,7 +72,7 @@ pub enum Plan {
 pub fn plan(stream: Option<StreamView>, head: LogHead) -> Plan {
     match stream {
         None => Plan::Create { base: head.pos },
-        Some(view) if view.base + view.last_sequence > head.pos => Plan::AheadOfLog,
+        Some(view) if !view.last_is_ours || view.base + view.last_sequence > head.pos => Plan::AheadOfLog,
         Some(view) if view.epoch != head.epoch => Plan::OtherEpoch,
         Some(view) if view.base + view.last_sequence < head.pos => Plan::Publish { after: view.base + view.last_sequence },
         Some(_) => Plan::Idle,
@@ -137,7 +143,7 @@ async fn round(
     context: &jetstream::Context,
     moved: &mut watch::Receiver<i64>,
 ) -> Result<(), RelayError> {
-    let view = inspect(context, &event_store::log_head(pool).await?).await?;
+    let view = inspect(pool, context, &event_store::log_head(pool).await?).await?;
     // Read after the stream: what another relay has published by then is in the log by then.
     let head = event_store::log_head(pool).await?;
     let log = head.log_id.simple().to_string();
@@ -146,7 +152,7 @@ async fn round(
         Plan::Create { base } => return create(context, &head, base).await,
         Plan::AheadOfLog => {
             gauge!("smartpos_relay_ahead_of_log").set(1.0);
-            tracing::error!(?view, ?head, "the bus is ahead of the log: the database was restored to the past; a new epoch begins");
+            tracing::error!(?view, ?head, "the bus holds what the log does not: the database was restored to the past; a new epoch begins");
             sqlx::query("select log.raise_epoch()").execute(pool).await?;
             return timeout(NATS_TIMEOUT, context.delete_stream(stream_name(&head))).await.map_err(nats)?.map(drop).map_err(nats);
         }
@@ -183,7 +189,7 @@ async fn round(
     }
 }
 
-async fn inspect(context: &jetstream::Context, head: &LogHead) -> Result<Option<StreamView>, RelayError> {
+async fn inspect(pool: &PgPool, context: &jetstream::Context, head: &LogHead) -> Result<Option<StreamView>, RelayError> {
     let found = timeout(NATS_TIMEOUT, context.get_stream(stream_name(head))).await.map_err(nats)?;
     let stream = match found {
         Ok(stream) => stream,
@@ -196,7 +202,41 @@ async fn inspect(context: &jetstream::Context, head: &LogHead) -> Result<Option<
     let description = info.config.description.as_deref().unwrap_or_default();
     let (epoch, base) = parse_description(description).ok_or_else(|| nats(format!("unreadable stream description '{description}'")))?;
     let last_sequence = i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX);
-    Ok(Some(StreamView { epoch, base, last_sequence }))
+    let last_is_ours = match last_message(&stream).await? {
+        None => true,
+        // Read after the stream, as the head is: what another relay has published by then is in the log by then.
+        Some(body) => match event_store::read_log(pool, base.saturating_add(last_sequence).saturating_sub(1), 1).await?.first() {
+            None => false,
+            Some(event) => is_event(&body, event),
+        },
+    };
+    // The message may be that of a newer stream under the same name, which another relay made in the meantime.
+    if !last_is_ours && timeout(NATS_TIMEOUT, stream.get_info()).await.map_err(nats)?.map_err(nats)?.created != info.created {
+        return Err(nats("the stream was replaced while it was looked at"));
+    }
+    Ok(Some(StreamView { epoch, base, last_sequence, last_is_ours }))
+}
+
+/// The body of a stream's last message; nothing when the stream is empty or the message is gone.
+async fn last_message(stream: &stream::Stream) -> Result<Option<Vec<u8>>, RelayError> {
+    let last_sequence = stream.cached_info().state.last_sequence;
+    if last_sequence == 0 {
+        return Ok(None);
+    }
+    match timeout(NATS_TIMEOUT, stream.get_raw_message(last_sequence)).await.map_err(nats)? {
+        Ok(message) => Ok(Some(message.payload.to_vec())),
+        Err(error) if error.kind() == stream::RawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(nats(error)),
+    }
+}
+
+/// Whether a message is this event of the log.
+fn is_event(body: &[u8], event: &RecordedEvent) -> bool {
+    match wire::decode(body) {
+        Ok(sent) => sent.pos == event.pos && sent.hash == event.hash,
+        // Some events do not survive the way; they are still the ones that were sent.
+        Err(_) => body == wire::encode(event),
+    }
 }
 
 async fn create(context: &jetstream::Context, head: &LogHead, base: i64) -> Result<(), RelayError> {
@@ -245,6 +285,13 @@ async fn publish(context: &jetstream::Context, log: &str, base: i64, page: &[Rec
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+    use domain::{
+        envelope::{StreamKey, StreamType},
+        ids::{MerchantId, Ulid},
+        integrity::recorded_hash,
+    };
+
     use super::*;
 
     fn head(pos: i64, epoch: i32) -> LogHead {
@@ -252,7 +299,30 @@ mod tests {
     }
     #[expect(clippy::unnecessary_wraps, reason = "what the plan takes")]
     fn view(epoch: i32, base: i64, last_sequence: i64) -> Option<StreamView> {
-        Some(StreamView { epoch, base, last_sequence })
+        Some(StreamView { epoch, base, last_sequence, last_is_ours: true })
+    }
+    fn event(pos: i64, payload: &[u8]) -> RecordedEvent {
+        let (id, time) = (Ulid::from_bytes([1; 16]), DateTime::UNIX_EPOCH);
+        let stream = StreamKey { tenant: MerchantId(id), stream_type: StreamType::Order, stream_id: id };
+        let mut event = RecordedEvent {
+            pos,
+            stream,
+            version: 1,
+            event_type: "order.cancelled".into(),
+            schema_version: 1,
+            slice: stream.slice(),
+            occurred_at: time,
+            recorded_at: time,
+            correlation_id: id,
+            causation_id: id,
+            actor: "user:test".into(),
+            meta: b"{}".to_vec(),
+            payload: payload.to_vec(),
+            pii: None,
+            hash: [0; 32],
+        };
+        event.hash = recorded_hash(&event);
+        event
     }
 
     #[test]
@@ -270,6 +340,26 @@ mod tests {
     fn a_stream_ahead_of_the_log_means_that_the_database_went_back_in_time() {
         assert_eq!(plan(view(1, 70, 21), head(90, 1)), Plan::AheadOfLog);
         assert_eq!(plan(view(1, 70, 3), head(90, 2)), Plan::OtherEpoch);
+    }
+
+    #[test]
+    fn a_foreign_last_message_means_the_same_wherever_the_log_ends_by_now() {
+        for pos in [74, 75, 90] {
+            let foreign = view(1, 70, 5).map(|view| StreamView { last_is_ours: false, ..view });
+            assert_eq!(plan(foreign, head(pos, 1)), Plan::AheadOfLog);
+        }
+    }
+
+    #[test]
+    fn a_message_is_the_event_with_its_position_and_its_hash() {
+        let ours = event(7, b"{\"reason\":\"x\"}");
+        assert!(is_event(&wire::encode(&ours), &ours));
+        assert!(!is_event(&wire::encode(&event(7, b"{\"reason\":\"y\"}")), &ours));
+        assert!(!is_event(&wire::encode(&RecordedEvent { pos: 8, ..ours.clone() }), &ours));
+        assert!(!is_event(b"{}", &ours), "unreadable is not ours");
+        // What does not survive the way is no reason to raise the epoch again and again.
+        let unreadable = event(7, b"not json");
+        assert!(is_event(&wire::encode(&unreadable), &unreadable));
     }
 
     #[test]

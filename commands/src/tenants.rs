@@ -74,9 +74,13 @@ pub async fn open_store(unit: &mut UnitOfWork, new: NewStore) -> Result<(), Comm
 /// The details of a trading store of the unit's tenant; notes that the unit concerns it.
 ///
 /// # Errors
-/// `StoreNotFound`, `StoreNotActive`.
+/// `StoreNotFound`, `StoreNotActive`, `MerchantNotActive`.
 pub async fn trading_store(unit: &mut UnitOfWork, store_id: StoreId) -> Result<store::Opened, CommandError> {
     unit.concerns_store(store_id);
     let state = unit.state::<Store>(store_id).await?;
+    let merchant_id: MerchantId = unit.tenant();
+    if unit.state::<Merchant>(merchant_id).await?.status == merchant::Status::Inactive {
+        return Err(CommandError::Rejected(merchant::Rejection::MerchantNotActive.into()));
+    }
     state.trading().cloned().map_err(|rejection| CommandError::Rejected(rejection.into()))
 }

@@ -1,4 +1,4 @@
--- Bills between issue and full payment; the lines are dropped once counted.
+-- What bills will count for, and what refunds of them mean; the lines are dropped once counted.
 create table daily_sales_bills (
     key            text    primary key,
     tenant         uuid    not null,
@@ -12,5 +12,7 @@ create table daily_sales_bills (
     adjustment     bigint  not null,
     total          bigint  not null,
     lines          jsonb   not null,
+    parked         bigint  not null,
+    refunded_early bigint  not null,
     counted        boolean not null
 ) with (fillfactor = 80);

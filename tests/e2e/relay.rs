@@ -261,6 +261,53 @@ async fn a_bus_ahead_of_the_log_begins_a_new_epoch() {
 }
 
 #[tokio::test]
+async fn a_log_that_outgrew_what_it_lost_begins_a_new_epoch() {
+    let database = TestDatabase::new().await;
+    let (write, bus) = (database.write_side(), Bus::of(&database).await);
+    append(&write, 5).await;
+    // As if the log had been at position 9 once, was restored to 8 and went on to 10: the counts look like a mere lag.
+    let (head, mut sent) = (database.head().await, database.log().await[6..9].to_vec());
+    let log = head.log_id.simple().to_string();
+    sent[2].hash = [7; 32];
+    let config = stream::Config {
+        name: bus.name.clone(),
+        description: Some(description(1, 6)),
+        subjects: vec![format!("ev.{log}.>")],
+        ..stream::Config::default()
+    };
+    bus.context.create_stream(config).await.unwrap();
+    for event in &sent {
+        let subject = format!("ev.{log}.{}.order.{}", event.slice, event.event_type);
+        bus.context.publish(subject, wire::encode(event).into()).await.unwrap().await.unwrap();
+    }
+    let relay = Relay::start(&database, &write).await;
+    let renewed = || async { bus.view().await.filter(|view| view.0 == 2) };
+    let (_, base, _) = eventually("a stream of the new epoch", PATIENCE, renewed).await;
+    assert_eq!((base, database.head().await.epoch), (10, 2));
+    append(&write, 3).await;
+    assert_eq!(bus.aligned(&database, 6).await, (2, 10));
+    bus.check_messages(&database).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_purged_stream_goes_on_in_its_epoch() {
+    let database = TestDatabase::new().await;
+    let (write, bus) = (database.write_side(), Bus::of(&database).await);
+    let relay = Relay::start(&database, &write).await;
+    let base = bus.created().await;
+    append(&write, 5).await;
+    bus.aligned(&database, 10).await;
+    relay.stop().await;
+    bus.context.get_stream(&bus.name).await.unwrap().purge().await.unwrap();
+    let relay = Relay::start(&database, &write).await;
+    append(&write, 5).await;
+    assert_eq!(bus.aligned(&database, 20).await, (1, base));
+    assert_eq!(database.head().await.epoch, 1);
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_of_an_older_epoch_is_replaced() {
     let database = TestDatabase::new().await;
     let (write, bus) = (database.write_side(), Bus::of(&database).await);

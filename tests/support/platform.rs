@@ -131,7 +131,7 @@ impl TestPlatform {
     /// Sends a request; a POST gets a fresh idempotency key unless `key` is given.
     pub async fn send(&self, token: &str, method: Method, path: &str, key: Option<&str>, body: Option<&Value>) -> Answered {
         let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(token);
-        if method == Method::POST {
+        if [Method::POST, Method::PATCH].contains(&method) {
             let fresh = format!("key-{}", self.keys.fetch_add(1, Ordering::Relaxed));
             request = request.header("Idempotency-Key", key.unwrap_or(&fresh));
         }

@@ -53,7 +53,10 @@ impl<P: Policy> FromRequestParts<AppState> for Change<P> {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let allowed = Allowed::from_request_parts(parts, state).await?;
         let key = idempotency_key(&parts.headers)?;
-        if key.is_none() && parts.method == Method::POST {
+        let if_match = if_match(&parts.headers)?;
+        // A PATCH may be relative: repeated blindly it would act twice, so it names a key or the version that it changes.
+        let guarded = key.is_some() || (parts.method == Method::PATCH && if_match.is_some());
+        if !guarded && [Method::POST, Method::PATCH].contains(&parts.method) {
             return Err(Problem::plain(Kind::IdempotencyKeyMissing));
         }
         let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
@@ -61,7 +64,7 @@ impl<P: Policy> FromRequestParts<AppState> for Change<P> {
             allowed,
             correlation: parts.extensions.get::<Correlation>().copied().unwrap_or(Correlation(state.ids.next())),
             key,
-            if_match: if_match(&parts.headers)?,
+            if_match,
             route: format!("{} {template}", parts.method),
             operation: format!("{} {}", parts.method, parts.uri.path()),
         })

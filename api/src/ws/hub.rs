@@ -61,6 +61,13 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A hub that knows of nothing after `position` yet.
+    pub fn starting_at(position: i64) -> Self {
+        let hub = Self::default();
+        hub.position.store(position, Ordering::Release);
+        hub
+    }
+
     /// A number for a new session.
     pub fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed)
@@ -111,7 +118,7 @@ impl Hub {
     pub fn kept_after(&self, position: i64) -> Option<Vec<Arc<RecordedEvent>>> {
         let state = self.state();
         let oldest = state.kept.front().map_or(self.position() + 1, |event| event.pos);
-        if position + 1 < oldest {
+        if position.saturating_add(1) < oldest {
             return None;
         }
         Some(state.kept.iter().filter(|event| event.pos > position).cloned().collect())
@@ -205,7 +212,8 @@ mod tests {
 
     #[test]
     fn newest_events_are_kept_for_resuming() {
-        let hub = Hub::default();
+        assert!(Hub::starting_at(1000).kept_after(500).is_none(), "a new process does not pretend to know the past");
+        let hub = Hub::starting_at(10);
         hub.dispatch([event(11, 1, None), event(12, 1, None)].map(Arc::new).to_vec());
         assert_eq!(hub.kept_after(11).unwrap().len(), 1);
         assert_eq!(hub.kept_after(10).unwrap().len(), 2);

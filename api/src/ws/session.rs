@@ -165,7 +165,10 @@ impl Session {
         if !allowed {
             return self.say_error(Some(name), "NotFound", "there is no such topic for you").await;
         }
-        if self.topics.len() >= MAX_TOPICS {
+        if after.is_some_and(i64::is_negative) {
+            return self.say_error(Some(name), "BadRequest", "after is a sequence, not negative").await;
+        }
+        if self.topics.len() >= MAX_TOPICS && !self.topics.contains_key(&topic) {
             return self.say_error(Some(name), "TooManyTopics", "a session listens to at most 64 topics").await;
         }
         let Some(queue) = first.take().or_else(|| self.sender.upgrade()) else { return Ok(()) };
@@ -238,7 +241,7 @@ async fn log_after(hub: &Hub, log: &PgPool, who: Listening, after: i64) -> Resul
     if let Some(kept) = hub.kept_after(after) {
         return Ok(Some(kept));
     }
-    if hub.position() - after > RESUME_WINDOW {
+    if hub.position().saturating_sub(after) > RESUME_WINDOW {
         return Ok(None);
     }
     let mut events = Vec::new();

@@ -3,7 +3,8 @@ update process.task set leased_until = $1 + $2 * interval '1 second'
 where key in (
     select key from process.task
     where due_at <= $1 and (leased_until is null or leased_until < $1)
-    order by due_at
+    -- What somebody waits for at a counter goes before the watches.
+    order by (task ->> 'kind' = 'inquire' and task ->> 'mode' = 'watch'), due_at
     limit $3
     for update skip locked
 )

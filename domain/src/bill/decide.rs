@@ -157,8 +157,10 @@ fn void(state: &State, reason: String) -> Result<Vec<Event>, Rejection> {
     if state.status == Status::Cancelled {
         return Ok(vec![]);
     }
-    let money = state.status != Status::Pending || !state.reservations.is_empty() || !state.allocations.is_empty();
-    if money {
+    // Money that went back altogether is no longer on the bill.
+    let kept = state.allocations.values().any(|allocation| allocation.refunded < allocation.amount.saturating_add(allocation.parked));
+    let open = matches!(state.status, Status::Pending | Status::PartiallyPaid);
+    if !open || kept || !state.reservations.is_empty() {
         return Err(Rejection::BillHasPayments);
     }
     if !is_text(&reason, 200) {

@@ -399,3 +399,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_bill_whose_money_went_back_altogether_can_be_voided() {
+    let history = pending(&[allocated(1, 30_00, 30_00), refunded(1, 1, 30_00, 30_00)]);
+    given::<Bill>(&history).when(Command::Void { reason: "gone".into() }).then(&[Voided { reason: "gone".into() }.into()]);
+    let part = pending(&[allocated(1, 30_00, 30_00), refunded(1, 1, 10_00, 10_00)]);
+    given::<Bill>(&part).when(Command::Void { reason: "gone".into() }).then_rejected("BillHasPayments");
+}

@@ -80,6 +80,7 @@ impl Aggregate for PaymentIntent {
             }
             Event::AttemptStarted(started) => {
                 state.status = Status::Processing;
+                state.earlier.extend(state.attempt.take().map(|attempt| attempt.started));
                 state.attempt = Some(Attempt { started: started.clone(), qr_payload: None, unknown: false, failed: None });
             }
             Event::ActionRequired(action) => {
@@ -172,7 +173,8 @@ fn require_action(state: &State, attempt_id: AttemptId, qr_payload: String) -> V
 }
 
 fn fail_attempt(state: &State, details: &Created, attempt_id: AttemptId, code: String, message: String) -> Vec<Event> {
-    if !state.is_open() || state.live_attempt(attempt_id).is_none() {
+    // With a QR on the payer's screen a late refusal proves nothing: the watch decides.
+    if state.status != Status::Processing || state.live_attempt(attempt_id).is_none() {
         return vec![];
     }
     vec![AttemptFailed { attempt_id, bill_id: details.bill_id, code, message }.into()]

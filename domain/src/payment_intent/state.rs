@@ -74,6 +74,8 @@ pub struct State {
     pub details: Option<Created>,
     /// The live or last attempt.
     pub attempt: Option<Attempt>,
+    /// Attempts before it, oldest first; money may still arrive on their references.
+    pub earlier: Vec<AttemptStarted>,
     /// How it succeeded.
     pub payment: Option<Succeeded>,
     /// Money that does not close it.
@@ -87,6 +89,13 @@ pub struct State {
 }
 
 impl State {
+    /// The attempt on whose reference the money arrived, for tenders with a provider.
+    pub fn paying_attempt(&self) -> Option<&AttemptStarted> {
+        let attempt_id = self.payment.as_ref()?.attempt_id?;
+        let last = self.attempt.as_ref().map(|attempt| &attempt.started);
+        self.earlier.iter().chain(last).find(|started| started.attempt_id == attempt_id)
+    }
+
     /// Minor units captured; zero unless succeeded.
     pub fn captured(&self) -> i64 {
         self.payment.as_ref().map_or(0, |payment| payment.amount.amount)

@@ -26,13 +26,14 @@ fn payment(payment_intent_id: PaymentIntentId, event: &payment_intent::Event) ->
             amount: payment.amount.amount,
             cash_rounding: payment.cash_rounding,
         }),
-        Event::AttemptFailed(payment_intent::AttemptFailed { bill_id, .. })
-        | Event::Canceled(payment_intent::Canceled { bill_id, .. })
+        Event::Canceled(payment_intent::Canceled { bill_id, .. })
         | Event::Expired(payment_intent::Expired { bill_id }) => {
             bill_id.map(|bill_id| ProcessCommand::ReleaseReservation { bill_id, payment_intent_id })
         }
         Event::Created(_)
         | Event::AttemptStarted(_)
+        // Frees its hold in the same append: the next attempt may hold the bill again before this is read.
+        | Event::AttemptFailed(_)
         | Event::ActionRequired(_)
         | Event::OutcomeUnknown(_)
         | Event::UnmatchedPaymentReceived(_)

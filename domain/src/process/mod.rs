@@ -170,13 +170,15 @@ pub enum Task {
         /// How often it was asked before.
         asked: u32,
     },
-    /// A call-back named our reference; find the attempt, then ask.
+    /// A call-back named our reference; find the attempt, then ask until the books show what it spoke of.
     FollowHint {
         /// The provider's name.
         provider: String,
         /// Our reference.
         reference: String,
-        /// How often nothing was found.
+        /// The provider's transaction that the call-back spoke of; looked for until the books show it.
+        transaction_id: String,
+        /// How often it was not found.
         tried: u32,
     },
     /// Send money back.
@@ -211,8 +213,6 @@ pub enum InquiryMode {
     Watch,
     /// The caller wants to stop.
     Cancel,
-    /// A call-back said so.
-    Hint,
 }
 
 /// An attempt as a provider call needs it.

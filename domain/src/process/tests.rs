@@ -54,7 +54,7 @@ fn sample(event_type: &str, version: i16) -> DomainEvent {
 const CONCERNS: &[(&str, &[&str])] = &[
     (
         "checkout",
-        &["bill.paid", "payment_intent.succeeded", "payment_intent.attempt_failed", "payment_intent.canceled", "payment_intent.expired"],
+        &["bill.paid", "payment_intent.succeeded", "payment_intent.canceled", "payment_intent.expired"],
     ),
     ("refund", &["refund.succeeded", "refund.failed"]),
     ("provider_calls", &["payment_intent.attempt_started", "payment_intent.cancel_requested", "refund.requested"]),
@@ -115,10 +115,8 @@ fn captured_money_goes_to_its_bill() {
 
 #[test]
 fn a_payment_that_came_to_nothing_frees_its_bill() {
-    let ends = |bill_id: Option<BillId>| -> [payment_intent::Event; 3] {
-        let (code, message) = ("x".to_owned(), "y".to_owned());
+    let ends = |bill_id: Option<BillId>| -> [payment_intent::Event; 2] {
         [
-            payment_intent::AttemptFailed { attempt_id: id(2), bill_id, code, message }.into(),
             payment_intent::Canceled { bill_id, reason: "x".into() }.into(),
             payment_intent::Expired { bill_id }.into(),
         ]
@@ -400,6 +398,7 @@ impl World {
             ProcessCommand::RequireAction { attempt_id, qr_payload, .. } => self.payment(Pay::RequireAction { attempt_id, qr_payload }),
             ProcessCommand::FailAttempt { attempt_id, code, message, .. } => {
                 self.payment(Pay::FailAttempt { attempt_id, code, message });
+                self.bill(bill::Command::ReleaseReservation { payment_intent_id: id(10) });
             }
             ProcessCommand::MarkAttemptUnknown { attempt_id, reason, .. } => {
                 self.payment(Pay::MarkOutcomeUnknown { attempt_id, reason });
@@ -503,7 +502,8 @@ fn a_paid_qr_completes_the_order_even_after_time_outs() {
         assert_eq!((world.payment.status, world.held()), (payment_intent::Status::Processing, 117_70));
         world.step(work::after_create(attempt(), 1, CallOutcome::Done(QrCreated { payload: "000201".into() }), at(0)));
         assert_eq!(world.payment.status, payment_intent::Status::RequiresAction);
-        world.inquire(InquiryMode::Hint, paid_in_full(), at(1));
+        let hint = work::Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: "T1".into(), tried: 0 };
+        world.step(work::after_hint(&attempt(), hint, CallOutcome::Done(paid_in_full()), at(1)));
         world.inquire(InquiryMode::Watch, paid_in_full(), at(1));
         assert_eq!((world.ends(), world.held(), world.bill.paid_total), (COMPLETED, 0, 117_70));
         assert!(world.payment.unmatched.is_empty());

@@ -30,6 +30,14 @@ pub const fn inquiry_delay_ms(asked: u32) -> i64 {
     }
 }
 
+/// Pause after a read that gave no answer, milliseconds: doubling from 3 s to 10 minutes, so that a provider that is away or
+/// no longer configured is asked ever more rarely, but never given up.
+pub const fn silence_delay_ms(asked: u32) -> i64 {
+    let doublings = if asked > 8 { 8 } else { asked };
+    let delay = 3_000_i64 << doublings;
+    if delay > 600_000 { 600_000 } else { delay }
+}
+
 /// Pause before repeat number `tried` of a call, milliseconds: doubling from 0.5 s to 30 s.
 pub const fn retry_delay_ms(tried: u32) -> i64 {
     let doublings = if tried > 6 { 6 } else { tried };
@@ -88,8 +96,8 @@ pub fn after_inquiry(
         CallOutcome::Done(seen) => seen,
         // A read that failed says nothing; ask again on the schedule.
         CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => {
-            let due = later(now, inquiry_delay_ms(asked.min(1)));
-            let next = Some((Task::Inquire { attempt, mode, asked }, due));
+            let due = later(now, silence_delay_ms(asked));
+            let next = Some((Task::Inquire { attempt, mode, asked: asked.saturating_add(1) }, due));
             return Step { commands: vec![], next };
         }
     };
@@ -97,19 +105,11 @@ pub fn after_inquiry(
     let mut commands: Vec<ProcessCommand> = kept.iter().map(|payment| confirm(&attempt, payment)).collect();
     // Another amount does not close the intent: it is recorded and the watch goes on, so that the intent still ends.
     let closes = kept.iter().any(|payment| payment.amount == attempt.amount);
-    if closes || (mode != InquiryMode::Watch && !commands.is_empty()) {
+    if closes || (mode == InquiryMode::Cancel && !commands.is_empty()) {
         return Step { commands, next: None };
     }
     match mode {
         InquiryMode::Cancel => Step { commands: vec![ProcessCommand::ConfirmCancel { payment_intent_id }], next: None },
-        InquiryMode::Hint => {
-            // The call-back may run ahead of the books; the watch goes on in any case.
-            let next = (asked < 5).then(|| {
-                let task = Task::Inquire { attempt, mode, asked: asked.saturating_add(1) };
-                (task, later(now, retry_delay_ms(asked)))
-            });
-            Step { commands, next }
-        }
         InquiryMode::Watch => {
             if now >= later(attempt.expires_at, SETTLING_MARGIN_MS) {
                 commands.push(ProcessCommand::ExpirePayment { payment_intent_id, attempt_id: attempt.attempt_id });
@@ -117,6 +117,41 @@ pub fn after_inquiry(
             Step { commands, next: next_watch(attempt, asked, now) }
         }
     }
+}
+
+/// How often a call-back's transaction is looked for before it is left to a person: about half an hour.
+pub const HINT_TRIES: u32 = 60;
+
+/// A call-back to be followed: who spoke of which transaction on which reference, and how often it was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// The provider's name.
+    pub provider: String,
+    /// Our reference.
+    pub reference: String,
+    /// The provider's transaction.
+    pub transaction_id: String,
+    /// How often it was not found.
+    pub tried: u32,
+}
+
+/// After asking what was paid because a call-back said so. Everything in the books counts; the hint is done once the books
+/// show the very transaction that it spoke of, since they may lag behind the call-back.
+pub fn after_hint(attempt: &AttemptRef, hint: Hint, outcome: CallOutcome<Vec<PaymentSeen>>, now: DateTime<Utc>) -> Step {
+    let seen = match outcome {
+        CallOutcome::Done(seen) => seen,
+        CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => vec![],
+    };
+    let commands = seen.iter().filter(|payment| !payment.reversed).map(|payment| confirm(attempt, payment)).collect();
+    let found = seen.iter().any(|payment| payment.transaction_id == hint.transaction_id);
+    Step { commands, next: if found { None } else { look_again(hint, now) } }
+}
+
+/// The next look for a call-back's transaction; nothing when it was looked for often enough.
+pub fn look_again(hint: Hint, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
+    let Hint { provider, reference, transaction_id, tried } = hint;
+    let task = Task::FollowHint { provider, reference, transaction_id, tried: tried.saturating_add(1) };
+    (tried < HINT_TRIES).then(|| (task, later(now, retry_delay_ms(tried))))
 }
 
 fn next_watch(attempt: AttemptRef, asked: u32, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {

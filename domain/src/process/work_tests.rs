@@ -109,7 +109,7 @@ fn nobody_needs_a_qr_after_the_deadline() {
 
 #[test]
 fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
-    for mode in [InquiryMode::Watch, InquiryMode::Cancel, InquiryMode::Hint] {
+    for mode in [InquiryMode::Watch, InquiryMode::Cancel] {
         let step = after_inquiry(attempt(), mode, 0, CallOutcome::Done(vec![seen("T1", 100_00, false)]), at(60));
         let [ProcessCommand::ConfirmPayment { payment_intent_id, report }] = &step.commands[..] else { panic!("{step:?}") };
         assert_eq!(*payment_intent_id, id(1));
@@ -183,11 +183,11 @@ fn late_money_on_the_ladder_is_confirmed() {
 
 #[test]
 fn a_read_that_failed_says_nothing_and_is_repeated() {
-    for mode in [InquiryMode::Watch, InquiryMode::Cancel, InquiryMode::Hint] {
+    for mode in [InquiryMode::Watch, InquiryMode::Cancel] {
         for outcome in [declined(), not_attempted(), unknown()] {
             let step = after_inquiry(attempt(), mode, 4, outcome, at(DEADLINE + 10));
             assert!(step.commands.is_empty(), "{step:?}");
-            assert_eq!(step.next, Some((inquire(mode, 4), at(DEADLINE + 16))));
+            assert_eq!(step.next, Some((inquire(mode, 5), at(DEADLINE + 10 + 48))));
         }
     }
 }
@@ -198,16 +198,26 @@ fn a_cancel_is_confirmed_when_the_books_show_nothing() {
     assert_eq!((told(&step), step.next), (vec!["ConfirmCancel".to_owned()], None));
 }
 
+fn hint(tried: u32) -> Hint {
+    Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: "T2".into(), tried }
+}
+
 #[test]
 fn a_call_back_may_run_ahead_of_the_books() {
-    for asked in 0..5 {
-        let step = after_inquiry(attempt(), InquiryMode::Hint, asked, nothing_seen(), at(60));
-        let due = at(60) + Duration::milliseconds(retry_delay_ms(asked));
-        assert!(step.commands.is_empty(), "a hint expires nothing");
-        assert_eq!(step.next, Some((inquire(InquiryMode::Hint, asked + 1), due)));
+    for silence in [nothing_seen(), CallOutcome::Done(vec![seen("T1", 100_00, false)]), not_attempted(), declined(), unknown()] {
+        let step = after_hint(&attempt(), hint(3), silence, at(60));
+        assert!(told(&step).iter().all(|command| command == "ConfirmPayment"), "a hint expires nothing");
+        let Some((Task::FollowHint { transaction_id, tried, .. }, due)) = step.next else { panic!("it is looked for again") };
+        assert_eq!((transaction_id.as_str(), tried, due), ("T2", 4, at(60) + Duration::milliseconds(retry_delay_ms(3))));
     }
-    let last = after_inquiry(attempt(), InquiryMode::Hint, 5, nothing_seen(), at(DEADLINE + 60));
-    assert!(last.commands.is_empty() && last.next.is_none());
+    assert!(after_hint(&attempt(), hint(HINT_TRIES), nothing_seen(), at(60)).next.is_none());
+}
+
+#[test]
+fn a_call_back_is_done_once_the_books_show_its_own_transaction() {
+    let both = CallOutcome::Done(vec![seen("T1", 100_00, false), seen("T2", 100_00, false)]);
+    let step = after_hint(&attempt(), hint(0), both, at(60));
+    assert_eq!((told(&step), step.next), (vec!["ConfirmPayment".to_owned(), "ConfirmPayment".to_owned()], None));
 }
 
 #[test]
@@ -329,7 +339,7 @@ proptest! {
     }
 
     #[test]
-    fn an_unanswered_inquiry_decides_nothing(silence in some_silence(), mode in prop_oneof![Just(InquiryMode::Watch), Just(InquiryMode::Cancel), Just(InquiryMode::Hint)], asked in any::<u32>(), second in 0_i64..10_000) {
+    fn an_unanswered_inquiry_decides_nothing(silence in some_silence(), mode in prop_oneof![Just(InquiryMode::Watch), Just(InquiryMode::Cancel)], asked in any::<u32>(), second in 0_i64..10_000) {
         let step = after_inquiry(attempt(), mode, asked, silence, at(second));
         prop_assert!(step.commands.is_empty());
         prop_assert!(step.next.is_some_and(|(_, due)| due > at(second)));
@@ -352,7 +362,7 @@ proptest! {
 
 #[test]
 fn a_task_survives_a_restart() {
-    let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), tried: 2 };
+    let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), transaction_id: "T".into(), tried: 2 };
     let create = Task::CreateQr { attempt: attempt(), tried: 1 };
     for task in [create, inquire(InquiryMode::Cancel, 7), hint, refund_again(1), check_again(2)] {
         let row = serde_json::to_string(&task).unwrap();

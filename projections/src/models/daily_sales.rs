@@ -2,6 +2,12 @@
 //!
 //! A bill counts when it is paid in full, on its own business date; a payment when it is put against its bill, on the bill's
 //! date; a refund when it succeeded, on the refund's date. Sums are checked: one that does not fit halts the stream.
+//!
+//! `net` is what remains of the sales: it gains a bill's total when the bill counts, and loses what is given back of a bill
+//! that counted, on the refund's date. Money that was never sales does not touch it when it goes back: a payment without a
+//! bill, and overpayment parked on a bill, which is held to go back first. What goes back of a bill before it counts is
+//! remembered, and missing from what the bill adds once it does. So `net` is not `total − refunds_amount`. It follows the
+//! bill's own record of the refund, which may come before or after the refund's success.
 
 use domain::{
     bill,
@@ -50,8 +56,11 @@ impl Projection for DailySales {
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)> {
         let id = event.stream.stream_id;
         match decoded {
-            DomainEvent::Bill(bill::Event::Paid(_) | bill::Event::PaymentAllocated(_)) => {
+            DomainEvent::Bill(bill::Event::Paid(_) | bill::Event::PaymentAllocated(_) | bill::Event::OverpaymentParked(_)) => {
                 vec![(PendingBillRow::TABLE, BillId(id).to_string())]
+            }
+            DomainEvent::Bill(bill::Event::RefundRecorded(recorded)) => {
+                vec![(PendingBillRow::TABLE, BillId(id).to_string()), (PendingRefundRow::TABLE, recorded.refund_id.to_string())]
             }
             DomainEvent::Refund(refund::Event::Succeeded(_)) => vec![(PendingRefundRow::TABLE, RefundId(id).to_string())],
             DomainEvent::Merchant(_)
@@ -89,12 +98,37 @@ fn apply_bill(rows: &mut Rows, event: &RecordedEvent, change: &bill::Event) -> R
             Ok(())
         }
         bill::Event::Paid(_) => count_bill(rows, event),
-        bill::Event::PaymentReserved(_)
-        | bill::Event::ReservationReleased(_)
-        | bill::Event::OverpaymentParked(_)
-        | bill::Event::Voided(_)
-        | bill::Event::RefundRecorded(_) => Ok(()),
+        bill::Event::OverpaymentParked(parked) => {
+            let mut bill = pending::<PendingBillRow>(rows, event, &BillId(event.stream.stream_id).to_string())?;
+            add(&mut bill.parked, parked.amount, "the sum of parked money")?;
+            rows.put(bill);
+            Ok(())
+        }
+        bill::Event::RefundRecorded(recorded) => subtract_refund(rows, event, recorded),
+        bill::Event::PaymentReserved(_) | bill::Event::ReservationReleased(_) | bill::Event::Voided(_) => Ok(()),
     }
+}
+
+/// Takes what a refund gives back of a bill off the net sum, but for parked money.
+fn subtract_refund(rows: &mut Rows, event: &RecordedEvent, recorded: &bill::RefundRecorded) -> Result<(), ApplyError> {
+    let (bill_key, refund_key) = (BillId(event.stream.stream_id).to_string(), recorded.refund_id.to_string());
+    let refund = rows.need::<PendingRefundRow>([refund_key.clone()]);
+    rows.need::<PendingBillRow>([bill_key.clone()]).and(refund)?;
+    let mut bill = pending::<PendingBillRow>(rows, event, &bill_key)?;
+    let unsold = recorded.amount.min(bill.parked).max(0);
+    let sold = recorded.amount - unsold;
+    bill.parked -= unsold;
+    if !bill.counted {
+        add(&mut bill.refunded_early, sold, "the sum of refunds before full payment")?;
+    } else if sold > 0 {
+        let refund = rows.get::<PendingRefundRow>(&refund_key)?;
+        let refund = refund.ok_or_else(|| ApplyError::Poison(format!("refund {refund_key} is recorded before it was requested")))?;
+        let mut sales = Day::of_refund(&refund, event.pos).sales(rows)?;
+        sales.net = sales.net.checked_sub(sold).ok_or_else(|| ApplyError::overflow("the net sum"))?;
+        rows.put(sales);
+    }
+    rows.put(bill);
+    Ok(())
 }
 
 fn count_bill(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> {
@@ -114,7 +148,8 @@ fn count_bill(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> 
     add(&mut sales.tax, bill.tax, "the sum of tax")?;
     add(&mut sales.adjustment, bill.adjustment, "the sum of adjustments")?;
     add(&mut sales.total, bill.total, "the total")?;
-    add(&mut sales.net, bill.total, "the net sum")?;
+    let kept = bill.total.checked_sub(bill.refunded_early).ok_or_else(|| ApplyError::overflow("the net sum"))?;
+    add(&mut sales.net, kept, "the net sum")?;
     rows.put(sales);
     for line in std::mem::take(&mut bill.lines) {
         let mut item = day.item(rows, &line)?;
@@ -152,7 +187,6 @@ fn count_refund(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError
     let mut sales = day.sales(rows)?;
     add(&mut sales.refunds_count, 1, "the number of refunds")?;
     add(&mut sales.refunds_amount, refund.amount, "the sum of refunds")?;
-    sales.net = sales.net.checked_sub(refund.amount).ok_or_else(|| ApplyError::overflow("the net sum"))?;
     let mut tender = day.tender(rows, refund.tender)?;
     add(&mut tender.refunds_count, 1, "the number of refunds")?;
     add(&mut tender.refunds_amount, refund.amount, "the sum of refunds")?;
@@ -181,6 +215,8 @@ fn pending_bill(event: &RecordedEvent, issued: &bill::Issued) -> PendingBillRow 
         adjustment: issued.adjustment,
         total: issued.total,
         lines: issued.lines.clone(),
+        parked: 0,
+        refunded_early: 0,
         counted: false,
     }
 }
@@ -205,3 +241,7 @@ fn add(sum: &mut i64, amount: i64, what: &str) -> Result<(), ApplyError> {
     *sum = sum.checked_add(amount).ok_or_else(|| ApplyError::overflow(what))?;
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "daily_sales_tests.rs"]
+mod tests;

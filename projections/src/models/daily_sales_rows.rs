@@ -43,7 +43,9 @@ pub struct DailySalesRow {
     pub refunds_count: i64,
     /// Money given back.
     pub refunds_amount: i64,
-    /// `total − refunds_amount`.
+    /// What remains of the sales: `total` less what was given back of counted bills. Unlike in `refunds_amount`, money that
+    /// was never counted as sales is not in it: refunds of payments without a bill, and of parked overpayment. What was given
+    /// back of a bill before it was paid in full is missing on the bill's date, all else on the refund's.
     pub net: i64,
     /// Position of the last event that changed it.
     pub updated_pos: i64,
@@ -132,7 +134,7 @@ impl Row for DailyTenderSalesRow {
     }
 }
 
-/// What a bill will count for once it is paid.
+/// What a bill will count for once it is paid, and what refunds of it mean.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingBillRow {
     /// The bill.
@@ -161,6 +163,10 @@ pub struct PendingBillRow {
     pub total: i64,
     /// As billed; dropped once counted.
     pub lines: Vec<BillLine>,
+    /// Money beyond what was due that has not gone back yet; refunds take it first.
+    pub parked: i64,
+    /// Given back before the bill counted, beyond parked money; never part of the net sum.
+    pub refunded_early: i64,
     /// Counted.
     pub counted: bool,
 }

@@ -68,3 +68,16 @@ fn an_unknown_outcome_is_said_once_and_changes_no_status() {
     given::<PaymentIntent>(&waiting()).when(mark_unknown(1)).then(&[]);
     given::<PaymentIntent>(&history).when(confirm("T1", OWED)).then(&[succeeded("T1")]);
 }
+
+#[test]
+fn a_refusal_that_comes_after_the_qr_is_shown_changes_nothing() {
+    given::<PaymentIntent>(&waiting()).when(fail(1)).then(&[]);
+}
+
+#[test]
+fn money_on_an_earlier_reference_is_known_by_its_attempt() {
+    let history = and(and(processing(), failed(1)), attempt(2).into());
+    let confirmed = given::<PaymentIntent>(&history).when(confirm("T1", OWED)).events();
+    let state = PaymentIntent::fold(history.iter().chain(&confirmed));
+    assert_eq!(state.paying_attempt(), Some(&attempt(1)));
+}
