@@ -44,8 +44,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         }
         let bytes = body_bytes(request, state).await?;
         let raw = strict_json::parse(&bytes)?;
+        check_named(&raw, "", true)?;
         let value = strict_json::read(&raw)?;
         Ok(Self { value, raw })
+    }
+}
+
+/// Fields go by their names: an object written as a list of its values would be read by their order. No request of this API
+/// holds a list of anything but objects, so a list of plain values can only be that.
+fn check_named(value: &Value, path: &str, object_wanted: bool) -> Result<(), Problem> {
+    match value {
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| check_named(value, &format!("{path}/{name}"), false)),
+        Value::Array(items) if !object_wanted => {
+            items.iter().enumerate().try_for_each(|(n, item)| check_named(item, &format!("{path}/{n}"), true))
+        }
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) if object_wanted => {
+            let place = if path.is_empty() { "the body" } else { path };
+            Err(Problem::new(Kind::BodyInvalid, format!("{place} must be a JSON object")))
+        }
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
 

@@ -66,8 +66,8 @@ pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
     } else {
         println!("{report}");
     }
-    if !report.rejected.is_empty() && !args.allow_rejects {
-        bail!("{} rows were not imported", report.rejected.len());
+    if !report.is_clean() && !args.allow_rejects {
+        bail!("{} orders were not imported", report.rejected_orders);
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ pub mod resources;
 pub mod router;
 pub mod routes;
 pub mod schemas_command;
+pub mod server;
 pub mod simulated_provider;
 pub mod state;
 pub mod telemetry;

@@ -125,10 +125,18 @@ impl Local {
 /// # Errors
 /// One of the URLs is missing.
 pub fn external_servers(config: &Config) -> Result<Servers> {
-    let database_url = config.database_url.as_ref().context("DATABASE_URL is not set")?.reveal().to_owned();
     let nats_url = config.nats_url.as_ref().context("NATS_URL is not set")?.reveal().to_owned();
+    Ok(Servers { nats_url, ..database_servers(config)? })
+}
+
+/// The database that the configuration names, without a bus: enough for migrations.
+///
+/// # Errors
+/// `DATABASE_URL` is missing.
+pub fn database_servers(config: &Config) -> Result<Servers> {
+    let database_url = config.database_url.as_ref().context("DATABASE_URL is not set")?.reveal().to_owned();
     let owner_url = config.migrate_database_url.as_ref().map(|url| url.reveal().to_owned());
-    Ok(Servers { database_url, owner_url, nats_url })
+    Ok(Servers { database_url, owner_url, nats_url: String::new() })
 }
 
 /// The secret of the development issuer: made once, kept beside the data, readable by its owner only.

@@ -10,7 +10,7 @@ use api::{
     config::{Config, LogFormat},
     demo::{self, DemoArgs},
     import_command::{self, ImportArgs},
-    local::{Local, external_servers},
+    local::{Local, database_servers, external_servers},
     platform::{Platform, ProcessRole, migrate},
     schemas_command,
     simulated_provider::{self, SimulatorArgs},
@@ -20,7 +20,7 @@ use api::{
 
 /// Event-sourced orders, bills and payments for SmartPOS terminals.
 #[derive(Parser)]
-#[command(version, about, propagate_version = true)]
+#[command(version, propagate_version = true)]
 struct Cli {
     /// Configuration file; without it `smartpos.toml` in the working directory, if there is one.
     #[arg(long, global = true)]
@@ -93,7 +93,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Up { listen } => up(listening(config, listen)).await,
         Command::Demo(args) => demo::run(config, args).await,
         Command::Serve { roles, listen } => serve(listening(config, listen), &roles).await,
-        Command::Migrate => migrate(&external_servers(&config)?).await,
+        Command::Migrate => migrate(&database_servers(&config)?).await,
         Command::Import(args) => import_command::run(config, args).await,
         Command::Token(args) => token_command::run(&config, &args),
         Command::SimulateProvider(args) => simulated_provider::run(args, stop_on_signal()).await,
@@ -129,6 +129,8 @@ fn stop_on_signal() -> CancellationToken {
 async fn up(mut config: Config) -> Result<()> {
     let stop = stop_on_signal();
     config.auth.dev_issuer = true;
+    // Servers are worth starting only when the edge can listen.
+    std::net::TcpListener::bind(config.http.listen).with_context(|| format!("{} cannot be listened on", config.http.listen))?;
     let mut local = Local::start(config, &ProcessRole::ALL).await?;
     if let Some(address) = local.platform.address {
         println!("SmartPOS is up. Ctrl-C stops it.\n");
@@ -137,7 +139,7 @@ async fn up(mut config: Config) -> Result<()> {
         println!("  Health         http://{address}/readyz");
         println!("  Metrics        http://{address}/metrics");
         println!("  Data           {}", local.config.data_dir.display());
-        println!("  SQL            psql '{}'", local.servers.database_url);
+        println!("  SQL            psql '{}?options=-crole%3Dsmartpos_worker'", local.servers.database_url);
         if let Some(simulator) = &local.simulator {
             println!("  Bank simulator {}/sim/ledger", simulator.base_url);
         }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     auth::{SigningKey, TokenIssuer, TokenVerifier, load_or_create_key},
     config::Config,
-    router,
+    router, server,
     state::{AppState, Lag, Parts, Readiness},
     telemetry,
     ws::{self, WsState, hub::Hub},
@@ -259,12 +259,7 @@ impl Shared {
         let listener = listener.with_context(|| format!("{} cannot be listened on; set SMARTPOS_HTTP__LISTEN", config.http.listen))?;
         let address = listener.local_addr()?;
         let shutdown = self.shutdown.clone();
-        loops.spawn(named("http", async move {
-            let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the HTTP edge ended");
-            }
-        }));
+        loops.spawn(named("http", server::serve(listener, app, shutdown)));
         Ok(address)
     }
 }

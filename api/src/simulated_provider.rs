@@ -78,9 +78,9 @@ pub fn settings(base_url: &str) -> Scb {
     }
 }
 
-/// A running simulator process; ends with this value.
+/// A simulator in a process of its own, started again when it dies; ends with this value.
 pub struct SimulatorProcess {
-    child: Child,
+    supervisor: tokio::task::JoinHandle<()>,
     /// `http://127.0.0.1:…`
     pub base_url: String,
 }
@@ -91,29 +91,54 @@ impl SimulatorProcess {
     /// # Errors
     /// The process does not start or does not say where it listens.
     pub async fn start(platform: &str, data_dir: &Path) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["simulate-provider", "--platform", platform, "--ledger"])
-            .arg(data_dir.join("simulated-provider.jsonl"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .context("the provider simulator does not start")?;
-        let stdout = child.stdout.take().context("the provider simulator has no output")?;
-        let line = tokio::time::timeout(Duration::from_secs(10), BufReader::new(stdout).lines().next_line()).await;
-        let address = line.ok().and_then(Result::ok).flatten().context("the provider simulator did not say where it listens")?;
-        Ok(Self { child, base_url: format!("http://{address}") })
-    }
-
-    /// Its process id while it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.id()
+        let listen = free_address()?;
+        let ledger = data_dir.join("simulated-provider.jsonl");
+        let child = spawn(platform, listen, &ledger).await?;
+        let supervisor = tokio::spawn(supervise(child, platform.to_owned(), listen, ledger));
+        Ok(Self { supervisor, base_url: format!("http://{listen}") })
     }
 
     /// Ends it.
     pub async fn stop(mut self) {
-        let _ = self.child.kill().await;
+        self.supervisor.abort();
+        // The child goes with the task that owns it.
+        let _ = (&mut self.supervisor).await;
+    }
+}
+
+impl Drop for SimulatorProcess {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+async fn spawn(platform: &str, listen: SocketAddr, ledger: &Path) -> Result<Child> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["simulate-provider", "--platform", platform, "--listen", &listen.to_string(), "--ledger"])
+        .arg(ledger)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .context("the provider simulator does not start")?;
+    let stdout = child.stdout.take().context("the provider simulator has no output")?;
+    let line = tokio::time::timeout(Duration::from_secs(10), BufReader::new(stdout).lines().next_line()).await;
+    line.ok().and_then(Result::ok).flatten().context("the provider simulator did not say where it listens")?;
+    Ok(child)
+}
+
+async fn supervise(mut child: Child, platform: String, listen: SocketAddr, ledger: PathBuf) {
+    loop {
+        let ended = child.wait().await;
+        tracing::warn!(?ended, "the provider simulator ended and is started again");
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            match spawn(&platform, listen, &ledger).await {
+                Ok(next) => break child = next,
+                Err(error) => tracing::error!(%error, "the provider simulator does not start"),
+            }
+        }
     }
 }
 

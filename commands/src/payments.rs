@@ -102,6 +102,11 @@ async fn target(unit: &mut UnitOfWork, new: &NewPayment) -> Result<Target, Comma
         PayFor::Bill { bill_id, amount } => {
             let bill = crate::bills::concerns(unit, bill_id).await?;
             let details = bill.details.as_ref().ok_or_else(|| rejected(bill::Rejection::BillNotFound))?;
+            let open = matches!(bill.status, bill::Status::Pending | bill::Status::PartiallyPaid);
+            if amount.is_none() && open && bill.due() <= 0 {
+                // All of it is held by a payment under way.
+                return Err(rejected(bill::Rejection::AmountExceedsDue { due: 0 }));
+            }
             let amount = amount.unwrap_or(Money::new(bill.due(), details.currency));
             // The bill's own rule says whether this much can be taken; for recorded tenders nothing is held.
             let reserve = bill::Command::ReservePayment {

@@ -26,8 +26,10 @@ use crate::{
 
 /// Calls under way side by side.
 const SIDE_BY_SIDE: usize = 64;
-/// How long a leased task is left alone. Longer than any call may take.
-const LEASE_SECONDS: f64 = 45.0;
+/// How long a leased task is left alone: the longest pause after its worker died.
+const LEASE_SECONDS: f64 = 5.0;
+/// How often the lease of a task under way is renewed.
+const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// Poll for due tasks.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -82,7 +84,15 @@ struct Worker {
 impl Worker {
     async fn attend(&self, leased: Leased) {
         let key = leased.key.clone();
-        if let Err(error) = self.perform(leased).await {
+        let mut work = std::pin::pin!(self.perform(leased));
+        let mut renewals = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                _ = renewals.tick() => self.renew(&key).await,
+            }
+        };
+        if let Err(error) = done {
             // Put back for a moment; if that fails as well, the lease runs out.
             tracing::warn!(%error, key, "a provider task is left for later");
             counter!("smartpos_provider_tasks_failed_total").increment(1);
@@ -246,6 +256,15 @@ impl Worker {
     async fn remove(&self, key: &str) -> Result<(), CommandError> {
         sqlx::query("delete from process.task where key = $1").bind(key).execute(&self.pool).await?;
         Ok(())
+    }
+
+    /// Keeps a task that is still under way. When this fails another worker may take the task over: the provider knows the
+    /// repeat by its identifiers.
+    async fn renew(&self, key: &str) {
+        let sql = "update process.task set leased_until = $2 + $3 * interval '1 second' where key = $1";
+        if let Err(error) = sqlx::query(sql).bind(key).bind(self.now()).bind(LEASE_SECONDS).execute(&self.pool).await {
+            tracing::warn!(%error, key, "a lease was not renewed");
+        }
     }
 
     async fn put_back(&self, key: &str, pause: chrono::Duration) -> Result<(), CommandError> {

@@ -7,7 +7,7 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 
 /// Verifies the log and the read models of a SmartPOS platform.
 #[derive(Parser)]
-#[command(version, about, propagate_version = true)]
+#[command(version, propagate_version = true)]
 struct Cli {
     /// The database, under a role that may read the log.
     #[arg(long, env = "DATABASE_URL", global = true)]
@@ -28,8 +28,17 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let cli = Cli::parse();
+async fn main() -> std::process::ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("replay: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
     let url = cli.database_url.context("give --database-url or set DATABASE_URL (`smartpos up` prints it)")?;
     let pool = connect(&url).await.context("the database does not answer")?;
     match cli.command {

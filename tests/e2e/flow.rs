@@ -21,7 +21,7 @@ async fn next_frame(socket: &mut Socket) -> Value {
         match message.expect("an open socket").expect("a message") {
             Message::Text(text) => return serde_json::from_str(&text).unwrap(),
             Message::Ping(_) | Message::Pong(_) => {}
-            other => panic!("{other:?}"),
+            other @ (Message::Binary(_) | Message::Close(_) | Message::Frame(_)) => panic!("{other:?}"),
         }
     }
 }

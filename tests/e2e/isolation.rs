@@ -132,9 +132,9 @@ async fn the_database_shows_a_connection_its_own_tenant_only() {
             let stores: Vec<String> = sqlx::query_scalar("select store_id from read.orders").fetch_all(&mut *transaction).await.unwrap();
             assert_eq!(stores, [shop.store.to_string()]);
             if n % 3 == 0 {
-                transaction.rollback().await.unwrap()
+                transaction.rollback().await.unwrap();
             } else {
-                transaction.commit().await.unwrap()
+                transaction.commit().await.unwrap();
             }
             let after: i64 = sqlx::query_scalar("select count(*) from read.orders").fetch_one(&pool).await.unwrap();
             assert_eq!(after, 0);

@@ -14,7 +14,7 @@ use super::{
     error::{ImportError, MappingError},
     mapping::{Field, Mapping},
     mapping_order::{AdjustmentMapping, LineMapping, TimeMapping},
-    mapping_payment::{Condition, KeepAs, PaymentMapping, SkipMapping, TenderMapping, TenderWord},
+    mapping_payment::{Condition, KeepAs, PaymentMapping, RefundMapping, SkipMapping, TenderMapping, TenderWord},
     setup,
     value::LocalClock,
 };
@@ -79,6 +79,13 @@ pub(super) struct BoundPayment {
     pub merchant_reference: Option<Cell>,
 }
 
+/// How orders below zero name what they refund.
+#[derive(Debug, Clone)]
+pub(super) struct BoundRefund {
+    pub of: Cell,
+    pub reason: Option<Cell>,
+}
+
 /// Rows that are no sale.
 #[derive(Debug, Clone)]
 pub(super) struct BoundSkip {
@@ -104,6 +111,7 @@ pub struct Planner {
     /// Reason and largest difference in minor units.
     pub(super) difference: Option<(String, i64)>,
     pub(super) payment: BoundPayment,
+    pub(super) refund: Option<BoundRefund>,
     pub(super) skips: Vec<BoundSkip>,
 }
 
@@ -140,6 +148,7 @@ impl Planner {
             adjustments: mapping.adjustments.iter().enumerate().map(|(n, one)| keyed(n, one)).collect::<Result<_, _>>()?,
             difference,
             payment: columns.payment(&mapping, &mapping.payment)?,
+            refund: columns.refund(mapping.refund.as_ref())?,
             skips: mapping.skips.iter().enumerate().map(|(n, skip)| columns.skip(n, skip)).collect::<Result<_, _>>()?,
             mapping: Arc::new(mapping),
         })
@@ -227,6 +236,13 @@ impl Columns<'_> {
             (None, Some(word)) => Ok(BoundTender::Fixed(word)),
             (None, None) => Err(MappingError::at("payment.tender", "needs either 'column' or 'constant'").into()),
         }
+    }
+
+    fn refund(&self, refund: Option<&RefundMapping>) -> Result<Option<BoundRefund>, ImportError> {
+        let Some((refund, of)) = refund.and_then(|refund| Some((refund, refund.of.as_deref()?))) else { return Ok(None) };
+        let of = Cell::At(self.place("refund.of", of)?, String::new());
+        let reason = refund.reason_column.as_deref().map(|column| self.place("refund.reason_column", column)).transpose()?;
+        Ok(Some(BoundRefund { of, reason: reason.map(|place| Cell::At(place, String::new())) }))
     }
 
     fn skip(&self, n: usize, skip: &SkipMapping) -> Result<BoundSkip, ImportError> {

@@ -16,7 +16,7 @@ use super::{
     ids,
     mapping::{Field, Mapping, TaxChoice},
     mapping_order::TimeMapping,
-    mapping_payment::{Condition, TenderMapping},
+    mapping_payment::{Condition, Negative, RefundMapping, TenderMapping},
     value::DecimalSign,
 };
 
@@ -162,7 +162,17 @@ fn check_money_rules(mapping: &Mapping) -> Checked {
         ensure(limit >= 0, "difference.limit", "must not be negative")?;
         ensure(mapping.payment.amount.is_some(), "difference", "needs payment.amount: without it nothing can differ")?;
     }
-    mapping.refund.as_ref().map_or(Ok(()), |refund| check_reason("refund.reason", &refund.reason))
+    mapping.refund.as_ref().map_or(Ok(()), check_refund)
+}
+
+fn check_refund(refund: &RefundMapping) -> Checked {
+    let linked = refund.negative == Negative::Refund;
+    ensure(linked == refund.of.is_some(), "refund.of", "belongs to negative = \"refund\", and only to it")?;
+    ensure(linked || refund.reason_column.is_none(), "refund.reason_column", "belongs to negative = \"refund\", and only to it")?;
+    if linked && refund.reason.is_none() {
+        return Ok(());
+    }
+    check_reason("refund.reason", refund.reason.as_deref().unwrap_or_default())
 }
 
 /// The largest difference, minor units.

@@ -48,6 +48,11 @@ fn rules_are_checked_too() {
         ("amount = { column = \"paid\" }\n[difference]\nreason = \"\"", "'difference.reason'"),
         ("amount = { column = \"paid\" }\n[difference]\nreason = \"x\"\nlimit = \"-1\"", "'difference.limit'"),
         ("[[skip]]\nreason = \"x\"\nwhen = []", "'skip[0].when'"),
+        ("[refund]\nnegative = \"refund\"", "'refund.of'"),
+        ("[refund]\nnegative = \"skip\"\nreason = \"x\"\nof = \"no\"", "'refund.of'"),
+        ("[refund]\nnegative = \"skip\"\nreason = \"x\"\nreason_column = \"no\"", "'refund.reason_column'"),
+        ("[refund]\nnegative = \"skip\"", "'refund.reason'"),
+        ("[refund]\nnegative = \"refund\"\nof = \"no\"\nreason = \"\"", "'refund.reason'"),
         ("[[skip]]\nreason = \"x\"\nwhen = [{ column = \"no\" }]", "'skip[0].when[0]'"),
     ] {
         let message = refusal(&format!("{SHOP}{more}\n"));
@@ -80,7 +85,7 @@ fn the_documented_example_imports_the_documented_file() {
         let steps = steps_of(Mapping::parse(mapping).unwrap(), file.as_bytes());
         let total = |step: &Step| match &step.what {
             StepKind::Sale(sale) => sale.total.amount,
-            StepKind::Skipped(_) | StepKind::Bad(_) => panic!("{step:?}"),
+            StepKind::Refund(_) | StepKind::Skipped(_) | StepKind::Bad(_) => panic!("{step:?}"),
         };
         steps.iter().map(total).collect::<Vec<_>>()
     };

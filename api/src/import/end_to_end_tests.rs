@@ -106,6 +106,45 @@ async fn changes_conflicts_and_refusals_are_told(log: &Log, scratch: &Scratch) {
     assert!(matches!(itself, Err(ImportError::RejectFileIsInput)));
 }
 
+async fn linked_refunds_give_back_once_and_never_too_much(log: &Log, scratch: &Scratch) {
+    let linked = "[refund]\nnegative = \"refund\"\nof = \"paid\"\nreason_column = \"tip\"\n";
+    let other = SHOP.replace("source = \"shop\"", "source = \"shop-3\"").replace("code = \"shop\"", "code = \"shop-3\"");
+    let mapping = scratch.file("refunds.toml", &(other + linked));
+    let endless = "x".repeat(201);
+    let rows = format!(
+        "s1,,2024-03-01 10:00,Tea,2,45.50,C,,\nr1,,2024-03-02 10:00,Tea,-1,45.50,,s1,cold\n\
+         s2,,2024-03-01 10:01,Tea,1,80,V,,\nr2,,2024-03-02 10:00,Tea,-1,80,,s2,\n\
+         r3,,2024-03-02 10:01,Tea,-1,50,,s1,\nr4,,2024-03-02 10:01,Tea,-1,1,,nobody,\n\
+         s3,,2024-03-01 10:02,{endless},1,10,C,,\nr5,,2024-03-02 10:01,Tea,-1,10,,s3,\n"
+    );
+    let file = scratch.file("refunds.csv", &format!("{HEADER}{rows}"));
+    let given_back = async || {
+        let sql = "select count(*), coalesce(sum((convert_from(payload, 'UTF8')::jsonb #>> '{amount,amount}')::bigint), 0)::bigint, \
+                   coalesce(string_agg(convert_from(payload, 'UTF8')::jsonb ->> 'destination', ' ' order by pos), '') \
+                   from log.event where type = 'refund.requested'";
+        sqlx::query_as::<_, (i64, i64, String)>(sql).fetch_one(&log.owner).await.unwrap()
+    };
+    let first = run(&log.handler, &options(&file, &mapping)).await.unwrap();
+    let refunds = (first.refunds.added, first.refunds.already_there, first.rejected_orders, first.added, first.rows);
+    assert_eq!(refunds, (2, 0, 4, 2, 8), "{:?}", first.rejected);
+    let sums: Vec<_> = first.refunds.totals.iter().map(|total| (total.tender, total.total.amount, total.orders)).collect();
+    assert_eq!(sums, [("card", 80_00, 1), ("cash", 45_50, 1)]);
+    let told: Vec<_> = first.rejected.iter().map(|one| (one.line, one.reason.split(':').next().unwrap())).collect();
+    let nobody = "refund of order 'nobody', which is no paid sale earlier in this file";
+    assert_eq!(told, [(6, "RefundExceedsCaptured"), (7, nobody), (8, "ItemInvalid"), (9, "SaleNotImported")]);
+    assert_eq!(given_back().await, (2, 125_50, "cash original".to_owned()));
+    let after = log.contents().await;
+    let again = run(&log.handler, &options(&file, &mapping)).await.unwrap();
+    assert_eq!((again.refunds.added, again.refunds.already_there, again.added, again.already_there), (0, 2, 0, 2));
+    assert_eq!((&again.refunds.totals, &again.rejected), (&first.refunds.totals, &first.rejected));
+    assert_eq!(log.contents().await, after);
+    assert!(again.to_string().contains("refunds already there"), "{again}");
+    let changed = scratch.file("refunds.csv", &format!("{HEADER}{}", rows.replace("-1,45.50", "-1,45.00")));
+    let conflict = run(&log.handler, &options(&changed, &mapping)).await.unwrap();
+    assert!(conflict.rejected[0].line == 3 && conflict.rejected[0].reason.contains("another /amount/amount"), "{:?}", conflict.rejected);
+    assert_eq!(log.contents().await, after);
+}
+
 async fn a_store_that_differs_stops_the_import(log: &Log, scratch: &Scratch) {
     let mapping = scratch.file("other.toml", &SHOP.replace("Asia/Bangkok", "Asia/Tokyo"));
     let file = scratch.file("other.csv", &format!("{HEADER}x1,,2024-03-01 10:15,Tea,1,10,C,,\n"));
@@ -162,6 +201,7 @@ async fn imports_into_a_real_log() {
     let log = Log::open(&embedded).await;
     a_second_run_adds_nothing(&log, &scratch).await;
     changes_conflicts_and_refusals_are_told(&log, &scratch).await;
+    linked_refunds_give_back_once_and_never_too_much(&log, &scratch).await;
     a_store_that_differs_stops_the_import(&log, &scratch).await;
     an_interrupted_import_goes_on(&log, &scratch).await;
     the_coffee_machine_is_imported_whole(&log).await;

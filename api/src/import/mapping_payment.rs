@@ -90,8 +90,13 @@ pub enum KeepAs {
 pub struct RefundMapping {
     /// What to do.
     pub negative: Negative,
-    /// Under which reason they are counted.
-    pub reason: String,
+    /// With `skip` the reason under which they are counted; with `refund` why money was given back, where
+    /// `reason_column` does not say.
+    pub reason: Option<String>,
+    /// With `refund`: column with the key of the order that is refunded.
+    pub of: Option<String>,
+    /// With `refund`: column that says why; may be empty.
+    pub reason_column: Option<String>,
 }
 
 /// What to do with orders below zero.
@@ -102,6 +107,8 @@ pub enum Negative {
     Refuse,
     /// They are left out and counted.
     Skip,
+    /// They give back money out of the payment of the order that they name.
+    Refund,
 }
 
 /// Rows that are no sale: left out and counted.

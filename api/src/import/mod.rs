@@ -16,6 +16,8 @@ pub mod mapping;
 pub mod mapping_order;
 pub mod mapping_payment;
 pub mod plan;
+mod plan_refund;
+mod recent;
 pub mod report;
 mod retry;
 pub mod rows;
@@ -33,13 +35,13 @@ use std::{
 use commands::handle::CommandHandler;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use self::{
     bind::Planner,
     error::{ImportError, MappingError},
     mapping::Mapping,
-    report::{ImportReport, Rejected, TenderTotal},
+    report::{ImportReport, Refunds, Rejected, TenderTotal},
 };
 use self::{
     report::RejectFile,
@@ -87,7 +89,9 @@ pub async fn run(handler: &CommandHandler, options: &ImportOptions) -> Result<Im
     let (sender, mut receiver) = mpsc::channel(AHEAD);
     let reading = tokio::task::spawn_blocking(move || read(Steps::new(input, planner), &sender));
     let steps = stream::poll_fn(move |context| receiver.poll_recv(context));
-    let settled = steps.map(|step| settle(writer.clone(), step)).buffered(options.in_flight.clamp(1, 256));
+    let (counted, earlier) = watch::channel(0);
+    let settled =
+        steps.enumerate().map(|(n, step)| settle(writer.clone(), earlier.clone(), n, step)).buffered(options.in_flight.clamp(1, 256));
     let mut settled = std::pin::pin!(settled);
     let mut halted = None;
     while let Some((step, outcome)) = settled.next().await {
@@ -95,6 +99,7 @@ pub async fn run(handler: &CommandHandler, options: &ImportOptions) -> Result<Im
             halted = Some(halt);
             break;
         }
+        counted.send_modify(|counted| *counted += 1);
     }
     tally.finish(started.elapsed())?;
     match halted {
@@ -114,9 +119,15 @@ fn read(mut steps: Steps, sender: &mpsc::Sender<Step>) -> Result<(), ImportError
     Ok(())
 }
 
-async fn settle(writer: Arc<Writer>, step: Step) -> (Step, Option<Result<Written, Halt>>) {
+/// Writes a step. A refund waits until all `n` steps before it are counted, so that its sale is stored.
+async fn settle(writer: Arc<Writer>, mut counted: watch::Receiver<usize>, n: usize, step: Step) -> (Step, Option<Result<Written, Halt>>) {
     let outcome = match &step.what {
         StepKind::Sale(sale) => Some(writer.write(sale).await),
+        StepKind::Refund(refund) => {
+            // It fails only when nobody counts any more, and then nobody asks for the outcome either.
+            let _ = counted.wait_for(|counted| *counted >= n).await;
+            Some(writer.give_back(refund).await)
+        }
         StepKind::Skipped(_) | StepKind::Bad(_) => None,
     };
     (step, outcome)
@@ -143,13 +154,17 @@ impl Tally {
         let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         let line = rows.first().map_or(0, |row| row.line);
         match (what, outcome) {
-            (StepKind::Sale(_), Some(Err(halt))) => return Ok(Err((line, key, halt))),
+            (StepKind::Sale(_) | StepKind::Refund(_), Some(Err(halt))) => return Ok(Err((line, key, halt))),
             (StepKind::Sale(sale), Some(Ok(Written::Added))) => self.report.took(&sale, true),
             (StepKind::Sale(sale), Some(Ok(Written::AlreadyThere))) => self.report.took(&sale, false),
-            (StepKind::Sale(_), Some(Ok(Written::Refused(reason)))) => self.refuse(&rows, Rejected { line, key, reason })?,
+            (StepKind::Refund(refund), Some(Ok(Written::Added))) => self.report.gave_back(&refund, true),
+            (StepKind::Refund(refund), Some(Ok(Written::AlreadyThere))) => self.report.gave_back(&refund, false),
+            (StepKind::Sale(_) | StepKind::Refund(_), Some(Ok(Written::Refused(reason)))) => {
+                self.refuse(&rows, Rejected { line, key, reason })?;
+            }
             (StepKind::Bad(problem), _) => self.refuse(&rows, Rejected { line: problem.line, key, reason: problem.reason })?,
             (StepKind::Skipped(reason), _) => self.report.left_out(reason, count),
-            (StepKind::Sale(_), None) => {} // every sale is written
+            (StepKind::Sale(_) | StepKind::Refund(_), None) => {} // every one is written
         }
         self.report.rows += count;
         self.show(rows.last());

@@ -16,7 +16,9 @@ use super::{
     check,
     ids::OrderIds,
     mapping::Unlisted,
-    mapping_payment::{Condition, Negative, Sign, TenderWord},
+    mapping_payment::{Condition, Sign, TenderWord},
+    plan_refund::BelowZero,
+    recent::{Paid, Recent},
     sale::{Planned, Row, RowProblem, SaleAdjustment, SaleLine, SalePayment, SaleUnit},
     setup,
     value::shown,
@@ -42,12 +44,12 @@ impl Planner {
         row.cells.get(self.key).unwrap_or_default().trim()
     }
 
-    /// What the rows of one order come to.
+    /// What the rows of one order come to, given how the orders before it were paid.
     ///
     /// # Errors
     /// The first problem: a cell that cannot be read, an unknown store or tender, rows that disagree, a sum that does not
     /// match and may not differ, an order below zero.
-    pub fn plan(&self, rows: &[Row]) -> Result<Planned, RowProblem> {
+    pub fn plan(&self, rows: &[Row], paid_before: &Recent<Paid>) -> Result<Planned, RowProblem> {
         let Some(first) = rows.first() else { return Err(RowProblem { line: 0, reason: "no rows".to_owned() }) };
         let at_first = |reason: String| RowProblem { line: first.line, reason };
         let key = self.key(first);
@@ -61,7 +63,8 @@ impl Planner {
         let mut adjustments = self.adjustments_of(rows)?;
         let paid = self.paid(rows)?;
         if paid.is_some_and(|paid| paid < 0) || gross(&lines) < 0 {
-            return self.below_zero().map_err(at_first);
+            let order = BelowZero { rows, ids, line: first.line, lines, adjustments, paid };
+            return self.below_zero(order, paid_before);
         }
         let mut total = self.total(&lines, &adjustments).map_err(at_first)?;
         if let Some(difference) = paid.and_then(|paid| paid.checked_sub(total)).filter(|difference| *difference != 0) {
@@ -87,7 +90,7 @@ impl Planner {
     }
 
     /// A text that all rows of an order must share.
-    fn agreed<'a>(&self, rows: &'a [Row], what: &str, cell: &'a Cell) -> Result<&'a str, RowProblem> {
+    pub(super) fn agreed<'a>(&self, rows: &'a [Row], what: &str, cell: &'a Cell) -> Result<&'a str, RowProblem> {
         let mut texts = rows.iter().map(|row| (row.line, cell.text(&row.cells)));
         let (_, agreed) = texts.next().unwrap_or_default();
         match texts.find(|(_, text)| *text != agreed) {
@@ -184,15 +187,8 @@ impl Planner {
         paid.map(Some).map_err(|reason| RowProblem { line, reason })
     }
 
-    fn below_zero(&self) -> Result<Planned, String> {
-        match &self.mapping.refund {
-            Some(refund) if refund.negative == Negative::Skip => Ok(Planned::Skipped(refund.reason.clone())),
-            Some(_) | None => Err("the order is below zero; [refund] can say that such orders are skipped".to_owned()),
-        }
-    }
-
     /// What the bill will ask for, by the very rules that will price it.
-    fn total(&self, lines: &[SaleLine], adjustments: &[SaleAdjustment]) -> Result<i64, String> {
+    pub(super) fn total(&self, lines: &[SaleLine], adjustments: &[SaleAdjustment]) -> Result<i64, String> {
         if lines.is_empty() && adjustments.is_empty() {
             return Err("the order has no line".to_owned());
         }

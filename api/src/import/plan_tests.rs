@@ -1,7 +1,7 @@
-use domain::{money::Currency, payment_intent::Tender};
+use domain::{money::Currency, payment_intent::Tender, refund::Destination};
 
 use super::*;
-use crate::import::{mapping::Mapping, rows::StepKind, rows::tests::steps_of};
+use crate::import::{mapping::Mapping, rows::StepKind, rows::tests::steps_of, sale::RefundUnit};
 
 /// A shop with quantities, tenders, adjustments and all: tests change one thing each.
 pub(crate) const SHOP: &str = r#"
@@ -33,6 +33,7 @@ fn outcome(mapping: &str, rows: &str) -> Vec<Result<Box<SaleUnit>, String>> {
     let steps = steps_of(Mapping::parse(mapping).unwrap(), format!("{HEADER}{rows}").as_bytes());
     let told = |step: crate::import::rows::Step| match step.what {
         StepKind::Sale(sale) => Ok(sale),
+        StepKind::Refund(refund) => Err(format!("refund: {} of {}", refund.amount, refund.of)),
         StepKind::Skipped(reason) => Err(format!("skipped: {reason}")),
         StepKind::Bad(problem) => Err(format!("{}: {}", problem.line, problem.reason)),
     };
@@ -146,6 +147,55 @@ fn orders_below_zero_are_refused_or_skipped_by_name() {
     assert!(refusal(&with(PAID), "7,,2024-03-01 10:15,Tea,1,45.50,C,-45.50,\n").contains("below zero"));
 }
 
+const LINKED: &str = "[refund]\nnegative = \"refund\"\nof = \"paid\"\nreason_column = \"tip\"\n";
+const CASH_SALE: &str = "7,,2024-03-01 10:15,Tea,2,45.50,C,,\n";
+
+/// The second row of a file whose first is [`CASH_SALE`].
+fn refund(mapping: &str, row: &str) -> RefundUnit {
+    let mapping = Mapping::parse(mapping).unwrap();
+    let mut steps = steps_of(mapping, format!("{HEADER}{CASH_SALE}{row}").as_bytes());
+    match steps.remove(1).what {
+        StepKind::Refund(refund) => *refund,
+        other @ (StepKind::Sale(_) | StepKind::Skipped(_) | StepKind::Bad(_)) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_order_below_zero_gives_back_money_of_the_order_it_names() {
+    let paid = sale(SHOP, CASH_SALE).payment.unwrap();
+    let back = refund(&with(LINKED), "r1,,2024-03-02 09:00,Tea,-1,45.50,?,7,cold\n");
+    assert_eq!((back.payment_intent_id, back.tender, back.destination), (paid.payment_intent_id, Tender::Cash, Destination::Cash));
+    assert_eq!((back.amount, back.reason.as_str(), back.of.as_str()), (Money::new(45_50, Currency::THB), "cold", "7"));
+    assert_eq!(back.given_at.to_rfc3339(), "2024-03-02T02:00:00+00:00");
+    assert_eq!(refund(&with(LINKED), "r1,,2024-03-02 09:00,Tea,1,-45.50,?,7,\n").reason, "imported refund");
+    let taxed = with(LINKED).replace("\"untaxed\"", "\"thai_exclusive\"");
+    assert_eq!(refund(&taxed, "r1,,2024-03-02 09:00,Tea,-1,100,?,7,\n").amount.amount, 107_00);
+    let told = with(&LINKED.replace("of = \"paid\"", "of = \"tender\"").replace("reason_column = \"tip\"", "reason = \"return\""));
+    let stated = told.replace("[payment]\n", "[payment]\namount = { column = \"paid\", default = \"91\" }\n");
+    let back = refund(&stated, "r1,,2024-03-02 09:00,Tea,-1,45.50,7,-40,\n");
+    assert_eq!((back.amount.amount, back.reason.as_str()), (40_00, "return"));
+}
+
+#[test]
+fn card_payments_go_back_the_way_they_came() {
+    let rows = format!("{HEADER}{}r1,,2024-03-02 09:00,Tea,-1,45.50,,7,\n", CASH_SALE.replace(",C,", ",V,"));
+    let steps = steps_of(Mapping::parse(&with(LINKED)).unwrap(), rows.as_bytes());
+    assert!(matches!(&steps[1].what, StepKind::Refund(back) if back.destination == Destination::Original), "{:?}", steps[1]);
+}
+
+#[test]
+fn a_refund_that_names_no_paid_sale_before_it_is_refused() {
+    for (rows, told) in [
+        ("r1,,2024-03-02 09:00,Tea,-1,45.50,,,\n", "2: the order is below zero and names no order that is refunded"),
+        ("r1,,2024-03-02 09:00,Tea,-1,45.50,,7,\n", "2: refund of order '7', which is no paid sale earlier in this file"),
+        ("7,,2024-03-01 10:15,Tea,2,45.50,,,\nr1,,2024-03-02 09:00,Tea,-1,45.50,,7,\n", "3: refund of order '7', which is no paid sale"),
+        ("7,,2024-03-01 10:15,Tea,2,45.50,C,,\n7,,2024-03-02 09:00,Tea,-1,45.50,,7,\n", "3: order key '7' came before in this file"),
+    ] {
+        let refused = refusal(&with(LINKED), rows);
+        assert!(refused.starts_with(told), "{rows}: {refused}");
+    }
+}
+
 #[test]
 fn consecutive_rows_with_one_key_are_one_order() {
     let grouped = SHOP.replace("key = \"no\"", "key = \"no\"\nrows = \"consecutive\"");
@@ -192,7 +242,7 @@ fn a_comma_may_stand_before_decimals() {
     let steps = steps_of(Mapping::parse(&mapping).unwrap(), text.as_bytes());
     match &steps[0].what {
         StepKind::Sale(sale) => assert_eq!(sale.total.amount, 91_00),
-        StepKind::Skipped(_) | StepKind::Bad(_) => panic!("{:?}", steps[0]),
+        StepKind::Refund(_) | StepKind::Skipped(_) | StepKind::Bad(_) => panic!("{:?}", steps[0]),
     }
 }
 

@@ -11,7 +11,10 @@ use csv::StringRecord;
 use domain::money::Money;
 use serde::Serialize;
 
-use super::{error::ImportError, sale::Row, sale::SaleUnit};
+use super::{
+    error::ImportError,
+    sale::{RefundUnit, Row, SaleUnit},
+};
 
 /// Most rejected orders that the report names one by one; the reject file has them all.
 pub const MAX_LISTED: usize = 1_000;
@@ -32,16 +35,27 @@ pub struct Rejected {
 /// Payments of one tender and currency.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TenderTotal {
-    /// `cash`, `card`, `invoice`, or `none` for orders without a payment.
+    /// `cash`, `card`, `invoice`, or `none` for orders without a payment. For refunds, that of the sale.
     pub tender: &'static str,
     /// ISO 4217 code and sum, minor units.
     pub total: Money,
-    /// How many orders.
+    /// How many orders, or refunds.
     pub orders: u64,
 }
 
+/// Refunds that stand in the log; those that were not taken are among the rejected orders.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Refunds {
+    /// Written by this run.
+    pub added: u64,
+    /// Written by an earlier run.
+    pub already_there: u64,
+    /// What they come to, as positive amounts; not subtracted from the totals of the orders.
+    pub totals: Vec<TenderTotal>,
+}
+
 /// What an import did. Always `orders = added + already_there + rejected_orders`, and
-/// `rows` = rows of these orders + skipped rows.
+/// `rows` = rows of these orders + rows of refunds + skipped rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ImportReport {
     /// The mapping's source.
@@ -64,6 +78,8 @@ pub struct ImportReport {
     pub rejected: Vec<Rejected>,
     /// What this file's orders come to in the log: added now or there already.
     pub totals: Vec<TenderTotal>,
+    /// Money given back.
+    pub refunds: Refunds,
     /// How long it took.
     pub elapsed_ms: u64,
 }
@@ -79,14 +95,14 @@ impl ImportReport {
         self.orders += 1;
         *(if new { &mut self.added } else { &mut self.already_there }) += 1;
         let tender = sale.payment.as_ref().map_or("none", |payment| payment.tender.as_str());
-        let of_kind = |total: &&mut TenderTotal| total.tender == tender && total.total.currency == sale.total.currency;
-        if let Some(known) = self.totals.iter_mut().find(of_kind) {
-            known.total = known.total.checked_add(sale.total).unwrap_or(known.total);
-            known.orders += 1;
-        } else {
-            self.totals.push(TenderTotal { tender, total: sale.total, orders: 1 });
-            self.totals.sort_by_key(|total| (total.tender, total.total.currency));
-        }
+        add(&mut self.totals, tender, sale.total);
+    }
+
+    /// Counts a refund that stands in the log.
+    pub(super) fn gave_back(&mut self, refund: &RefundUnit, new: bool) {
+        let refunds = &mut self.refunds;
+        *(if new { &mut refunds.added } else { &mut refunds.already_there }) += 1;
+        add(&mut refunds.totals, refund.tender.as_str(), refund.amount);
     }
 
     /// Counts rows left out.
@@ -105,6 +121,27 @@ impl ImportReport {
     }
 }
 
+fn add(totals: &mut Vec<TenderTotal>, tender: &'static str, amount: Money) {
+    let of_kind = |total: &&mut TenderTotal| total.tender == tender && total.total.currency == amount.currency;
+    if let Some(known) = totals.iter_mut().find(of_kind) {
+        known.total = known.total.checked_add(amount).unwrap_or(known.total);
+        known.orders += 1;
+    } else {
+        totals.push(TenderTotal { tender, total: amount, orders: 1 });
+        totals.sort_by_key(|total| (total.tender, total.total.currency));
+    }
+}
+
+fn write_totals(f: &mut fmt::Formatter<'_>, what: &str, totals: &[TenderTotal]) -> fmt::Result {
+    if !totals.is_empty() {
+        writeln!(f, "  {:<24}{what:>12}  {:>20}", "tender", "total")?;
+    }
+    for TenderTotal { tender, total, orders } in totals {
+        writeln!(f, "    {tender:<22}{orders:>12}  {:>20}", total.to_string())?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for ImportReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Import of '{}' in {}.{:03} s", self.source, self.elapsed_ms / 1000, self.elapsed_ms % 1000)?;
@@ -121,12 +158,14 @@ impl fmt::Display for ImportReport {
         for (reason, rows) in &self.skipped {
             writeln!(f, "  {:<24}{rows:>12}  {reason}", "rows skipped")?;
         }
-        if !self.totals.is_empty() {
-            writeln!(f, "  {:<24}{:>12}  {:>20}", "tender", "orders", "total")?;
+        write_totals(f, "orders", &self.totals)?;
+        let Refunds { added, already_there, totals } = &self.refunds;
+        for (what, count) in [("refunds added", added), ("refunds already there", already_there)] {
+            if !totals.is_empty() {
+                writeln!(f, "  {what:<24}{count:>12}")?;
+            }
         }
-        for TenderTotal { tender, total, orders } in &self.totals {
-            writeln!(f, "    {tender:<22}{orders:>12}  {:>20}", total.to_string())?;
-        }
+        write_totals(f, "refunds", totals)?;
         for Rejected { line, key, reason } in self.rejected.iter().take(MAX_SHOWN) {
             writeln!(f, "  rejected: line {line}, order '{key}': {reason}")?;
         }

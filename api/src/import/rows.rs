@@ -1,7 +1,7 @@
 //! The file as rows, and rows as orders. Reads a stream; never holds more than one order and the keys of recent orders.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -9,14 +9,14 @@ use std::{
 
 use csv::{ByteRecord, StringRecord};
 use flate2::read::MultiGzDecoder;
-use sha2::{Digest, Sha256};
 
 use super::{
     bind::Planner,
     error::ImportError,
     mapping::FileFormat,
     mapping_order::Grouping,
-    sale::{Planned, Row, RowProblem, SaleUnit},
+    recent::{Paid, Recent},
+    sale::{Planned, RefundUnit, Row, RowProblem, SaleUnit},
     value::shown,
 };
 
@@ -24,8 +24,6 @@ use super::{
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Most rows of one order; more are refused, so that a bad key column cannot fill the memory.
 const MAX_ROWS: usize = 10_000;
-/// An order key that comes twice is noticed within at least this many orders.
-const REMEMBERED_KEYS: usize = 1_000_000;
 
 /// An open file, plain or gzip, positioned after its header.
 pub struct Input {
@@ -121,6 +119,8 @@ pub struct Step {
 pub enum StepKind {
     /// An order to be written.
     Sale(Box<SaleUnit>),
+    /// Money to be given back; its sale stands before it.
+    Refund(Box<RefundUnit>),
     /// No sale, counted under this reason.
     Skipped(String),
     /// Bad.
@@ -135,32 +135,16 @@ struct Open {
     problem: Option<RowProblem>,
 }
 
-/// Keys of recent orders, in two generations so that memory is bounded.
-#[derive(Default)]
-struct Seen {
-    young: HashSet<[u8; 16]>,
-    old: HashSet<[u8; 16]>,
-}
-
-impl Seen {
-    /// True the first time.
-    fn first(&mut self, key: &str) -> bool {
-        let mut short = [0; 16];
-        short.copy_from_slice(&Sha256::digest(key.as_bytes())[..16]);
-        if self.young.len() >= REMEMBERED_KEYS {
-            self.old = std::mem::take(&mut self.young);
-        }
-        !self.old.contains(&short) && self.young.insert(short)
-    }
-}
-
 /// The steps of a file, in the order of its rows.
 pub struct Steps {
     input: Input,
     planner: Planner,
     open: Option<Open>,
     ready: VecDeque<Step>,
-    seen: Seen,
+    /// Keys of recent orders.
+    seen: Recent<()>,
+    /// How recent orders were paid; empty unless the mapping has refunds.
+    paid: Recent<Paid>,
     /// The row before could not be used and may have belonged to the order that begins now.
     spoiled: Option<u64>,
     ended: bool,
@@ -169,8 +153,8 @@ pub struct Steps {
 impl Steps {
     /// The steps of `input` under `planner`.
     pub fn new(input: Input, planner: Planner) -> Self {
-        let (open, ready) = (None, VecDeque::new());
-        Self { input, planner, open, ready, seen: Seen::default(), spoiled: None, ended: false }
+        let (seen, paid) = (Recent::default(), Recent::default());
+        Self { input, planner, open: None, ready: VecDeque::new(), seen, paid, spoiled: None, ended: false }
     }
 
     /// The next step; nothing at the end.
@@ -203,8 +187,8 @@ impl Steps {
             Some(open) if consecutive && open.key == key && open.rows.len() < MAX_ROWS => open.rows.push(row),
             Some(_) | None => {
                 self.close();
-                let twice =
-                    (!key.is_empty() && !self.seen.first(&key)).then(|| format!("order key '{}' came before in this file", shown(&key)));
+                let twice = (!key.is_empty() && !self.seen.remember(&key, ()))
+                    .then(|| format!("order key '{}' came before in this file", shown(&key)));
                 let cut = self
                     .spoiled
                     .take()
@@ -235,9 +219,16 @@ impl Steps {
 
     fn close(&mut self) {
         let Some(Open { key, rows, problem }) = self.open.take() else { return };
-        let planned = problem.map_or_else(|| self.planner.plan(&rows), Err);
+        let planned = problem.map_or_else(|| self.planner.plan(&rows, &self.paid), Err);
         let what = match planned {
-            Ok(Planned::Sale(unit)) => StepKind::Sale(unit),
+            Ok(Planned::Sale(unit)) => {
+                if let (Some(_), Some(payment)) = (&self.planner.refund, &unit.payment) {
+                    let paid = Paid { payment_intent_id: payment.payment_intent_id, tender: payment.tender };
+                    self.paid.remember(&key, paid);
+                }
+                StepKind::Sale(unit)
+            }
+            Ok(Planned::Refund(unit)) => StepKind::Refund(unit),
             Ok(Planned::Skipped(reason)) => StepKind::Skipped(reason),
             Err(problem) => StepKind::Bad(problem),
         };

@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, io::Write, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::Write,
+    path::PathBuf,
+};
 
 use domain::payment_intent::Tender;
 use flate2::{Compression, write::GzEncoder};
@@ -27,6 +31,7 @@ fn all(mut steps: Steps) -> Vec<Step> {
 fn told(step: &Step) -> String {
     match &step.what {
         StepKind::Sale(sale) => format!("{} sold {}", sale.key, sale.lines.len()),
+        StepKind::Refund(refund) => format!("{} refunds {}", refund.key, refund.of),
         StepKind::Skipped(reason) => format!("{} skipped {reason}", step.key),
         StepKind::Bad(problem) => format!("{} bad {}: {}", step.key, problem.line, problem.reason),
     }

@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use commands::tenants::NewStore;
 use csv::StringRecord;
 use domain::{
-    ids::{BillId, LineId, OrderId, PaymentIntentId, StoreId},
+    ids::{BillId, LineId, OrderId, PaymentIntentId, RefundId, StoreId},
     money::Money,
     order::OrderType,
     payment_intent::Tender,
     pricing::TaxClass,
+    refund::Destination,
 };
 use serde::Serialize;
 
@@ -108,11 +109,36 @@ pub struct SaleUnit {
     pub payment: Option<SalePayment>,
 }
 
+/// Money given back out of the payment of an order that came before. Serialised it is the body of the idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefundUnit {
+    /// The refund's own key in the source.
+    pub key: String,
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The key of the order that is refunded.
+    pub of: String,
+    /// Its payment.
+    pub payment_intent_id: PaymentIntentId,
+    /// How that was paid.
+    pub tender: Tender,
+    /// By which way the money goes back.
+    pub destination: Destination,
+    /// How much, above zero.
+    pub amount: Money,
+    /// When, UTC.
+    pub given_at: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
+}
+
 /// What the rows of one order come to.
 #[derive(Debug, Clone)]
 pub enum Planned {
     /// To be written.
     Sale(Box<SaleUnit>),
+    /// To be given back.
+    Refund(Box<RefundUnit>),
     /// Left out, under this reason.
     Skipped(String),
 }

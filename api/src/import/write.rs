@@ -12,17 +12,21 @@ use commands::{
     idempotency::{Answer, IdempotencyKey},
     orders::{self, NewLine, NewOrder},
     payments::{self, NewPayment, PayFor},
+    refunds::{self, NewRefund},
     tenants::NewStore,
 };
 use domain::{
     ids::StoreId,
     order::{Command, Order},
-    payment_intent::Evidence,
+    payment_intent::{Evidence, PaymentIntent},
+    refund::Refund,
+    rejection::{Rejected, RejectionClass},
 };
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::{bind::Planner, error::ImportError, retry::retrying, sale::SaleUnit, setup};
+use super::{bind::Planner, error::ImportError, retry::retrying, sale::RefundUnit, sale::SaleUnit, setup, value::shown};
 
 /// Longest order key that is an idempotency key as it is.
 const LONGEST_KEY: usize = 255;
@@ -74,9 +78,7 @@ impl Writer {
     /// `Halt` when the log does not take it whatever is tried.
     pub async fn write(&self, sale: &SaleUnit) -> Result<Written, Halt> {
         self.store(&sale.store).await.map_err(Halt::Setup)?;
-        let body = serde_json::to_value(sale).map_err(|error| Halt::Command(CommandError::Fault(error.to_string())))?;
-        let key = IdempotencyKey::new(self.caller.tenant.0, self.scope.clone(), key_of(&sale.key), "import order", &body);
-        let caller = Caller { idempotency: Some(key), ..self.caller.clone() };
+        let caller = self.caller_for(&sale.key, "import order", sale)?;
         let answer: Result<Answer, CommandError> = retrying(|| {
             self.handler.transact(&caller, move |unit| {
                 let sale = sale.clone();
@@ -84,21 +86,48 @@ impl Writer {
             })
         })
         .await;
-        match answer {
-            Ok(answer) if answer.replayed => Ok(Written::AlreadyThere),
-            Ok(_) => Ok(Written::Added),
-            Err(CommandError::Rejected(rejected)) => Ok(Written::Refused(format!("{}: {rejected}", rejected.code))),
-            Err(CommandError::KeyReused { field }) => Ok(Written::Refused(format!(
-                "conflict: an earlier run imported this order with another {field}; the log keeps what it has"
-            ))),
-            Err(error) => Err(Halt::Command(error)),
-        }
+        written(answer)
+    }
+
+    /// Writes one refund; its sale must be stored, or it is refused.
+    ///
+    /// # Errors
+    /// `Halt` when the log does not take it whatever is tried.
+    pub async fn give_back(&self, refund: &RefundUnit) -> Result<Written, Halt> {
+        let caller = self.caller_for(&refund.key, "import refund", refund)?;
+        let answer: Result<Answer, CommandError> = retrying(|| {
+            self.handler.transact(&caller, move |unit| {
+                let refund = refund.clone();
+                Box::pin(async move { refund_unit(unit, refund).await })
+            })
+        })
+        .await;
+        written(answer)
+    }
+
+    /// The importer with the idempotency key of one order or refund.
+    fn caller_for(&self, key: &str, operation: &str, meaning: &impl Serialize) -> Result<Caller, Halt> {
+        let body = serde_json::to_value(meaning).map_err(|error| Halt::Command(CommandError::Fault(error.to_string())))?;
+        let key = IdempotencyKey::new(self.caller.tenant.0, self.scope.clone(), key_of(key), operation, &body);
+        Ok(Caller { idempotency: Some(key), ..self.caller.clone() })
     }
 
     /// Makes sure that a store is open; asks the log once per store and run.
     async fn store(&self, store: &NewStore) -> Result<(), ImportError> {
         let ready = self.stores.lock().unwrap_or_else(PoisonError::into_inner).entry(store.store_id).or_default().clone();
         ready.get_or_try_init(|| setup::ensure_store(&self.handler, &self.caller, store)).await.map(drop)
+    }
+}
+
+fn written(answer: Result<Answer, CommandError>) -> Result<Written, Halt> {
+    match answer {
+        Ok(answer) if answer.replayed => Ok(Written::AlreadyThere),
+        Ok(_) => Ok(Written::Added),
+        Err(CommandError::Rejected(rejected)) => Ok(Written::Refused(format!("{}: {rejected}", rejected.code))),
+        Err(CommandError::KeyReused { field }) => {
+            Ok(Written::Refused(format!("conflict: an earlier run imported this key with another {field}; the log keeps what it has")))
+        }
+        Err(error) => Err(Halt::Command(error)),
     }
 }
 
@@ -155,6 +184,33 @@ async fn write_unit(unit: &mut UnitOfWork, sale: SaleUnit) -> Result<Reply, Comm
         "payment_intent_id": payment_intent_id,
     });
     unit.reply::<Order>(201, sale.order_id, &body)
+}
+
+async fn refund_unit(unit: &mut UnitOfWork, refund: RefundUnit) -> Result<Reply, CommandError> {
+    let refused = |code, class, message| Err(CommandError::Rejected(Rejected { code, class, message }));
+    let payment = unit.state::<PaymentIntent>(refund.payment_intent_id).await?;
+    match &payment.details {
+        None => {
+            let message = format!("the payment of order '{}' is not in the log; was the order rejected?", shown(&refund.of));
+            return refused("SaleNotImported", RejectionClass::Missing, message);
+        }
+        Some(details) if details.tender != refund.tender => {
+            let message = format!("order '{}' was imported with another tender", shown(&refund.of));
+            return refused("SaleDiffers", RejectionClass::State, message);
+        }
+        Some(_) => {}
+    }
+    let new = NewRefund {
+        refund_id: refund.refund_id,
+        payment_intent_id: refund.payment_intent_id,
+        amount: Some(refund.amount),
+        destination: refund.destination,
+        reason: refund.reason,
+        given_at: Some(refund.given_at),
+    };
+    refunds::request(unit, new).await?;
+    let body = serde_json::json!({ "refund_id": refund.refund_id, "payment_intent_id": refund.payment_intent_id });
+    unit.reply::<Refund>(201, refund.refund_id, &body)
 }
 
 #[cfg(test)]

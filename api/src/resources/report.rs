@@ -48,7 +48,8 @@ pub struct DailySales {
     /// Money given back.
     #[schema(value_type = MoneySchema)]
     pub refunds: Money,
-    /// `total − refunds`.
+    /// Sales counted on this day less refunds, given on this day, of sales that were counted; money that nothing was sold for
+    /// (paid twice, without a bill) changes it neither when it comes nor when it goes back.
     #[schema(value_type = MoneySchema)]
     pub net: Money,
 }

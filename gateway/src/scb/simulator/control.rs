@@ -67,6 +67,10 @@ impl PaymentView {
 }
 
 async fn pay(State(bank): State<Arc<Bank>>, Json(request): Json<PayRequest>) -> Response {
+    // No account holds more, and sums of the ledger must stay in range.
+    if request.amount.is_some_and(|amount| !(1..=1_000_000_000_000).contains(&amount)) {
+        return refused(Refusal::Rule("the amount must be between 1 and 1,000,000,000,000 satang"));
+    }
     let now = (bank.config.clock)();
     let (payment, callback) = {
         let mut ledger = locked(&bank.ledger);
