@@ -11,7 +11,7 @@ use api::{
     demo::{self, DemoArgs},
     import_command::{self, ImportArgs},
     local::{Local, database_servers, external_servers},
-    platform::{Platform, ProcessRole, migrate},
+    platform::{Platform, ProcessRole, Servers, migrate},
     schemas_command,
     simulated_provider::{self, SimulatorArgs},
     telemetry,
@@ -157,10 +157,20 @@ async fn up(mut config: Config) -> Result<()> {
 async fn serve(config: Config, roles: &[ProcessRole]) -> Result<()> {
     let stop = stop_on_signal();
     let servers = external_servers(&config)?;
-    if servers.owner_url.is_some() {
-        migrate(&servers).await?;
-    }
-    let mut platform = Platform::start(&config, &servers, roles).await?;
+    // A database that is away is waited for: a process that gave up would have to be started again by somebody.
+    let mut platform = loop {
+        match start(&config, &servers, roles).await {
+            Ok(platform) => break platform,
+            Err(error) if database_is_away(&error) => {
+                tracing::warn!("waiting for the database: {error:#}");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(std::time::Duration::from_millis(300)) => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    };
     if let Some(address) = platform.address {
         tracing::info!(%address, "listening");
     }
@@ -170,4 +180,19 @@ async fn serve(config: Config, roles: &[ProcessRole]) -> Result<()> {
     };
     platform.stop().await;
     failed.map_or(Ok(()), |failed| Err(anyhow::anyhow!(failed)))
+}
+
+async fn start(config: &Config, servers: &Servers, roles: &[ProcessRole]) -> Result<Platform> {
+    if servers.owner_url.is_some() {
+        migrate(servers).await?;
+    }
+    Platform::start(config, servers, roles).await
+}
+
+/// The server could not be reached or is starting or stopping, as opposed to refusing what it was asked.
+fn database_is_away(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|error| match error.as_database_error() {
+        Some(database) => database.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+        None => matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_)),
+    })
 }
