@@ -75,7 +75,8 @@ fn declared_rules() -> Vec<(String, &'static str, String)> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../domain/src");
     let mut rules = Vec::new();
     for name in ["bill", "merchant", "order", "payment_intent", "refund", "store"] {
-        let file = [format!("{name}.rs"), format!("{name}/command.rs")].map(|file| source.join(file)).into_iter().find(|file| file.is_file());
+        let file =
+            [format!("{name}.rs"), format!("{name}/command.rs")].map(|file| source.join(file)).into_iter().find(|file| file.is_file());
         let text = fs::read_to_string(file.unwrap()).unwrap();
         let block = text.split("rejections! {").nth(1).unwrap();
         for line in block.lines().skip(3).map(str::trim).take_while(|line| *line != "}") {

@@ -207,8 +207,7 @@ impl CommandHandler {
             }
             ItemOutcome::KeyTaken { index, stored } => match (taken.get(index).copied().flatten(), &caller.idempotency) {
                 (Some(message), _) => {
-                    Err(Rejected { code: "AlreadyTaken", class: RejectionClass::State, message: message.to_owned() }
-                        .into())
+                    Err(Rejected { code: "AlreadyTaken", class: RejectionClass::State, message: message.to_owned() }.into())
                 }
                 (None, Some(key)) => key.replay(&stored).map(Some),
                 (None, None) => Err(CommandError::Fault("a key was refused that was not asked for".to_owned())),

@@ -269,7 +269,11 @@ impl Worker {
 
     async fn put_back(&self, key: &str, pause: chrono::Duration) -> Result<(), CommandError> {
         let due = self.now() + pause;
-        sqlx::query("update process.task set leased_until = null, due_at = $2 where key = $1").bind(key).bind(due).execute(&self.pool).await?;
+        sqlx::query("update process.task set leased_until = null, due_at = $2 where key = $1")
+            .bind(key)
+            .bind(due)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 

@@ -30,7 +30,12 @@ pub struct Received<'a> {
 /// # Errors
 /// The driver's; the sender must then not be acknowledged.
 pub async fn receive(pool: &PgPool, received: &Received<'_>) -> Result<bool, sqlx::Error> {
-    let task = Task::FollowHint { provider: received.provider.to_owned(), reference: received.hint.reference.clone(), transaction_id: received.hint.transaction_id.clone(), tried: 0 };
+    let task = Task::FollowHint {
+        provider: received.provider.to_owned(),
+        reference: received.hint.reference.clone(),
+        transaction_id: received.hint.transaction_id.clone(),
+        tried: 0,
+    };
     let key = format!("hint:{}:{}", received.provider, received.hint.transaction_id);
     let fresh: bool = sqlx::query_scalar(include_str!("sql/receive_webhook.sql"))
         .bind(uuid_of(received.id))

@@ -151,7 +151,10 @@ fn garbage() -> Vec<(&'static str, Vec<u8>)> {
         ("a number", text("7")),
         ("null", text("null")),
         ("fields by their order", text(r#"["sto_01J00000000000000000000000", "takeaway", null, null, []]"#)),
-        ("money by its order", text(r#"{"item_code": "A", "name": "A", "quantity_milli": 1000, "unit_price": [8500, "THB"], "amount": [1, "THB"]}"#)),
+        (
+            "money by its order",
+            text(r#"{"item_code": "A", "name": "A", "quantity_milli": 1000, "unit_price": [8500, "THB"], "amount": [1, "THB"]}"#),
+        ),
         ("unknown fields only", text(r#"{"nonsense": true}"#)),
         ("a duplicate key", text(r#"{"reason": "a", "reason": "b", "code": "A", "code": "B", "bill_id": 1, "bill_id": 2}"#)),
         (

@@ -3,7 +3,12 @@
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use anyhow::Result;
-use domain::money::{Currency, Money};
+use chrono::Days;
+use commands::system::SystemClock;
+use domain::{
+    clock::Clock,
+    money::{Currency, Money},
+};
 use serde_json::Value;
 
 use super::{
@@ -52,11 +57,13 @@ fn section(out: &mut String, title: &str, counts: &BTreeMap<String, (u64, i64)>)
 /// The figures of the daily sales report, over all stores and days.
 async fn totals(out: &mut String, merchants: &[Client]) -> Result<()> {
     let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
+    // A month around the day that was just played.
+    let today = SystemClock.now().date_naive();
+    let (from, to) = (today - Days::new(15), today + Days::new(15));
     for client in merchants {
         for store in all(client, "/v1/stores").await? {
             let store_id = store["id"].as_str().unwrap_or_default();
-            let report =
-                client.get("report", &format!("/v1/reports/daily-sales?store_id={store_id}&from=2000-01-01&to=2099-12-31")).await?;
+            let report = client.get("report", &format!("/v1/reports/daily-sales?store_id={store_id}&from={from}&to={to}")).await?;
             for day in report["data"].as_array().into_iter().flatten() {
                 for name in ["total", "tax", "service_charge", "discount", "refunds", "net"] {
                     let sum = sums.entry(name).or_default();

@@ -52,10 +52,7 @@ fn sample(event_type: &str, version: i16) -> DomainEvent {
 
 /// The event types that concern each manager; every other gives nothing.
 const CONCERNS: &[(&str, &[&str])] = &[
-    (
-        "checkout",
-        &["bill.paid", "payment_intent.succeeded", "payment_intent.canceled", "payment_intent.expired"],
-    ),
+    ("checkout", &["bill.paid", "payment_intent.succeeded", "payment_intent.canceled", "payment_intent.expired"]),
     ("refund", &["refund.succeeded", "refund.failed"]),
     ("provider_calls", &["payment_intent.attempt_started", "payment_intent.cancel_requested", "refund.requested"]),
 ];
@@ -116,10 +113,7 @@ fn captured_money_goes_to_its_bill() {
 #[test]
 fn a_payment_that_came_to_nothing_frees_its_bill() {
     let ends = |bill_id: Option<BillId>| -> [payment_intent::Event; 2] {
-        [
-            payment_intent::Canceled { bill_id, reason: "x".into() }.into(),
-            payment_intent::Expired { bill_id }.into(),
-        ]
+        [payment_intent::Canceled { bill_id, reason: "x".into() }.into(), payment_intent::Expired { bill_id }.into()]
     };
     for event in ends(Some(id(3))) {
         let intents = react(checkout::react, &DomainEvent::PaymentIntent(event));
