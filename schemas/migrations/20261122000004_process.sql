@@ -50,5 +50,6 @@ create table process.stuck (
 
 grant select, insert on process.stuck to smartpos_worker;
 grant select, insert, update, delete on process.task, process.checkpoint, process.provider_reference to smartpos_worker;
-grant insert on process.task to smartpos_app;
+-- The key alone may be read: an insert that skips a known key needs that.
+grant insert, select (key) on process.task to smartpos_app;
 grant select, insert, update on process.webhook to smartpos_app, smartpos_worker;
