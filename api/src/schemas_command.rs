@@ -26,9 +26,23 @@ pub fn documents() -> Result<BTreeMap<PathBuf, String>> {
     documents.insert(PathBuf::from("openapi.json"), pretty(&crate::openapi::document())?);
     for spec in DomainEvent::catalog() {
         let path = PathBuf::from(format!("events/{}.v{}.json", spec.event_type, spec.version));
-        documents.insert(path, pretty(&(spec.schema)())?);
+        documents.insert(path, pretty(&sorted(serde_json::to_value((spec.schema)())?))?);
     }
     Ok(documents)
+}
+
+/// Fields by name, whatever order this build's JSON maps keep.
+fn sorted(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(fields) => {
+            let by_name: BTreeMap<String, serde_json::Value> = fields.into_iter().map(|(name, value)| (name, sorted(value))).collect();
+            by_name.into_iter().collect()
+        }
+        serde_json::Value::Array(items) => items.into_iter().map(sorted).collect(),
+        plain @ (serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) | serde_json::Value::String(_)) => {
+            plain
+        }
+    }
 }
 
 fn pretty(document: &impl serde::Serialize) -> Result<String> {
