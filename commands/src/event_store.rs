@@ -133,6 +133,23 @@ pub async fn load_stream(pool: &PgPool, key: StreamKey, after: i64) -> Result<Ve
     rows.iter().map(recorded_event).collect()
 }
 
+/// Whether all these streams of one tenant have exactly these versions, seen at one moment.
+///
+/// # Errors
+/// The driver's.
+pub async fn stand_at(pool: &PgPool, tenant: MerchantId, versions: &[(StreamKey, i64)]) -> Result<bool, sqlx::Error> {
+    if versions.is_empty() {
+        return Ok(true);
+    }
+    sqlx::query_scalar("select log.streams_stand_at($1, $2, $3, $4)")
+        .bind(uuid_of(tenant))
+        .bind(versions.iter().map(|(key, _)| key.stream_type.as_str()).collect::<Vec<_>>())
+        .bind(versions.iter().map(|(key, _)| uuid_of(key.stream_id)).collect::<Vec<_>>())
+        .bind(versions.iter().map(|(_, version)| *version).collect::<Vec<_>>())
+        .fetch_one(pool)
+        .await
+}
+
 /// Position of the event with this hash at this place of its stream, if it was written.
 ///
 /// # Errors

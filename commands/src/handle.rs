@@ -87,8 +87,6 @@ pub struct UnitOfWork {
     tenant: MerchantId,
     if_match: Option<i64>,
     touched: BTreeMap<StreamKey, Touched>,
-    /// A state came from the cache, which other processes do not keep up to date.
-    remembered: bool,
     /// Streams in the order of their events, so that causes stand before effects in the log.
     order: Vec<(StreamKey, usize)>,
     claims: Vec<KeyClaim>,
@@ -137,14 +135,12 @@ impl CommandHandler {
             actor: caller.actor.clone(),
             device: caller.device.clone(),
         };
-        let mut reread = false;
         for _ in 0..MAX_ATTEMPTS {
             let mut unit = UnitOfWork::new(self.clone(), caller);
             let decided = work(&mut unit).await;
-            if !reread && unit.is_only_remembered(&decided) {
-                // Nothing would be appended, so no version check would notice that another process moved the streams on.
+            if unit.appends_nothing(&decided) && !self.is_current(&unit).await? {
                 self.forget(&unit);
-                reread = true;
+                tokio::task::yield_now().await;
                 continue;
             }
             let reply = match decided {
@@ -218,6 +214,14 @@ impl CommandHandler {
         }
     }
 
+    /// Whether every stream that was read stands, all at one moment, where this unit saw it. An append checks the versions of
+    /// what it writes; an answer that writes nothing would otherwise rest on a cache that another process outdated, or on
+    /// two streams read before and after the same commit.
+    async fn is_current(&self, unit: &UnitOfWork) -> Result<bool, CommandError> {
+        let read: Vec<(StreamKey, i64)> = unit.touched.iter().map(|(key, touched)| (*key, touched.version)).collect();
+        Ok(event_store::stand_at(&self.0.pool, unit.tenant, &read).await?)
+    }
+
     fn forget(&self, unit: &UnitOfWork) {
         unit.touched.keys().for_each(|key| drop(self.0.warm.remove(key)));
     }
@@ -275,20 +279,18 @@ impl UnitOfWork {
             tenant: caller.tenant,
             if_match: caller.if_match,
             touched: BTreeMap::new(),
-            remembered: false,
             order: Vec::new(),
             claims: Vec::new(),
             store: None,
         }
     }
 
-    /// A refusal, or an answer that changes nothing, that rests on the cache.
-    fn is_only_remembered(&self, decided: &Result<Reply, CommandError>) -> bool {
-        self.remembered
-            && match decided {
-                Ok(_) => self.order.is_empty(),
-                Err(error) => matches!(error, CommandError::Rejected(_) | CommandError::StaleVersion { .. }),
-            }
+    /// A refusal, or an answer that changes nothing.
+    fn appends_nothing(&self, decided: &Result<Reply, CommandError>) -> bool {
+        match decided {
+            Ok(_) => self.order.is_empty(),
+            Err(error) => matches!(error, CommandError::Rejected(_) | CommandError::StaleVersion { .. }),
+        }
     }
 
     /// The tenant of every stream that this unit touches.
@@ -336,9 +338,7 @@ impl UnitOfWork {
     pub async fn state<A: Aggregate>(&mut self, id: impl Into<Ulid>) -> Result<Arc<A::State>, CommandError> {
         let key = self.key::<A>(id);
         if !self.touched.contains_key(&key) {
-            let remembered = self.handler.0.warm.get(&key);
-            self.remembered |= remembered.is_some();
-            let warm = match remembered {
+            let warm = match self.handler.0.warm.get(&key) {
                 Some(warm) => warm,
                 None => self.handler.load::<A>(key).await?,
             };

@@ -1,17 +1,23 @@
 //! Several want the same stream: one winner per version, all or nothing per item, no harm to neighbours.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use commands::{
     committer::ItemOutcome,
     error::CommandError,
     event_store::{self, uuid_of},
-    handle::{Caller, CommandHandler},
+    handle::{Caller, CommandHandler, Reply, UnitOfWork},
 };
 use domain::{
+    bill::{self, Bill},
     envelope::{StreamKey, StreamType},
-    ids::OrderId,
-    order,
+    ids::{BillId, OrderId},
+    order::{self, Order},
 };
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 use support::{Shop, TestDatabase, WriteSide, item, key_claim, new_line, stream};
 
 fn order_stream(shop: &Shop, order: OrderId) -> StreamKey {
@@ -214,6 +220,53 @@ async fn a_refusal_is_not_decided_on_a_state_that_another_process_outdated() {
     shop.add_line(&there.handler, &shop.caller(&there.handler), order, new_line("TEA", 40_00)).await.unwrap();
     let caller = Caller { if_match: Some(6), ..shop.caller(&here.handler) };
     shop.add_line(&here.handler, &caller, order, new_line("MILK", 10_00)).await.unwrap();
+}
+
+/// Reads an order and then its bill; between the two, at the first try, another process voids the bill. A voided bill on an
+/// order that is still billed never stood in the log, and is refused here.
+async fn see_order_and_bill(
+    unit: &mut UnitOfWork,
+    (order, bill): (OrderId, BillId),
+    (shop, there): (Shop, CommandHandler),
+    tries: Arc<AtomicUsize>,
+) -> Result<Reply, CommandError> {
+    let order = unit.state::<Order>(order).await?;
+    if tries.fetch_add(1, Ordering::SeqCst) == 0 {
+        shop.void_bill(&there, bill).await?;
+    }
+    let state = unit.state::<Bill>(bill).await?;
+    if order.bill_id == Some(bill) && state.status == bill::Status::Cancelled {
+        return Err(CommandError::Rejected(bill::Rejection::BillHasPayments.into()));
+    }
+    Ok(unit.done())
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_decided_on_two_streams_seen_at_different_moments() {
+    let database = TestDatabase::new().await;
+    let there = database.write_side();
+    let shop = Shop::open(&there.handler).await;
+    let order = shop.open_order(&there.handler, &[("ESPRESSO", 60_00)]).await;
+    let bill = shop.bill(&there.handler, order).await.unwrap();
+    // A process that remembers nothing, and one that remembers both streams from before.
+    let (cold, warm) = (database.write_side(), database.write_side());
+    let tries = Arc::new(AtomicUsize::new(1));
+    let sees = |write: &WriteSide, bill: BillId| {
+        let (handler, there, tries) = (write.handler.clone(), there.handler.clone(), tries.clone());
+        async move {
+            let caller = shop.caller(&handler);
+            let seen = handler
+                .transact(&caller, |unit| see_order_and_bill(unit, (order, bill), (shop, there.clone()), tries.clone()).boxed())
+                .await;
+            seen.map(|_| tries.load(Ordering::SeqCst))
+        }
+    };
+    tries.store(0, Ordering::SeqCst);
+    assert_eq!(sees(&cold, bill).await.unwrap(), 2, "decided again, once");
+    let bill = shop.bill(&there.handler, order).await.unwrap();
+    sees(&warm, bill).await.unwrap();
+    tries.store(0, Ordering::SeqCst);
+    assert_eq!(sees(&warm, bill).await.unwrap(), 2, "what it remembered was outdated meanwhile");
 }
 
 #[tokio::test]
