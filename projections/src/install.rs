@@ -99,6 +99,7 @@ fn visible(visibility: Visibility) -> String {
     match visibility {
         Visibility::Store => format!("{tenant} and {store}"),
         Visibility::StoreAndPsp => format!("({tenant} and {store}) or {psp}"),
+        Visibility::Tenant => tenant.to_owned(),
         Visibility::TenantAndPsp => format!("{tenant} or {psp}"),
     }
 }

@@ -42,6 +42,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(models::bills::Bills),
         Arc::new(models::payments::Payments),
         Arc::new(models::refunds::Refunds),
+        Arc::new(models::customers::Customers),
         Arc::new(models::daily_sales::DailySales),
     ]
 }

@@ -1,6 +1,8 @@
 //! End to end: the log and the write side on a real PostgreSQL and a real NATS; the shape of the workspace.
 
 #[cfg(test)]
+mod customers;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod edge;
