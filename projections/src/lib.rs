@@ -9,6 +9,8 @@
 //! Rows hold nothing but what events say, so a rebuild gives equal rows, which [`check`] proves.
 
 pub mod check;
+pub mod checkpoint;
+mod document;
 pub mod error;
 pub mod feed;
 pub mod fold;
@@ -16,10 +18,12 @@ pub mod install;
 pub mod log_reader;
 pub mod models;
 pub mod projection;
+pub mod proof;
 pub mod queries;
 pub mod rebuild;
 pub mod rows;
 pub mod runner;
+mod snapshot;
 mod tables;
 #[cfg(test)]
 mod testing;
