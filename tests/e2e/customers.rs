@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row as _};
-use support::{ApiShop, TestPlatform, nobody};
+use support::{ApiShop, TestPlatform, nobody, replay};
 
 const NAME: &str = "Somchai Jaidee";
 const PHONE: &str = "+66812345678";
@@ -199,5 +199,38 @@ async fn a_person_is_known_to_one_merchant_only_and_erased_by_its_administrator(
     assert_eq!(platform.post(&yours.admin, &erase, json!({"reason": "requested"})).await.status, 404);
     assert_eq!(platform.post(&mine.manager, &erase, json!({"reason": "requested"})).await.status, 403);
     assert!(platform.get(&mine.cashier, &path).await.ok().body["profile"].is_object());
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auditor_erases_a_person_with_the_replay_tool_and_only_when_meant() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let customer = registered(&platform, &shop).await;
+    let path = format!("/v1/customers/{customer}");
+    platform.get_until(&shop.cashier, &path, |customer| customer["profile"]["name"] == NAME).await;
+
+    let asked = replay(&platform.database, &["erase", &customer, "--reason", "requested"]).await;
+    assert_eq!(asked.code, 2, "{asked:?}");
+    let nobody = nobody::<domain::ids::CustomerId>().to_string();
+    assert_eq!(replay(&platform.database, &["erase", &nobody, "--reason", "requested", "--yes"]).await.code, 2);
+    assert!(platform.get(&shop.cashier, &path).await.ok().body["profile"].is_object(), "nothing has happened yet");
+
+    let erase = ["erase", &customer, "--reason", "retention_ended", "--actor", "dpo", "--yes"];
+    let erased = replay(&platform.database, &erase).await.sound();
+    assert_eq!((&erased.lines[0]["subject"], &erased.lines[0]["version"]), (&json!(customer), &json!(2)));
+    // The running platform hears of it, though another process wrote.
+    let seen = platform.get_until(&shop.admin, &path, |customer| customer["status"] == "erased").await;
+    assert_eq!((seen.get("profile"), &seen["erasure_reason"]), (None, &json!("retention_ended")));
+    let refused = platform.send(&shop.cashier, Method::PATCH, &path, Some("late"), Some(&profile(NAME))).await;
+    assert_eq!(refused.body["code"], "CustomerErased");
+    let again = replay(&platform.database, &erase).await.sound();
+    assert_eq!(again.lines[0]["position"], Value::Null, "once is enough");
+    let actor: String =
+        sqlx::query_scalar("select actor from log.event where type = 'customer.erased'").fetch_one(&platform.database.admin).await.unwrap();
+    assert_eq!(actor, "user:dpo");
+    assert_eq!(places_of(&platform, &[NAME, PHONE]).await, [""; 0]);
+    replay(&platform.database, &["verify"]).await.sound();
+    platform.proves_itself().await;
     platform.stop().await;
 }
