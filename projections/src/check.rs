@@ -155,7 +155,8 @@ impl Comparison {
     }
 }
 
-fn differing_fields(folded: &Value, stored: &Value) -> String {
+/// The names of the fields that differ, for people.
+pub(crate) fn differing_fields(folded: &Value, stored: &Value) -> String {
     let (Some(folded), Some(stored)) = (folded.as_object(), stored.as_object()) else { return "everything".to_owned() };
     let names: Vec<&str> = folded.iter().filter(|(name, value)| stored.get(*name) != Some(*value)).map(|(name, _)| name.as_str()).collect();
     names.join(", ")

@@ -22,6 +22,12 @@ impl Progress {
         self.0.set_position(position.unsigned_abs());
     }
 
+    /// This far, of this much.
+    pub fn at_of(&self, position: i64, total: i64) {
+        self.0.set_length(total.unsigned_abs());
+        self.at(position);
+    }
+
     /// Another stage of the work, with another measure.
     pub fn stage(&self, what: impl Into<String>, total: i64) {
         self.0.reset();

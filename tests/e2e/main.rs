@@ -15,6 +15,12 @@ mod isolation;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
+mod replay_proof;
+#[cfg(test)]
+mod replay_rebuild;
+#[cfg(test)]
+mod replay_verify;
+#[cfg(test)]
 mod store_conflict;
 #[cfg(test)]
 mod store_faults;

@@ -8,7 +8,7 @@ use domain::{
 use uuid::Uuid;
 
 use super::{chain::Chain, commits::PartVerifier, streams::StreamVerifier, *};
-use crate::testing::History;
+use crate::{log_reader::Head, testing::History};
 
 type Commits = Vec<(Commit, Vec<RecordedEvent>)>;
 
