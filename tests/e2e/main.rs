@@ -15,6 +15,10 @@ mod isolation;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
+mod replay_browse;
+#[cfg(test)]
+mod replay_export;
+#[cfg(test)]
 mod replay_proof;
 #[cfg(test)]
 mod replay_rebuild;

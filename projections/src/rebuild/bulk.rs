@@ -14,7 +14,7 @@ use super::{Stage, copy::Copier};
 use crate::{
     error::Error,
     fold::{Batch, Fold, Step},
-    log_reader::{EVENT_COLUMNS, row_to_event},
+    log_reader::{EVENT_COLUMNS, TENANT_NUMBER, row_to_event},
     projection::{Locality, Projection},
     rows::Rows,
     runner::BATCH,
@@ -107,7 +107,7 @@ impl Part {
         let number = match self.projection.locality() {
             // A stream has one slice: a hash of tenant and stream.
             Locality::Stream => "slice::integer",
-            Locality::Tenant => "get_byte(uuid_send(tenant), 15)",
+            Locality::Tenant => TENANT_NUMBER,
         };
         let kinds: Vec<&str> = StreamType::ALL.into_iter().filter(|kind| self.projection.reads(*kind)).map(StreamType::as_str).collect();
         let sql =
