@@ -5,7 +5,7 @@ use domain::{
     envelope::StreamType,
     ids::{MerchantId, Ulid},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
 use crate::{error::Error, log_reader, search::StreamName, snapshot};
@@ -74,9 +74,11 @@ async fn amounts(connection: &mut PgConnection) -> Result<Amounts, Error> {
     let sql = "select type, tenant, day, count(*), sum(bytes)::bigint from (select type, tenant, (recorded_at at time zone 'UTC')::date as day, \
                octet_length(payload) + octet_length(meta) + coalesce(octet_length(pii), 0) as bytes from log.event) e \
                group by grouping sets ((type), (tenant), (day)) order by type collate \"C\", tenant, day";
-    let rows: Vec<(Option<String>, Option<Uuid>, Option<NaiveDate>, i64, i64)> = sqlx::query_as(sql).fetch_all(connection).await?;
     let (mut types, mut tenants, mut days) = (Vec::new(), Vec::new(), Vec::new());
-    for (event_type, tenant, day, events, bytes) in rows {
+    for row in sqlx::query(sql).fetch_all(connection).await? {
+        let (event_type, tenant, day): (Option<String>, Option<Uuid>, Option<NaiveDate>) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (events, bytes): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
         types.extend(event_type.map(|of| Amount { of, events, bytes }));
         tenants.extend(tenant.map(|id| Amount { of: MerchantId(Ulid::from_bytes(*id.as_bytes())), events, bytes }));
         days.extend(day.map(|of| Amount { of, events, bytes }));

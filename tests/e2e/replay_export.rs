@@ -82,17 +82,30 @@ async fn json_lines_hold_every_event_with_its_payload_byte_for_byte() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 
-fn row_of(event: &RecordedEvent) -> (i64, String, i64, String, i64, Vec<u8>, Option<Vec<u8>>, Vec<u8>) {
-    (
-        event.pos,
-        event.stream.stream_id.to_string(),
-        event.version,
-        event.actor.clone(),
-        event.recorded_at.timestamp_micros(),
-        event.payload.clone(),
-        event.pii.clone(),
-        event.hash.to_vec(),
-    )
+/// What is compared of an event.
+#[derive(Debug, PartialEq)]
+struct Columns {
+    position: i64,
+    stream_id: String,
+    version: i64,
+    actor: String,
+    recorded_at_us: i64,
+    payload: Vec<u8>,
+    pii: Option<Vec<u8>>,
+    hash: Vec<u8>,
+}
+
+fn columns_of(event: &RecordedEvent) -> Columns {
+    Columns {
+        position: event.pos,
+        stream_id: event.stream.stream_id.to_string(),
+        version: event.version,
+        actor: event.actor.clone(),
+        recorded_at_us: event.recorded_at.timestamp_micros(),
+        payload: event.payload.clone(),
+        pii: event.pii.clone(),
+        hash: event.hash.to_vec(),
+    }
 }
 
 #[tokio::test]
@@ -108,21 +121,20 @@ async fn parquet_reads_back_with_typed_columns() {
         .unwrap()
         .map(|row| {
             let row = row.unwrap();
-            let pii = row.get_bytes(15).ok().map(|bytes| bytes.data().to_vec());
-            (
-                row.get_long(0).unwrap(),
-                row.get_string(3).unwrap().clone(),
-                row.get_long(4).unwrap(),
-                row.get_string(12).unwrap().clone(),
-                row.get_timestamp_micros(9).unwrap(),
-                row.get_string(14).unwrap().clone().into_bytes(),
-                pii,
-                row.get_bytes(16).unwrap().data().to_vec(),
-            )
+            Columns {
+                position: row.get_long(0).unwrap(),
+                stream_id: row.get_string(3).unwrap().clone(),
+                version: row.get_long(4).unwrap(),
+                actor: row.get_string(12).unwrap().clone(),
+                recorded_at_us: row.get_timestamp_micros(9).unwrap(),
+                payload: row.get_string(14).unwrap().clone().into_bytes(),
+                pii: row.get_bytes(15).ok().map(|bytes| bytes.data().to_vec()),
+                hash: row.get_bytes(16).unwrap().data().to_vec(),
+            }
         })
         .collect();
     let log = database.log().await;
-    assert_eq!(rows, log[1..].iter().map(row_of).collect::<Vec<_>>());
+    assert_eq!(rows, log[1..].iter().map(columns_of).collect::<Vec<_>>());
     let again = dir.path().join("again.parquet");
     let second = replay(&database, &["export", "--format", "parquet", "--out", again.to_str().unwrap(), "--from", "2"]).await.sound();
     assert_eq!(second.digest, summary.digest, "the same range, the same bytes");

@@ -51,13 +51,13 @@ async fn replace_with_hash(database: &TestDatabase, position: i64) {
     event.hash = recorded_hash(&event);
     tamper(
         database,
-        &format!("update log.event set payload = '\\x{}', hash = '\\x{}' where pos = {position}", hex(&event.payload), hex(&event.hash)),
+        &format!(
+            "update log.event set payload = '\\x{}', hash = '\\x{}' where pos = {position}",
+            hex::encode(&event.payload),
+            hex::encode(event.hash)
+        ),
     )
     .await;
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Recomputes every commit, the chain and the head from the event hashes as they stand, as a forger would.
@@ -74,11 +74,11 @@ async fn recompute_chain(database: &TestDatabase) {
             log.iter().filter(|event| (first_pos..=last_pos).contains(&event.pos)).map(|event| event.hash).collect();
         let root = domain::integrity::merkle_root(&hashes);
         let hash = domain::integrity::commit_hash(&previous, first_pos, recorded_at.timestamp_micros(), &root);
-        let (prev, next) = (hex(&previous), hex(&hash));
+        let (prev, next) = (hex::encode(previous), hex::encode(hash));
         tamper(database, &format!("update log.commit set prev_hash = '\\x{prev}', hash = '\\x{next}' where first_pos = {first_pos}")).await;
         previous = hash;
     }
-    tamper(database, &format!("update log.head set hash = '\\x{}'", hex(&previous))).await;
+    tamper(database, &format!("update log.head set hash = '\\x{}'", hex::encode(previous))).await;
 }
 
 /// A key, its public half, and a checkpoint of the database signed with it.
