@@ -1,11 +1,12 @@
 //! Proves that the read models are what the log says: folds it once more in memory and compares row by row.
 //!
-//! Everything is read in one REPEATABLE READ transaction, so projectors may go on meanwhile.
+//! Each model is read in one REPEATABLE READ transaction, so projectors may go on meanwhile. A long log is folded in several
+//! passes, each for a part of the tenants, so that only their rows are in memory at once.
 
 use std::{collections::HashMap, sync::Arc};
 
 use domain::envelope::RecordedEvent;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
@@ -40,24 +41,61 @@ pub struct CheckReport {
     pub digest: String,
 }
 
-/// Checks every projection, each at its own checkpoint. `pool`: a role that is a member of `smartpos_worker`. Memory grows
-/// with the rows of the largest projection.
+/// Events up to which a model is folded in one pass.
+const PASS: i64 = 2_000_000;
+/// Most passes; more tenants than this share one.
+const MOST_PASSES: i64 = 64;
+
+/// [`check_all`], one model at a time and in silence.
+///
+/// # Errors
+/// As there.
+pub async fn check(pool: &PgPool) -> Result<Vec<CheckReport>, Error> {
+    check_all(pool, 1, Arc::new(|_| {})).await
+}
+
+/// Hears how many more events were folded.
+pub type Folded = Arc<dyn Fn(i64) + Send + Sync>;
+
+/// Checks every projection, each at its own checkpoint, `connections` of them at once. `pool`: a role that is a member of
+/// `smartpos_worker`. Memory grows with the rows that a pass makes.
 ///
 /// # Errors
 /// `Sql`; `Corrupt` for an event that this build does not know; `BadRow`.
-pub async fn check(pool: &PgPool) -> Result<Vec<CheckReport>, Error> {
-    let mut reports = Vec::new();
-    for projection in crate::all() {
-        reports.push(check_one(pool, projection.as_ref()).await?);
-    }
-    Ok(reports)
+pub async fn check_all(pool: &PgPool, connections: u32, folded: Folded) -> Result<Vec<CheckReport>, Error> {
+    let at_once = usize::try_from(connections.max(1)).unwrap_or(1);
+    let tasks = stream::iter(crate::all()).map(|projection| {
+        let (pool, folded) = (pool.clone(), Arc::clone(&folded));
+        // A task of its own: folding is work for a processor, not waiting.
+        async move {
+            let name = projection.name();
+            let task = tokio::spawn(async move { check_in_passes(&pool, projection.as_ref(), None, &folded).await });
+            task.await
+                .unwrap_or_else(|error| Err(Error::Corrupt { position: 0, what: format!("the check of {name} ended early: {error}") }))
+        }
+    });
+    tasks.buffered(at_once).try_collect().await
 }
 
 /// Checks one projection.
 ///
 /// # Errors
-/// As [`check`].
+/// As [`check_all`].
 pub async fn check_one(pool: &PgPool, projection: &dyn Projection) -> Result<CheckReport, Error> {
+    check_in_passes(pool, projection, None, &(Arc::new(|_| {}) as Folded)).await
+}
+
+/// Checks one projection, in as many passes as are asked for, or as the length of the log suggests. The number changes what
+/// is in memory at once, and nothing in the report.
+///
+/// # Errors
+/// As [`check_all`].
+pub async fn check_in_passes(
+    pool: &PgPool,
+    projection: &dyn Projection,
+    wanted: Option<i32>,
+    folded: &Folded,
+) -> Result<CheckReport, Error> {
     let target = Target::live(projection);
     let mut tx = pool.begin().await?;
     sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
@@ -65,15 +103,24 @@ pub async fn check_one(pool: &PgPool, projection: &dyn Projection) -> Result<Che
     set_schema(&mut tx, &target.schema).await?;
     let position = tables::checkpoint(&mut tx, &target).await?;
     let (halted, _) = tables::halted(&mut tx, &target).await?;
-    let mut fold = Fold::new(Rows::complete(), halted);
-    fold_to(&mut tx, projection, &mut fold, position).await?;
+    let passes = wanted.unwrap_or_else(|| passes(position)).max(1);
     let mut report = Comparison::default();
-    for table in projection.tables() {
-        report.table(&mut tx, table, fold.rows.table(table.name)?).await?;
+    for pass in 0..passes {
+        let mut fold = Fold::new(Rows::complete(), halted.clone());
+        fold_pass(&mut tx, projection, &mut fold, position, (pass, passes), folded).await?;
+        for table in projection.tables() {
+            report.table(&mut tx, table, fold.rows.table(table.name)?, (pass, passes)).await?;
+        }
     }
+    let (rows, digest) = digest(&mut tx, projection).await?;
     tx.commit().await?;
-    let Comparison { rows, differences, differing, hasher } = report;
-    Ok(CheckReport { projection: target.name, position, rows, differences, differing, digest: hex::encode(hasher.finalize()) })
+    let Comparison { differences, differing } = report;
+    Ok(CheckReport { projection: target.name, position, rows, differences, differing, digest })
+}
+
+/// In how many passes a log of this length is folded.
+fn passes(position: i64) -> i32 {
+    i32::try_from((position / PASS + 1).clamp(1, MOST_PASSES)).unwrap_or(1)
 }
 
 /// Folds the log up to `position` into memory.
@@ -81,13 +128,26 @@ pub async fn check_one(pool: &PgPool, projection: &dyn Projection) -> Result<Che
 /// # Errors
 /// `Sql`; `Corrupt` for an event that this build does not know.
 pub async fn fold_to(connection: &mut PgConnection, projection: &dyn Projection, fold: &mut Fold, position: i64) -> Result<(), Error> {
-    let mut events = log_reader::stream(connection, 0, position);
+    fold_pass(connection, projection, fold, position, (0, 1), &(Arc::new(|_| {}) as Folded)).await
+}
+
+/// [`fold_to`] for the tenants of one pass.
+async fn fold_pass(
+    connection: &mut PgConnection,
+    projection: &dyn Projection,
+    fold: &mut Fold,
+    position: i64,
+    pass: (i32, i32),
+    folded: &Folded,
+) -> Result<(), Error> {
+    let mut events = log_reader::stream_of_tenants(connection, position, pass);
     let mut batch: Vec<Arc<RecordedEvent>> = Vec::with_capacity(BATCH);
     loop {
         let next = events.next().await.transpose()?;
         let ended = next.is_none();
         batch.extend(next.map(Arc::new));
         if batch.len() >= BATCH || ended {
+            folded(i64::try_from(batch.len()).unwrap_or(0));
             fold_batch(projection, fold, Batch::new(projection, std::mem::take(&mut batch)))?;
         }
         if ended {
@@ -109,26 +169,48 @@ fn fold_batch(projection: &dyn Projection, fold: &mut Fold, batch: Batch) -> Res
     }
 }
 
+/// All rows of a projection, counted and hashed in a fixed order.
+async fn digest(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(u64, String), Error> {
+    let (mut rows, mut hasher) = (0, Sha256::new());
+    for table in projection.tables() {
+        // Byte order, whatever collation the database has: the digest must not depend on it.
+        let sql = AssertSqlSafe(format!("select key, to_jsonb(t)::text from {} t order by key collate \"C\"", table.name));
+        let mut stored = sqlx::query_as::<_, (String, String)>(sql).fetch(&mut *connection);
+        while let Some(row) = stored.next().await {
+            let (key, text) = row?;
+            rows += 1;
+            for part in [table.name, &key, &text] {
+                hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+                hasher.update(part.as_bytes());
+            }
+        }
+    }
+    Ok((rows, hex::encode(hasher.finalize())))
+}
+
 #[derive(Default)]
 struct Comparison {
-    rows: u64,
     differences: Vec<String>,
     differing: u64,
-    hasher: Sha256,
 }
 
 impl Comparison {
-    async fn table(&mut self, connection: &mut PgConnection, table: &TableSpec, mut expected: HashMap<String, Value>) -> Result<(), Error> {
-        // Byte order, whatever collation the database has: the digest must not depend on it.
-        let sql = AssertSqlSafe(format!("select key, to_jsonb(t)::text from {} t order by key collate \"C\"", table.name));
-        let mut stored = sqlx::query_as::<_, (String, String)>(sql).fetch(connection);
+    /// Compares the rows of a pass.
+    async fn table(
+        &mut self,
+        connection: &mut PgConnection,
+        table: &TableSpec,
+        mut expected: HashMap<String, Value>,
+        (pass, passes): (i32, i32),
+    ) -> Result<(), Error> {
+        let sql = format!(
+            "select key, to_jsonb(t)::text from {} t where {} % $1 = $2 order by key collate \"C\"",
+            table.name,
+            log_reader::TENANT_NUMBER
+        );
+        let mut stored = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(sql)).bind(passes).bind(pass).fetch(connection);
         while let Some(row) = stored.next().await {
             let (key, text) = row?;
-            self.rows += 1;
-            for part in [table.name, &key, &text] {
-                self.hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-                self.hasher.update(part.as_bytes());
-            }
             match (expected.remove(&key), (table.normalise)(&text)) {
                 (None, _) => self.differs(table, &key, "the log knows no such row"),
                 (Some(_), Err(error)) => self.differs(table, &key, &error),
@@ -155,8 +237,19 @@ impl Comparison {
     }
 }
 
-fn differing_fields(folded: &Value, stored: &Value) -> String {
+/// The names of the fields that differ, for people.
+pub(crate) fn differing_fields(folded: &Value, stored: &Value) -> String {
     let (Some(folded), Some(stored)) = (folded.as_object(), stored.as_object()) else { return "everything".to_owned() };
     let names: Vec<&str> = folded.iter().filter(|(name, value)| stored.get(*name) != Some(*value)).map(|(name, _)| name.as_str()).collect();
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_folded_in_more_passes_but_not_without_end() {
+        assert_eq!([0, PASS - 1, PASS, 10 * PASS, i64::MAX].map(passes), [1, 1, 2, 11, 64]);
+    }
 }

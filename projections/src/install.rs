@@ -68,16 +68,41 @@ pub(crate) async fn install_tables(connection: &mut PgConnection, projection: &d
         // A table comes with its rights in one transaction, so one that exists has them.
         if !exists(connection, schema, table.name).await? {
             create_table(connection, table).await?;
+            secure_table(connection, table).await?;
         }
     }
     Ok(())
 }
 
+/// A new schema with empty tables that only the worker reaches, and without row-level security, with which nothing can be
+/// copied in. [`open_to_readers`] makes it like any other.
+pub(crate) async fn install_closed(connection: &mut PgConnection, projection: &dyn Projection, schema: &str) -> Result<(), Error> {
+    run(connection, format!("create schema {schema}")).await?;
+    run(connection, format!("grant usage on schema {schema} to smartpos_worker")).await?;
+    set_schema(connection, schema).await?;
+    for table in projection.tables() {
+        create_table(connection, table).await?;
+    }
+    Ok(())
+}
+
+/// See [`install_closed`].
+pub(crate) async fn open_to_readers(connection: &mut PgConnection, projection: &dyn Projection, schema: &str) -> Result<(), Error> {
+    set_schema(connection, schema).await?;
+    for table in projection.tables() {
+        secure_table(connection, table).await?;
+    }
+    run(connection, format!("grant usage on schema {schema} to smartpos_app")).await
+}
+
 async fn create_table(connection: &mut PgConnection, table: &TableSpec) -> Result<(), Error> {
     sqlx::raw_sql(table.create).execute(&mut *connection).await?;
+    run(connection, format!("grant select, insert, update, delete on {} to smartpos_worker", table.name)).await
+}
+
+async fn secure_table(connection: &mut PgConnection, table: &TableSpec) -> Result<(), Error> {
     let name = table.name;
     for sql in [
-        format!("grant select, insert, update, delete on {name} to smartpos_worker"),
         format!("grant select on {name} to smartpos_app"),
         format!("alter table {name} enable row level security"),
         // The owner too: only the two roles below have a policy.

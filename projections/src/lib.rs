@@ -23,10 +23,14 @@ pub mod queries;
 pub mod rebuild;
 pub mod rows;
 pub mod runner;
+pub mod search;
+mod seen;
 mod snapshot;
+pub mod stats;
 mod tables;
 #[cfg(test)]
 mod testing;
+pub mod trail;
 pub mod verify;
 pub mod waiting;
 

@@ -8,7 +8,7 @@ use domain::{
     ids::{MerchantId, Ulid},
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
-use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -86,6 +86,23 @@ pub(crate) async fn head(connection: &mut PgConnection) -> Result<Head, Error> {
 /// [`LogReader::stream`] on a connection, for instance inside a transaction.
 pub(crate) fn stream(connection: &mut PgConnection, after: i64, last: i64) -> BoxStream<'_, Result<RecordedEvent, Error>> {
     sqlx::query(RANGE).bind(after).bind(last).fetch(connection).map(|row| row_to_event(&row?)).boxed()
+}
+
+/// A number by which tenants are dealt out evenly: a random byte of their ids.
+pub(crate) const TENANT_NUMBER: &str = "get_byte(uuid_send(tenant), 15)";
+
+/// Events up to `last` of every `parts`th tenant.
+pub(crate) fn stream_of_tenants(
+    connection: &mut PgConnection,
+    last: i64,
+    (part, parts): (i32, i32),
+) -> BoxStream<'_, Result<RecordedEvent, Error>> {
+    if parts <= 1 {
+        return stream(connection, 0, last);
+    }
+    let sql = format!("select {EVENT_COLUMNS} from log.event where pos <= $1 and {TENANT_NUMBER} % $2 = $3 order by pos");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(last).bind(parts).bind(part);
+    query.fetch(connection).map(|row| row_to_event(&row?)).boxed()
 }
 
 fn check_gapless(after: i64, events: &[Arc<RecordedEvent>]) -> Result<(), Error> {

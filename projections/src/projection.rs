@@ -73,6 +73,15 @@ impl ApplyError {
     }
 }
 
+/// Which events one row can depend on; a rebuild folds groups of events side by side that share no row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locality {
+    /// Those of one stream.
+    Stream,
+    /// Those of one tenant.
+    Tenant,
+}
+
 /// A pure fold of the log into rows.
 pub trait Projection: Send + Sync {
     /// Snake case; together with the version it names the schema, `orders_v1`.
@@ -83,6 +92,8 @@ pub trait Projection: Send + Sync {
     fn tables(&self) -> &'static [TableSpec];
     /// Whether it has any use for events of such streams. Others are passed over without being decoded.
     fn reads(&self, stream_type: StreamType) -> bool;
+    /// Which events a row can depend on.
+    fn locality(&self) -> Locality;
     /// Rows that `apply` will ask for, as far as the event tells; only saves round trips.
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)>;
     /// Folds one event into the rows. On an error its changes are rolled back.

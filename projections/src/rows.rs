@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     error::Error,
     projection::{ApplyError, Row},
+    seen::SeenKeys,
 };
 
 /// A row whose type only its table knows.
@@ -68,7 +69,19 @@ pub struct Rows {
     tables: HashMap<&'static str, HashMap<String, Entry>>,
     undo: Vec<(&'static str, String, Option<Entry>)>,
     missing: Vec<(&'static str, String)>,
-    complete: bool,
+    beneath: Beneath,
+}
+
+/// What lies under the overlay.
+#[derive(Default)]
+enum Beneath {
+    /// Tables that hold rows.
+    #[default]
+    Tables,
+    /// Nothing: what is not in memory does not exist.
+    Nothing,
+    /// Tables that hold exactly what this overlay wrote.
+    Written(SeenKeys),
 }
 
 impl Rows {
@@ -79,7 +92,22 @@ impl Rows {
 
     /// An overlay over empty tables: what is not in memory does not exist.
     pub fn complete() -> Self {
-        Self { complete: true, ..Self::default() }
+        Self { beneath: Beneath::Nothing, ..Self::default() }
+    }
+
+    /// An overlay over tables that were empty at first and that nobody else writes: most keys never written are known to be
+    /// absent without asking, in constant memory.
+    pub(crate) fn over_empty_tables() -> Self {
+        Self { beneath: Beneath::Written(SeenKeys::default()), ..Self::default() }
+    }
+
+    /// Whether there is certainly no such row in the tables.
+    fn is_new(&self, table: &str, key: &str) -> bool {
+        match &self.beneath {
+            Beneath::Tables => false,
+            Beneath::Nothing => true,
+            Beneath::Written(seen) => !seen.may_contain(table, key),
+        }
     }
 
     /// The row with this key; `None` when there is none.
@@ -88,7 +116,7 @@ impl Rows {
     /// `Missing` when it has to be loaded first; `Poison` when the stored row does not have its shape.
     pub fn get<R: Row>(&mut self, key: &str) -> Result<Option<R>, ApplyError> {
         let Some(entry) = self.tables.get_mut(R::TABLE).and_then(|table| table.get_mut(key)) else {
-            if self.complete {
+            if self.is_new(R::TABLE, key) {
                 return Ok(None);
             }
             self.missing.push((R::TABLE, key.to_owned()));
@@ -142,7 +170,7 @@ impl Rows {
 
     /// Whether a row is in memory, or known not to exist.
     pub(crate) fn knows(&self, table: &str, key: &str) -> bool {
-        self.complete || self.tables.get(table).is_some_and(|rows| rows.contains_key(key))
+        self.tables.get(table).is_some_and(|rows| rows.contains_key(key)) || self.is_new(table, key)
     }
 
     /// Puts in what the database holds, as `to_jsonb` text; keys that it does not hold become absent.
@@ -188,11 +216,20 @@ impl Rows {
     /// # Errors
     /// `BadRow` for a row that cannot be written as JSON.
     pub fn changes(&self) -> Result<Vec<Changes>, Error> {
+        self.changes_where(|_, _| true)
+    }
+
+    /// As [`Self::changes`], apart: rows that are certainly new to the tables, and rows that may be there.
+    pub(crate) fn new_and_returning(&self) -> Result<(Vec<Changes>, Vec<Changes>), Error> {
+        Ok((self.changes_where(|table, key| self.is_new(table, key))?, self.changes_where(|table, key| !self.is_new(table, key))?))
+    }
+
+    fn changes_where(&self, wanted: impl Fn(&str, &str) -> bool) -> Result<Vec<Changes>, Error> {
         let mut tables: Vec<_> = self.tables.iter().collect();
         tables.sort_by_key(|(name, _)| **name);
         let mut all = Vec::new();
         for (table, entries) in tables {
-            let mut changed: Vec<_> = entries.iter().filter(|(_, entry)| entry.changed).collect();
+            let mut changed: Vec<_> = entries.iter().filter(|(key, entry)| entry.changed && wanted(table, key)).collect();
             changed.sort_by_key(|(key, _)| *key);
             let rows =
                 changed.into_iter().filter_map(|(key, entry)| json_of(table, key, entry).transpose()).collect::<Result<Vec<_>, _>>()?;
@@ -221,6 +258,11 @@ impl Rows {
 
     /// The changes are in the database. Rows stay in memory for the next batch, unless there are more than `most`.
     pub(crate) fn written(&mut self, most: usize) {
+        if let Beneath::Written(seen) = &mut self.beneath {
+            for (table, entries) in &self.tables {
+                entries.iter().filter(|(_, entry)| entry.changed).for_each(|(key, _)| seen.insert(table, key));
+            }
+        }
         if self.len() > most {
             self.tables.clear();
             return;
@@ -230,7 +272,8 @@ impl Rows {
         }
     }
 
-    fn len(&self) -> usize {
+    /// Rows in memory.
+    pub(crate) fn len(&self) -> usize {
         self.tables.values().map(HashMap::len).sum()
     }
 }
@@ -248,69 +291,5 @@ fn bad_row(table: &'static str, key: &str, error: &serde_json::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde::{Deserialize, Serialize};
-
-    use super::*;
-
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    struct Counter {
-        key: String,
-        n: i64,
-    }
-    impl Row for Counter {
-        const TABLE: &'static str = "counters";
-        fn key(&self) -> String {
-            self.key.clone()
-        }
-    }
-    fn counter(key: &str, n: i64) -> Counter {
-        Counter { key: key.into(), n }
-    }
-
-    #[test]
-    fn a_row_never_asked_for_is_missing_and_not_absent() {
-        let mut rows = Rows::new();
-        assert_eq!(rows.get::<Counter>("a"), Err(ApplyError::Missing));
-        assert_eq!(rows.take_missing(), [("counters", "a".to_owned())]);
-        rows.load("counters", &["a".into(), "b".into()], vec![("b".into(), r#"{"key":"b","n":7}"#.into())]);
-        assert_eq!(rows.get::<Counter>("a"), Ok(None));
-        assert_eq!(rows.get::<Counter>("b"), Ok(Some(counter("b", 7))));
-        assert_eq!(Rows::complete().get::<Counter>("a"), Ok(None));
-    }
-
-    #[test]
-    fn a_roll_back_undoes_all_changes_of_one_event_and_no_more() {
-        let mut rows = Rows::complete();
-        rows.put(counter("a", 1));
-        rows.keep();
-        rows.put(counter("a", 2));
-        rows.put(counter("a", 3));
-        rows.put(counter("b", 1));
-        rows.roll_back(0);
-        assert_eq!(rows.get::<Counter>("a"), Ok(Some(counter("a", 1))));
-        assert_eq!(rows.get::<Counter>("b"), Ok(None));
-        assert_eq!(rows.changes().unwrap(), [Changes { table: "counters", rows: vec![r#"{"key":"a","n":1}"#.into()] }]);
-    }
-
-    #[test]
-    fn only_changed_rows_are_written_and_loading_never_overwrites() {
-        let mut rows = Rows::new();
-        rows.put(counter("a", 1));
-        rows.keep();
-        rows.load("counters", &["a".into()], vec![("a".into(), r#"{"key":"a","n":0}"#.into())]);
-        assert_eq!(rows.get::<Counter>("a"), Ok(Some(counter("a", 1))));
-        rows.written(10);
-        assert!(rows.changes().unwrap().is_empty());
-        assert_eq!(rows.get::<Counter>("a"), Ok(Some(counter("a", 1))));
-        rows.written(0);
-        assert_eq!(rows.get::<Counter>("a"), Err(ApplyError::Missing));
-    }
-
-    #[test]
-    fn a_nul_character_becomes_one_that_the_database_can_hold() {
-        let mut rows = Rows::complete();
-        rows.put(counter("a\0", 1));
-        assert_eq!(rows.changes().unwrap()[0].rows, ["{\"key\":\"a\u{FFFD}\",\"n\":1}"]);
-    }
-}
+#[path = "rows_tests.rs"]
+mod tests;

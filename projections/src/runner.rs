@@ -116,7 +116,7 @@ impl Projector {
     /// Takes one batch from the feed and writes what follows from it.
     async fn turn(&mut self, feed: &Feed) -> Result<(), Error> {
         let position = self.resume().await?;
-        let most = if position < self.careful_until { 1 } else { BATCH };
+        let most = self.most(position);
         match feed.next_batch(position, most, WAIT).await {
             Ok(events) if events.is_empty() => self.notice_a_move(position).await,
             Ok(events) => self.fold_and_write(events).await,
@@ -132,6 +132,11 @@ impl Projector {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Most events of the next batch.
+    pub(crate) const fn most(&self, position: i64) -> usize {
+        if position < self.careful_until { 1 } else { BATCH }
     }
 
     /// A rebuild or a reset may have moved the checkpoint while nothing happened.

@@ -109,6 +109,13 @@ pub(crate) async fn commit(
     for change in changes {
         write(&mut tx, change).await?;
     }
+    quarantine(&mut tx, target, quarantined).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Notes streams as halted.
+pub(crate) async fn quarantine(connection: &mut PgConnection, target: &Target, quarantined: &[Quarantined]) -> Result<(), Error> {
     for entry in quarantined {
         let sql = "insert into read.quarantine values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing";
         sqlx::query(sql)
@@ -119,14 +126,14 @@ pub(crate) async fn commit(
             .bind(Uuid::from_bytes(entry.stream.stream_id.to_bytes()))
             .bind(entry.pos)
             .bind(&entry.error)
-            .execute(&mut *tx)
+            .execute(&mut *connection)
             .await?;
     }
-    tx.commit().await?;
-    Ok(true)
+    Ok(())
 }
 
-async fn write(connection: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
+/// Inserts rows, or replaces the ones with their keys. All rows of a table have the same fields.
+pub(crate) async fn write(connection: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
     let table = changes.table;
     let Some(first) = changes.rows.first() else { return Ok(()) };
     let fields: serde_json::Map<String, serde_json::Value> =

@@ -36,12 +36,12 @@ impl Answer {
         }
     }
 
-    /// Text that is no part of the answer, such as a heading; nothing with `--json`.
+    /// A line that is no part of what the digest covers: a figure that differs from one copy of the same log to the next.
     ///
     /// # Errors
     /// As [`Self::line`].
-    pub fn remark(&mut self, text: &str) -> io::Result<()> {
-        if self.json { Ok(()) } else { writeln!(self.out, "{text}") }
+    pub fn aside(&mut self, value: &Value, text: &str) -> io::Result<()> {
+        if self.json { writeln!(self.out, "{value}") } else { writeln!(self.out, "{text}") }
     }
 
     /// Ends the answer with its digest.

@@ -1,10 +1,14 @@
 //! `replay check`.
 
+use std::sync::Arc;
+
 use clap::Args;
+use projections::check::check_all;
 use serde_json::json;
 
 use crate::{
     outcome::{Finding, Verdict},
+    progress::Progress,
     session::Session,
 };
 
@@ -19,7 +23,12 @@ pub struct CheckArgs {}
 /// As [`Session::reader`]; `Fault` when the log or a read model cannot be read.
 pub async fn run(session: &Session, CheckArgs {}: CheckArgs) -> Verdict {
     let pool = session.reader().await?;
-    let reports = projections::check::check(&pool).await?;
+    let head = projections::LogReader::new(pool.clone()).head().await?.pos;
+    let models = i64::try_from(projections::all().len()).unwrap_or(1);
+    let progress = Arc::new(Progress::new("check", head.saturating_mul(models)));
+    let bar = Arc::clone(&progress);
+    let reports = check_all(&pool, session.connections, Arc::new(move |events| bar.more(events))).await?;
+    drop(progress);
     let mut answer = session.answer();
     for report in &reports {
         let line = json!({"read_model": report.projection, "position": report.position, "rows": report.rows,

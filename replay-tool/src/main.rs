@@ -5,10 +5,21 @@
 
 mod answer;
 mod check;
+mod checkpoint;
 mod erase;
+mod event_line;
+mod export;
+mod files;
+mod grep;
 mod outcome;
+mod parquet_file;
 mod progress;
+mod prove;
+mod rebuild;
 mod session;
+mod show;
+mod stats;
+mod timeline;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -35,10 +46,30 @@ const EXIT_CODES: &str = "Exit codes: 0 sound or answered; 1 something is wrong 
 enum Command {
     /// Prove that the log is what was written: hashes, chain, gaplessness, versions, heads, keys.
     Verify(verify::VerifyArgs),
+    /// Sign where the log stands, for publication; or make the key for it.
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Prove that an event stands in the log that a checkpoint speaks of, in one file.
+    Prove(prove::ProveArgs),
+    /// Check such a proof; needs no database.
+    CheckProof(prove::CheckProofArgs),
     /// Forget a person: destroy its key and append the fact. Changes the database, for ever.
     Erase(erase::EraseArgs),
     /// Prove that every read model is what the log says: compare it with a fold from nothing.
     Check(check::CheckArgs),
+    /// The events of one stream.
+    Show(show::ShowArgs),
+    /// Everything that happened around an order, bill, payment or refund, with what caused what.
+    Timeline(timeline::TimelineArgs),
+    /// Events by type, tenant, actor, time, position or text.
+    Grep(grep::GrepArgs),
+    /// Figures of the log: by type, tenant and day, growth, sizes, largest streams.
+    Stats(stats::StatsArgs),
+    /// Write a range of the log into a file: JSON lines or Parquet.
+    Export(export::ExportArgs),
+    /// Fold a read model anew beside the live one, compare, and switch. Changes read models.
+    Rebuild(rebuild::RebuildArgs),
+    /// Put the read model that the last rebuild replaced back. Changes read models.
+    Rollback(rebuild::RollbackArgs),
 }
 
 #[tokio::main]
@@ -52,7 +83,17 @@ async fn main() -> std::process::ExitCode {
 async fn run(session: &Session, command: Command) -> Verdict {
     match command {
         Command::Verify(args) => verify::run(session, args).await,
+        Command::Checkpoint(args) => checkpoint::run(session, args).await,
+        Command::Prove(args) => prove::run(session, args).await,
+        Command::CheckProof(args) => prove::check(session, &args),
         Command::Erase(args) => erase::run(session, args).await,
         Command::Check(args) => check::run(session, args).await,
+        Command::Show(args) => show::run(session, args).await,
+        Command::Timeline(args) => timeline::run(session, args).await,
+        Command::Grep(args) => grep::run(session, args).await,
+        Command::Stats(args) => stats::run(session, args).await,
+        Command::Export(args) => export::run(session, args).await,
+        Command::Rebuild(args) => rebuild::run(session, args).await,
+        Command::Rollback(args) => rebuild::back(session, args).await,
     }
 }

@@ -22,6 +22,17 @@ impl Progress {
         self.0.set_position(position.unsigned_abs());
     }
 
+    /// So much more.
+    pub fn more(&self, positions: i64) {
+        self.0.inc(positions.unsigned_abs());
+    }
+
+    /// This far, of this much.
+    pub fn at_of(&self, position: i64, total: i64) {
+        self.0.set_length(total.unsigned_abs());
+        self.at(position);
+    }
+
     /// Another stage of the work, with another measure.
     pub fn stage(&self, what: impl Into<String>, total: i64) {
         self.0.reset();

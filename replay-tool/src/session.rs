@@ -15,6 +15,9 @@ pub struct SessionArgs {
     /// The database, under a login that is a member of smartpos_worker (`smartpos up` prints it).
     #[arg(long, env = "DATABASE_URL", global = true, hide_env_values = true)]
     database_url: Option<String>,
+    /// The same database under its owner, for rebuild and rollback only.
+    #[arg(long, env = "MIGRATE_DATABASE_URL", global = true, hide_env_values = true)]
+    owner_url: Option<String>,
     /// Answer in JSON lines.
     #[arg(long, global = true)]
     json: bool,
@@ -26,6 +29,7 @@ pub struct SessionArgs {
 /// A question being asked.
 pub struct Session {
     database_url: Option<String>,
+    owner_url: Option<String>,
     /// Answer in JSON.
     pub json: bool,
     /// Most connections that a verb may read with at once.
@@ -35,7 +39,7 @@ pub struct Session {
 impl Session {
     /// From the command line.
     pub fn new(args: SessionArgs) -> Self {
-        Self { database_url: args.database_url, json: args.json, connections: args.connections }
+        Self { database_url: args.database_url, owner_url: args.owner_url, json: args.json, connections: args.connections }
     }
 
     /// A new answer.
@@ -51,6 +55,25 @@ impl Session {
         let options = self.options()?.options([("role", "smartpos_worker"), ("default_transaction_read_only", "on")]);
         // Two more than work at once: one keeps the snapshot, one asks in between.
         connect(options, self.connections.saturating_add(2)).await
+    }
+
+    /// Connections that write read models.
+    ///
+    /// # Errors
+    /// As [`Self::reader`].
+    pub async fn writer(&self) -> Result<PgPool, Failure> {
+        // Each part reads over one and writes over another.
+        connect(self.options()?.options([("role", "smartpos_worker")]), self.connections.saturating_mul(2).saturating_add(2)).await
+    }
+
+    /// Connections that make and rename schemas.
+    ///
+    /// # Errors
+    /// `Usage` without the owner's URL; `Fault` when the database does not answer.
+    pub async fn owner(&self) -> Result<PgPool, Failure> {
+        let missing =
+            || Failure::usage("give --owner-url or set MIGRATE_DATABASE_URL: schemas change places, which only their owner may do");
+        connect(parse(self.owner_url.as_deref().ok_or_else(missing)?)?, 2).await
     }
 
     /// The URL that was given.

@@ -17,6 +17,16 @@ mod isolation;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
+mod replay_browse;
+#[cfg(test)]
+mod replay_export;
+#[cfg(test)]
+mod replay_proof;
+#[cfg(test)]
+mod replay_rebuild;
+#[cfg(test)]
+mod replay_verify;
+#[cfg(test)]
 mod store_conflict;
 #[cfg(test)]
 mod store_faults;

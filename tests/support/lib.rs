@@ -21,7 +21,7 @@ pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body
 pub use process::Process;
 pub use proxy::Proxy;
 pub use raw::{item, key_claim, stream};
-pub use replay::{Replayed, replay, replay_command};
+pub use replay::{Replayed, replay, replay_command, replay_program};
 pub use scratch::ScratchDir;
 pub use servers::{OwnServers, TestServers};
 pub use shop::{Shop, new_line};

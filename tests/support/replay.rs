@@ -1,5 +1,6 @@
 //! The auditor's command line as a process.
 
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -28,9 +29,14 @@ impl Replayed {
     }
 }
 
+/// The built program.
+pub fn replay_program() -> PathBuf {
+    built("replay")
+}
+
 /// A `replay` command on a database; the owner's URL is known to it too. Not started yet.
 pub fn replay_command(database: &TestDatabase, arguments: &[&str]) -> Command {
-    let mut command = Command::new(built("replay"));
+    let mut command = Command::new(replay_program());
     command.args(arguments).env("DATABASE_URL", &database.url).env("MIGRATE_DATABASE_URL", &database.admin_url).stdin(Stdio::null());
     command
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Stamp;
 use crate::{
     error::Error,
-    projection::{ApplyError, Projection, Row, TableSpec, Visibility, tenant_uuid},
+    projection::{ApplyError, Locality, Projection, Row, TableSpec, Visibility, tenant_uuid},
     queries::{Page, ReadModels, ReadScope, Select},
     rows::Rows,
 };
@@ -74,6 +74,10 @@ impl Projection for Customers {
     }
     fn reads(&self, stream_type: StreamType) -> bool {
         stream_type == StreamType::Customer
+    }
+
+    fn locality(&self) -> Locality {
+        Locality::Stream
     }
 
     fn prefetch(&self, event: &RecordedEvent, _: &DomainEvent) -> Vec<(&'static str, String)> {

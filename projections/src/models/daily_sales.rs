@@ -24,7 +24,7 @@ use super::{
     never_opened,
 };
 use crate::{
-    projection::{ApplyError, Projection, Row, TableSpec, Visibility},
+    projection::{ApplyError, Locality, Projection, Row, TableSpec, Visibility},
     rows::Rows,
 };
 
@@ -51,6 +51,9 @@ impl Projection for DailySales {
     }
     fn reads(&self, stream_type: StreamType) -> bool {
         matches!(stream_type, StreamType::Bill | StreamType::Refund)
+    }
+    fn locality(&self) -> Locality {
+        Locality::Tenant
     }
 
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)> {

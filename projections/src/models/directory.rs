@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Stamp, never_opened};
 use crate::{
     error::Error,
-    projection::{ApplyError, Projection, Row, TableSpec, Visibility, tenant_uuid},
+    projection::{ApplyError, Locality, Projection, Row, TableSpec, Visibility, tenant_uuid},
     queries::{Page, ReadModels, ReadScope, Select},
     rows::Rows,
 };
@@ -106,6 +106,9 @@ impl Projection for Directory {
     }
     fn reads(&self, stream_type: StreamType) -> bool {
         matches!(stream_type, StreamType::Merchant | StreamType::Store)
+    }
+    fn locality(&self) -> Locality {
+        Locality::Stream
     }
 
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use super::orders_queries::OrderFilter;
 use super::{Stamp, never_opened};
 use crate::{
-    projection::{ApplyError, Projection, Row, TableSpec, Visibility, tenant_uuid},
+    projection::{ApplyError, Locality, Projection, Row, TableSpec, Visibility, tenant_uuid},
     rows::Rows,
 };
 
@@ -163,6 +163,9 @@ impl Projection for Orders {
     }
     fn reads(&self, stream_type: StreamType) -> bool {
         stream_type == StreamType::Order
+    }
+    fn locality(&self) -> Locality {
+        Locality::Stream
     }
 
     fn prefetch(&self, event: &RecordedEvent, _: &DomainEvent) -> Vec<(&'static str, String)> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Stamp, never_opened};
 use crate::{
     error::Error,
-    projection::{ApplyError, Projection, Row, TableSpec, Visibility, tenant_uuid},
+    projection::{ApplyError, Locality, Projection, Row, TableSpec, Visibility, tenant_uuid},
     queries::{Page, ReadModels, ReadScope, Select},
     rows::Rows,
 };
@@ -99,6 +99,9 @@ impl Projection for Payments {
     fn reads(&self, stream_type: StreamType) -> bool {
         // Bills tell which money they could not use.
         matches!(stream_type, StreamType::PaymentIntent | StreamType::Bill)
+    }
+    fn locality(&self) -> Locality {
+        Locality::Tenant
     }
 
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)> {

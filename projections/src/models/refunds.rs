@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Stamp, never_opened};
 use crate::{
     error::Error,
-    projection::{ApplyError, Projection, Row, TableSpec, Visibility, tenant_uuid},
+    projection::{ApplyError, Locality, Projection, Row, TableSpec, Visibility, tenant_uuid},
     queries::{Page, ReadModels, ReadScope, Select},
     rows::Rows,
 };
@@ -88,6 +88,9 @@ impl Projection for Refunds {
     }
     fn reads(&self, stream_type: StreamType) -> bool {
         stream_type == StreamType::Refund
+    }
+    fn locality(&self) -> Locality {
+        Locality::Stream
     }
 
     fn prefetch(&self, event: &RecordedEvent, _: &DomainEvent) -> Vec<(&'static str, String)> {

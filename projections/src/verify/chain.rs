@@ -107,7 +107,7 @@ impl Chain {
 
     /// The end: what was seen must be what the head says. `others`: what was found beside the chain.
     pub(super) fn finish(mut self, others: Vec<Problem>) -> VerifyReport {
-        for problem in exchanged::explain(std::mem::take(&mut self.unexplained)) {
+        for problem in exchanged::explain(&std::mem::take(&mut self.unexplained)) {
             self.problem(problem);
         }
         let (last_pos, head_pos) = (self.last_pos, self.head.pos);

@@ -46,8 +46,8 @@ struct Open {
     /// The position that should come next.
     expected: i64,
     hashes: Vec<Hash>,
-    /// Every event so far is there and readable.
-    complete: bool,
+    /// Every event so far is there, readable, and hashes to what it claims: what is wrong then is the commit as a whole.
+    intact: bool,
 }
 
 /// Verifies a part, event by event.
@@ -71,10 +71,11 @@ impl PartVerifier {
     /// The next event by position.
     pub(super) fn event(&mut self, event: &RecordedEvent) {
         let Some(open) = self.place(event.pos) else { return };
-        // The stored hash, not the recomputed one: a changed event is its own problem, and not its commit's.
         open.hashes.push(event.hash);
         let recorded_at = open.commit.recorded_at;
-        if recorded_hash(event) != event.hash {
+        let as_claimed = recorded_hash(event) == event.hash;
+        open.intact &= as_claimed;
+        if !as_claimed {
             self.problem(Problem::at(event.pos, "the event does not hash to what it claims"));
         }
         if event.recorded_at != recorded_at {
@@ -85,7 +86,7 @@ impl PartVerifier {
     /// An event that is there and cannot be read.
     pub(super) fn unreadable(&mut self, position: i64, what: String) {
         if let Some(open) = self.place(position) {
-            open.complete = false;
+            open.intact = false;
         }
         self.problem(Problem::at(position, what));
     }
@@ -113,7 +114,7 @@ impl PartVerifier {
             self.missing(expected, position - 1);
         }
         let open = self.open.as_mut()?;
-        open.complete &= position == expected;
+        open.intact &= position == expected;
         open.expected = position + 1;
         Some(open)
     }
@@ -121,12 +122,12 @@ impl PartVerifier {
     /// Ends the open commit and opens the next one.
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
-        let Open { commit, expected, hashes, complete } = open;
+        let Open { commit, expected, hashes, intact } = open;
         if commit.last_pos < commit.first_pos {
             self.problem(Problem::at(commit.first_pos, format!("the commit ends before it begins, at {}", commit.last_pos)));
         } else if expected <= commit.last_pos {
             self.missing(expected, commit.last_pos);
-        } else if complete {
+        } else if intact {
             let last_pos = commit.last_pos;
             let unexplained = Unexplained { commit, hashes };
             if !unexplained.fits(&merkle_root(&unexplained.hashes)) {
@@ -143,7 +144,7 @@ impl PartVerifier {
 
     fn open_next(&mut self) {
         let next = self.waiting.pop_front();
-        self.open = next.map(|commit| Open { expected: commit.first_pos, commit, hashes: Vec::new(), complete: true });
+        self.open = next.map(|commit| Open { expected: commit.first_pos, commit, hashes: Vec::new(), intact: true });
     }
 
     fn missing(&mut self, from: i64, until: i64) {

@@ -13,7 +13,7 @@ const MOST_EVENTS: usize = 512;
 const MOST_COMMITS: usize = 8;
 
 /// One problem for each commit: at the exchanged positions where that explains it, else its whole range.
-pub(super) fn explain(commits: Vec<Unexplained>) -> Vec<Problem> {
+pub(super) fn explain(commits: &[Unexplained]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut explained = vec![false; commits.len()];
     for (index, commit) in commits.iter().enumerate().filter(|(index, commit)| *index < MOST_COMMITS && commit.hashes.len() <= MOST_EVENTS)

@@ -32,7 +32,7 @@ use self::{
 use crate::{
     checkpoint::SignedCheckpoint,
     error::Error,
-    log_reader::{self, Head, fixed},
+    log_reader::{self, fixed},
     snapshot,
 };
 

@@ -8,7 +8,7 @@ use domain::{
 use uuid::Uuid;
 
 use super::{chain::Chain, commits::PartVerifier, streams::StreamVerifier, *};
-use crate::testing::History;
+use crate::{log_reader::Head, testing::History};
 
 type Commits = Vec<(Commit, Vec<RecordedEvent>)>;
 
@@ -101,12 +101,17 @@ fn an_event_of_no_commit_is_named() {
     assert_eq!((problems.len(), problems[0].position), (1, head.pos + 1), "{problems:?}");
 }
 
+/// Stream; version and position of an event, if any; version of the head, if any.
+type StoredRow = (u8, Option<(i64, i64)>, Option<i64>);
+
 #[test]
 fn a_stream_is_held_to_its_versions_and_its_head() {
     let key = |n: u8| (Uuid::nil(), "order".to_owned(), Uuid::from_bytes([n; 16]));
-    let check = |rows: &[(u8, Option<(i64, i64)>, Option<i64>)]| {
+    let check = |rows: &[StoredRow]| {
         let mut verifier = StreamVerifier::new(20);
-        rows.iter().for_each(|(n, event, head)| verifier.row(key(*n), *event, *head));
+        for (n, event, head) in rows {
+            verifier.row(key(*n), *event, *head);
+        }
         verifier.finish().into_iter().map(|problem| problem.position).collect::<Vec<_>>()
     };
     assert_eq!(check(&[(1, Some((1, 4)), Some(2)), (1, Some((2, 9)), Some(2)), (2, Some((1, 5)), Some(1))]), [0; 0]);

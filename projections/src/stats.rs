@@ -1,0 +1,87 @@
+//! Figures of the log: how much of what there is.
+
+use chrono::NaiveDate;
+use domain::{
+    envelope::StreamType,
+    ids::{MerchantId, Ulid},
+};
+use sqlx::{PgConnection, PgPool, Row as _};
+use uuid::Uuid;
+
+use crate::{error::Error, log_reader, search::StreamName, snapshot};
+
+/// Streams listed as largest.
+const LARGEST: i64 = 10;
+
+/// Events and the bytes of their payloads, meta data and personal data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amount<K> {
+    /// Of what.
+    pub of: K,
+    /// How many.
+    pub events: i64,
+    /// How large, without the table's own overhead.
+    pub bytes: i64,
+}
+
+/// Figures of the whole log at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// Where the log ended.
+    pub head_pos: i64,
+    /// Number of streams, by stored type.
+    pub streams: Vec<(String, i64)>,
+    /// By event type.
+    pub types: Vec<Amount<String>>,
+    /// By merchant.
+    pub tenants: Vec<Amount<MerchantId>>,
+    /// By day of `recorded_at`, UTC.
+    pub days: Vec<Amount<NaiveDate>>,
+    /// Most events first.
+    pub largest: Vec<(StreamName, i64)>,
+    /// Partitions of the log, with indexes, in bytes on disk.
+    pub partitions: Vec<(String, i64)>,
+}
+
+/// Reads them. `pool`: a role that is a member of `smartpos_worker`.
+///
+/// # Errors
+/// `Sql`.
+pub async fn stats(pool: &PgPool) -> Result<Stats, Error> {
+    let mut moment = snapshot::take(pool).await?;
+    let connection = &mut *moment.keeper;
+    let head_pos = log_reader::head(connection).await?.pos;
+    let (types, tenants, days) = amounts(connection).await?;
+    let streams = "select stream_type, count(*) from log.stream_head group by 1 order by 1";
+    let streams = sqlx::query_as(streams).fetch_all(&mut *connection).await?;
+    let largest =
+        "select stream_type, stream_id, version from log.stream_head order by version desc, tenant, stream_type, stream_id limit $1";
+    let largest: Vec<(String, Uuid, i64)> = sqlx::query_as(largest).bind(LARGEST).fetch_all(&mut *connection).await?;
+    let partitions = "select inhrelid::regclass::text, pg_total_relation_size(inhrelid) from pg_inherits \
+                      where inhparent = 'log.event'::regclass order by 1";
+    let partitions = sqlx::query_as(partitions).fetch_all(&mut *connection).await?;
+    moment.keeper.commit().await?;
+    let named = |(kind, id, version): (String, Uuid, i64)| {
+        Some((StreamName { stream_type: StreamType::parse(&kind)?, id: Ulid::from_bytes(*id.as_bytes()) }, version))
+    };
+    Ok(Stats { head_pos, streams, types, tenants, days, largest: largest.into_iter().filter_map(named).collect(), partitions })
+}
+
+type Amounts = (Vec<Amount<String>>, Vec<Amount<MerchantId>>, Vec<Amount<NaiveDate>>);
+
+/// By type, tenant and day, in one pass over the log.
+async fn amounts(connection: &mut PgConnection) -> Result<Amounts, Error> {
+    let sql = "select type, tenant, day, count(*), sum(bytes)::bigint from (select type, tenant, (recorded_at at time zone 'UTC')::date as day, \
+               octet_length(payload) + octet_length(meta) + coalesce(octet_length(pii), 0) as bytes from log.event) e \
+               group by grouping sets ((type), (tenant), (day)) order by type collate \"C\", tenant, day";
+    let (mut types, mut tenants, mut days) = (Vec::new(), Vec::new(), Vec::new());
+    for row in sqlx::query(sql).fetch_all(connection).await? {
+        let (event_type, tenant, day): (Option<String>, Option<Uuid>, Option<NaiveDate>) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (events, bytes): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
+        types.extend(event_type.map(|of| Amount { of, events, bytes }));
+        tenants.extend(tenant.map(|id| Amount { of: MerchantId(Ulid::from_bytes(*id.as_bytes())), events, bytes }));
+        days.extend(day.map(|of| Amount { of, events, bytes }));
+    }
+    Ok((types, tenants, days))
+}

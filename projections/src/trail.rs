@@ -1,0 +1,92 @@
+//! What belongs together: an order with its bills, payments and refunds, wherever one begins.
+//!
+//! Streams are found by the ids in payloads, again and again. Each relation is told on both sides (an order names its bill, the
+//! bill its orders), so following ids forward finds all. Merchants and stores are left out: everything touches them.
+//!
+//! What caused what: a process manager's command has an idempotency key made from the position of the event that it reacted
+//! to; so cause and effect are facts of the log, not guesses by time.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use domain::{
+    envelope::{RecordedEvent, StreamType},
+    process,
+};
+use futures_util::TryStreamExt as _;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::{
+    error::Error,
+    projection::tenant_to_uuid,
+    search::{Filter, StreamName, search},
+};
+
+/// Most commands by which a process manager answers one event.
+const MOST_REACTIONS: usize = 16;
+
+/// An event among those that belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The event.
+    pub event: RecordedEvent,
+    /// Position of the event that it follows from, by a process manager's reaction; none when somebody asked for it.
+    pub cause: Option<i64>,
+}
+
+/// The steps around a stream, by position; empty when there is no such stream. `pool`: a role that is a member of
+/// `smartpos_worker`. Memory grows with the events found.
+///
+/// # Errors
+/// `Sql`, `Corrupt`.
+pub async fn trail(pool: &PgPool, start: StreamName) -> Result<Vec<Step>, Error> {
+    let mut events: BTreeMap<i64, RecordedEvent> = BTreeMap::new();
+    let mut seen = BTreeSet::from([start]);
+    let mut ahead = vec![start];
+    let mut tenant = None;
+    while let Some(stream) = ahead.pop() {
+        let filter = Filter { stream: Some(stream), tenant, ..Filter::default() };
+        let found: Vec<RecordedEvent> = search(pool, &filter, None).try_collect().await?;
+        for event in found {
+            tenant = tenant.or(Some(event.stream.tenant));
+            ahead.extend(mentioned(&event).into_iter().filter(|stream| seen.insert(*stream)));
+            events.insert(event.pos, event);
+        }
+    }
+    let causes = causes(pool, &events).await?;
+    let by_command: HashMap<_, _> = events.values().filter_map(|event| Some((event.causation_id, *causes.get(&event.pos)?))).collect();
+    let step = |event: RecordedEvent| Step { cause: by_command.get(&event.causation_id).copied(), event };
+    Ok(events.into_values().map(step).collect())
+}
+
+/// The streams that an event names.
+fn mentioned(event: &RecordedEvent) -> Vec<StreamName> {
+    let mut found = Vec::new();
+    if let Ok(payload) = serde_json::from_slice::<Value>(&event.payload) {
+        collect(&payload, &mut found);
+    }
+    found
+}
+
+fn collect(value: &Value, found: &mut Vec<StreamName>) {
+    match value {
+        // Only short texts can be ids.
+        Value::String(text) if text.len() < 40 => {
+            let name = text.parse::<StreamName>().ok();
+            found.extend(name.filter(|name| !matches!(name.stream_type, StreamType::Merchant | StreamType::Store)));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::Object(fields) => fields.values().for_each(|field| collect(field, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// First position of each reaction's events → position that it reacted to.
+async fn causes(pool: &PgPool, events: &BTreeMap<i64, RecordedEvent>) -> Result<HashMap<i64, i64>, Error> {
+    let Some(tenant) = events.values().next().map(|event| tenant_to_uuid(event.stream.tenant)) else { return Ok(HashMap::new()) };
+    let scopes: Vec<String> = process::ALL.iter().map(|manager| format!("process:{}", manager.name)).collect();
+    let keys: Vec<String> = events.keys().flat_map(|pos| (0..MOST_REACTIONS).map(move |n| format!("{pos}:{n}"))).collect();
+    let sql = "select first_pos, split_part(key, ':', 1)::bigint from log.append_key \
+               where tenant = $1 and scope = any($2) and key = any($3) and first_pos is not null and last_pos >= first_pos";
+    Ok(sqlx::query_as::<_, (i64, i64)>(sql).bind(tenant).bind(scopes).bind(keys).fetch_all(pool).await?.into_iter().collect())
+}

@@ -1,0 +1,190 @@
+//! `replay checkpoint`, `prove` and `check-proof`: what can be shown to someone who has no access to anything.
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use support::{Replayed, ScratchDir, TestDatabase, item, replay, stream};
+
+/// Commits of 3, 1, 5, 1 and 2 events.
+async fn written() -> TestDatabase {
+    let database = TestDatabase::new().await;
+    let write = database.write_side();
+    for count in [3, 1, 5, 1, 2] {
+        write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], count)).await.unwrap();
+    }
+    write.stop().await;
+    assert_eq!(database.head().await.pos, 12);
+    database
+}
+
+struct Auditor {
+    dir: ScratchDir,
+    checkpoint: PathBuf,
+    public: String,
+}
+
+async fn auditor(database: &TestDatabase) -> Auditor {
+    let dir = ScratchDir::new("replay-proof");
+    let key = dir.path().join("auditor.pem");
+    let key = key.to_str().unwrap();
+    let made = replay(database, &["checkpoint", "--new-key", key]).await.sound();
+    let public = made.lines[0]["public_key"].as_str().unwrap().to_owned();
+    let checkpoint = dir.path().join("checkpoint.json");
+    let signed = replay(database, &["checkpoint", "--key", key]).await.sound();
+    std::fs::write(&checkpoint, signed.lines[0].to_string()).unwrap();
+    Auditor { dir, checkpoint, public }
+}
+
+impl Auditor {
+    async fn prove(&self, database: &TestDatabase, position: i64) -> Replayed {
+        replay(database, &["prove", &position.to_string(), "--checkpoint", self.checkpoint.to_str().unwrap()]).await
+    }
+
+    /// Checks a proof with a database URL that leads nowhere.
+    async fn check(&self, proof: &Value) -> i32 {
+        let file = self.dir.path().join("proof.json");
+        std::fs::write(&file, proof.to_string()).unwrap();
+        check_file(&file, &self.public).await
+    }
+}
+
+async fn check_file(file: &Path, public: &str) -> i32 {
+    let mut command = std::process::Command::new(support::replay_program());
+    command.args(["check-proof", file.to_str().unwrap(), "--public-key", public]).env_remove("DATABASE_URL");
+    tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap().status.code().unwrap()
+}
+
+#[tokio::test]
+async fn every_event_is_proven_by_a_file_alone() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    for position in 1..=12 {
+        let proof = auditor.prove(&database, position).await.sound();
+        assert_eq!(proof.lines[0]["event"]["position"], position);
+        assert_eq!(auditor.check(&proof.lines[0]).await, 0, "{position}");
+    }
+    assert_eq!(auditor.prove(&database, 13).await.code, 2, "beyond the checkpoint");
+    // The log grows; the old checkpoint still proves what it covers.
+    let write = database.write_side();
+    write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 4)).await.unwrap();
+    write.stop().await;
+    for position in [1, 12] {
+        assert_eq!(auditor.check(&auditor.prove(&database, position).await.sound().lines[0]).await, 0);
+    }
+    assert_eq!(auditor.prove(&database, 13).await.code, 2);
+}
+
+/// Every place in a document that holds a value.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, field)| places(field, &format!("{at}/{name}"), found)),
+        Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| places(item, &format!("{at}/{index}"), found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => found.push(at.to_owned()),
+    }
+}
+
+/// The same kind of value, and another one.
+fn altered(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Number(number) => [-1, 1].map(|by| json!(number.as_i64().unwrap() + by)).to_vec(),
+        Value::String(text) => {
+            // Another character of the kind in each of three places, so that hex stays hex and ids stay ids.
+            let change = |index: usize| {
+                let mut letters: Vec<char> = text.chars().collect();
+                letters[index] = match letters[index] {
+                    '1' => '2',
+                    digit if digit.is_ascii_digit() => '1',
+                    'a' => 'b',
+                    'A' => 'B',
+                    letter if letter.is_ascii_uppercase() => 'A',
+                    _ => 'a',
+                };
+                json!(letters.into_iter().collect::<String>())
+            };
+            let places = [0, text.len() / 2, text.len().saturating_sub(1)];
+            if text.is_empty() { vec![json!("a")] } else { places.into_iter().map(change).collect() }
+        }
+        Value::Null => vec![json!("00"), json!(0)],
+        other @ (Value::Bool(_) | Value::Array(_) | Value::Object(_)) => panic!("{other} is in no proof"),
+    }
+}
+
+#[tokio::test]
+async fn a_proof_with_any_field_changed_proves_nothing() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    // In the middle of a commit in the middle of the log, and in the last commit.
+    for position in [6, 12] {
+        let proof = auditor.prove(&database, position).await.sound().lines[0].clone();
+        let mut found = Vec::new();
+        places(&proof, "", &mut found);
+        assert!(found.len() > 30, "{found:?}");
+        for place in &found {
+            for value in altered(proof.pointer(place).unwrap()) {
+                let mut changed = proof.clone();
+                *changed.pointer_mut(place).unwrap() = value.clone();
+                assert_eq!(auditor.check(&changed).await, 1, "{place} = {value}");
+            }
+        }
+        for path in ["/event_path", "/commit_path"] {
+            let mut changed = proof.clone();
+            changed.pointer_mut(path).unwrap().as_array_mut().unwrap().pop();
+            assert_eq!(auditor.check(&changed).await, 1, "{path} shortened");
+        }
+        for field in proof.as_object().unwrap().keys() {
+            let mut changed = proof.clone();
+            changed.as_object_mut().unwrap().remove(field);
+            // A last commit has nothing after it, which is what an absent field says.
+            let sound = field == "next_commit" && proof[field].is_null();
+            assert_eq!(auditor.check(&changed).await, 1, "{field} removed (sound: {sound})");
+        }
+        let mut more = proof.clone();
+        more["note"] = json!("x");
+        assert_eq!(auditor.check(&more).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_proof_says_nothing_under_another_key() {
+    let database = written().await;
+    let (one, other) = (auditor(&database).await, auditor(&database).await);
+    let proof = one.prove(&database, 5).await.sound();
+    let file = one.dir.path().join("event.json");
+    std::fs::write(&file, proof.lines[0].to_string()).unwrap();
+    assert_eq!(check_file(&file, &one.public).await, 0);
+    assert_eq!(check_file(&file, &other.public).await, 1);
+    assert_eq!(check_file(Path::new("nowhere.json"), &one.public).await, 2);
+}
+
+#[tokio::test]
+async fn a_key_is_private_and_never_overwritten_and_the_same_head_is_signed_the_same() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let key = auditor.dir.path().join("auditor.pem");
+    let before = std::fs::read(&key).unwrap();
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(replay(&database, &["checkpoint", "--new-key", key.to_str().unwrap()]).await.code, 2);
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+    let again = replay(&database, &["checkpoint", "--key", key.to_str().unwrap()]).await.sound();
+    assert_eq!(again.lines[0].to_string(), std::fs::read_to_string(&auditor.checkpoint).unwrap());
+    assert_eq!((&again.lines[0]["position"], &again.lines[0]["commits"]), (&json!(12), &json!(5)));
+    let head: String = sqlx::query_scalar("select encode(hash, 'hex') from log.head").fetch_one(&database.admin).await.unwrap();
+    assert_eq!(again.lines[0]["head_hash"], head);
+    let empty = TestDatabase::new().await;
+    assert_eq!(replay(&empty, &["checkpoint", "--key", key.to_str().unwrap()]).await.code, 2, "nothing to sign");
+}
+
+#[tokio::test]
+async fn a_broken_chain_is_not_signed_and_a_rewritten_log_proves_nothing() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let tamper = "set session_replication_role = replica; update log.event set payload = payload || ' ', hash = sha256('x') where pos = 6; \
+                  update log.commit set hash = sha256('x') where first_pos = 5; set session_replication_role = origin";
+    sqlx::raw_sql(tamper).execute(&database.admin).await.unwrap();
+    let key = auditor.dir.path().join("auditor.pem");
+    assert_eq!(replay(&database, &["checkpoint", "--key", key.to_str().unwrap()]).await.code, 1);
+    assert_eq!(auditor.prove(&database, 6).await.code, 1);
+}

@@ -1,0 +1,228 @@
+//! `replay rebuild` and `rollback`: read models folded anew beside live ones, while the platform runs.
+
+use std::{process::Child, time::Duration};
+
+use commands::{database::Role, handle::CommandHandler};
+use projections::runner;
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use support::{Replayed, Shop, TestDatabase, WriteSide, eventually, replay, replay_command};
+use tokio_util::sync::CancellationToken;
+
+const MODELS: [&str; 6] = ["directory", "orders", "bills", "payments", "refunds", "daily_sales"];
+
+/// A database with read models, a shop, and the projectors of a worker.
+struct Trading {
+    database: TestDatabase,
+    write: WriteSide,
+    shop: Shop,
+    stop: CancellationToken,
+    running: runner::Running,
+}
+
+impl Trading {
+    async fn start() -> Self {
+        let database = TestDatabase::new().await;
+        projections::install::install(&database.admin).await.unwrap();
+        let write = database.write_side();
+        let shop = Shop::open(&write.handler).await;
+        let stop = CancellationToken::new();
+        let running = runner::start_all(&database.pool(Role::Worker), None, &stop);
+        Self { database, write, shop, stop, running }
+    }
+
+    /// Paid sales, of several items each.
+    async fn sell(&self, count: usize) {
+        sell(&self.write.handler, self.shop, count).await;
+    }
+
+    /// Waits until every read model has read the log.
+    async fn settled(&self) {
+        let head = self.database.head().await.pos;
+        eventually("the read models are up to date", Duration::from_secs(20), || async {
+            let sql = "select min(pos) from read.checkpoint where name not like '%#%'";
+            let behind: i64 = sqlx::query_scalar(sql).fetch_one(&self.database.admin).await.unwrap();
+            (behind >= head).then_some(())
+        })
+        .await;
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.running.tasks.join_all().await;
+        self.write.stop().await;
+    }
+
+    async fn proves_itself(&self) {
+        self.settled().await;
+        replay(&self.database, &["check"]).await.sound();
+    }
+
+    async fn one<T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin>(&self, sql: &str) -> T {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.database.admin).await.unwrap()
+    }
+}
+
+async fn sell(handler: &CommandHandler, shop: Shop, count: usize) {
+    for _ in 0..count {
+        let order = shop.open_order(handler, &[("LAT", 85_00), ("CAK\\N\"\\.", 120_50)]).await;
+        let bill = shop.bill(handler, order).await.unwrap();
+        shop.pay_cash(handler, bill).await.unwrap();
+    }
+}
+
+fn line<'a>(replayed: &'a Replayed, model: &str) -> &'a Value {
+    replayed.lines.iter().find(|line| line["read_model"] == model).unwrap_or_else(|| panic!("{model} in {replayed:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_read_model_is_rebuilt_equal_and_the_platform_goes_on() {
+    let trading = Trading::start().await;
+    trading.sell(40).await;
+    let (handler, shop) = (trading.write.handler.clone(), trading.shop);
+    let selling = tokio::spawn(async move { sell(&handler, shop, 40).await });
+    let rebuilt = replay(&trading.database, &["rebuild", "all", "--connections", "2"]).await.sound();
+    for model in MODELS {
+        let line = line(&rebuilt, model);
+        assert_eq!(line["differing"], 0);
+        assert!(line["switched_at"].as_i64() >= line["compared_at"].as_i64());
+    }
+    assert!(line(&rebuilt, "orders")["rows"].as_i64().unwrap() > 0);
+    selling.await.unwrap();
+    trading.proves_itself().await;
+    // What serves is the new copy, seen through the views, with its row-level security.
+    assert_eq!(trading.one::<i64>("select count(*) from read.orders").await, 80);
+    let seen = sqlx::query_scalar::<_, i64>("select count(*) from read.orders").fetch_one(&trading.database.pool(Role::App)).await.unwrap();
+    assert_eq!(seen, 0, "nothing set, nothing seen");
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_is_shown_and_refused_until_it_is_accepted() {
+    let trading = Trading::start().await;
+    trading.sell(5).await;
+    trading.settled().await;
+    let tamper = "update orders_v1.orders set total = total + 1 where key = (select min(key) from orders_v1.orders); \
+                  delete from orders_v1.order_lines where key = (select min(key) from orders_v1.order_lines)";
+    sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
+    let refused = replay(&trading.database, &["rebuild", "orders"]).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let summary = line(&refused, "orders");
+    assert_eq!((&summary["differing"], &summary["switched_at"]), (&json!(2), &Value::Null));
+    let shown: Vec<(&str, &str)> = refused
+        .lines
+        .iter()
+        .filter(|line| line["table"].is_string())
+        .map(|line| (line["table"].as_str().unwrap(), line["what"].as_str().unwrap()))
+        .collect();
+    assert_eq!(shown, [("orders", "differs in total"), ("order_lines", "is missing in the live one")]);
+    assert_eq!(trading.one::<i64>("select count(*) from pg_namespace where nspname like 'orders%'").await, 1, "nothing is left behind");
+    assert_eq!(replay(&trading.database, &["check"]).await.code, 1, "the live rows are as they were");
+    let accepted = replay(&trading.database, &["rebuild", "orders", "--accept-differences"]).await.sound();
+    assert_eq!(line(&accepted, "orders")["differing"], 2);
+    trading.proves_itself().await;
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_serves_the_earlier_copy_caught_up_and_can_itself_be_undone() {
+    let trading = Trading::start().await;
+    assert_eq!(replay(&trading.database, &["rollback", "orders"]).await.code, 2, "nothing to go back to");
+    trading.sell(5).await;
+    trading.settled().await;
+    let table = "select 'orders_v1.orders'::regclass::oid::bigint";
+    let first: i64 = trading.one(table).await;
+    replay(&trading.database, &["rebuild", "orders"]).await.sound();
+    let second: i64 = trading.one(table).await;
+    assert_ne!(first, second);
+    trading.sell(5).await;
+    trading.settled().await;
+    replay(&trading.database, &["rollback", "orders"]).await.sound();
+    assert_eq!(trading.one::<i64>(table).await, first);
+    assert_eq!(trading.one::<i64>("select count(*) from read.orders").await, 10, "caught up before it serves");
+    trading.sell(5).await;
+    trading.proves_itself().await;
+    replay(&trading.database, &["rollback", "orders"]).await.sound();
+    assert_eq!(trading.one::<i64>(table).await, second);
+    trading.proves_itself().await;
+    assert_eq!(trading.one::<i64>("select count(*) from read.orders").await, 15);
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_in_many_passes_says_what_one_in_a_single_pass_says() {
+    let trading = Trading::start().await;
+    // Each its own merchant, so that the passes have something to share out.
+    for _ in 0..6 {
+        let shop = Shop::open(&trading.write.handler).await;
+        sell(&trading.write.handler, shop, 2).await;
+    }
+    trading.settled().await;
+    let tamper = "update orders_v1.orders set total = total + 1 where key in (select key from orders_v1.orders order by key limit 3)";
+    sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
+    let pool = trading.database.pool(Role::Worker);
+    let silent: projections::check::Folded = std::sync::Arc::new(|_| {});
+    for projection in projections::all() {
+        let check = async |passes| {
+            let report = projections::check::check_in_passes(&pool, projection.as_ref(), Some(passes), &silent).await.unwrap();
+            let differences: std::collections::BTreeSet<String> = report.differences.iter().cloned().collect();
+            (report.rows, report.digest, report.differing, differences)
+        };
+        let single = check(1).await;
+        assert_eq!(single.2, if projection.name() == "orders" { 3 } else { 0 });
+        assert_eq!(check(5).await, single, "{}", projection.name());
+    }
+    trading.stop().await;
+}
+
+fn spawn(database: &TestDatabase, arguments: &[&str]) -> Child {
+    let mut command = replay_command(database, arguments);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_killed_in_the_middle_does_no_harm_and_the_next_one_works() {
+    let trading = Trading::start().await;
+    trading.sell(60).await;
+    trading.settled().await;
+    // Once before the first event is folded, and once with every row in place, before the switch: held there by locks.
+    for (lock, under_way) in [
+        ("lock table log.event in access exclusive mode", "select to_regclass('orders_v1_rebuild.orders') is not null"),
+        (
+            "select pos from read.checkpoint where name = 'orders' for update",
+            "select exists (select from read.checkpoint where name = 'orders#rebuild' and pos > 0)",
+        ),
+    ] {
+        let mut hold = trading.database.admin.begin().await.unwrap();
+        sqlx::query(lock).execute(&mut *hold).await.unwrap();
+        let mut rebuilding = spawn(&trading.database, &["rebuild", "orders", "--connections", "2"]);
+        eventually("the rebuild is under way", Duration::from_secs(20), || async { trading.one::<bool>(under_way).await.then_some(()) })
+            .await;
+        assert!(rebuilding.try_wait().unwrap().is_none(), "it waits");
+        rebuilding.kill().unwrap();
+        rebuilding.wait().unwrap();
+        hold.rollback().await.unwrap();
+        trading.sell(2).await;
+        trading.proves_itself().await;
+    }
+    let rebuilt = eventually("the killed one's lock is free", Duration::from_secs(20), || async {
+        let rebuilt = replay(&trading.database, &["rebuild", "orders"]).await;
+        (rebuilt.code != 2).then_some(rebuilt)
+    })
+    .await;
+    assert_eq!(line(&rebuilt.sound(), "orders")["differing"], 0);
+    trading.proves_itself().await;
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_needs_a_model_and_the_owner() {
+    let trading = Trading::start().await;
+    let unknown = replay(&trading.database, &["rebuild", "invoices"]).await;
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.errors.contains("daily_sales"), "{unknown:?}");
+    let mut nobody = replay_command(&trading.database, &["rebuild", "orders"]);
+    nobody.env_remove("MIGRATE_DATABASE_URL");
+    assert_eq!(nobody.output().unwrap().status.code(), Some(2));
+    trading.stop().await;
+}

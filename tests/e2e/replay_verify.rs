@@ -1,0 +1,286 @@
+//! `replay verify` against someone who owns the database: whatever is done to the log is found, and where.
+
+use std::path::PathBuf;
+
+use commands::database::Role;
+use domain::{envelope::RecordedEvent, integrity::recorded_hash};
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+use support::{Replayed, ScratchDir, TestDatabase, item, key_claim, replay, stream};
+
+/// A log of nine positions in four commits: 1–3, 4–5, 6–8, 9.
+async fn written() -> TestDatabase {
+    let database = TestDatabase::new().await;
+    let write = database.write_side();
+    let ids = &write.ids;
+    let (a, b, c) = (stream(ids), stream(ids), stream(ids));
+    let mut first = item(ids, &[(a, 0)], 3);
+    first.keys.push(key_claim("a key"));
+    for item in [first, item(ids, &[(b, 0), (c, 0)], 1), item(ids, &[(a, 3), (b, 1), (c, 1)], 1), item(ids, &[(a, 4)], 1)] {
+        write.committer.append(item).await.unwrap();
+    }
+    write.stop().await;
+    assert_eq!(database.head().await.pos, 9);
+    database
+}
+
+/// As the owner of the database, whom no trigger stops.
+async fn tamper(database: &TestDatabase, sql: &str) {
+    let sql = format!("set session_replication_role = replica; {sql}; set session_replication_role = origin");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&database.admin).await.unwrap();
+}
+
+/// Where the first problem is, from and until.
+fn first(replayed: &Replayed) -> (i64, i64) {
+    assert_eq!(replayed.code, 1, "{replayed:?}");
+    let problem = &replayed.lines[0];
+    (problem["position"].as_i64().unwrap(), problem["until"].as_i64().unwrap())
+}
+
+async fn found_after(sql: &str) -> (i64, i64) {
+    let database = written().await;
+    tamper(&database, sql).await;
+    first(&replay(&database, &["verify"]).await)
+}
+
+/// Gives an event another payload and the hash that goes with it.
+async fn replace_with_hash(database: &TestDatabase, position: i64) {
+    let log = database.log().await;
+    let mut event: RecordedEvent = log.into_iter().find(|event| event.pos == position).unwrap();
+    event.payload = br#"{"reason":"another"}"#.to_vec();
+    event.hash = recorded_hash(&event);
+    tamper(
+        database,
+        &format!(
+            "update log.event set payload = '\\x{}', hash = '\\x{}' where pos = {position}",
+            hex::encode(&event.payload),
+            hex::encode(event.hash)
+        ),
+    )
+    .await;
+}
+
+/// Recomputes every commit, the chain and the head from the event hashes as they stand, as a forger would.
+async fn recompute_chain(database: &TestDatabase) {
+    let log = database.log().await;
+    let commits: Vec<(i64, i64, chrono::DateTime<chrono::Utc>)> =
+        sqlx::query_as("select first_pos, last_pos, recorded_at from log.commit order by first_pos")
+            .fetch_all(&database.admin)
+            .await
+            .unwrap();
+    let mut previous = [0; 32];
+    for (first_pos, last_pos, recorded_at) in commits {
+        let hashes: Vec<[u8; 32]> =
+            log.iter().filter(|event| (first_pos..=last_pos).contains(&event.pos)).map(|event| event.hash).collect();
+        let root = domain::integrity::merkle_root(&hashes);
+        let hash = domain::integrity::commit_hash(&previous, first_pos, recorded_at.timestamp_micros(), &root);
+        let (prev, next) = (hex::encode(previous), hex::encode(hash));
+        tamper(database, &format!("update log.commit set prev_hash = '\\x{prev}', hash = '\\x{next}' where first_pos = {first_pos}")).await;
+        previous = hash;
+    }
+    tamper(database, &format!("update log.head set hash = '\\x{}'", hex::encode(previous))).await;
+}
+
+/// A key, its public half, and a checkpoint of the database signed with it.
+async fn checkpoint(database: &TestDatabase, dir: &ScratchDir) -> (PathBuf, String) {
+    let (key, file) = (dir.path().join("auditor.pem"), dir.path().join("checkpoint.json"));
+    let made = replay(database, &["checkpoint", "--new-key", key.to_str().unwrap()]).await.sound();
+    let public = made.lines[0]["public_key"].as_str().unwrap().to_owned();
+    let signed = replay(database, &["checkpoint", "--key", key.to_str().unwrap()]).await.sound();
+    std::fs::write(&file, signed.lines[0].to_string()).unwrap();
+    (file, public)
+}
+
+async fn verify_with(database: &TestDatabase, (file, public): &(PathBuf, String)) -> Replayed {
+    replay(database, &["verify", "--checkpoint", file.to_str().unwrap(), "--public-key", public]).await
+}
+
+#[tokio::test]
+async fn a_log_as_it_was_written_is_sound_and_always_answers_the_same() {
+    let database = written().await;
+    let one = replay(&database, &["verify"]).await.sound();
+    assert_eq!(one.lines.len(), 1);
+    assert_eq!((&one.lines[0]["events"], &one.lines[0]["commits"]), (&Value::from(9), &Value::from(4)));
+    let head: String = sqlx::query_scalar("select encode(hash, 'hex') from log.head").fetch_one(&database.admin).await.unwrap();
+    assert_eq!(one.lines[0]["head_hash"], head);
+    let again = replay(&database, &["verify", "--connections", "1"]).await.sound();
+    assert_eq!((one.digest.len(), &one.digest), (64, &again.digest));
+    let mut text = support::replay_command(&database, &["verify"]);
+    let output = tokio::task::spawn_blocking(move || text.output()).await.unwrap().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.ends_with(&format!("digest {}\n", one.digest)), "{shown}");
+    let empty = TestDatabase::new().await;
+    replay(&empty, &["verify"]).await.sound();
+}
+
+#[tokio::test]
+async fn a_changed_row_is_found_at_its_position() {
+    for column in [
+        "payload = payload || ' '",
+        "meta = '{\"x\":1}'",
+        "actor = 'user:other'",
+        "type = 'order.completed'",
+        "slice = slice + 1",
+        "pii = ''",
+        "occurred_at = occurred_at + interval '1 microsecond'",
+        "recorded_at = recorded_at + interval '1 microsecond'",
+        "causation_id = gen_random_uuid()",
+        "stream_type = 'nonsense'",
+        "hash = '\\x00'",
+        "hash = sha256('x')",
+    ] {
+        assert_eq!(found_after(&format!("update log.event set {column} where pos = 7")).await, (7, 7), "{column}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_commit_or_head_is_found() {
+    assert_eq!(found_after("update log.commit set hash = sha256('x') where first_pos = 4").await.0, 4);
+    assert_eq!(found_after("update log.commit set prev_hash = sha256('x') where first_pos = 4").await.0, 4);
+    assert_eq!(found_after("update log.commit set recorded_at = recorded_at + interval '1 ms' where first_pos = 4").await.0, 4);
+    assert_eq!(found_after("update log.commit set last_pos = 6 where first_pos = 4").await, (4, 6));
+    assert_eq!(found_after("delete from log.commit where first_pos = 4").await.0, 4);
+    assert_eq!(found_after("update log.head set hash = sha256('x')").await, (9, 9));
+    assert_eq!(found_after("update log.head set pos = 8").await, (9, 9));
+}
+
+#[tokio::test]
+async fn a_deleted_row_is_found_at_its_position() {
+    for position in [1, 4, 5, 7, 9] {
+        assert_eq!(found_after(&format!("delete from log.event where pos = {position}")).await, (position, position));
+    }
+    assert_eq!(found_after("delete from log.event where pos between 2 and 7").await.0, 2);
+}
+
+#[tokio::test]
+async fn a_deleted_end_is_found_though_the_head_was_moved_back() {
+    let cut = "delete from log.event where pos = 9; delete from log.commit where first_pos = 9; \
+               update log.head set pos = 8, hash = (select hash from log.commit where first_pos = 6)";
+    // The head of the stream, which the forger forgot, knows one more.
+    assert_eq!(found_after(cut).await, (9, 9));
+    // So does an idempotency key.
+    let cut_two =
+        format!("{cut}; update log.append_key set first_pos = 9, last_pos = 9; update log.stream_head set version = 4 where version = 5");
+    assert_eq!(found_after(&cut_two).await, (9, 9));
+}
+
+#[tokio::test]
+async fn a_deleted_end_with_nothing_forgotten_is_found_by_a_checkpoint_only() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-end");
+    let checkpoint = checkpoint(&database, &dir).await;
+    assert_eq!(verify_with(&database, &checkpoint).await.sound().lines[0]["checkpoints"], serde_json::json!([9]));
+    let cut = "delete from log.event where pos = 9; delete from log.commit where first_pos = 9; \
+               update log.head set pos = 8, hash = (select hash from log.commit where first_pos = 6); \
+               update log.stream_head set version = 4 where version = 5";
+    tamper(&database, cut).await;
+    replay(&database, &["verify"]).await.sound();
+    assert_eq!(first(&verify_with(&database, &checkpoint).await), (9, 9));
+}
+
+#[tokio::test]
+async fn rows_that_changed_places_are_both_named() {
+    let swap = |a: i64, b: i64| {
+        format!(
+            "update log.event set pos = -{a} where pos = {a}; update log.event set pos = {a} where pos = {b}; update log.event set pos = {b} where pos = -{a}"
+        )
+    };
+    // Within one commit, of one stream and of several; and across commits.
+    let partition = "alter table log.event attach partition log.spare default";
+    for (a, b) in [(1, 3), (6, 8), (5, 7)] {
+        let database = written().await;
+        // Somewhere for the row to wait, as a forger would make one.
+        sqlx::raw_sql(AssertSqlSafe(format!("create table log.spare (like log.event including all); {partition}")))
+            .execute(&database.admin)
+            .await
+            .unwrap();
+        tamper(&database, &swap(a, b)).await;
+        let found = replay(&database, &["verify"]).await;
+        assert_eq!(first(&found), (a, a), "{found:?}");
+        let exchanged: Vec<i64> = found
+            .lines
+            .iter()
+            .filter(|line| line["what"].as_str().is_some_and(|what| what.contains("exchanged")))
+            .map(|line| line["position"].as_i64().unwrap())
+            .collect();
+        assert_eq!(exchanged, [a, b], "{found:?}");
+    }
+}
+
+/// A copy of the row at 8 as the next version of its stream, at 10.
+const APPEND: &str = "insert into log.event select 10, tenant, stream_type, stream_id, version + 1, type, schema_version, slice, \
+                      occurred_at, recorded_at, correlation_id, causation_id, actor, meta, payload, pii, hash from log.event where pos = 8";
+const APPEND_COMMIT: &str = "insert into log.commit select 10, 10, recorded_at, hash, sha256('x') from log.commit where first_pos = 9";
+
+#[tokio::test]
+async fn an_appended_row_is_found_at_its_position_with_or_without_a_commit() {
+    assert_eq!(found_after(APPEND).await, (10, 10));
+    assert_eq!(found_after(&format!("{APPEND}; {APPEND_COMMIT}")).await, (10, 10), "a commit that does not hash");
+    let database = written().await;
+    tamper(&database, &format!("{APPEND}; {APPEND_COMMIT}; update log.head set pos = 10")).await;
+    replace_with_hash(&database, 10).await;
+    recompute_chain(&database).await;
+    // Every hash is right; only the head of the stream does not know the version.
+    assert_eq!(first(&replay(&database, &["verify"]).await), (10, 10));
+}
+
+#[tokio::test]
+async fn an_event_replaced_with_its_hash_is_found_in_its_commit() {
+    let database = written().await;
+    replace_with_hash(&database, 7).await;
+    assert_eq!(first(&replay(&database, &["verify"]).await), (6, 8));
+}
+
+#[tokio::test]
+async fn a_log_rewritten_with_all_its_hashes_differs_from_a_checkpoint_only() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-rewritten");
+    let checkpoint = checkpoint(&database, &dir).await;
+    replace_with_hash(&database, 7).await;
+    recompute_chain(&database).await;
+    replay(&database, &["verify"]).await.sound();
+    assert_eq!(first(&verify_with(&database, &checkpoint).await), (1, 9));
+}
+
+#[tokio::test]
+async fn verifying_goes_on_while_the_log_grows() {
+    let database = written().await;
+    let write = database.write_side();
+    let (ids, committer) = (write.ids.clone(), write.committer.clone());
+    let writer = tokio::spawn(async move {
+        for _ in 0..200 {
+            committer.append(item(&ids, &[(stream(&ids), 0)], 3)).await.unwrap();
+        }
+    });
+    for _ in 0..5 {
+        replay(&database, &["verify"]).await.sound();
+    }
+    writer.await.unwrap();
+    write.stop().await;
+    let report = projections::verify::verify_log(&database.pool(Role::Worker), |_| {}).await.unwrap();
+    assert_eq!((report.events, report.is_sound()), (609, true));
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_asked_ends_in_two_and_no_database_in_three() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-usage");
+    let (file, public) = checkpoint(&database, &dir).await;
+    let file = file.to_str().unwrap();
+    let other = "00".repeat(32);
+    for arguments in [
+        vec!["verify", "--nonsense"],
+        vec!["verify", "--checkpoint", file],
+        vec!["verify", "--checkpoint", file, "--public-key", "zz"],
+        vec!["verify", "--checkpoint", file, "--public-key", &other],
+        vec!["verify", "--checkpoint", "nowhere.json", "--public-key", &public],
+    ] {
+        let replayed = replay(&database, &arguments).await;
+        assert_eq!(replayed.code, 2, "{replayed:?}");
+        assert!(!replayed.errors.is_empty() && replayed.lines.is_empty());
+    }
+    let mut unreachable = support::replay_command(&database, &["verify"]);
+    unreachable.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
+    let status = tokio::task::spawn_blocking(move || unreachable.output()).await.unwrap().unwrap().status;
+    assert_eq!(status.code(), Some(3));
+}
