@@ -2,9 +2,8 @@
 //!
 //! Everything is read in one REPEATABLE READ transaction, so projectors may go on meanwhile.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
-use domain::envelope::RecordedEvent;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -12,11 +11,10 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::{
     error::Error,
-    fold::{Batch, Fold, Step},
+    fold::{Fold, fold_events},
     log_reader,
     projection::{Projection, TableSpec},
     rows::Rows,
-    runner::BATCH,
     tables::{self, Target, set_schema},
 };
 
@@ -81,32 +79,7 @@ pub async fn check_one(pool: &PgPool, projection: &dyn Projection) -> Result<Che
 /// # Errors
 /// `Sql`; `Corrupt` for an event that this build does not know.
 pub async fn fold_to(connection: &mut PgConnection, projection: &dyn Projection, fold: &mut Fold, position: i64) -> Result<(), Error> {
-    let mut events = log_reader::stream(connection, 0, position);
-    let mut batch: Vec<Arc<RecordedEvent>> = Vec::with_capacity(BATCH);
-    loop {
-        let next = events.next().await.transpose()?;
-        let ended = next.is_none();
-        batch.extend(next.map(Arc::new));
-        if batch.len() >= BATCH || ended {
-            fold_batch(projection, fold, Batch::new(projection, std::mem::take(&mut batch)))?;
-        }
-        if ended {
-            return Ok(());
-        }
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the batch is spent")]
-fn fold_batch(projection: &dyn Projection, fold: &mut Fold, batch: Batch) -> Result<(), Error> {
-    match fold.step(projection, &batch, 0) {
-        Step::Done => Ok(()),
-        Step::Unknown { next, reason } => Err(Error::Corrupt { position: batch.position(next).unwrap_or_default(), what: reason }),
-        // Complete rows are never missing; a projection that says so is wrong.
-        Step::Missing { next, .. } => Err(Error::Corrupt {
-            position: batch.position(next).unwrap_or_default(),
-            what: "a row is missing in a complete fold".to_owned(),
-        }),
-    }
+    fold_events(log_reader::stream(connection, 0, position), projection, fold, usize::MAX).await
 }
 
 #[derive(Default)]

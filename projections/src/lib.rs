@@ -8,6 +8,7 @@
 //! [`feed`] and writes changed rows and the checkpoint in one transaction, by compare-and-set: exactly once in effect.
 //! Rows hold nothing but what events say, so a rebuild gives equal rows, which [`check`] proves.
 
+pub mod as_of;
 pub mod check;
 pub mod error;
 pub mod feed;
@@ -24,6 +25,7 @@ mod tables;
 #[cfg(test)]
 mod testing;
 pub mod verify;
+pub mod visibility;
 pub mod waiting;
 
 use std::sync::Arc;

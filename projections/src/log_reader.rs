@@ -8,7 +8,7 @@ use domain::{
     ids::{MerchantId, Ulid},
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
-use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -86,6 +86,39 @@ pub(crate) async fn head(connection: &mut PgConnection) -> Result<Head, Error> {
 /// [`LogReader::stream`] on a connection, for instance inside a transaction.
 pub(crate) fn stream(connection: &mut PgConnection, after: i64, last: i64) -> BoxStream<'_, Result<RecordedEvent, Error>> {
     sqlx::query(RANGE).bind(after).bind(last).fetch(connection).map(|row| row_to_event(&row?)).boxed()
+}
+
+/// Events up to and including `last` of these tenants' streams of these kinds, in order; for the application role.
+pub(crate) fn of_tenants<'c>(
+    connection: &'c mut PgConnection,
+    tenants: &[Uuid],
+    types: &[&str],
+    last: i64,
+) -> BoxStream<'c, Result<RecordedEvent, Error>> {
+    let sql = AssertSqlSafe(format!("select {EVENT_COLUMNS} from log.tenant_events($1, $2, $3) order by pos"));
+    sqlx::query(sql).bind(tenants.to_vec()).bind(owned(types)).bind(last).fetch(connection).map(|row| row_to_event(&row?)).boxed()
+}
+
+/// Events up to and including `last` of one stream, of whichever of these kinds and tenants it is, in order; for the
+/// application role.
+pub(crate) fn of_stream<'c>(
+    connection: &'c mut PgConnection,
+    tenants: &[Uuid],
+    types: &[&str],
+    stream: Ulid,
+    last: i64,
+) -> BoxStream<'c, Result<RecordedEvent, Error>> {
+    let sql = AssertSqlSafe(format!(
+        "select {EVENT_COLUMNS} from unnest($1::uuid[]) as owner (id) cross join unnest($2::text[]) as kind (name) \
+         cross join lateral log.load_stream(owner.id, kind.name, $3, 0) where pos <= $4 order by pos"
+    ));
+    let stream = Uuid::from_bytes(stream.to_bytes());
+    let query = sqlx::query(sql).bind(tenants.to_vec()).bind(owned(types)).bind(stream).bind(last);
+    query.fetch(connection).map(|row| row_to_event(&row?)).boxed()
+}
+
+fn owned(types: &[&str]) -> Vec<String> {
+    types.iter().map(|name| (*name).to_owned()).collect()
 }
 
 fn check_gapless(after: i64, events: &[Arc<RecordedEvent>]) -> Result<(), Error> {

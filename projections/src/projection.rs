@@ -19,7 +19,7 @@ pub trait Row: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     fn key(&self) -> String;
 }
 
-/// Which rows of a table the application role sees; row-level security is made from this in one place.
+/// Which rows of a table the application role sees; row-level security is made from this in [`crate::visibility`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
     /// Rows of the tenant; those of one store when the scope names a store. The table has `store_id`.
@@ -81,6 +81,10 @@ pub trait Projection: Send + Sync {
     fn tables(&self) -> &'static [TableSpec];
     /// Whether it has any use for events of such streams. Others are passed over without being decoded.
     fn reads(&self, stream_type: StreamType) -> bool;
+    /// Whether `apply` ever asks for rows of this table. One whose rows are only written can be left out of a fold.
+    fn reads_back(&self, _table: &str) -> bool {
+        true
+    }
     /// Rows that `apply` will ask for, as far as the event tells; only saves round trips.
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)>;
     /// Folds one event into the rows. On an error its changes are rolled back.

@@ -191,7 +191,7 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn payment(&self, scope: &ReadScope, payment_intent_id: PaymentIntentId) -> Result<Option<PaymentRow>, Error> {
-        self.one(scope, payment_intent_id.to_string()).await
+        self.one(scope, payment_intent_id).await
     }
 
     /// Payments, newest first.
