@@ -10,6 +10,7 @@ mod platform;
 mod process;
 mod proxy;
 mod raw;
+mod replay;
 mod scratch;
 mod servers;
 mod shop;
@@ -20,6 +21,7 @@ pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body
 pub use process::Process;
 pub use proxy::Proxy;
 pub use raw::{item, key_claim, stream};
+pub use replay::{Replayed, replay, replay_command};
 pub use scratch::ScratchDir;
 pub use servers::{OwnServers, TestServers};
 pub use shop::{Shop, new_line};

@@ -8,6 +8,15 @@ use std::time::Duration;
 
 use crate::eventually;
 
+/// A built program, beside the test binary's `deps` directory.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test binary has a path");
+    let profile = test.ancestors().nth(2).expect("a target directory");
+    let program = profile.join(name);
+    assert!(program.is_file(), "{} is not built: run `cargo build --bins` first", program.display());
+    program
+}
+
 /// `smartpos` as a child process; killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -19,11 +28,7 @@ pub struct Process {
 impl Process {
     /// The program beside the test binary's `deps` directory.
     pub fn program() -> PathBuf {
-        let test = std::env::current_exe().expect("the test binary has a path");
-        let profile = test.ancestors().nth(2).expect("a target directory");
-        let program = profile.join("smartpos");
-        assert!(program.is_file(), "{} is not built: run `cargo build --bins` first", program.display());
-        program
+        built("smartpos")
     }
 
     /// Starts it in `dir` with exactly these additions to the environment; its output goes to `<dir>/<name>.log`.

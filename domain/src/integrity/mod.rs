@@ -2,7 +2,15 @@
 //!
 //! `event_hash` covers every column except position and `recorded_at`, which the lock decides; those are covered by the
 //! commit: `hash = SHA-256(prev ‖ first_pos ‖ recorded_at µs ‖ merkle_root)`. Integers are big endian.
+//!
+//! A [`checkpoint`] says where the log stood; signed and published, it holds whoever owns the database to it. A [`proof`] ties
+//! one event to a checkpoint, for someone who has neither the log nor the database.
 
+pub mod checkpoint;
+pub mod merkle;
+pub mod proof;
+
+pub use merkle::merkle_root;
 use sha2::{Digest, Sha256};
 
 use crate::envelope::{RecordedEvent, StreamKey};
@@ -87,23 +95,6 @@ pub fn recorded_hash(event: &RecordedEvent) -> [u8; 32] {
     })
 }
 
-/// Merkle root over event hashes: leaves `SHA-256(0 ‖ h)`, nodes `SHA-256(1 ‖ left ‖ right)`, an odd node moves up unchanged.
-/// The root of nothing is all zeros.
-pub fn merkle_root(hashes: &[[u8; 32]]) -> [u8; 32] {
-    let mut level: Vec<[u8; 32]> = hashes.iter().map(|hash| digest(&[&[0], hash])).collect();
-    while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .map(|pair| match pair {
-                [left, right] => digest(&[&[1], left, right]),
-                [single] => *single,
-                _ => [0; 32],
-            })
-            .collect();
-    }
-    level.first().copied().unwrap_or([0; 32])
-}
-
 /// The hash of a commit.
 pub fn commit_hash(prev: &[u8; 32], first_pos: i64, recorded_at_us: i64, root: &[u8; 32]) -> [u8; 32] {
     digest(&[prev, &first_pos.to_be_bytes(), &recorded_at_us.to_be_bytes(), root])
@@ -115,19 +106,4 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
         hasher.update(part);
     }
     hasher.finalize().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_swap_or_a_change_alters_the_root() {
-        let leaves: Vec<[u8; 32]> = (0..7_u8).map(|n| [n; 32]).collect();
-        let mut swapped = leaves.clone();
-        swapped.swap(2, 5);
-        assert_ne!(merkle_root(&leaves), merkle_root(&swapped));
-        assert_ne!(merkle_root(&leaves), merkle_root(&leaves[..6]));
-        assert_eq!(merkle_root(&[]), [0; 32]);
-    }
 }

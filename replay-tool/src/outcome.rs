@@ -1,0 +1,68 @@
+//! How a run ends: what was found, or why nothing could be found; and the exit codes of both.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+/// What an answered question says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// Nothing is wrong. Exit code 0.
+    Sound,
+    /// Something is. Exit code 1.
+    Wrong,
+}
+
+impl Finding {
+    /// `Sound` when `good`.
+    pub const fn sound_if(good: bool) -> Self {
+        if good { Self::Sound } else { Self::Wrong }
+    }
+}
+
+/// Why a question has no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// It cannot be asked like this: something in the command line, or something that it names does not exist. Exit code 2.
+    Usage(String),
+    /// Something on the way to the answer failed. Exit code 3.
+    Fault(anyhow::Error),
+}
+
+/// What every verb gives.
+pub type Verdict = Result<Finding, Failure>;
+
+impl Failure {
+    /// A question that cannot be asked.
+    pub fn usage(why: impl Into<String>) -> Self {
+        Self::Usage(why.into())
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+/// The exit code; a failure is told on standard error, in JSON when that was asked for.
+pub fn exit(json: bool, verdict: Verdict) -> ExitCode {
+    let (kind, what, code) = match verdict {
+        Ok(Finding::Sound) => return ExitCode::SUCCESS,
+        Ok(Finding::Wrong) => return ExitCode::from(1),
+        Err(Failure::Usage(why)) => ("usage", why, 2),
+        // Whoever read the output has gone: there is nobody to tell.
+        Err(Failure::Fault(error)) if is_closed_pipe(&error) => return ExitCode::from(3),
+        Err(Failure::Fault(error)) => ("fault", format!("{error:#}"), 3),
+    };
+    if json {
+        eprintln!("{}", json!({"error": kind, "what": what}));
+    } else {
+        eprintln!("replay: {what}");
+    }
+    ExitCode::from(code)
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

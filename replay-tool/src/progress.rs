@@ -1,0 +1,37 @@
+//! A bar with the time left, on standard error, and only when that is a terminal.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Shows how far a long piece of work is. Gone when dropped.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// `what` in one word; of `total` positions.
+    pub fn new(what: &'static str, total: i64) -> Self {
+        // Standard error that is no terminal stays silent.
+        let bar = ProgressBar::with_draw_target(Some(total.unsigned_abs()), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{msg} [{bar:32}] {human_pos} of {human_len}, {per_sec}, {eta} left");
+        // The template is a constant; the default bar would do as well.
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(what);
+        Self(bar)
+    }
+
+    /// This far.
+    pub fn at(&self, position: i64) {
+        self.0.set_position(position.unsigned_abs());
+    }
+
+    /// Another stage of the work, with another measure.
+    pub fn stage(&self, what: impl Into<String>, total: i64) {
+        self.0.reset();
+        self.0.set_message(what.into());
+        self.0.set_length(total.unsigned_abs());
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,70 @@
+//! What every verb starts from: the database, and how the answer is wanted.
+
+use anyhow::Context as _;
+use clap::Args;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{answer::Answer, outcome::Failure};
+
+/// Options of every verb.
+#[derive(Args)]
+pub struct SessionArgs {
+    /// The database, under a login that is a member of smartpos_worker (`smartpos up` prints it).
+    #[arg(long, env = "DATABASE_URL", global = true, hide_env_values = true)]
+    database_url: Option<String>,
+    /// Answer in JSON lines.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Connections to work with at once.
+    #[arg(long, global = true, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    connections: u32,
+}
+
+/// A question being asked.
+pub struct Session {
+    database_url: Option<String>,
+    /// Answer in JSON.
+    pub json: bool,
+    /// Most connections that a verb may read with at once.
+    pub connections: u32,
+}
+
+impl Session {
+    /// From the command line.
+    pub fn new(args: SessionArgs) -> Self {
+        Self { database_url: args.database_url, json: args.json, connections: args.connections }
+    }
+
+    /// A new answer.
+    pub fn answer(&self) -> Answer {
+        Answer::new(self.json)
+    }
+
+    /// Connections that can only read, whatever the login may do.
+    ///
+    /// # Errors
+    /// `Usage` without a proper URL; `Fault` when the database does not answer.
+    pub async fn reader(&self) -> Result<PgPool, Failure> {
+        let options = self.options()?.options([("role", "smartpos_worker"), ("default_transaction_read_only", "on")]);
+        // Two more than work at once: one keeps the snapshot, one asks in between.
+        connect(options, self.connections.saturating_add(2)).await
+    }
+
+    fn options(&self) -> Result<PgConnectOptions, Failure> {
+        let missing = || Failure::usage("give --database-url or set DATABASE_URL (`smartpos up` prints it)");
+        parse(self.database_url.as_deref().ok_or_else(missing)?)
+    }
+}
+
+fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
+    let options: PgConnectOptions = url.parse().map_err(|error| Failure::usage(format!("the database URL is not one: {error}")))?;
+    Ok(options.application_name("replay"))
+}
+
+async fn connect(options: PgConnectOptions, size: u32) -> Result<PgPool, Failure> {
+    let pool = PgPoolOptions::new().max_connections(size).connect_with(options).await;
+    Ok(pool.context("the database does not answer")?)
+}
