@@ -1,6 +1,6 @@
 //! Reads as of an earlier moment: the log folded up to a position, asked with the same statements as the live tables.
 //!
-//! A question about one thing folds the one stream that its row comes from. A list or a report folds all streams of the
+//! A question about one thing folds the stream, or the few streams, that its row comes from. A list or a report folds all streams of the
 //! scope's tenants that the projection reads; the rows that the scope sees then stand, as a relation made from a parameter,
 //! where the statement names the table. So filters, order and pages exist once, and nothing is written anywhere.
 //!
@@ -9,7 +9,12 @@
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use chrono::{DateTime, Utc};
-use domain::envelope::StreamType;
+use domain::{
+    envelope::{RecordedEvent, StreamType},
+    event::DomainEvent,
+    ids::Ulid,
+};
+use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{Arguments as _, AssertSqlSafe, Execute as _, PgConnection, postgres::PgArguments};
@@ -157,16 +162,42 @@ async fn fold(
 ) -> Result<Rows, Error> {
     let tenants = tenants(connection, projection, scope).await?;
     let halted = tables::halted_of(connection, &Target::live(projection), &tenants).await?;
-    let unused = |table: &&TableSpec| !projection.reads_back(table.name) && named.iter().all(|named| named.name != table.name);
-    let left_out = projection.tables().iter().filter(unused).map(|table| table.name).collect();
-    let mut fold = Fold::new(Rows::complete_without(left_out), halted);
+    let mut fold = Fold::new(Rows::complete_without(left_out(projection, named)), halted);
     let kinds: Vec<&str> = StreamType::ALL.into_iter().filter(|kind| projection.reads(*kind)).map(StreamType::as_str).collect();
     let events = match select.stream {
-        Some(stream) => log_reader::of_stream(connection, &tenants, &kinds, stream, position),
-        None => log_reader::of_tenants(connection, &tenants, &kinds, position),
+        Some(stream) => {
+            let events = of_thing(connection, projection, &tenants, &kinds, stream, position).await?;
+            futures_util::stream::iter(events.into_iter().map(Ok)).boxed()
+        }
+        None => log_reader::of_tenants(connection, &tenants, &kinds, 0, position),
     };
     fold_events(events, projection, &mut fold, MOST_ROWS).await?;
     Ok(fold.rows)
+}
+
+/// The events of a thing's own stream and of those that it names, in order.
+async fn of_thing(
+    connection: &mut PgConnection,
+    projection: &dyn Projection,
+    tenants: &[Uuid],
+    kinds: &[&str],
+    stream: Ulid,
+    position: i64,
+) -> Result<Vec<RecordedEvent>, Error> {
+    let own = log_reader::of_streams(connection, tenants, kinds, &[stream], position).await?;
+    let streams = with_named(projection, stream, &own);
+    if streams.len() == 1 { Ok(own) } else { log_reader::of_streams(connection, tenants, kinds, &streams, position).await }
+}
+
+fn with_named(projection: &dyn Projection, stream: Ulid, own: &[RecordedEvent]) -> Vec<Ulid> {
+    let named = own.iter().filter_map(|event| projection.also_from(&DomainEvent::decode(event).ok()?));
+    std::iter::once(stream).chain(named).collect()
+}
+
+/// The tables whose rows neither the question nor the fold itself needs.
+fn left_out(projection: &dyn Projection, named: &[TableSpec]) -> Vec<&'static str> {
+    let unused = |table: &&TableSpec| !projection.reads_back(table.name) && named.iter().all(|named| named.name != table.name);
+    projection.tables().iter().filter(unused).map(|table| table.name).collect()
 }
 
 /// Whose events a scope may be answered from. What of them it sees is decided row by row.
@@ -251,3 +282,7 @@ fn key_of(row: &str) -> Result<String, serde_json::Error> {
     }
     serde_json::from_str(row).map(|Keyed { key }| key)
 }
+
+#[cfg(test)]
+#[path = "as_of_tests.rs"]
+mod tests;

@@ -16,6 +16,7 @@ pub mod fold;
 pub mod install;
 pub mod log_reader;
 pub mod models;
+pub mod past;
 pub mod projection;
 pub mod queries;
 pub mod rebuild;

@@ -88,33 +88,35 @@ pub(crate) fn stream(connection: &mut PgConnection, after: i64, last: i64) -> Bo
     sqlx::query(RANGE).bind(after).bind(last).fetch(connection).map(|row| row_to_event(&row?)).boxed()
 }
 
-/// Events up to and including `last` of these tenants' streams of these kinds, in order; for the application role.
+/// Events after `after` up to and including `last` of these tenants' streams of these kinds, in order; for the application role.
 pub(crate) fn of_tenants<'c>(
     connection: &'c mut PgConnection,
     tenants: &[Uuid],
     types: &[&str],
+    after: i64,
     last: i64,
 ) -> BoxStream<'c, Result<RecordedEvent, Error>> {
-    let sql = AssertSqlSafe(format!("select {EVENT_COLUMNS} from log.tenant_events($1, $2, $3) order by pos"));
-    sqlx::query(sql).bind(tenants.to_vec()).bind(owned(types)).bind(last).fetch(connection).map(|row| row_to_event(&row?)).boxed()
+    let sql = AssertSqlSafe(format!("select {EVENT_COLUMNS} from log.tenant_events($1, $2, $3) where pos > $4 order by pos"));
+    sqlx::query(sql).bind(tenants.to_vec()).bind(owned(types)).bind(last).bind(after).fetch(connection).map(|row| row_to_event(&row?)).boxed()
 }
 
-/// Events up to and including `last` of one stream, of whichever of these kinds and tenants it is, in order; for the
+/// Events up to and including `last` of single streams, of whichever of these kinds and tenants they are, in order; for the
 /// application role.
-pub(crate) fn of_stream<'c>(
-    connection: &'c mut PgConnection,
+pub(crate) async fn of_streams(
+    connection: &mut PgConnection,
     tenants: &[Uuid],
     types: &[&str],
-    stream: Ulid,
+    streams: &[Ulid],
     last: i64,
-) -> BoxStream<'c, Result<RecordedEvent, Error>> {
+) -> Result<Vec<RecordedEvent>, Error> {
     let sql = AssertSqlSafe(format!(
         "select {EVENT_COLUMNS} from unnest($1::uuid[]) as owner (id) cross join unnest($2::text[]) as kind (name) \
-         cross join lateral log.load_stream(owner.id, kind.name, $3, 0) where pos <= $4 order by pos"
+         cross join unnest($3::uuid[]) as stream (id) cross join lateral log.load_stream(owner.id, kind.name, stream.id, 0) \
+         where pos <= $4 order by pos"
     ));
-    let stream = Uuid::from_bytes(stream.to_bytes());
-    let query = sqlx::query(sql).bind(tenants.to_vec()).bind(owned(types)).bind(stream).bind(last);
-    query.fetch(connection).map(|row| row_to_event(&row?)).boxed()
+    let streams: Vec<Uuid> = streams.iter().map(|stream| Uuid::from_bytes(stream.to_bytes())).collect();
+    let query = sqlx::query(sql).bind(tenants).bind(owned(types)).bind(streams).bind(last);
+    query.fetch_all(connection).await?.iter().map(row_to_event).collect()
 }
 
 fn owned(types: &[&str]) -> Vec<String> {

@@ -3,7 +3,7 @@
 use domain::{
     envelope::{RecordedEvent, StreamType},
     event::DomainEvent,
-    ids::MerchantId,
+    ids::{MerchantId, Ulid},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -84,6 +84,11 @@ pub trait Projection: Send + Sync {
     /// Whether `apply` ever asks for rows of this table. One whose rows are only written can be left out of a fold.
     fn reads_back(&self, _table: &str) -> bool {
         true
+    }
+    /// Another stream that rows of this event's own stream come from too, if the event names one. With it a read of one thing
+    /// in the past finds all events that it needs.
+    fn also_from(&self, _decoded: &DomainEvent) -> Option<Ulid> {
+        None
     }
     /// Rows that `apply` will ask for, as far as the event tells; only saves round trips.
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)>;

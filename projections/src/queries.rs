@@ -90,7 +90,7 @@ impl ReadModels {
         texts.iter().map(|text| parse(text)).collect()
     }
 
-    /// The row of a thing, under its id as key. It comes from the thing's own stream alone.
+    /// The row of a thing, under its id as key.
     pub(crate) async fn one<R: Row>(&self, scope: &ReadScope, id: impl Into<Ulid> + fmt::Display) -> Result<Option<R>, Error> {
         let key = Some(id.to_string());
         Ok(self.many(scope, Select::of::<R>().of_stream(id).equal("key", key)).await?.pop())
@@ -105,7 +105,7 @@ pub(crate) fn parse<R: Row>(text: &str) -> Result<R, Error> {
 /// A selection of rows of one table. Column names are ours, values are always bound. Tables are named in [`READ`].
 pub(crate) struct Select {
     pub(crate) query: QueryBuilder<Postgres>,
-    /// The only stream that its rows come from, if there is one.
+    /// The stream of the only thing that its rows are about, if there is one.
     pub(crate) stream: Option<Ulid>,
 }
 
@@ -119,7 +119,7 @@ impl Select {
         Self { query, stream: None }
     }
 
-    /// Says that the rows selected come from this stream only.
+    /// Says that the rows selected are about the thing with this stream only.
     pub(crate) fn of_stream(mut self, id: impl Into<Ulid>) -> Self {
         self.stream = Some(id.into());
         self

@@ -4,9 +4,12 @@
 //! in `projections`; a verb only asks and prints.
 
 mod answer;
+mod as_of;
 mod check;
+mod diff;
 mod outcome;
 mod progress;
+mod rows;
 mod session;
 mod verify;
 
@@ -36,6 +39,10 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Prove that every read model is what the log says: compare it with a fold from nothing.
     Check(check::CheckArgs),
+    /// Show a read model as it stood at an earlier moment.
+    AsOf(as_of::AsOfArgs),
+    /// Show what differs in the read models between two moments, or two installed versions.
+    Diff(diff::DiffArgs),
 }
 
 #[tokio::main]
@@ -50,5 +57,7 @@ async fn run(session: &Session, command: Command) -> Verdict {
     match command {
         Command::Verify(args) => verify::run(session, args).await,
         Command::Check(args) => check::run(session, args).await,
+        Command::AsOf(args) => as_of::run(session, args).await,
+        Command::Diff(args) => diff::run(session, args).await,
     }
 }

@@ -6,7 +6,7 @@ use domain::{
     decider::Aggregate,
     envelope::{RecordedEvent, StreamType},
     event::DomainEvent,
-    ids::{AttemptId, BillId, MerchantId, OrderId, PaymentIntentId, StoreId},
+    ids::{AttemptId, BillId, MerchantId, OrderId, PaymentIntentId, StoreId, Ulid},
     money::Currency,
     payment_intent::{self, PaymentIntent, Status, Tender},
 };
@@ -99,6 +99,11 @@ impl Projection for Payments {
     fn reads(&self, stream_type: StreamType) -> bool {
         // Bills tell which money they could not use.
         matches!(stream_type, StreamType::PaymentIntent | StreamType::Bill)
+    }
+
+    fn also_from(&self, decoded: &DomainEvent) -> Option<Ulid> {
+        let DomainEvent::PaymentIntent(payment_intent::Event::Created(created)) = decoded else { return None };
+        created.bill_id.map(Ulid::from)
     }
 
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)> {
