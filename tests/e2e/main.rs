@@ -5,6 +5,8 @@ mod as_of;
 #[cfg(test)]
 mod as_of_bounds;
 #[cfg(test)]
+mod as_of_replay;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod edge;
