@@ -115,9 +115,9 @@ impl ReadModels {
     /// # Errors
     /// `Busy`; `TooMuch` for more rows or more time than one query may take; `Corrupt`, `Sql`, `BadRow`.
     pub(crate) async fn many_as_of<R: Row>(&self, scope: &ReadScope, position: i64, select: Select) -> Result<Vec<R>, Error> {
-        let whole = || Error::BadRow { table: R::TABLE, key: String::new(), what: "no projection has this table".to_owned() };
+        let orphan = || Error::BadRow { table: R::TABLE, key: String::new(), what: "no projection has this table".to_owned() };
         let all = crate::all();
-        let projection = all.iter().find(|projection| projection.tables().iter().any(|table| table.name == R::TABLE)).ok_or_else(whole)?;
+        let projection = all.iter().find(|projection| projection.tables().iter().any(|table| table.name == R::TABLE)).ok_or_else(orphan)?;
         let _turn = if select.stream.is_none() { Some(self.turn().await?) } else { None };
         let named = named_in(projection.as_ref(), &select);
         let mut tx = self.scoped(scope).await?;
@@ -139,11 +139,8 @@ impl ReadModels {
 
 /// The statement time-out says that there was too much to do.
 fn too_slow(error: Error) -> Error {
-    let timed_out = |error: &sqlx::Error| error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("57014");
-    match error {
-        Error::Sql(error) if timed_out(&error) => Error::TooMuch,
-        other => other,
-    }
+    let Error::Sql(sqlx::Error::Database(refused)) = &error else { return error };
+    if refused.code().as_deref() == Some("57014") { Error::TooMuch } else { error }
 }
 
 /// The tables that a selection names.

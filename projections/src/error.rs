@@ -56,7 +56,9 @@ impl Error {
                 let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
                 code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
             }
-            Self::Corrupt { .. } | Self::AheadOfLog { .. } | Self::BadRow { .. } | Self::Busy | Self::TooMuch | Self::Rebuild { .. } => false,
+            Self::Corrupt { .. } | Self::AheadOfLog { .. } | Self::BadRow { .. } | Self::Busy | Self::TooMuch | Self::Rebuild { .. } => {
+                false
+            }
         }
     }
 }

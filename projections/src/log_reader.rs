@@ -97,7 +97,14 @@ pub(crate) fn of_tenants<'c>(
     last: i64,
 ) -> BoxStream<'c, Result<RecordedEvent, Error>> {
     let sql = AssertSqlSafe(format!("select {EVENT_COLUMNS} from log.tenant_events($1, $2, $3) where pos > $4 order by pos"));
-    sqlx::query(sql).bind(tenants.to_vec()).bind(owned(types)).bind(last).bind(after).fetch(connection).map(|row| row_to_event(&row?)).boxed()
+    sqlx::query(sql)
+        .bind(tenants.to_vec())
+        .bind(owned(types))
+        .bind(last)
+        .bind(after)
+        .fetch(connection)
+        .map(|row| row_to_event(&row?))
+        .boxed()
 }
 
 /// Events up to and including `last` of single streams, of whichever of these kinds and tenants they are, in order; for the

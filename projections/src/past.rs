@@ -49,7 +49,8 @@ impl<'p> Past<'p> {
         let events = match self.tenant {
             None => log_reader::stream(connection, after, position),
             Some(tenant) => {
-                let kinds: Vec<&str> = StreamType::ALL.into_iter().filter(|kind| self.projection.reads(*kind)).map(StreamType::as_str).collect();
+                let kinds: Vec<&str> =
+                    StreamType::ALL.into_iter().filter(|kind| self.projection.reads(*kind)).map(StreamType::as_str).collect();
                 log_reader::of_tenants(connection, &[tenant], &kinds, after, position)
             }
         };
@@ -121,7 +122,11 @@ fn changed_fields(was: &Value, is: &Value) -> Vec<(String, Value, Value)> {
     all.sort_unstable();
     all.dedup();
     let field = |row: &Value, name: &str| row.get(name).cloned().unwrap_or(Value::Null);
-    all.into_iter().map(|name| (field(was, &name), field(is, &name), name)).filter(|(was, is, _)| was != is).map(|(was, is, name)| (name, was, is)).collect()
+    all.into_iter()
+        .map(|name| (field(was, &name), field(is, &name), name))
+        .filter(|(was, is, _)| was != is)
+        .map(|(was, is, name)| (name, was, is))
+        .collect()
 }
 
 #[cfg(test)]

@@ -17,8 +17,10 @@ use crate::{
 
 /// Arguments of `as-of`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  replay as-of 1200 orders status=open\n  replay as-of 2026-11-24T18:00:00+07:00 daily_sales tenant=mer_01…\n  \
-                  replay as-of 1200 bill_orders --json")]
+#[command(
+    after_help = "Examples:\n  replay as-of 1200 orders status=open\n  replay as-of 2026-11-24T18:00:00+07:00 daily_sales tenant=mer_01…\n  \
+                  replay as-of 1200 bill_orders --json"
+)]
 pub struct AsOfArgs {
     /// A log position, or an RFC 3339 time with its offset: then the last position recorded by then.
     moment: String,

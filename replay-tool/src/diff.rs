@@ -21,8 +21,10 @@ use crate::{
 
 /// Arguments of `diff`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  replay diff 1200 1300\n  replay diff 2026-11-24T00:00:00+07:00 2026-11-25T00:00:00+07:00 daily_sales\n  \
-                  replay diff 1200 1300 orders status=cancelled\n  replay diff orders_v1 orders_v2 orders")]
+#[command(
+    after_help = "Examples:\n  replay diff 1200 1300\n  replay diff 2026-11-24T00:00:00+07:00 2026-11-25T00:00:00+07:00 daily_sales\n  \
+                  replay diff 1200 1300 orders status=cancelled\n  replay diff orders_v1 orders_v2 orders"
+)]
 pub struct DiffArgs {
     /// A log position, an RFC 3339 time with its offset, or an installed version of a projection such as orders_v1.
     before: String,
@@ -85,7 +87,8 @@ fn answer(mut answer: Answer, filters: &Filters, sides: Sides) -> Verdict {
                 }
                 Difference::Changed(fields) => {
                     changed += 1;
-                    let told: Vec<String> = fields.iter().map(|(name, was, is)| format!("{name} {} -> {}", plain(was), plain(is))).collect();
+                    let told: Vec<String> =
+                        fields.iter().map(|(name, was, is)| format!("{name} {} -> {}", plain(was), plain(is))).collect();
                     let fields: Map<String, Value> =
                         fields.into_iter().map(|(name, was, is)| (name, json!({"before": was, "after": is}))).collect();
                     (json!({"read_model": table, "key": key, "changed": fields}), format!("~ {table} {key}  {}", told.join(", ")))

@@ -20,7 +20,9 @@ pub struct Model {
 impl Model {
     /// Every table of every read model.
     pub fn all() -> Vec<Self> {
-        let tables = |projection: Arc<dyn Projection>| projection.tables().iter().map(move |table| Self { projection: Arc::clone(&projection), table: *table }).collect::<Vec<_>>();
+        let tables = |projection: Arc<dyn Projection>| {
+            projection.tables().iter().map(move |table| Self { projection: Arc::clone(&projection), table: *table }).collect::<Vec<_>>()
+        };
         projections::all().into_iter().flat_map(tables).collect()
     }
 
@@ -91,9 +93,7 @@ impl Filters {
         let columns: Vec<String> = sqlx::query_scalar(sql).bind(schema).bind(table).fetch_all(connection).await?;
         match self.0.iter().find(|filter| !columns.contains(&filter.column)) {
             None => Ok(()),
-            Some(filter) => {
-                Err(Failure::usage(format!("{table} has no column '{}'; it has {}", filter.column, columns.join(", "))))
-            }
+            Some(filter) => Err(Failure::usage(format!("{table} has no column '{}'; it has {}", filter.column, columns.join(", ")))),
         }
     }
 }

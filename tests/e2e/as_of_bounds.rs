@@ -164,7 +164,8 @@ async fn more_folds_than_there_is_room_for_are_told_to_come_back() {
 /// What the database shows to `scope` of a table under the policy of `visibility`.
 async fn shown(pool: &PgPool, table: &str, scope: &ReadScope) -> Vec<i32> {
     let mut tx = pool.begin().await.unwrap();
-    let settings = "select set_config('smartpos.tenant', $1, true), set_config('smartpos.store', $2, true), set_config('smartpos.psp', $3, true)";
+    let settings =
+        "select set_config('smartpos.tenant', $1, true), set_config('smartpos.store', $2, true), set_config('smartpos.psp', $3, true)";
     sqlx::query(settings)
         .bind(scope.tenant.map(|tenant| commands::event_store::uuid_of(tenant).to_string()).unwrap_or_default())
         .bind(scope.store.map(|store| store.to_string()).unwrap_or_default())

@@ -27,7 +27,8 @@ async fn replay_shows_and_compares_moments() {
     platform.post(&other.cashier, "/v1/orders", order_body(&other, 10_00)).await.ok();
     platform.settled().await;
     let first = platform.database.head().await.pos.to_string();
-    let tables = ["orders", "order_lines", "order_timeline", "bills", "payments", "daily_sales", "daily_tender_sales", "merchants", "stores"];
+    let tables =
+        ["orders", "order_lines", "order_timeline", "bills", "payments", "daily_sales", "daily_tender_sales", "merchants", "stores"];
     let mut then = Vec::new();
     for table in tables {
         then.push(live(&platform, table).await);
@@ -41,7 +42,8 @@ async fn replay_shows_and_compares_moments() {
         let mut shown = replay(&platform.database, &["as-of", &first, table]).await.sound().lines;
         let last = shown.pop().unwrap();
         assert_eq!(last, json!({"read_model": table, "position": first.parse::<i64>().unwrap(), "rows": rows.len()}));
-        let (shown, rows): (Vec<_>, Vec<_>) = (shown.into_iter().map(without_times).collect(), rows.into_iter().map(without_times).collect());
+        let (shown, rows): (Vec<_>, Vec<_>) =
+            (shown.into_iter().map(without_times).collect(), rows.into_iter().map(without_times).collect());
         assert_eq!(shown, rows, "{table}");
     }
 
@@ -82,7 +84,10 @@ async fn replay_takes_times_and_answers_people_in_text() {
     assert_eq!(by_time.lines[0]["key"], order);
     let output = replay_command(&platform.database, &["as-of", &time, "orders"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains(&format!("{order}  ")) && text.contains("status=open") && text.ends_with(&format!("digest {}\n", by_time.digest)), "{text}");
+    assert!(
+        text.contains(&format!("{order}  ")) && text.contains("status=open") && text.ends_with(&format!("digest {}\n", by_time.digest)),
+        "{text}"
+    );
     platform.stop().await;
 }
 

@@ -1,10 +1,6 @@
 //! `/v1/orders`: opening, reading, cancelling. What is on an order changes in [`super::order_lines`].
 
-use axum::{
-    Json as JsonBody,
-    extract::State,
-    response::Response,
-};
+use axum::{Json as JsonBody, extract::State, response::Response};
 use chrono::NaiveDate;
 use commands::{
     error::CommandError,
