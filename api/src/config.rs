@@ -31,6 +31,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Tokens.
     pub auth: Auth,
+    /// Personal data.
+    pub privacy: Privacy,
     /// Payment providers.
     pub providers: Providers,
     /// Logs.
@@ -57,6 +59,15 @@ pub struct Auth {
     pub dev_issuer: bool,
     /// The secret that `dev-token` asks for; without it one is made and kept in the data directory.
     pub dev_secret: Option<Secret>,
+}
+
+/// Personal data.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privacy {
+    /// The master key that wraps the keys of persons, 64 hex digits; without it `master.key` in the data directory, made when
+    /// missing. Every API process needs the same one; whoever loses it loses every profile.
+    pub master_key_file: Option<PathBuf>,
 }
 
 /// Payment providers.
@@ -160,6 +171,7 @@ impl Default for Config {
             nats_url: None,
             data_dir: crate::embedded::default_data_dir(),
             auth: Auth::default(),
+            privacy: Privacy::default(),
             providers: Providers::default(),
             log: Log::default(),
         }

@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod extract;
 pub mod import;
 pub mod import_command;
+pub mod key_file;
 pub mod linger;
 pub mod local;
 pub mod openapi;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use api::{
@@ -80,6 +81,11 @@ async fn main() -> std::process::ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<()> {
+    // First of all: whoever asks a process to stop while it starts is heard as well.
+    let stop = match cli.command {
+        Command::Up { .. } | Command::Serve { .. } | Command::SimulateProvider(_) => stop_on_signal().context("signals cannot be heard")?,
+        Command::Demo(_) | Command::Migrate | Command::Import(_) | Command::Token(_) | Command::Schemas { .. } => CancellationToken::new(),
+    };
     let mut config = Config::load(cli.config.as_deref()).context("the configuration cannot be used")?;
     if let Some(data_dir) = cli.data_dir {
         config.data_dir = data_dir;
@@ -90,13 +96,13 @@ async fn run(cli: Cli) -> Result<()> {
     }
     telemetry::start_logs(&config.log);
     match cli.command {
-        Command::Up { listen } => up(listening(config, listen)).await,
+        Command::Up { listen } => up(listening(config, listen), stop).await,
         Command::Demo(args) => demo::run(config, args).await,
-        Command::Serve { roles, listen } => serve(listening(config, listen), &roles).await,
+        Command::Serve { roles, listen } => serve(listening(config, listen), &roles, stop).await,
         Command::Migrate => migrate(&database_servers(&config)?).await,
         Command::Import(args) => import_command::run(config, args).await,
         Command::Token(args) => token_command::run(&config, &args),
-        Command::SimulateProvider(args) => simulated_provider::run(args, stop_on_signal()).await,
+        Command::SimulateProvider(args) => simulated_provider::run(args, stop).await,
         Command::Schemas { action } => schemas_command::run(action),
     }
 }
@@ -107,27 +113,21 @@ fn listening(mut config: Config, listen: Option<std::net::SocketAddr>) -> Config
 }
 
 /// Cancelled by Ctrl-C or SIGTERM.
-fn stop_on_signal() -> CancellationToken {
+fn stop_on_signal() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let cancelled = token.clone();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::spawn(async move {
-        let terminate = async {
-            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-                Ok(mut signal) => drop(signal.recv().await),
-                Err(_) => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            () = terminate => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
         cancelled.cancel();
     });
-    token
+    Ok(token)
 }
 
-async fn up(mut config: Config) -> Result<()> {
-    let stop = stop_on_signal();
+async fn up(mut config: Config, stop: CancellationToken) -> Result<()> {
     config.auth.dev_issuer = true;
     // Servers are worth starting only when the edge can listen.
     std::net::TcpListener::bind(config.http.listen).with_context(|| format!("{} cannot be listened on", config.http.listen))?;
@@ -154,12 +154,15 @@ async fn up(mut config: Config) -> Result<()> {
     failed.map_or(Ok(()), |failed| Err(anyhow::anyhow!(failed)))
 }
 
-async fn serve(config: Config, roles: &[ProcessRole]) -> Result<()> {
-    let stop = stop_on_signal();
+async fn serve(config: Config, roles: &[ProcessRole], stop: CancellationToken) -> Result<()> {
     let servers = external_servers(&config)?;
     // A database that is away is waited for: a process that gave up would have to be started again by somebody.
     let mut platform = loop {
-        match start(&config, &servers, roles).await {
+        let started = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            started = start(&config, &servers, roles) => started,
+        };
+        match started {
             Ok(platform) => break platform,
             Err(error) if database_is_away(&error) => {
                 tracing::warn!("waiting for the database: {error:#}");
@@ -171,8 +174,9 @@ async fn serve(config: Config, roles: &[ProcessRole]) -> Result<()> {
             Err(error) => return Err(error),
         }
     };
-    if let Some(address) = platform.address {
-        tracing::info!(%address, "listening");
+    match platform.address {
+        Some(address) => tracing::info!(?roles, %address, "started"),
+        None => tracing::info!(?roles, "started"),
     }
     let failed = tokio::select! {
         () = stop.cancelled() => None,

@@ -9,10 +9,15 @@ use commands::{
     database::{self, Role},
     event_store::{self, LogHead},
     handle::CommandHandler,
+    personal::{Keyring, MasterKey},
     process_runner, provider_worker, relay,
-    system::{RandomIds, SystemClock},
+    system::{RandomIds, SystemClock, SystemRandom},
 };
-use domain::{clock::Clock, event::DomainEvent, upcast};
+use domain::{
+    clock::{Clock, RandomSource as _},
+    event::DomainEvent,
+    upcast,
+};
 use gateway::{ProviderRegistry, ScbProvider};
 use projections::{Feed, LogReader, ReadModels, runner};
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -22,10 +27,12 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::{
     auth::{SigningKey, TokenIssuer, TokenVerifier, load_or_create_key},
     config::Config,
+    key_file::{self, KeyFileError},
     router, server,
     state::{AppState, Lag, Parts, Readiness},
     telemetry,
@@ -155,8 +162,11 @@ impl Platform {
         }
         let mut address = None;
         if roles.contains(&ProcessRole::Api) || roles.contains(&ProcessRole::Gateway) {
-            let state = shared.state(config, &key, &reads)?;
-            address = Some(shared.serve(config, state, roles.contains(&ProcessRole::Api), &mut loops).await?);
+            let full = roles.contains(&ProcessRole::Api);
+            let keyring =
+                if full { Some(Keyring::new(shared.app_pool.clone(), master_key(config)?, Arc::new(SystemRandom))) } else { None };
+            let state = shared.state(config, &key, &reads, keyring)?;
+            address = Some(shared.serve(config, state, full, &mut loops).await?);
         }
         Ok(Self { address, commands, worker_pool, reads, key, shutdown, committer_stop, loops, committer: committer_task })
     }
@@ -221,12 +231,13 @@ impl Shared {
         }
     }
 
-    fn state(&self, config: &Config, key: &SigningKey, reads: &ReadModels) -> Result<AppState> {
+    fn state(&self, config: &Config, key: &SigningKey, reads: &ReadModels, keyring: Option<Keyring>) -> Result<AppState> {
         let dev = config.auth.dev_issuer;
         let readiness_of = reads.clone();
         let parts = Parts {
             commands: self.commands.clone(),
             reads: reads.clone(),
+            keyring,
             webhook_pool: self.app_pool.clone(),
             providers: self.providers.clone(),
             default_provider: "scb".to_owned(),
@@ -277,6 +288,19 @@ fn providers(config: &Config) -> Result<ProviderRegistry> {
 fn signing_key(config: &Config) -> Result<SigningKey> {
     let file = config.auth.key_file.clone().unwrap_or_else(|| config.data_dir.join("auth.pem"));
     load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))
+}
+
+/// The key that wraps the keys of persons, as 64 hex digits in its file.
+fn master_key(config: &Config) -> Result<MasterKey> {
+    let file = config.privacy.master_key_file.clone().unwrap_or_else(|| config.data_dir.join("master.key"));
+    let text = key_file::load_or_create(&file, || {
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        SystemRandom.fill(bytes.as_mut());
+        Ok::<_, KeyFileError>(Zeroizing::new(format!("{}\n", hex::encode(bytes.as_ref()))))
+    })?;
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    hex::decode_to_slice(text.trim(), bytes.as_mut()).with_context(|| format!("{}: not 64 hex digits", file.display()))?;
+    Ok(MasterKey::new(bytes))
 }
 
 /// A projection further behind than this makes the process not ready.

@@ -30,7 +30,8 @@ use crate::{
 /// Longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// First path segments that answer without `/v1`, too.
-const RESOURCES: [&str; 9] = ["auth", "bills", "merchants", "orders", "payment-intents", "payments", "refunds", "reports", "stores"];
+const RESOURCES: [&str; 10] =
+    ["auth", "bills", "customers", "merchants", "orders", "payment-intents", "payments", "refunds", "reports", "stores"];
 
 /// The edge of the platform. What else is to be served, such as `/ws`, is merged into it.
 pub fn router(state: AppState) -> Router {
@@ -56,6 +57,7 @@ pub fn described() -> OpenApiRouter<AppState> {
         .merge(routes::payments::router())
         .merge(routes::payment_intents::router())
         .merge(routes::refunds::router())
+        .merge(routes::customers::router())
         .merge(routes::reports::router())
         .merge(routes::webhooks::router())
         .merge(routes::health::router());

@@ -6,7 +6,12 @@ use axum::{
     routing::get,
 };
 use chrono::{DateTime, Duration as Span, Utc};
-use commands::{committer, handle::CommandHandler, system::RandomIds};
+use commands::{
+    committer,
+    handle::CommandHandler,
+    personal::{Keyring, MasterKey},
+    system::{RandomIds, SystemRandom},
+};
 use domain::{
     clock::{Clock, IdSource},
     ids::{MerchantId, PspId, StoreId, Ulid},
@@ -21,6 +26,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::*;
 use crate::{
@@ -78,6 +84,7 @@ fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer) {
     let mut parts = Parts {
         commands: CommandHandler::new(pool.clone(), committer, Arc::new(Noon), Arc::new(RandomIds)),
         reads: ReadModels::new(pool.clone()),
+        keyring: Some(Keyring::new(pool.clone(), MasterKey::new(Zeroizing::new([1; 32])), Arc::new(SystemRandom))),
         webhook_pool: pool,
         providers: ProviderRegistry::new().with(Arc::new(Stub)).unwrap(),
         default_provider: "stub".into(),
@@ -159,6 +166,7 @@ fn filled(path: &str) -> String {
         Some("refunds") => "ref",
         Some("merchants") => "mer",
         Some("stores") => "sto",
+        Some("customers") => "cus",
         other => panic!("{other:?}"),
     };
     let id = Ulid::from_bytes([7; 16]);

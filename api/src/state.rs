@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use commands::handle::CommandHandler;
+use commands::{handle::CommandHandler, personal::Keyring};
 use domain::clock::{Clock, IdSource};
 use futures_util::future::BoxFuture;
 use gateway::ProviderRegistry;
@@ -12,7 +12,10 @@ use serde::Serialize;
 use sqlx::PgPool;
 use utoipa::ToSchema;
 
-use crate::auth::{TokenIssuer, TokenVerifier};
+use crate::{
+    auth::{TokenIssuer, TokenVerifier},
+    problem::Problem,
+};
 
 /// The parts that the platform is composed of, as the edge needs them.
 pub struct Parts {
@@ -20,6 +23,8 @@ pub struct Parts {
     pub commands: CommandHandler,
     /// The read side.
     pub reads: ReadModels,
+    /// Seals and opens personal data; only processes with the whole edge have it.
+    pub keyring: Option<Keyring>,
     /// Where inbound call-backs are stored.
     pub webhook_pool: PgPool,
     /// The payment providers in service.
@@ -72,6 +77,16 @@ pub struct AppState(Arc<Parts>);
 impl From<Parts> for AppState {
     fn from(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+}
+
+impl AppState {
+    /// Seals and opens personal data.
+    ///
+    /// # Errors
+    /// An internal problem where this process has no master key.
+    pub fn keyring(&self) -> Result<Keyring, Problem> {
+        self.keyring.clone().ok_or_else(|| Problem::internal(&"this process has no master key"))
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod bills;
 pub mod committer;
+pub mod customers;
 pub mod database;
 pub mod error;
 pub mod event_store;
@@ -13,6 +14,7 @@ pub mod handle;
 pub mod idempotency;
 pub mod orders;
 pub mod payments;
+pub mod personal;
 pub mod process_commands;
 pub mod process_runner;
 pub mod provider_worker;

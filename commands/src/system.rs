@@ -1,9 +1,9 @@
-//! The production clock and id source: the only places that read the system's time and randomness.
+//! The production clock, ids and randomness: the only places that read the system's time and randomness.
 
 use std::time::SystemTime;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use domain::clock::{Clock, IdSource};
+use domain::clock::{Clock, IdSource, RandomSource};
 use ulid::Ulid;
 
 /// The machine's clock.
@@ -26,11 +26,21 @@ impl IdSource for RandomIds {
     fn next(&self) -> Ulid {
         let millis = u64::try_from(SystemClock.now().timestamp_millis()).unwrap_or(0);
         let mut random = [0_u8; 16];
-        if let Err(error) = getrandom::fill(&mut random[6..]) {
-            // Without randomness an id could repeat; nothing may be written then.
+        SystemRandom.fill(&mut random[6..]);
+        Ulid::from_parts(millis, u128::from_be_bytes(random))
+    }
+}
+
+/// The operating system's randomness.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemRandom;
+
+impl RandomSource for SystemRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        if let Err(error) = getrandom::fill(bytes) {
+            // Without randomness an id could repeat and a key be guessed; nothing may be written then.
             tracing::error!(%error, "the operating system gives no randomness");
             std::process::abort();
         }
-        Ulid::from_parts(millis, u128::from_be_bytes(random))
     }
 }

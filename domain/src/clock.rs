@@ -1,4 +1,4 @@
-//! Time and identifiers are injected: production, tests and the simulator each bring their own.
+//! Time, identifiers and randomness are injected: production, tests and the simulator each bring their own.
 
 use chrono::{DateTime, Utc};
 
@@ -14,4 +14,10 @@ pub trait Clock: Send + Sync {
 pub trait IdSource: Send + Sync {
     /// An identifier that was never given before.
     fn next(&self) -> Ulid;
+}
+
+/// Where unpredictable bytes come from: keys and nonces.
+pub trait RandomSource: Send + Sync {
+    /// Fills all of `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
 }

@@ -20,11 +20,13 @@ pub enum StreamType {
     PaymentIntent,
     /// Money given back.
     Refund,
+    /// A person known to a merchant.
+    Customer,
 }
 
 impl StreamType {
     /// All kinds.
-    pub const ALL: [Self; 6] = [Self::Merchant, Self::Store, Self::Order, Self::Bill, Self::PaymentIntent, Self::Refund];
+    pub const ALL: [Self; 7] = [Self::Merchant, Self::Store, Self::Order, Self::Bill, Self::PaymentIntent, Self::Refund, Self::Customer];
 
     /// The stored word.
     pub const fn as_str(self) -> &'static str {
@@ -35,6 +37,7 @@ impl StreamType {
             Self::Bill => "bill",
             Self::PaymentIntent => "payment_intent",
             Self::Refund => "refund",
+            Self::Customer => "customer",
         }
     }
 

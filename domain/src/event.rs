@@ -71,9 +71,12 @@ pub trait AggregateEvent: Sized + Clone + Debug + PartialEq + Send + Sync {
     }
 }
 
-/// Declares an aggregate's event enum: variant, stored type, version written.
+/// Declares an aggregate's event enum: variant, stored type, version written and, where an event holds personal data, the field
+/// with its ciphertext: it is stored in a column of its own and must be skipped by serde.
 macro_rules! events {
-    ($(#[$meta:meta])* { $( $(#[$doc:meta])* $variant:ident = $event_type:literal v $version:literal; )* }) => {
+    (@pii $body:ident) => { None };
+    (@pii $body:ident $sealed:ident) => { Some($body.$sealed.0.clone()) };
+    ($(#[$meta:meta])* { $( $(#[$doc:meta])* $variant:ident = $event_type:literal v $version:literal $(sealed $sealed:ident)?; )* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Event { $( $(#[$doc])* $variant($variant) ),* }
@@ -86,10 +89,12 @@ macro_rules! events {
                 match self { $( Self::$variant(_) => $event_type ),* }
             }
             fn encode(&self) -> $crate::envelope::NewEvent {
-                let (schema_version, payload) = match self { $( Self::$variant(body) => ($version, serde_json::to_vec(body)) ),* };
+                let (schema_version, payload, pii) = match self {
+                    $( Self::$variant(body) => ($version, serde_json::to_vec(body), $crate::event::events!(@pii body $($sealed)?)) ),*
+                };
                 // Bodies are plain structs of numbers, texts and ids: serialising them cannot fail.
                 let payload = payload.unwrap_or_default();
-                $crate::envelope::NewEvent { event_type: self.event_type(), schema_version, payload, pii: None }
+                $crate::envelope::NewEvent { event_type: self.event_type(), schema_version, payload, pii }
             }
             fn decode_newest(event_type: &str, payload: &[u8]) -> Result<Self, $crate::event::DecodeError> {
                 match event_type {
@@ -119,6 +124,8 @@ pub enum DomainEvent {
     PaymentIntent(crate::payment_intent::Event),
     /// Of a refund.
     Refund(crate::refund::Event),
+    /// Of a customer.
+    Customer(crate::customer::Event),
 }
 
 impl DomainEvent {
@@ -135,6 +142,7 @@ impl DomainEvent {
             StreamType::Bill => Self::Bill(AggregateEvent::decode(kind, version, payload)?),
             StreamType::PaymentIntent => Self::PaymentIntent(AggregateEvent::decode(kind, version, payload)?),
             StreamType::Refund => Self::Refund(AggregateEvent::decode(kind, version, payload)?),
+            StreamType::Customer => Self::Customer(AggregateEvent::decode(kind, version, payload)?),
         })
     }
 
@@ -147,6 +155,7 @@ impl DomainEvent {
             crate::bill::Event::CATALOG,
             crate::payment_intent::Event::CATALOG,
             crate::refund::Event::CATALOG,
+            crate::customer::Event::CATALOG,
         ]
         .concat()
     }

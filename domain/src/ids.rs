@@ -77,6 +77,8 @@ ids! {
     AttemptId = "att";
     /// Money given back.
     RefundId = "ref";
+    /// A person known to a merchant.
+    CustomerId = "cus";
     /// One command; the causation id of its events.
     CommandId = "cmd";
     /// One stored inbound webhook delivery.

@@ -6,6 +6,7 @@
 
 pub mod bill;
 pub mod clock;
+pub mod customer;
 pub mod decider;
 pub mod envelope;
 pub mod event;

@@ -200,7 +200,8 @@ fn left_out(projection: &dyn Projection, named: &[TableSpec]) -> Vec<&'static st
 /// Whose events a scope may be answered from. What of them it sees is decided row by row.
 async fn tenants(connection: &mut PgConnection, projection: &dyn Projection, scope: &ReadScope) -> Result<Vec<Uuid>, Error> {
     let mut tenants: Vec<Uuid> = scope.tenant.map(tenant_to_uuid).into_iter().collect();
-    let shown_to_psps = projection.tables().iter().any(|table| table.visibility != Visibility::Store);
+    let to_psps = |table: &TableSpec| matches!(table.visibility, Visibility::StoreAndPsp | Visibility::TenantAndPsp);
+    let shown_to_psps = projection.tables().iter().any(to_psps);
     if shown_to_psps && scope.psp.is_some() {
         // A merchant stays with its PSP for ever and never leaves the directory, whose policy holds here too.
         tenants.extend(sqlx::query_scalar::<_, Uuid>("select tenant from read.merchants").fetch_all(connection).await?);

@@ -10,6 +10,8 @@
 
 pub mod as_of;
 pub mod check;
+pub mod checkpoint;
+mod document;
 pub mod error;
 pub mod feed;
 pub mod fold;
@@ -18,10 +20,12 @@ pub mod log_reader;
 pub mod models;
 pub mod past;
 pub mod projection;
+pub mod proof;
 pub mod queries;
 pub mod rebuild;
 pub mod rows;
 pub mod runner;
+mod snapshot;
 mod tables;
 #[cfg(test)]
 mod testing;
@@ -45,6 +49,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(models::bills::Bills),
         Arc::new(models::payments::Payments),
         Arc::new(models::refunds::Refunds),
+        Arc::new(models::customers::Customers),
         Arc::new(models::daily_sales::DailySales),
     ]
 }

@@ -26,6 +26,8 @@ pub enum Visibility {
     Store,
     /// As `Store`, and a PSP also sees rows with its `psp_id`.
     StoreAndPsp,
+    /// Rows of the tenant, whatever the store.
+    Tenant,
     /// Rows of the tenant, and those of the PSP. The table has `psp_id` and no `store_id`.
     TenantAndPsp,
 }

@@ -18,6 +18,7 @@ pub fn policy(visibility: Visibility) -> String {
     match visibility {
         Visibility::Store => format!("{tenant} and {store}"),
         Visibility::StoreAndPsp => format!("({tenant} and {store}) or {psp}"),
+        Visibility::Tenant => tenant.to_owned(),
         Visibility::TenantAndPsp => format!("{tenant} or {psp}"),
     }
 }
@@ -32,6 +33,7 @@ pub fn sees(visibility: Visibility, scope: &ReadScope, row: &Value) -> bool {
     match visibility {
         Visibility::Store => tenant() && store(),
         Visibility::StoreAndPsp => (tenant() && store()) || psp(),
+        Visibility::Tenant => tenant(),
         Visibility::TenantAndPsp => tenant() || psp(),
     }
 }

@@ -7,6 +7,7 @@ mod answer;
 mod as_of;
 mod check;
 mod diff;
+mod erase;
 mod outcome;
 mod progress;
 mod rows;
@@ -37,6 +38,8 @@ const EXIT_CODES: &str = "Exit codes: 0 sound or answered; 1 something is wrong 
 enum Command {
     /// Prove that the log is what was written: hashes, chain, gaplessness, versions, heads, keys.
     Verify(verify::VerifyArgs),
+    /// Forget a person: destroy its key and append the fact. Changes the database, for ever.
+    Erase(erase::EraseArgs),
     /// Prove that every read model is what the log says: compare it with a fold from nothing.
     Check(check::CheckArgs),
     /// Show a read model as it stood at an earlier moment.
@@ -56,6 +59,7 @@ async fn main() -> std::process::ExitCode {
 async fn run(session: &Session, command: Command) -> Verdict {
     match command {
         Command::Verify(args) => verify::run(session, args).await,
+        Command::Erase(args) => erase::run(session, args).await,
         Command::Check(args) => check::run(session, args).await,
         Command::AsOf(args) => as_of::run(session, args).await,
         Command::Diff(args) => diff::run(session, args).await,

@@ -53,9 +53,17 @@ impl Session {
         connect(options, self.connections.saturating_add(2)).await
     }
 
-    fn options(&self) -> Result<PgConnectOptions, Failure> {
+    /// The URL that was given.
+    ///
+    /// # Errors
+    /// `Usage` without one.
+    pub fn database_url(&self) -> Result<&str, Failure> {
         let missing = || Failure::usage("give --database-url or set DATABASE_URL (`smartpos up` prints it)");
-        parse(self.database_url.as_deref().ok_or_else(missing)?)
+        self.database_url.as_deref().ok_or_else(missing)
+    }
+
+    fn options(&self) -> Result<PgConnectOptions, Failure> {
+        parse(self.database_url()?)
     }
 }
 

@@ -196,9 +196,12 @@ async fn the_policy_in_the_database_and_the_one_for_folded_rows_show_the_same_ro
         rows.push(json!({"n": rows.len(), "tenant": tenant, "store_id": store, "psp_id": psp}));
     }
     let mut different = 0;
-    for (name, visibility) in
-        [("by_store", Visibility::Store), ("by_store_and_psp", Visibility::StoreAndPsp), ("by_tenant_and_psp", Visibility::TenantAndPsp)]
-    {
+    for (name, visibility) in [
+        ("by_tenant", Visibility::Tenant),
+        ("by_store", Visibility::Store),
+        ("by_store_and_psp", Visibility::StoreAndPsp),
+        ("by_tenant_and_psp", Visibility::TenantAndPsp),
+    ] {
         let table = format!("read.{name}");
         for sql in [
             format!("create table {table} (n int, tenant uuid, store_id text, psp_id text)"),

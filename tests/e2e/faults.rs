@@ -385,6 +385,7 @@ async fn a_process_that_is_asked_to_stop_finishes_and_ends_in_time() {
     let mut cluster = Cluster::start().await;
     for role in ["api", "gateway", "relay", "projector", "worker"] {
         let process = cluster.processes.get_mut(role).unwrap();
+        eventually("the role has started", Duration::from_secs(20), || async { process.log().contains("started").then_some(()) }).await;
         process.signal("TERM");
         let status = process.wait(Duration::from_secs(10)).await;
         assert!(status.success(), "{role} ended with {status}: {}", process.log());

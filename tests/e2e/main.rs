@@ -7,6 +7,8 @@ mod as_of_bounds;
 #[cfg(test)]
 mod as_of_replay;
 #[cfg(test)]
+mod customers;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod edge;

@@ -59,6 +59,12 @@ permissions! {
     RefundRequest = "refund_request";
     /// See refunds.
     RefundRead = "refund_read";
+    /// Register customers and change their profiles.
+    CustomerWrite = "customer_write";
+    /// See customers with their profiles.
+    CustomerRead = "customer_read";
+    /// Forget a customer, for ever.
+    CustomerErase = "customer_erase";
     /// See reports.
     ReportRead = "report_read";
     /// Follow events over a WebSocket.
@@ -111,6 +117,8 @@ impl Role {
             P::StoreRead => true,
             P::OrderWrite | P::BillWrite | P::PaymentTake => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe => self.needs_merchant(),
+            P::CustomerWrite | P::CustomerRead => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
+            P::CustomerErase => matches!(self, R::MerchantAdmin),
             P::RefundRequest => matches!(self, R::MerchantAdmin | R::Manager),
             P::ReportRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
         }
@@ -144,6 +152,9 @@ payment_take       .xxxx.
 payment_read       .xxxxx
 refund_request     .xx...
 refund_read        .xxxxx
+customer_write     .xxxx.
+customer_read      .xxxx.
+customer_erase     .x....
 report_read        .xx..x
 events_subscribe   .xxxxx
 ";

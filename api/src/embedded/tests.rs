@@ -127,12 +127,11 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
 
     // A crash of PostgreSQL, with a backend at work, keeps what was committed.
     execute(&urls.admin_url, "CREATE TABLE kept AS SELECT 1 AS n").await;
-    let admin_url = urls.admin_url.clone();
-    let busy = tokio::spawn(async move {
-        let mut connection = PgConnection::connect(&admin_url).await.unwrap();
-        sqlx::raw_sql("SELECT pg_sleep(60)").execute(&mut connection).await
-    });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut connection = PgConnection::connect(&urls.admin_url).await.unwrap();
+    let busy = tokio::spawn(async move { sqlx::raw_sql("SELECT pg_sleep(60)").execute(&mut connection).await });
+    while scalar::<i64>(&urls.admin_url, "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'").await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     embedded.kill_postgres().await.unwrap();
     assert!(busy.await.unwrap().is_err());
     assert_eq!(embedded.postgres_pid(), None);

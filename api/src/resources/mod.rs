@@ -1,6 +1,7 @@
 //! What callers see: one shape per thing, made from the aggregate's state, the same after a command and in a query.
 
 pub mod bill;
+pub mod customer;
 pub mod merchant;
 pub mod order;
 pub mod payment;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use bill::BillResource;
+pub use customer::CustomerResource;
 pub use merchant::MerchantResource;
 pub use order::{OrderResource, TimelineEntry};
 pub use payment::PaymentResource;

@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod bills;
 pub mod command;
+pub mod customers;
 pub mod health;
 pub mod merchants;
 pub mod order_lines;

@@ -62,6 +62,8 @@ reads! {
     Payments = "payments";
     /// Refunds.
     Refunds = "refunds";
+    /// Customers.
+    Customers = "customers";
     /// Daily sales.
     DailySales = "daily_sales";
 }
@@ -276,7 +278,9 @@ mod tests {
     #[test]
     fn every_projection_that_is_waited_for_exists() {
         let known: Vec<_> = projections::all().iter().map(|projection| projection.name()).collect();
-        for name in [Directory::NAMES, Orders::NAMES, Bills::NAMES, Payments::NAMES, Refunds::NAMES, DailySales::NAMES].concat() {
+        for name in
+            [Directory::NAMES, Orders::NAMES, Bills::NAMES, Payments::NAMES, Refunds::NAMES, Customers::NAMES, DailySales::NAMES].concat()
+        {
             assert!(known.contains(&name), "{name}");
         }
     }

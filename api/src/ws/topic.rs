@@ -1,9 +1,9 @@
 //! Topics: what a terminal can listen to. `store.sto_…`, `order.ord_…`, `bill.bill_…`, `payment_intent.pi_…`, `refund.ref_…`,
-//! `merchant.mer_…` (everything of the tenant).
+//! `customer.cus_…`, `merchant.mer_…` (everything of the tenant).
 
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
-    ids::{BillId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid},
+    ids::{BillId, CustomerId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid},
 };
 
 /// Something to listen to.
@@ -27,6 +27,7 @@ impl Topic {
             "order" => id.parse::<OrderId>().ok().map(|id| Self::Stream(StreamType::Order, id.0)),
             "bill" => id.parse::<BillId>().ok().map(|id| Self::Stream(StreamType::Bill, id.0)),
             "payment_intent" => id.parse::<PaymentIntentId>().ok().map(|id| Self::Stream(StreamType::PaymentIntent, id.0)),
+            "customer" => id.parse::<CustomerId>().ok().map(|id| Self::Stream(StreamType::Customer, id.0)),
             "refund" => id.parse::<RefundId>().ok().map(|id| Self::Stream(StreamType::Refund, id.0)),
             _ => None,
         }
@@ -66,6 +67,7 @@ pub fn stream_id(kind: StreamType, id: Ulid) -> String {
         StreamType::Bill => BillId(id).to_string(),
         StreamType::PaymentIntent => PaymentIntentId(id).to_string(),
         StreamType::Refund => RefundId(id).to_string(),
+        StreamType::Customer => CustomerId(id).to_string(),
     }
 }
 

@@ -12,7 +12,12 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
             .iter()
             .map(|order_id| Intent::Commands(vec![ProcessCommand::CompleteOrder { order_id: *order_id, bill_id: paid.bill_id }]))
             .collect(),
-        DomainEvent::Bill(_) | DomainEvent::Merchant(_) | DomainEvent::Store(_) | DomainEvent::Order(_) | DomainEvent::Refund(_) => vec![],
+        DomainEvent::Bill(_)
+        | DomainEvent::Merchant(_)
+        | DomainEvent::Store(_)
+        | DomainEvent::Order(_)
+        | DomainEvent::Refund(_)
+        | DomainEvent::Customer(_) => vec![],
     }
 }
 

@@ -47,6 +47,7 @@ fn sample(event_type: &str, version: i16) -> DomainEvent {
         StreamType::Bill => DomainEvent::Bill(of(event_type, version, &payload)),
         StreamType::PaymentIntent => DomainEvent::PaymentIntent(of(event_type, version, &payload)),
         StreamType::Refund => DomainEvent::Refund(of(event_type, version, &payload)),
+        StreamType::Customer => DomainEvent::Customer(of(event_type, version, &payload)),
     }
 }
 

@@ -68,7 +68,8 @@ impl Projection for DailySales {
             | DomainEvent::Order(_)
             | DomainEvent::Bill(_)
             | DomainEvent::PaymentIntent(_)
-            | DomainEvent::Refund(_) => vec![],
+            | DomainEvent::Refund(_)
+            | DomainEvent::Customer(_) => vec![],
         }
     }
 
@@ -76,7 +77,11 @@ impl Projection for DailySales {
         match decoded {
             DomainEvent::Bill(change) => apply_bill(rows, event, change),
             DomainEvent::Refund(change) => apply_refund(rows, event, change),
-            DomainEvent::Merchant(_) | DomainEvent::Store(_) | DomainEvent::Order(_) | DomainEvent::PaymentIntent(_) => Ok(()),
+            DomainEvent::Merchant(_)
+            | DomainEvent::Store(_)
+            | DomainEvent::Order(_)
+            | DomainEvent::PaymentIntent(_)
+            | DomainEvent::Customer(_) => Ok(()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The read models: one file each with its row, its fold and its queries.
 
 pub mod bills;
+pub mod customers;
 pub mod daily_sales;
 mod daily_sales_day;
 mod daily_sales_queries;

@@ -117,7 +117,8 @@ impl Projection for Payments {
             | DomainEvent::Store(_)
             | DomainEvent::Order(_)
             | DomainEvent::Bill(_)
-            | DomainEvent::Refund(_) => vec![],
+            | DomainEvent::Refund(_)
+            | DomainEvent::Customer(_) => vec![],
         }
     }
 
@@ -133,9 +134,12 @@ impl Projection for Payments {
                 })?;
                 Ok(())
             }
-            DomainEvent::Merchant(_) | DomainEvent::Store(_) | DomainEvent::Order(_) | DomainEvent::Bill(_) | DomainEvent::Refund(_) => {
-                Ok(())
-            }
+            DomainEvent::Merchant(_)
+            | DomainEvent::Store(_)
+            | DomainEvent::Order(_)
+            | DomainEvent::Bill(_)
+            | DomainEvent::Refund(_)
+            | DomainEvent::Customer(_) => Ok(()),
         }
     }
 }

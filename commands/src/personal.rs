@@ -1,0 +1,223 @@
+//! Personal data at rest: sealed under the person's own key, which is wrapped by the master key and destroyed with the person.
+//!
+//! XChaCha20-Poly1305 throughout. A ciphertext is `1 ‖ nonce (24 bytes) ‖ text and tag`; what it belongs to (tenant and person) is
+//! authenticated with it, so that one moved to another person's place does not open.
+
+use std::{collections::HashMap, sync::Arc};
+
+use chacha20poly1305::{
+    KeyInit as _, XChaCha20Poly1305, XNonce,
+    aead::{Aead as _, Payload},
+};
+use domain::{
+    clock::RandomSource,
+    customer::{Profile, Rejection, Sealed},
+    ids::{CustomerId, MerchantId},
+};
+use hmac::{Hmac, Mac as _};
+use serde_json::Value;
+use sha2::Sha256;
+use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::{
+    error::CommandError,
+    event_store::{ulid_of, uuid_of},
+};
+
+/// First byte of every ciphertext: which construction it is.
+const FORMAT: u8 = 1;
+const NONCE_BYTES: usize = 24;
+
+/// The key that wraps the keys of persons. Kept outside the database; whoever loses it loses every profile.
+pub struct MasterKey(Zeroizing<[u8; 32]>);
+
+impl std::fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MasterKey(..)")
+    }
+}
+
+impl MasterKey {
+    /// A key of these bytes.
+    pub const fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+}
+
+/// Seals and opens profiles. Cheap to clone.
+#[derive(Clone)]
+pub struct Keyring(Arc<Inner>);
+
+struct Inner {
+    pool: PgPool,
+    master: MasterKey,
+    random: Arc<dyn RandomSource>,
+}
+
+impl Keyring {
+    /// Over the keys in a database.
+    pub fn new(pool: PgPool, master: MasterKey, random: Arc<dyn RandomSource>) -> Self {
+        Self(Arc::new(Inner { pool, master, random }))
+    }
+
+    /// Checks a profile and seals it under the person's key, which is made when there is none.
+    ///
+    /// # Errors
+    /// A rejection of the profile; `CustomerErased` when the key was destroyed; `Unavailable`; `Fault` when the key was wrapped
+    /// under another master key.
+    pub async fn seal(&self, tenant: MerchantId, customer: CustomerId, profile: &Profile) -> Result<Sealed, CommandError> {
+        profile.check().map_err(|rejection| CommandError::Rejected(rejection.into()))?;
+        let bound = bound_to(tenant, customer);
+        let mut fresh = Zeroizing::new([0_u8; 32]);
+        self.0.random.fill(fresh.as_mut());
+        let offered = self.encrypt(&self.0.master.0, &bound, fresh.as_ref())?;
+        let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select privacy.take_key($1, $2, $3)")
+            .bind(uuid_of(tenant))
+            .bind(uuid_of(customer))
+            .bind(offered)
+            .fetch_one(&self.0.pool)
+            .await?;
+        let wrapped = wrapped.ok_or_else(|| CommandError::Rejected(Rejection::CustomerErased.into()))?;
+        let key = self.unwrap(&bound, &wrapped)?;
+        let text = Zeroizing::new(serde_json::to_vec(profile).map_err(|error| CommandError::Fault(error.to_string()))?);
+        Ok(Sealed(self.encrypt(&key, &bound, &text)?))
+    }
+
+    /// Opens the profiles of one tenant's customers. Those whose key was destroyed are not among the answers.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Fault` for a ciphertext or a key that does not open.
+    pub async fn open(&self, tenant: MerchantId, sealed: &[(CustomerId, Vec<u8>)]) -> Result<HashMap<CustomerId, Profile>, CommandError> {
+        if sealed.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = sqlx::query("select subject, wrapped from privacy.find_keys($1, $2)")
+            .bind(uuid_of(tenant))
+            .bind(sealed.iter().map(|(customer, _)| uuid_of(*customer)).collect::<Vec<Uuid>>())
+            .fetch_all(&self.0.pool)
+            .await?;
+        let mut keys = HashMap::new();
+        for row in rows {
+            keys.insert(CustomerId(ulid_of(row.try_get(0)?)), row.try_get::<Vec<u8>, _>(1)?);
+        }
+        let mut profiles = HashMap::new();
+        for (customer, ciphertext) in sealed {
+            let Some(wrapped) = keys.get(customer) else { continue };
+            let bound = bound_to(tenant, *customer);
+            let text = decrypt(&*self.unwrap(&bound, wrapped)?, &bound, ciphertext).ok_or_else(does_not_open)?;
+            let profile = serde_json::from_slice(&text).map_err(|_| does_not_open())?;
+            profiles.insert(*customer, profile);
+        }
+        Ok(profiles)
+    }
+
+    /// A request body whose texts under `profile` are replaced by keyed hashes. Idempotency keys remember fingerprints of bodies for
+    /// ever: plain hashes of names and numbers could be found again by trying.
+    pub fn masked(&self, body: &Value) -> Value {
+        let mut masked = body.clone();
+        if let Some(Value::Object(fields)) = masked.get_mut("profile") {
+            for (name, value) in fields.iter_mut() {
+                *value = Value::String(self.keyed_hash(name, value));
+            }
+        }
+        masked
+    }
+
+    fn keyed_hash(&self, name: &str, value: &Value) -> String {
+        // HMAC takes keys of any length; this one has 32 bytes.
+        let Ok(mut mac) = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.0.master.0.as_ref()) else { return String::new() };
+        for part in ["smartpos request fingerprint", name, &value.to_string()] {
+            mac.update(part.as_bytes());
+            mac.update(&[0]);
+        }
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn encrypt(&self, key: &[u8; 32], bound: &[u8], text: &[u8]) -> Result<Vec<u8>, CommandError> {
+        let mut nonce = [0_u8; NONCE_BYTES];
+        self.0.random.fill(&mut nonce);
+        let cipher = XChaCha20Poly1305::new(key.into());
+        let payload = Payload { msg: text, aad: bound };
+        let sealed =
+            cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| CommandError::Fault("nothing could be sealed".to_owned()))?;
+        Ok([&[FORMAT][..], &nonce, &sealed].concat())
+    }
+
+    fn unwrap(&self, bound: &[u8], wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, CommandError> {
+        let key = decrypt(&self.0.master.0, bound, wrapped).and_then(|key| <[u8; 32]>::try_from(key.as_slice()).ok());
+        key.map(Zeroizing::new)
+            .ok_or_else(|| CommandError::Fault("the key of a person does not unwrap: the master key is another one".to_owned()))
+    }
+}
+
+fn decrypt(key: &[u8; 32], bound: &[u8], ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (nonce, sealed) = ciphertext.strip_prefix(&[FORMAT])?.split_at_checked(NONCE_BYTES)?;
+    let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
+    let payload = Payload { msg: sealed, aad: bound };
+    XChaCha20Poly1305::new(key.into()).decrypt(&XNonce::from(nonce), payload).ok().map(Zeroizing::new)
+}
+
+fn bound_to(tenant: MerchantId, customer: CustomerId) -> Vec<u8> {
+    [&b"smartpos personal 1"[..], &tenant.0.to_bytes(), &customer.0.to_bytes()].concat()
+}
+
+fn does_not_open() -> CommandError {
+    CommandError::Fault("a profile does not open under its key".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use domain::ids::Ulid;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Bytes that count up: different at every call, the same in every run.
+    struct Counting(AtomicU8);
+    impl RandomSource for Counting {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0.fetch_add(1, Ordering::Relaxed));
+        }
+    }
+    fn keyring(master: u8) -> Keyring {
+        let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
+        Keyring::new(pool, MasterKey::new(Zeroizing::new([master; 32])), Arc::new(Counting(AtomicU8::new(1))))
+    }
+
+    #[tokio::test]
+    async fn what_was_sealed_opens_only_with_its_key_and_for_its_person() {
+        let (ring, key) = (keyring(1), [7; 32]);
+        let sealed = ring.encrypt(&key, b"somchai", b"text").unwrap();
+        assert_ne!(sealed, ring.encrypt(&key, b"somchai", b"text").unwrap(), "a nonce is used once");
+        assert_eq!(decrypt(&key, b"somchai", &sealed).unwrap().as_slice(), b"text");
+        assert!(decrypt(&[8; 32], b"somchai", &sealed).is_none());
+        assert!(decrypt(&key, b"malee", &sealed).is_none());
+        for at in 0..sealed.len() {
+            let mut other = sealed.clone();
+            other[at] ^= 1;
+            assert!(decrypt(&key, b"somchai", &other).is_none(), "byte {at} was changed");
+            assert!(decrypt(&key, b"somchai", &sealed[..at]).is_none(), "cut off at {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fingerprint_is_equal_for_equal_profiles_and_cannot_be_tried_without_the_master_key() {
+        let body = |name: &str| json!({"profile": {"name": name}, "note": 1});
+        let ring = keyring(1);
+        assert_eq!(ring.masked(&body("Somchai")), ring.masked(&body("Somchai")));
+        assert_ne!(ring.masked(&body("Somchai")), ring.masked(&body("Malee")));
+        assert_ne!(ring.masked(&body("Somchai")), keyring(2).masked(&body("Somchai")));
+        assert!(!ring.masked(&body("Somchai")).to_string().contains("Somchai"));
+        assert_eq!(ring.masked(&body("Somchai"))["note"], 1);
+    }
+
+    #[test]
+    fn a_person_is_bound_with_the_tenant() {
+        let (a, b) = (Ulid::from_bytes([1; 16]), Ulid::from_bytes([2; 16]));
+        assert_ne!(bound_to(MerchantId(a), CustomerId(b)), bound_to(MerchantId(b), CustomerId(a)));
+    }
+}

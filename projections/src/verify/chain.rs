@@ -1,0 +1,140 @@
+//! Joins the parts: one chain of commits from the first to the head, and the checkpoints on its way.
+
+use chrono::{DateTime, Utc};
+use domain::integrity::merkle::Accumulator;
+
+use super::{
+    Commit, MOST_PROBLEMS, Problem, VerifyReport,
+    commits::{Part, Unexplained},
+    exchanged,
+};
+use crate::{checkpoint::SignedCheckpoint, log_reader::Head};
+
+/// The chain so far.
+pub(super) struct Chain {
+    head: Head,
+    /// Those still ahead, nearest last.
+    checkpoints: Vec<SignedCheckpoint>,
+    held: Vec<i64>,
+    events: i64,
+    commits: i64,
+    last_pos: i64,
+    last_hash: [u8; 32],
+    last_recorded: Option<DateTime<Utc>>,
+    tree: Accumulator,
+    problems: Vec<Problem>,
+    unexplained: Vec<Unexplained>,
+}
+
+impl Chain {
+    pub(super) fn new(head: &Head, checkpoints: &[SignedCheckpoint]) -> Self {
+        let mut checkpoints = checkpoints.to_vec();
+        checkpoints.sort_by_key(|signed| std::cmp::Reverse(signed.checkpoint.position));
+        Self {
+            head: head.clone(),
+            checkpoints,
+            held: Vec::new(),
+            events: 0,
+            commits: 0,
+            last_pos: 0,
+            last_hash: [0; 32],
+            last_recorded: None,
+            tree: Accumulator::default(),
+            problems: Vec::new(),
+            unexplained: Vec::new(),
+        }
+    }
+
+    /// The next part.
+    pub(super) fn part(&mut self, part: Part) {
+        for commit in &part.commits {
+            self.commit(commit);
+        }
+        self.events += part.events;
+        self.problems.extend(part.problems);
+        self.problems.truncate(MOST_PROBLEMS);
+        for unexplained in part.unexplained {
+            if self.unexplained.len() < MOST_PROBLEMS {
+                self.unexplained.push(unexplained);
+            }
+        }
+    }
+
+    fn commit(&mut self, commit: &Commit) {
+        self.commits += 1;
+        if commit.first_pos != self.last_pos + 1 {
+            let (from, until) = (self.last_pos + 1, (commit.first_pos - 1).max(self.last_pos + 1));
+            self.problem(Problem::within(from, until, format!("the next commit begins at {}", commit.first_pos)));
+        }
+        if commit.prev_hash != self.last_hash {
+            let what = "the commit does not follow the one before: its previous hash is another";
+            self.problem(Problem::at(commit.first_pos, what));
+        }
+        if self.last_recorded.is_some_and(|before| commit.recorded_at < before) {
+            self.problem(Problem::at(commit.first_pos, "recorded_at goes back"));
+        }
+        (self.last_pos, self.last_hash, self.last_recorded) = (commit.last_pos, commit.hash, Some(commit.recorded_at));
+        self.tree.push(&commit.hash);
+        self.meet_checkpoints(commit);
+    }
+
+    /// Compares with every checkpoint that stands at or before the end of this commit.
+    fn meet_checkpoints(&mut self, commit: &Commit) {
+        while let Some(signed) = self.checkpoints.pop_if(|signed| signed.checkpoint.position <= commit.last_pos) {
+            let expected = &signed.checkpoint;
+            let place = |what: &str| format!("the checkpoint of position {} {what}", expected.position);
+            // Until the checkpoint before, the log is known to be what it was; the difference lies after it.
+            let from = self.held.last().map_or(1, |position| position + 1);
+            let what = if expected.position != commit.last_pos {
+                place("lies within a commit")
+            } else if expected.log_id != *self.head.log_id.as_bytes() {
+                place("is of another log")
+            } else if expected.epoch > self.head.epoch {
+                place("is of a later epoch: the database was restored to the past")
+            } else if expected.head_hash != commit.hash
+                || expected.root != self.tree.root()
+                || expected.commits != self.tree.size()
+                || expected.recorded_at_us != commit.recorded_at.timestamp_micros()
+            {
+                place("was signed over another log: everything before it was rewritten in a consistent way, or part of it")
+            } else {
+                self.held.push(expected.position);
+                continue;
+            };
+            self.problem(Problem::within(from.min(expected.position), expected.position, what));
+        }
+    }
+
+    /// The end: what was seen must be what the head says. `others`: what was found beside the chain.
+    pub(super) fn finish(mut self, others: Vec<Problem>) -> VerifyReport {
+        for problem in exchanged::explain(std::mem::take(&mut self.unexplained)) {
+            self.problem(problem);
+        }
+        let (last_pos, head_pos) = (self.last_pos, self.head.pos);
+        if last_pos != head_pos {
+            let from = last_pos.min(head_pos) + 1;
+            let what = format!("the commits end at {last_pos} but the head of the log says {head_pos}");
+            self.problem(Problem::within(from, last_pos.max(head_pos), what));
+        } else if self.last_hash != self.head.hash {
+            self.problem(Problem::at(head_pos, "the head of the log has another hash than the newest commit"));
+        }
+        for signed in std::mem::take(&mut self.checkpoints) {
+            let position = signed.checkpoint.position;
+            let what = format!("the log ends before position {position}, for which there is a checkpoint");
+            self.problem(Problem::within(last_pos + 1, position, what));
+        }
+        let Self { mut problems, events, commits, head, held, .. } = self;
+        problems.extend(others);
+        // The exact finding first, then the wider one.
+        problems.sort_by(|a, b| (a.position, a.until, &a.what).cmp(&(b.position, b.until, &b.what)));
+        problems.dedup();
+        problems.truncate(MOST_PROBLEMS);
+        VerifyReport { events, commits, head_pos: head.pos, head_hash: hex::encode(head.hash), checkpoints: held, problems }
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! One part of the log: its commits, and every event between its ends.
+
+use std::collections::VecDeque;
+
+use domain::{
+    envelope::RecordedEvent,
+    integrity::{commit_hash, merkle::Hash, merkle_root, recorded_hash},
+};
+
+use super::{Commit, MOST_PROBLEMS, Problem};
+
+/// A commit whose events each are what they claim, and that as a whole is not.
+pub(super) struct Unexplained {
+    pub commit: Commit,
+    pub hashes: Vec<Hash>,
+}
+
+impl Unexplained {
+    /// Whether the commit is right with this root.
+    pub(super) fn fits(&self, root: &Hash) -> bool {
+        let commit = &self.commit;
+        commit_hash(&commit.prev_hash, commit.first_pos, commit.recorded_at.timestamp_micros(), root) == commit.hash
+    }
+}
+
+/// What a part holds.
+pub(super) struct Part {
+    pub events: i64,
+    /// By position.
+    pub commits: Vec<Commit>,
+    pub problems: Vec<Problem>,
+    pub unexplained: Vec<Unexplained>,
+    /// Highest position seen.
+    last_position: i64,
+}
+
+impl Part {
+    pub(super) const fn last_position(&self) -> i64 {
+        self.last_position
+    }
+}
+
+/// The commit under way.
+struct Open {
+    commit: Commit,
+    /// The position that should come next.
+    expected: i64,
+    hashes: Vec<Hash>,
+    /// Every event so far is there and readable.
+    complete: bool,
+}
+
+/// Verifies a part, event by event.
+pub(super) struct PartVerifier {
+    waiting: VecDeque<Commit>,
+    open: Option<Open>,
+    part: Part,
+}
+
+impl PartVerifier {
+    /// The commits of the part, by position.
+    pub(super) fn new(commits: Vec<Commit>) -> Self {
+        let last_position = commits.last().map_or(0, |commit| commit.last_pos);
+        let waiting = commits.iter().cloned().collect();
+        let part = Part { events: 0, commits, problems: Vec::new(), unexplained: Vec::new(), last_position };
+        let mut verifier = Self { waiting, open: None, part };
+        verifier.open_next();
+        verifier
+    }
+
+    /// The next event by position.
+    pub(super) fn event(&mut self, event: &RecordedEvent) {
+        let Some(open) = self.place(event.pos) else { return };
+        // The stored hash, not the recomputed one: a changed event is its own problem, and not its commit's.
+        open.hashes.push(event.hash);
+        let recorded_at = open.commit.recorded_at;
+        if recorded_hash(event) != event.hash {
+            self.problem(Problem::at(event.pos, "the event does not hash to what it claims"));
+        }
+        if event.recorded_at != recorded_at {
+            self.problem(Problem::at(event.pos, "recorded_at differs from that of its commit"));
+        }
+    }
+
+    /// An event that is there and cannot be read.
+    pub(super) fn unreadable(&mut self, position: i64, what: String) {
+        if let Some(open) = self.place(position) {
+            open.complete = false;
+        }
+        self.problem(Problem::at(position, what));
+    }
+
+    pub(super) fn finish(mut self) -> Part {
+        while self.open.is_some() {
+            self.close();
+        }
+        self.part
+    }
+
+    /// Counts the event; gives the commit that it belongs to.
+    fn place(&mut self, position: i64) -> Option<&mut Open> {
+        self.part.events += 1;
+        self.part.last_position = self.part.last_position.max(position);
+        while self.open.as_ref().is_some_and(|open| position > open.commit.last_pos) {
+            self.close();
+        }
+        if self.open.as_ref().is_none_or(|open| position < open.commit.first_pos) {
+            self.problem(Problem::at(position, "the event belongs to no commit"));
+            return None;
+        }
+        let expected = self.open.as_ref().map_or(position, |open| open.expected);
+        if position > expected {
+            self.missing(expected, position - 1);
+        }
+        let open = self.open.as_mut()?;
+        open.complete &= position == expected;
+        open.expected = position + 1;
+        Some(open)
+    }
+
+    /// Ends the open commit and opens the next one.
+    fn close(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let Open { commit, expected, hashes, complete } = open;
+        if commit.last_pos < commit.first_pos {
+            self.problem(Problem::at(commit.first_pos, format!("the commit ends before it begins, at {}", commit.last_pos)));
+        } else if expected <= commit.last_pos {
+            self.missing(expected, commit.last_pos);
+        } else if complete {
+            let last_pos = commit.last_pos;
+            let unexplained = Unexplained { commit, hashes };
+            if !unexplained.fits(&merkle_root(&unexplained.hashes)) {
+                if self.part.unexplained.len() < MOST_PROBLEMS {
+                    self.part.unexplained.push(unexplained);
+                } else {
+                    let what = "the commit does not hash to what it claims";
+                    self.problem(Problem::within(unexplained.commit.first_pos, last_pos, what));
+                }
+            }
+        }
+        self.open_next();
+    }
+
+    fn open_next(&mut self) {
+        let next = self.waiting.pop_front();
+        self.open = next.map(|commit| Open { expected: commit.first_pos, commit, hashes: Vec::new(), complete: true });
+    }
+
+    fn missing(&mut self, from: i64, until: i64) {
+        let what = if from == until { "the event is missing".to_owned() } else { format!("the events up to {until} are missing") };
+        self.problem(Problem::within(from, until, what));
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        if self.part.problems.len() < MOST_PROBLEMS {
+            self.part.problems.push(problem);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Verifies the whole log: every hash, every Merkle root, the chain of commits, the order of positions, versions and times; the
+//! heads of the log and of each stream; the positions that idempotency keys name; and signed checkpoints.
+//!
+//! Everything is read at one moment of the database, shared by several connections, so the platform may go on meanwhile.
+//!
+//! - **Commits and events** ([`commits`], pure) are cut into parts of about [`PART`] positions, read in parallel; the parts are
+//!   joined in order ([`chain`], pure). Memory: the parts under way.
+//! - **Streams** ([`streams`], pure) need their events in another order, by stream and version. PostgreSQL sorts them (on its
+//!   disk, when it must) beside the stream heads; the verifier remembers one stream. So no map of all streams is ever held.
+//! - **Keys** ([`keys`]) are looked up by the database.
+//!
+//! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position. A
+//! change whose author recomputes an event's hash is found in its commit, as a range. A rewritten log in which everything is
+//! recomputed is consistent, and only differs from checkpoints that were published before.
+
+mod chain;
+mod commits;
+mod exchanged;
+mod keys;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use sqlx::{PgConnection, PgPool, Row as _};
+
+use self::{
+    chain::Chain,
+    commits::{Part, PartVerifier},
+};
+use crate::{
+    checkpoint::SignedCheckpoint,
+    error::Error,
+    log_reader::{self, Head, fixed},
+    snapshot,
+};
+
+/// Positions read at once over one connection.
+const PART: i64 = 20_000;
+/// Most problems that a report lists; the first ones tell the story.
+const MOST_PROBLEMS: usize = 100;
+
+/// Something in the log that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Problem {
+    /// Where it begins.
+    pub position: i64,
+    /// The last position that it may concern; `position` itself when the place is exact.
+    pub until: i64,
+    /// What.
+    pub what: String,
+}
+
+impl Problem {
+    fn at(position: i64, what: impl Into<String>) -> Self {
+        Self { position, until: position, what: what.into() }
+    }
+
+    fn within(position: i64, until: i64, what: impl Into<String>) -> Self {
+        Self { position, until, what: what.into() }
+    }
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct VerifyReport {
+    /// Events read.
+    pub events: i64,
+    /// Commits read.
+    pub commits: i64,
+    /// Where the log ended when the verification began.
+    pub head_pos: i64,
+    /// Hash of the newest commit then, hex; two logs with the same one are the same log.
+    pub head_hash: String,
+    /// Positions of the checkpoints that the log holds to.
+    pub checkpoints: Vec<i64>,
+    /// Lowest position first; at most a hundred. Empty: the log is what was written.
+    pub problems: Vec<Problem>,
+}
+
+impl VerifyReport {
+    /// Nothing was found.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// A row of `log.commit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its first position.
+    pub first_pos: i64,
+    /// Its last position.
+    pub last_pos: i64,
+    /// UTC.
+    pub recorded_at: DateTime<Utc>,
+    /// Hash of the commit before; zeros for the first.
+    pub prev_hash: [u8; 32],
+    /// Its hash.
+    pub hash: [u8; 32],
+}
+
+/// [`verify_against`] without checkpoints, over one connection and a second one.
+///
+/// # Errors
+/// As there.
+pub async fn verify_log(pool: &PgPool, progress: impl FnMut(i64)) -> Result<VerifyReport, Error> {
+    verify_against(pool, 1, &[], progress).await
+}
+
+/// Verifies the log up to its present end. `pool`: a role that is a member of `smartpos_worker`, with room for one connection
+/// more than `connections`. `checkpoints`: with signatures already checked. `progress` hears the position reached, now and then.
+///
+/// # Errors
+/// `Sql`; `Corrupt` for a head or a commit that cannot even be read. What can be read and is wrong is a [`Problem`].
+pub async fn verify_against(
+    pool: &PgPool,
+    connections: u32,
+    checkpoints: &[SignedCheckpoint],
+    mut progress: impl FnMut(i64),
+) -> Result<VerifyReport, Error> {
+    let mut moment = snapshot::take(pool).await?;
+    let head = log_reader::head(&mut moment.keeper).await?;
+    let parts = parts(&mut moment.keeper).await?;
+    let name = moment.name.clone();
+    let at_once = usize::try_from(connections.max(1)).unwrap_or(1);
+    let commits = async {
+        // In order, so that a part is dropped as soon as it is joined.
+        let mut read = stream::iter(parts).map(|(after, until)| read_part(pool, &name, after, until)).buffered(at_once);
+        let mut chain = Chain::new(&head, checkpoints);
+        while let Some(part) = read.try_next().await? {
+            progress(part.last_position().min(head.pos));
+            chain.part(part);
+        }
+        Ok::<Chain, Error>(chain)
+    };
+    let others = async {
+        let mut problems = streams::verify(&mut moment.keeper, &head).await?;
+        problems.extend(keys::verify(&mut moment.keeper, &head).await?);
+        Ok(problems)
+    };
+    let (chain, others) = tokio::try_join!(commits, others)?;
+    moment.keeper.commit().await?;
+    Ok(chain.finish(others))
+}
+
+/// Where to cut the log: after commits, about every [`PART`] positions. Every position and every commit lies in exactly one
+/// part, also those that should not exist.
+async fn parts(connection: &mut PgConnection) -> Result<Vec<(i64, i64)>, Error> {
+    let sql = "select distinct c.last_pos from generate_series($1::bigint, (select max(first_pos) from log.commit), $1::bigint) as wanted \
+               cross join lateral (select last_pos from log.commit where first_pos <= wanted order by first_pos desc limit 1) c order by 1";
+    let cuts: Vec<i64> = sqlx::query_scalar(sql).bind(PART).fetch_all(connection).await?;
+    let ends: Vec<i64> = cuts.into_iter().chain([i64::MAX]).collect();
+    Ok([i64::MIN].into_iter().chain(ends.iter().copied()).zip(ends.iter().copied()).collect())
+}
+
+/// Reads and verifies one part.
+async fn read_part(pool: &PgPool, moment: &str, after: i64, until: i64) -> Result<Part, Error> {
+    let mut tx = snapshot::join(pool, moment).await?;
+    let mut verifier = PartVerifier::new(read_commits(&mut tx, after, until).await?);
+    let mut events = log_reader::stream(&mut tx, after, until);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => verifier.event(&event),
+            Err(Error::Corrupt { position, what }) => verifier.unreadable(position, what),
+            Err(error) => return Err(error),
+        }
+    }
+    drop(events);
+    tx.commit().await?;
+    Ok(verifier.finish())
+}
+
+async fn read_commits(connection: &mut PgConnection, after: i64, until: i64) -> Result<Vec<Commit>, Error> {
+    let sql = "select first_pos, last_pos, recorded_at, prev_hash, hash from log.commit \
+               where first_pos > $1 and first_pos <= $2 order by first_pos";
+    let rows = sqlx::query(sql).bind(after).bind(until).fetch_all(connection).await?;
+    let commits = rows.into_iter().map(|row| {
+        let first_pos = row.try_get(0)?;
+        let (prev_hash, hash) = (fixed(row.try_get(3)?, first_pos)?, fixed(row.try_get(4)?, first_pos)?);
+        Ok(Commit { first_pos, last_pos: row.try_get(1)?, recorded_at: row.try_get(2)?, prev_hash, hash })
+    });
+    commits.collect()
+}

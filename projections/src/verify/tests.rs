@@ -1,0 +1,120 @@
+//! The pure verifiers on hand-made commits.
+
+use domain::{
+    envelope::RecordedEvent,
+    integrity::{commit_hash, merkle_root},
+};
+
+use uuid::Uuid;
+
+use super::{chain::Chain, commits::PartVerifier, streams::StreamVerifier, *};
+use crate::testing::History;
+
+type Commits = Vec<(Commit, Vec<RecordedEvent>)>;
+
+fn commits(events: &[RecordedEvent], size: usize) -> (Commits, Head) {
+    let mut prev_hash = [0; 32];
+    let mut commits = Vec::new();
+    for chunk in events.chunks(size) {
+        let (first, last) = (&chunk[0], &chunk[chunk.len() - 1]);
+        let chunk: Vec<_> = chunk.iter().cloned().map(|event| RecordedEvent { recorded_at: first.recorded_at, ..event }).collect();
+        let root = merkle_root(&chunk.iter().map(|event| event.hash).collect::<Vec<_>>());
+        let hash = commit_hash(&prev_hash, first.pos, first.recorded_at.timestamp_micros(), &root);
+        let commit = Commit { first_pos: first.pos, last_pos: last.pos, recorded_at: first.recorded_at, prev_hash, hash };
+        commits.push((commit, chunk));
+        prev_hash = hash;
+    }
+    let head = Head { pos: i64::try_from(events.len()).unwrap(), epoch: 1, log_id: uuid::Uuid::nil(), hash: prev_hash };
+    (commits, head)
+}
+
+/// As [`verify_against`] does it, cut into parts of two commits.
+fn verify(commits: &[(Commit, Vec<RecordedEvent>)], head: &Head) -> Vec<Problem> {
+    let mut chain = Chain::new(head, &[]);
+    for part in commits.chunks(2) {
+        let mut verifier = PartVerifier::new(part.iter().map(|(commit, _)| commit.clone()).collect());
+        part.iter().flat_map(|(_, events)| events).for_each(|event| verifier.event(event));
+        chain.part(verifier.finish());
+    }
+    chain.finish(Vec::new()).problems
+}
+
+fn sample() -> (Commits, Head) {
+    let events: Vec<_> = History::sale_and_refund().iter().map(|event| (**event).clone()).collect();
+    commits(&events, 3)
+}
+
+fn swap(commits: &mut Commits, (a, i): (usize, usize), (b, j): (usize, usize)) {
+    let (one, other) = (commits[a].1[i].clone(), commits[b].1[j].clone());
+    commits[a].1[i] = RecordedEvent { pos: one.pos, recorded_at: one.recorded_at, ..other.clone() };
+    commits[b].1[j] = RecordedEvent { pos: other.pos, recorded_at: other.recorded_at, ..one };
+}
+
+#[test]
+fn an_untouched_log_is_sound() {
+    let (commits, head) = sample();
+    assert_eq!(verify(&commits, &head), []);
+    assert_eq!(verify(&[], &Head { pos: 0, hash: [0; 32], ..head }), []);
+}
+
+#[test]
+fn every_kind_of_change_is_found_at_its_place() {
+    let (sound, head) = sample();
+    let broken = |change: &dyn Fn(&mut Commits)| {
+        let mut commits = sound.clone();
+        change(&mut commits);
+        verify(&commits, &head).first().map(|problem| (problem.position, problem.until))
+    };
+    let end = head.pos;
+    assert_eq!(broken(&|commits| commits[1].1[1].payload.push(b' ')), Some((5, 5)), "a payload");
+    assert_eq!(broken(&|commits| drop(commits[1].1.remove(1))), Some((5, 5)), "an event cut out");
+    assert_eq!(broken(&|commits| drop(commits.remove(1))), Some((4, 6)), "a commit cut out");
+    assert_eq!(broken(&|commits| commits[0].0.hash[0] ^= 1), Some((1, 3)), "a commit's hash");
+    assert_eq!(broken(&|commits| drop(commits.pop())), Some((end - 1, end)), "the end cut off");
+    assert_eq!(broken(&|commits| commits[2].1[0].recorded_at += chrono::TimeDelta::seconds(1)), Some((7, 7)), "a time");
+    let with_hash = |commits: &mut Commits| {
+        let event = &mut commits[1].1[1];
+        event.payload.push(b' ');
+        event.hash = domain::integrity::recorded_hash(event);
+    };
+    assert_eq!(broken(&with_hash), Some((4, 6)), "an event replaced together with its hash is somewhere in its commit");
+}
+
+#[test]
+fn exchanged_events_are_named_both() {
+    let (sound, head) = sample();
+    for (one, other, places) in [((1, 0), (1, 2), [4, 6]), ((0, 1), (3, 2), [2, 12])] {
+        let mut commits = sound.clone();
+        swap(&mut commits, one, other);
+        let problems = verify(&commits, &head);
+        assert_eq!(problems.iter().map(|problem| problem.position).collect::<Vec<_>>(), places, "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.what.contains("exchanged")));
+    }
+}
+
+#[test]
+fn an_event_of_no_commit_is_named() {
+    let (mut commits, head) = sample();
+    let extra = RecordedEvent { pos: head.pos + 1, ..commits[0].1[0].clone() };
+    commits.last_mut().unwrap().1.push(extra);
+    let problems = verify(&commits, &head);
+    assert_eq!((problems.len(), problems[0].position), (1, head.pos + 1), "{problems:?}");
+}
+
+#[test]
+fn a_stream_is_held_to_its_versions_and_its_head() {
+    let key = |n: u8| (Uuid::nil(), "order".to_owned(), Uuid::from_bytes([n; 16]));
+    let check = |rows: &[(u8, Option<(i64, i64)>, Option<i64>)]| {
+        let mut verifier = StreamVerifier::new(20);
+        rows.iter().for_each(|(n, event, head)| verifier.row(key(*n), *event, *head));
+        verifier.finish().into_iter().map(|problem| problem.position).collect::<Vec<_>>()
+    };
+    assert_eq!(check(&[(1, Some((1, 4)), Some(2)), (1, Some((2, 9)), Some(2)), (2, Some((1, 5)), Some(1))]), [0; 0]);
+    assert_eq!(check(&[(1, Some((1, 4)), Some(3)), (1, Some((3, 9)), Some(3))]), [9], "a version is missing");
+    assert_eq!(check(&[(1, Some((2, 4)), Some(2))]), [4], "the first version is missing");
+    assert_eq!(check(&[(1, Some((1, 9)), Some(2)), (1, Some((2, 4)), Some(2))]), [4], "out of order");
+    assert_eq!(check(&[(1, Some((1, 4)), Some(1)), (1, Some((2, 9)), Some(1)), (1, Some((3, 10)), Some(1))]), [9], "beyond the head");
+    assert_eq!(check(&[(1, Some((1, 4)), None)]), [4], "no head");
+    assert_eq!(check(&[(1, Some((1, 4)), Some(2))]), [21], "the head knows more than the log");
+    assert_eq!(check(&[(1, None, Some(1))]), [21], "a head without events");
+}

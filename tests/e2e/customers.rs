@@ -1,0 +1,236 @@
+//! People: known by their profile while they want to be, unreadable everywhere once they are erased.
+
+use futures_util::StreamExt as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Row as _};
+use support::{ApiShop, TestPlatform, nobody, replay};
+
+const NAME: &str = "Somchai Jaidee";
+const PHONE: &str = "+66812345678";
+
+fn profile(name: &str) -> Value {
+    json!({"profile": {"name": name, "phone": PHONE, "email": "somchai@example.co.th"}})
+}
+
+async fn registered(platform: &TestPlatform, shop: &ApiShop) -> String {
+    platform.post(&shop.cashier, "/v1/customers", profile(NAME)).await.id()
+}
+
+async fn erased(platform: &TestPlatform, shop: &ApiShop, customer: &str) {
+    platform.post(&shop.admin, &format!("/v1/customers/{customer}/erase"), json!({"reason": "requested"})).await.ok();
+}
+
+/// Rows of any table of ours in which one of the texts stands, in the clear, as bytes or base64.
+async fn places_of(platform: &TestPlatform, texts: &[&str]) -> Vec<String> {
+    let admin = &platform.database.admin;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where c.relkind in ('r', 'm') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'",
+    )
+    .fetch_all(admin)
+    .await
+    .unwrap();
+    assert!(tables.iter().any(|table| table.contains("customers")) && tables.iter().any(|table| table == "log.append_key"), "{tables:?}");
+    let mut places = Vec::new();
+    for table in tables {
+        for text in texts {
+            let sql = format!(
+                "select count(*) from {table} t where strpos(t::text, $1) > 0 or strpos(t::text, encode(convert_to($1, 'UTF8'), 'hex')) > 0"
+            );
+            let found: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).bind(*text).fetch_one(admin).await.unwrap();
+            if found > 0 {
+                places.push(format!("{table}: {text}"));
+            }
+        }
+    }
+    places
+}
+
+/// Everything that the bus holds, as text.
+async fn bus(platform: &TestPlatform) -> String {
+    let client = api::embedded::connect_nats(&platform.database.nats_url).await.unwrap();
+    let streams = async_nats::jetstream::new(client);
+    let mut text = String::new();
+    let names: Vec<String> = streams.stream_names().map(|name| name.unwrap()).collect().await;
+    for name in names {
+        let mut stream = streams.get_stream(&name).await.unwrap();
+        let state = stream.info().await.unwrap().state.clone();
+        for sequence in state.first_sequence..=state.last_sequence {
+            if let Ok(message) = stream.get_raw_message(sequence).await {
+                text.push_str(&String::from_utf8_lossy(&message.payload));
+            }
+        }
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_is_registered_changed_and_read() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let answered = platform.post(&shop.cashier, "/v1/customers", profile(NAME)).await.ok();
+    assert_eq!(answered.status, 201);
+    assert_eq!(answered.body.get("profile"), None, "an answer that is kept for ever does not hold it");
+    let path = format!("/v1/customers/{}", answered.id());
+    let seen = platform.get_until(&shop.manager, &path, |customer| customer["version"] == 1).await;
+    assert_eq!(seen["profile"], profile(NAME)["profile"]);
+
+    let change = json!({"profile": {"name": "Somchai J."}});
+    let changed = platform.send(&shop.cashier, Method::PATCH, &path, Some("change-1"), Some(&change)).await.ok();
+    assert_eq!(changed.body["version"], 2);
+    let seen = platform.get_until(&shop.cashier, &path, |customer| customer["version"] == 2).await;
+    assert_eq!(seen["profile"], json!({"name": "Somchai J."}), "the new profile replaces the old one");
+    let other = registered(&platform, &shop).await;
+    platform.get_until(&shop.cashier, &format!("/v1/customers/{other}"), |_| true).await;
+    let listed = platform.get(&shop.admin, "/v1/customers?limit=1").await.ok();
+    assert_eq!(listed.body["data"][0]["profile"]["name"], NAME);
+    assert!(listed.body["next_cursor"].is_string());
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_is_unreadable_everywhere_and_the_log_still_verifies() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (customer, other) = (registered(&platform, &shop).await, registered(&platform, &shop).await);
+    let path = format!("/v1/customers/{customer}");
+    platform.get_until(&shop.cashier, &path, |customer| customer["profile"]["phone"] == PHONE).await;
+    // Not even before: what is stored is ciphertext from the first event on.
+    assert_eq!(places_of(&platform, &[NAME, PHONE, "somchai@"]).await, [""; 0]);
+
+    erased(&platform, &shop, &customer).await;
+    // The key is gone with the fact, before any read model has heard of it.
+    let keys: Vec<bool> = sqlx::query("select wrapped is null from privacy.subject_key order by 1")
+        .fetch_all(&platform.database.admin)
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(keys, [false, true], "one key is destroyed, the other person's is not");
+    let seen = platform.get_until(&shop.admin, &path, |customer| customer["status"] == "erased").await;
+    assert_eq!((seen.get("profile"), &seen["erasure_reason"], &seen["version"]), (None, &json!("requested"), &json!(2)));
+    assert_eq!(places_of(&platform, &[NAME, PHONE, "somchai@"]).await, [""; 0]);
+    let bus = bus(&platform).await;
+    assert!(bus.contains(&customer) && !bus.contains(NAME) && !bus.contains(PHONE));
+    // The other person is untouched, the log is what was written, and read models are equal to a fold.
+    let seen = platform.get(&shop.cashier, &format!("/v1/customers/{other}")).await.ok();
+    assert_eq!(seen.body["profile"]["name"], NAME);
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_cannot_come_back() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let customer = registered(&platform, &shop).await;
+    erased(&platform, &shop, &customer).await;
+    let path = format!("/v1/customers/{customer}");
+    let refused = platform.send(&shop.cashier, Method::PATCH, &path, Some("again"), Some(&profile(NAME))).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("CustomerErased")));
+    // A second erasure changes nothing; the key cannot be put back, whoever tries.
+    erased(&platform, &shop, &customer).await;
+    for sql in [
+        "update privacy.subject_key set wrapped = 'x'",
+        "delete from privacy.subject_key",
+        "truncate privacy.subject_key",
+        "update privacy.subject_key set tenant = gen_random_uuid(), wrapped = null",
+    ] {
+        let refused = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&platform.database.admin).await;
+        assert!(refused.is_err(), "{sql} went through");
+    }
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_makes_no_sense_is_refused_and_leaves_nothing() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let before = platform.database.head().await.pos;
+    for (body, code) in [
+        (json!({"profile": {}}), "ProfileEmpty"),
+        (json!({"profile": {"name": " "}}), "NameInvalid"),
+        (json!({"profile": {"phone": "0812345678"}}), "PhoneInvalid"),
+        (json!({"profile": {"email": "somchai"}}), "EmailInvalid"),
+        (json!({"profile": {"name": "S", "birthday": "1990-01-01"}}), "BodyInvalid"),
+        (json!({"profile": "Somchai"}), "BodyInvalid"),
+        (json!({}), "BodyInvalid"),
+    ] {
+        let refused = platform.post(&shop.cashier, "/v1/customers", body.clone()).await;
+        assert!(refused.status.is_client_error() && refused.body["code"] == code, "{body}: {refused:?}");
+    }
+    let missing = format!("/v1/customers/{}", nobody::<domain::ids::CustomerId>());
+    let refused = platform.send(&shop.cashier, Method::PATCH, &missing, Some("nobody"), Some(&profile(NAME))).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["code"]), (404, &json!("CustomerNotFound")));
+    assert_eq!(platform.database.head().await.pos, before);
+    let keys: i64 = sqlx::query_scalar("select count(*) from privacy.subject_key").fetch_one(&platform.database.admin).await.unwrap();
+    assert_eq!(keys, 0);
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_gets_its_first_answer_and_another_person_under_the_key_is_named() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let register = async |body: &Value| platform.send(&shop.cashier, Method::POST, "/v1/customers", Some("one"), Some(body)).await;
+    let first = register(&profile(NAME)).await.ok();
+    let again = register(&profile(NAME)).await.ok();
+    assert_eq!((&first.bytes, again.header("idempotency-replayed")), (&again.bytes, "true"));
+    let other = register(&profile("Malee")).await;
+    assert_eq!((other.status.as_u16(), &other.body["code"]), (422, &json!("IdempotencyKeyReused")));
+    assert!(other.body["detail"].as_str().unwrap().contains("/profile/name"), "{other:?}");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_known_to_one_merchant_only_and_erased_by_its_administrator() {
+    let platform = TestPlatform::start().await;
+    let (mine, yours) = (platform.shop().await, platform.shop().await);
+    let customer = registered(&platform, &mine).await;
+    let path = format!("/v1/customers/{customer}");
+    platform.get_until(&mine.cashier, &path, |_| true).await;
+    assert_eq!(platform.get(&yours.admin, &path).await.status, 404);
+    assert_eq!(platform.get(&yours.admin, "/v1/customers").await.ok().body["data"], json!([]));
+    let erase = format!("{path}/erase");
+    assert_eq!(platform.post(&yours.admin, &erase, json!({"reason": "requested"})).await.status, 404);
+    assert_eq!(platform.post(&mine.manager, &erase, json!({"reason": "requested"})).await.status, 403);
+    assert!(platform.get(&mine.cashier, &path).await.ok().body["profile"].is_object());
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auditor_erases_a_person_with_the_replay_tool_and_only_when_meant() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let customer = registered(&platform, &shop).await;
+    let path = format!("/v1/customers/{customer}");
+    platform.get_until(&shop.cashier, &path, |customer| customer["profile"]["name"] == NAME).await;
+
+    let asked = replay(&platform.database, &["erase", &customer, "--reason", "requested"]).await;
+    assert_eq!(asked.code, 2, "{asked:?}");
+    let nobody = nobody::<domain::ids::CustomerId>().to_string();
+    assert_eq!(replay(&platform.database, &["erase", &nobody, "--reason", "requested", "--yes"]).await.code, 2);
+    assert!(platform.get(&shop.cashier, &path).await.ok().body["profile"].is_object(), "nothing has happened yet");
+
+    let erase = ["erase", &customer, "--reason", "retention_ended", "--actor", "dpo", "--yes"];
+    let erased = replay(&platform.database, &erase).await.sound();
+    assert_eq!((&erased.lines[0]["subject"], &erased.lines[0]["version"]), (&json!(customer), &json!(2)));
+    // The running platform hears of it, though another process wrote.
+    let seen = platform.get_until(&shop.admin, &path, |customer| customer["status"] == "erased").await;
+    assert_eq!((seen.get("profile"), &seen["erasure_reason"]), (None, &json!("retention_ended")));
+    let refused = platform.send(&shop.cashier, Method::PATCH, &path, Some("late"), Some(&profile(NAME))).await;
+    assert_eq!(refused.body["code"], "CustomerErased");
+    let again = replay(&platform.database, &erase).await.sound();
+    assert_eq!(again.lines[0]["position"], Value::Null, "once is enough");
+    let actor: String =
+        sqlx::query_scalar("select actor from log.event where type = 'customer.erased'").fetch_one(&platform.database.admin).await.unwrap();
+    assert_eq!(actor, "user:dpo");
+    assert_eq!(places_of(&platform, &[NAME, PHONE]).await, [""; 0]);
+    replay(&platform.database, &["verify"]).await.sound();
+    platform.proves_itself().await;
+    platform.stop().await;
+}
