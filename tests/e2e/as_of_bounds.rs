@@ -226,3 +226,33 @@ async fn the_policy_in_the_database_and_the_one_for_folded_rows_show_the_same_ro
     }
     assert!(different > 40, "{different}: the scopes hardly differ");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persons_past_is_shown_until_the_person_is_forgotten() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let stranger = platform.shop().await;
+    let profile = |name: &str| json!({"profile": {"name": name, "phone": "+66812345678", "email": "somchai@example.co.th"}});
+    let made = platform.post(&shop.cashier, "/v1/customers", profile("Somchai")).await.ok();
+    let customer = made.id();
+    let then = made.header("smartpos-position").to_owned();
+    let path = format!("/v1/customers/{customer}");
+    platform.send(&shop.cashier, reqwest::Method::PATCH, &path, None, Some(&profile("Somsak"))).await.ok();
+    platform.settled().await;
+    let past = format!("{path}?as_of={then}");
+    let list = format!("/v1/customers?as_of={then}");
+    let name = |body: &Value| body["profile"]["name"].clone();
+    assert_eq!(name(&platform.get(&shop.cashier, &path).await.ok().body), "Somsak");
+    assert_eq!(name(&platform.get(&shop.cashier, &past).await.ok().body), "Somchai");
+    assert_eq!(name(&platform.get(&shop.cashier, &list).await.ok().body["data"][0]), "Somchai");
+    assert_eq!(platform.get(&stranger.cashier, &past).await.status.as_u16(), 404);
+    assert_eq!(platform.get(&stranger.cashier, &list).await.ok().body["data"], json!([]));
+    platform.post(&shop.admin, &format!("{path}/erase"), json!({"reason": "requested"})).await.ok();
+    platform.settled().await;
+    for path in [past, list] {
+        let answer = platform.get(&shop.cashier, &path).await.ok();
+        let text = String::from_utf8(answer.bytes).unwrap();
+        assert!(text.contains(&customer) && !text.contains("Somchai") && !text.contains("example.co.th"), "{text}");
+    }
+    platform.stop().await;
+}
