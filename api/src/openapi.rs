@@ -14,7 +14,7 @@ const DESCRIPTION: &str = "Orders, bills, payments and refunds of SmartPOS termi
 
 Amounts are integers of minor units with an ISO 4217 code. Every POST carries an `Idempotency-Key`; the same key with the same \
 request gets the first answer again. `ETag` names the version of a thing, `If-Match` asks for it. `Smartpos-Position` of an \
-answer, sent as `Smartpos-Min-Position` with a query, makes the query see what the command did. Errors are \
+answer, sent as `Smartpos-Min-Position` with a query, makes the query see what the command did; with `as_of` a query sees how it was at an earlier moment. Errors are \
 `application/problem+json`. The same paths answer without `/v1` and under `/api/v1`.";
 
 /// The whole document.
@@ -55,7 +55,11 @@ pub fn complete(document: &mut OpenApi) {
             }
             operation.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
             let headers = if method == "get" { query_headers(detail) } else { change_headers(method == "post") };
-            operation.parameters.get_or_insert_default().extend(headers.into_iter().map(RefOr::T));
+            let parameters = operation.parameters.get_or_insert_default();
+            parameters.extend(headers.into_iter().map(RefOr::T));
+            if method == "get" && !parameters.iter().any(is_as_of) {
+                parameters.push(RefOr::T(as_of()));
+            }
             describe_answer(operation, method, detail);
         }
     }
@@ -71,6 +75,22 @@ pub fn operations_mut(item: &mut PathItem) -> Vec<(&'static str, &mut Operation)
         ("patch", &mut item.patch),
     ];
     all.into_iter().filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation))).collect()
+}
+
+/// Questions about one thing have no parameters of their own to describe it among.
+fn as_of() -> Parameter {
+    let description = "As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.";
+    ParameterBuilder::new()
+        .name("as_of")
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
+fn is_as_of(parameter: &RefOr<Parameter>) -> bool {
+    matches!(parameter, RefOr::T(parameter) if parameter.name == "as_of")
 }
 
 fn header(name: &str, required: bool, kind: Type, description: &str) -> Parameter {
@@ -115,6 +135,9 @@ fn describe_answer(operation: &mut Operation, method: &str, detail: bool) {
     if change {
         headers.push(("Smartpos-Position", answer(Type::Integer, "Last log position that the request wrote")));
         headers.push(("Idempotency-Replayed", answer(Type::Boolean, "`true` on a repeated answer")));
+    }
+    if !change {
+        headers.push(("Smartpos-As-Of", answer(Type::Integer, "With `as_of`: the log position that the answer stands for")));
     }
     for (status, response) in &mut operation.responses.responses {
         if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {

@@ -58,7 +58,8 @@ kinds! {
     BodyMalformed = BAD_REQUEST, "body-malformed", "The body is not acceptable JSON";
     BodyInvalid = BAD_REQUEST, "body-invalid", "A field is missing, unknown or of the wrong type";
     ParameterInvalid = BAD_REQUEST, "parameter-invalid", "A path, query or header parameter is not valid";
-    CursorInvalid = BAD_REQUEST, "cursor-invalid", "The cursor was not given by this list";
+    CursorInvalid = BAD_REQUEST, "cursor-invalid", "The cursor was not given by this list, or not at this moment";
+    MomentNotCome = BAD_REQUEST, "moment-not-come", "The moment asked for has not come yet";
     IdempotencyKeyMissing = BAD_REQUEST, "idempotency-key-missing", "The request needs an Idempotency-Key header";
     IdempotencyKeyInvalid = BAD_REQUEST, "idempotency-key-invalid", "The Idempotency-Key is not 1 to 255 printable ASCII characters";
     WebhookMalformed = BAD_REQUEST, "webhook-malformed", "The body is not a notification of this provider";
@@ -74,6 +75,7 @@ kinds! {
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is larger than 64 KiB";
     MediaTypeUnsupported = UNSUPPORTED_MEDIA_TYPE, "media-type-unsupported", "The body must be application/json";
     RuleBroken = UNPROCESSABLE_ENTITY, "rule-broken", "The input breaks a rule";
+    MomentTooLarge = UNPROCESSABLE_ENTITY, "moment-too-large", "Too much lies before the moment asked for to answer while the caller waits; ask for single things, or use `replay as-of`";
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The Idempotency-Key was used for another request";
     CardNumberRefused = UNPROCESSABLE_ENTITY, "card-number-refused", "The request holds what looks like a card number; it was neither read further nor stored";
     RequestRefused = BAD_REQUEST, "request-refused", "The request could not be read";
@@ -265,6 +267,8 @@ impl From<projections::Error> for Problem {
     fn from(error: projections::Error) -> Self {
         match error {
             projections::Error::Sql(error) => Self::unavailable(&error),
+            projections::Error::Busy => Self::plain(Kind::Overloaded),
+            projections::Error::TooMuch => Self::plain(Kind::MomentTooLarge),
             error @ (projections::Error::Corrupt { .. }
             | projections::Error::AheadOfLog { .. }
             | projections::Error::BadRow { .. }

@@ -5,7 +5,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use domain::envelope::RecordedEvent;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -13,11 +12,10 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::{
     error::Error,
-    fold::{Batch, Fold, Step},
+    fold::{Fold, fold_events},
     log_reader,
     projection::{Projection, TableSpec},
     rows::Rows,
-    runner::BATCH,
     tables::{self, Target, set_schema},
 };
 
@@ -140,33 +138,8 @@ async fn fold_pass(
     pass: (i32, i32),
     folded: &Folded,
 ) -> Result<(), Error> {
-    let mut events = log_reader::stream_of_tenants(connection, position, pass);
-    let mut batch: Vec<Arc<RecordedEvent>> = Vec::with_capacity(BATCH);
-    loop {
-        let next = events.next().await.transpose()?;
-        let ended = next.is_none();
-        batch.extend(next.map(Arc::new));
-        if batch.len() >= BATCH || ended {
-            folded(i64::try_from(batch.len()).unwrap_or(0));
-            fold_batch(projection, fold, Batch::new(projection, std::mem::take(&mut batch)))?;
-        }
-        if ended {
-            return Ok(());
-        }
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the batch is spent")]
-fn fold_batch(projection: &dyn Projection, fold: &mut Fold, batch: Batch) -> Result<(), Error> {
-    match fold.step(projection, &batch, 0) {
-        Step::Done => Ok(()),
-        Step::Unknown { next, reason } => Err(Error::Corrupt { position: batch.position(next).unwrap_or_default(), what: reason }),
-        // Complete rows are never missing; a projection that says so is wrong.
-        Step::Missing { next, .. } => Err(Error::Corrupt {
-            position: batch.position(next).unwrap_or_default(),
-            what: "a row is missing in a complete fold".to_owned(),
-        }),
-    }
+    let events = log_reader::stream_of_tenants(connection, position, pass).inspect(|_| folded(1)).boxed();
+    fold_events(events, projection, fold, usize::MAX).await
 }
 
 /// All rows of a projection, counted and hashed in a fixed order.

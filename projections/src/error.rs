@@ -32,6 +32,12 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// More is asked for at once than there is room for; the caller tries again later.
+    #[error("too many moments of the past are being folded")]
+    Busy,
+    /// More lies before a moment than one query may fold.
+    #[error("more lies before this moment than one query may fold")]
+    TooMuch,
     /// A rebuild found that it cannot take over.
     #[error("rebuild of {projection}: {what}")]
     Rebuild {
@@ -50,7 +56,9 @@ impl Error {
                 let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
                 code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
             }
-            Self::Corrupt { .. } | Self::AheadOfLog { .. } | Self::BadRow { .. } | Self::Rebuild { .. } => false,
+            Self::Corrupt { .. } | Self::AheadOfLog { .. } | Self::BadRow { .. } | Self::Busy | Self::TooMuch | Self::Rebuild { .. } => {
+                false
+            }
         }
     }
 }

@@ -7,9 +7,13 @@ use domain::{
     event::{DecodeError, DomainEvent},
 };
 
+use futures_util::stream::{BoxStream, StreamExt as _};
+
 use crate::{
+    error::Error,
     projection::{ApplyError, Projection},
     rows::Rows,
+    runner::BATCH,
 };
 
 /// An event that could not be applied, and with which its stream is halted in this projection.
@@ -178,5 +182,45 @@ impl Fold {
 
     fn is_halted(&self, event: &RecordedEvent) -> bool {
         self.halted.get(&event.stream).is_some_and(|from| event.pos >= *from)
+    }
+}
+
+/// Folds events as they come into rows that are complete, of which there may be `most` in memory.
+///
+/// # Errors
+/// What the stream says; `Corrupt` for an event that this build does not know; `TooMuch`.
+pub(crate) async fn fold_events(
+    mut events: BoxStream<'_, Result<RecordedEvent, Error>>,
+    projection: &dyn Projection,
+    fold: &mut Fold,
+    most: usize,
+) -> Result<(), Error> {
+    let mut batch: Vec<Arc<RecordedEvent>> = Vec::with_capacity(BATCH);
+    loop {
+        let next = events.next().await.transpose()?;
+        let ended = next.is_none();
+        batch.extend(next.map(Arc::new));
+        if batch.len() >= BATCH || ended {
+            fold_batch(projection, fold, Batch::new(projection, std::mem::take(&mut batch)))?;
+            if fold.rows.len() > most {
+                return Err(Error::TooMuch);
+            }
+        }
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the batch is spent")]
+fn fold_batch(projection: &dyn Projection, fold: &mut Fold, batch: Batch) -> Result<(), Error> {
+    match fold.step(projection, &batch, 0) {
+        Step::Done => Ok(()),
+        Step::Unknown { next, reason } => Err(Error::Corrupt { position: batch.position(next).unwrap_or_default(), what: reason }),
+        // Complete rows are never missing; a projection that says so is wrong.
+        Step::Missing { next, .. } => Err(Error::Corrupt {
+            position: batch.position(next).unwrap_or_default(),
+            what: "a row is missing in a complete fold".to_owned(),
+        }),
     }
 }

@@ -1,13 +1,14 @@
 //! Set-up: schemas, tables, grants, row-level security, checkpoints and views, for every projection. Run by the owner.
 //!
-//! The one place where row-level security is written. Repeatable, and safe when two processes do it at once.
+//! Repeatable, and safe when two processes do it at once.
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::{
     error::Error,
-    projection::{Projection, TableSpec, Visibility},
+    projection::{Projection, TableSpec},
     tables::set_schema,
+    visibility,
 };
 
 /// One lock for all set-ups of a database. The number only has to be ours.
@@ -108,25 +109,11 @@ async fn secure_table(connection: &mut PgConnection, table: &TableSpec) -> Resul
         // The owner too: only the two roles below have a policy.
         format!("alter table {name} force row level security"),
         format!("create policy worker on {name} to smartpos_worker using (true) with check (true)"),
-        format!("create policy app on {name} for select to smartpos_app using ({})", visible(table.visibility)),
+        format!("create policy app on {name} for select to smartpos_app using ({})", visibility::policy(table.visibility)),
     ] {
         run(connection, sql).await?;
     }
     Ok(())
-}
-
-/// What the application role sees. Sub-selects, so that a setting is read once per query and not once per row.
-fn visible(visibility: Visibility) -> String {
-    let setting = |name: &str| format!("(select nullif(current_setting('smartpos.{name}', true), ''))");
-    let tenant = "tenant = (select nullif(current_setting('smartpos.tenant', true), '')::uuid)";
-    let store = format!("({0} is null or store_id is null or store_id = {0})", setting("store"));
-    let psp = format!("psp_id = {}", setting("psp"));
-    match visibility {
-        Visibility::Store => format!("{tenant} and {store}"),
-        Visibility::StoreAndPsp => format!("({tenant} and {store}) or {psp}"),
-        Visibility::Tenant => tenant.to_owned(),
-        Visibility::TenantAndPsp => format!("{tenant} or {psp}"),
-    }
 }
 
 async fn create_view(connection: &mut PgConnection, schema: &str, table: &str) -> Result<(), Error> {

@@ -8,6 +8,7 @@
 //! [`feed`] and writes changed rows and the checkpoint in one transaction, by compare-and-set: exactly once in effect.
 //! Rows hold nothing but what events say, so a rebuild gives equal rows, which [`check`] proves.
 
+pub mod as_of;
 pub mod check;
 pub mod checkpoint;
 mod document;
@@ -17,6 +18,7 @@ pub mod fold;
 pub mod install;
 pub mod log_reader;
 pub mod models;
+pub mod past;
 pub mod projection;
 pub mod proof;
 pub mod queries;
@@ -32,6 +34,7 @@ mod tables;
 mod testing;
 pub mod trail;
 pub mod verify;
+pub mod visibility;
 pub mod waiting;
 
 use std::sync::Arc;

@@ -105,6 +105,48 @@ pub(crate) fn stream_of_tenants(
     query.fetch(connection).map(|row| row_to_event(&row?)).boxed()
 }
 
+/// Events after `after` up to and including `last` of these tenants' streams of these kinds, in order; for the application role.
+pub(crate) fn of_tenants<'c>(
+    connection: &'c mut PgConnection,
+    tenants: &[Uuid],
+    types: &[&str],
+    after: i64,
+    last: i64,
+) -> BoxStream<'c, Result<RecordedEvent, Error>> {
+    let sql = AssertSqlSafe(format!("select {EVENT_COLUMNS} from log.tenant_events($1, $2, $3) where pos > $4 order by pos"));
+    sqlx::query(sql)
+        .bind(tenants.to_vec())
+        .bind(owned(types))
+        .bind(last)
+        .bind(after)
+        .fetch(connection)
+        .map(|row| row_to_event(&row?))
+        .boxed()
+}
+
+/// Events up to and including `last` of single streams, of whichever of these kinds and tenants they are, in order; for the
+/// application role.
+pub(crate) async fn of_streams(
+    connection: &mut PgConnection,
+    tenants: &[Uuid],
+    types: &[&str],
+    streams: &[Ulid],
+    last: i64,
+) -> Result<Vec<RecordedEvent>, Error> {
+    let sql = AssertSqlSafe(format!(
+        "select {EVENT_COLUMNS} from unnest($1::uuid[]) as owner (id) cross join unnest($2::text[]) as kind (name) \
+         cross join unnest($3::uuid[]) as stream (id) cross join lateral log.load_stream(owner.id, kind.name, stream.id, 0) \
+         where pos <= $4 order by pos"
+    ));
+    let streams: Vec<Uuid> = streams.iter().map(|stream| Uuid::from_bytes(stream.to_bytes())).collect();
+    let query = sqlx::query(sql).bind(tenants).bind(owned(types)).bind(streams).bind(last);
+    query.fetch_all(connection).await?.iter().map(row_to_event).collect()
+}
+
+fn owned(types: &[&str]) -> Vec<String> {
+    types.iter().map(|name| (*name).to_owned()).collect()
+}
+
 fn check_gapless(after: i64, events: &[Arc<RecordedEvent>]) -> Result<(), Error> {
     let mut expected = after;
     for event in events {

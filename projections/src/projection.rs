@@ -3,7 +3,7 @@
 use domain::{
     envelope::{RecordedEvent, StreamType},
     event::DomainEvent,
-    ids::MerchantId,
+    ids::{MerchantId, Ulid},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -19,7 +19,7 @@ pub trait Row: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     fn key(&self) -> String;
 }
 
-/// Which rows of a table the application role sees; row-level security is made from this in one place.
+/// Which rows of a table the application role sees; row-level security is made from this in [`crate::visibility`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
     /// Rows of the tenant; those of one store when the scope names a store. The table has `store_id`.
@@ -94,6 +94,15 @@ pub trait Projection: Send + Sync {
     fn reads(&self, stream_type: StreamType) -> bool;
     /// Which events a row can depend on.
     fn locality(&self) -> Locality;
+    /// Whether `apply` ever asks for rows of this table. One whose rows are only written can be left out of a fold.
+    fn reads_back(&self, _table: &str) -> bool {
+        true
+    }
+    /// Another stream that rows of this event's own stream come from too, if the event names one. With it a read of one thing
+    /// in the past finds all events that it needs.
+    fn also_from(&self, _decoded: &DomainEvent) -> Option<Ulid> {
+        None
+    }
     /// Rows that `apply` will ask for, as far as the event tells; only saves round trips.
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)>;
     /// Folds one event into the rows. On an error its changes are rolled back.

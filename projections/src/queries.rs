@@ -1,10 +1,15 @@
 //! How the read models are asked: always inside a scope that row-level security enforces.
 
+use std::{fmt, sync::Arc};
+
 use chrono::NaiveDate;
-use domain::ids::{MerchantId, OrderId, PspId, StoreId};
+use domain::ids::{MerchantId, OrderId, PspId, StoreId, Ulid};
 use sqlx::{PgPool, Postgres, QueryBuilder, Transaction};
 
+use tokio::sync::Semaphore;
+
 use crate::{
+    as_of::CONCURRENT_FOLDS,
     error::Error,
     projection::{Row, tenant_to_uuid},
 };
@@ -40,19 +45,28 @@ impl Default for Page {
     }
 }
 
-/// The read models. Cheap to clone.
+/// The read models, as they stand or as they stood at a position. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ReadModels {
     pub(crate) pool: PgPool,
+    pub(crate) folds: Arc<Semaphore>,
+    position: Option<i64>,
 }
 
 impl ReadModels {
     /// Over a pool whose login is a member of `smartpos_app` and not exempt from row-level security.
-    pub const fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, folds: Arc::new(Semaphore::new(CONCURRENT_FOLDS)), position: None }
     }
 
-    async fn scoped(&self, scope: &ReadScope) -> Result<Transaction<'static, Postgres>, Error> {
+    /// The same as they stood once the log up to and including `position` was folded in. Answers need no projector to have
+    /// come that far, but only then do they leave out the events that it left out: see [`Self::wait_for`].
+    #[must_use]
+    pub fn at(&self, position: i64) -> Self {
+        Self { position: Some(position), ..self.clone() }
+    }
+
+    pub(crate) async fn scoped(&self, scope: &ReadScope) -> Result<Transaction<'static, Postgres>, Error> {
         let mut tx = self.pool.begin().await?;
         let sql = "select set_config('smartpos.tenant', $1, true), set_config('smartpos.store', $2, true), \
                    set_config('smartpos.psp', $3, true)";
@@ -67,33 +81,48 @@ impl ReadModels {
 
     /// All rows of a selection.
     pub(crate) async fn many<R: Row>(&self, scope: &ReadScope, mut select: Select) -> Result<Vec<R>, Error> {
+        if let Some(position) = self.position {
+            return self.many_as_of(scope, position, select).await;
+        }
         let mut tx = self.scoped(scope).await?;
         let texts: Vec<String> = select.query.build_query_scalar().fetch_all(&mut *tx).await?;
         tx.commit().await?;
         texts.iter().map(|text| parse(text)).collect()
     }
 
-    /// The row with this key.
-    pub(crate) async fn one<R: Row>(&self, scope: &ReadScope, key: String) -> Result<Option<R>, Error> {
-        Ok(self.many(scope, Select::of::<R>().equal("key", Some(key))).await?.pop())
+    /// The row of a thing, under its id as key.
+    pub(crate) async fn one<R: Row>(&self, scope: &ReadScope, id: impl Into<Ulid> + fmt::Display) -> Result<Option<R>, Error> {
+        let key = Some(id.to_string());
+        Ok(self.many(scope, Select::of::<R>().of_stream(id).equal("key", key)).await?.pop())
     }
 }
 
-fn parse<R: Row>(text: &str) -> Result<R, Error> {
+pub(crate) fn parse<R: Row>(text: &str) -> Result<R, Error> {
     let shown = || text.chars().take(80).collect();
     serde_json::from_str(text).map_err(|error| Error::BadRow { table: R::TABLE, key: shown(), what: error.to_string() })
 }
 
-/// A selection of rows of one table. Column names are ours, values are always bound.
+/// A selection of rows of one table. Column names are ours, values are always bound. Tables are named in [`READ`].
 pub(crate) struct Select {
-    query: QueryBuilder<Postgres>,
+    pub(crate) query: QueryBuilder<Postgres>,
+    /// The stream of the only thing that its rows are about, if there is one.
+    pub(crate) stream: Option<Ulid>,
 }
+
+/// What every table name in a selection begins with: the schema of the views that name the version in service.
+pub(crate) const READ: &str = "read.";
 
 impl Select {
     pub(crate) fn of<R: Row>() -> Self {
-        let mut query = QueryBuilder::new("select to_jsonb(t)::text from read.");
-        query.push(R::TABLE).push(" t where true");
-        Self { query }
+        let mut query = QueryBuilder::new("select to_jsonb(t)::text from ");
+        query.push(READ).push(R::TABLE).push(" t where true");
+        Self { query, stream: None }
+    }
+
+    /// Says that the rows selected are about the thing with this stream only.
+    pub(crate) fn of_stream(mut self, id: impl Into<Ulid>) -> Self {
+        self.stream = Some(id.into());
+        self
     }
 
     pub(crate) fn equal(mut self, column: &'static str, value: Option<String>) -> Self {

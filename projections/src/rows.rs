@@ -70,6 +70,7 @@ pub struct Rows {
     undo: Vec<(&'static str, String, Option<Entry>)>,
     missing: Vec<(&'static str, String)>,
     beneath: Beneath,
+    left_out: Vec<&'static str>,
 }
 
 /// What lies under the overlay.
@@ -110,12 +111,20 @@ impl Rows {
         }
     }
 
+    /// As [`Self::complete`], without the rows of some tables: they are not kept, and asking for one is an error.
+    pub(crate) fn complete_without(left_out: Vec<&'static str>) -> Self {
+        Self { beneath: Beneath::Nothing, left_out, ..Self::default() }
+    }
+
     /// The row with this key; `None` when there is none.
     ///
     /// # Errors
     /// `Missing` when it has to be loaded first; `Poison` when the stored row does not have its shape.
     pub fn get<R: Row>(&mut self, key: &str) -> Result<Option<R>, ApplyError> {
         let Some(entry) = self.tables.get_mut(R::TABLE).and_then(|table| table.get_mut(key)) else {
+            if self.left_out.contains(&R::TABLE) {
+                return Err(ApplyError::Poison(format!("table {} is left out of this fold", R::TABLE)));
+            }
             if self.is_new(R::TABLE, key) {
                 return Ok(None);
             }
@@ -151,6 +160,9 @@ impl Rows {
 
     /// Stores a row; replaces the one with its key, known or not.
     pub fn put<R: Row>(&mut self, row: R) {
+        if self.left_out.contains(&R::TABLE) {
+            return;
+        }
         let key = row.key();
         let table = self.tables.entry(R::TABLE).or_default();
         let before = table.insert(key.clone(), Entry { slot: Slot::Typed(Box::new(row)), changed: true });

@@ -255,7 +255,9 @@ impl Projector {
             Error::Corrupt { .. } | Error::BadRow { .. } | Error::Rebuild { .. } => {
                 tracing::error!(projection = self.name(), %error, "the projection is stopped");
             }
-            Error::Sql(_) | Error::AheadOfLog { .. } => tracing::warn!(projection = self.name(), %error, "the projection will try again"),
+            Error::Sql(_) | Error::AheadOfLog { .. } | Error::Busy | Error::TooMuch => {
+                tracing::warn!(projection = self.name(), %error, "the projection will try again");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use domain::{
     envelope::{StreamKey, StreamType},
     ids::{MerchantId, Ulid},
 };
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
@@ -52,7 +52,18 @@ pub(crate) async fn checkpoint(connection: &mut PgConnection, target: &Target) -
 pub(crate) async fn halted(connection: &mut PgConnection, target: &Target) -> Result<(HashMap<StreamKey, i64>, usize), Error> {
     let sql = "select tenant, stream_type, stream_id, pos from read.quarantine where name = $1 and version = $2";
     let rows = sqlx::query(sql).bind(&target.name).bind(target.version).fetch_all(connection).await?;
-    let (mut halted, count) = (HashMap::new(), rows.len());
+    Ok((halted_streams(&rows)?, rows.len()))
+}
+
+/// As [`halted`], of these tenants only; for the application role.
+pub(crate) async fn halted_of(connection: &mut PgConnection, target: &Target, tenants: &[Uuid]) -> Result<HashMap<StreamKey, i64>, Error> {
+    let sql = "select tenant, stream_type, stream_id, pos from read.halted($1, $2, $3)";
+    let rows = sqlx::query(sql).bind(&target.name).bind(target.version).bind(tenants).fetch_all(connection).await?;
+    halted_streams(&rows)
+}
+
+fn halted_streams(rows: &[PgRow]) -> Result<HashMap<StreamKey, i64>, Error> {
+    let mut halted = HashMap::new();
     for row in rows {
         let (tenant, stream_id): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(2)?);
         let kind: String = row.try_get(1)?;
@@ -62,7 +73,7 @@ pub(crate) async fn halted(connection: &mut PgConnection, target: &Target) -> Re
             halted.insert(stream, row.try_get(3)?);
         }
     }
-    Ok((halted, count))
+    Ok(halted)
 }
 
 /// Rows of the wanted keys, as (key, JSON). One statement per table.

@@ -44,6 +44,14 @@ impl Answer {
         if self.json { writeln!(self.out, "{value}") } else { writeln!(self.out, "{text}") }
     }
 
+    /// Text that is no part of the answer, such as a heading; nothing with `--json`.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn remark(&mut self, text: &str) -> io::Result<()> {
+        if self.json { Ok(()) } else { writeln!(self.out, "{text}") }
+    }
+
     /// Ends the answer with its digest.
     ///
     /// # Errors

@@ -4,8 +4,10 @@
 //! in `projections`; a verb only asks and prints.
 
 mod answer;
+mod as_of;
 mod check;
 mod checkpoint;
+mod diff;
 mod erase;
 mod event_line;
 mod export;
@@ -16,6 +18,7 @@ mod parquet_file;
 mod progress;
 mod prove;
 mod rebuild;
+mod rows;
 mod session;
 mod show;
 mod stats;
@@ -70,6 +73,10 @@ enum Command {
     Rebuild(rebuild::RebuildArgs),
     /// Put the read model that the last rebuild replaced back. Changes read models.
     Rollback(rebuild::RollbackArgs),
+    /// Show a read model as it stood at an earlier moment.
+    AsOf(as_of::AsOfArgs),
+    /// Show what differs in the read models between two moments, or two installed versions.
+    Diff(diff::DiffArgs),
 }
 
 #[tokio::main]
@@ -95,5 +102,7 @@ async fn run(session: &Session, command: Command) -> Verdict {
         Command::Export(args) => export::run(session, args).await,
         Command::Rebuild(args) => rebuild::run(session, args).await,
         Command::Rollback(args) => rebuild::back(session, args).await,
+        Command::AsOf(args) => as_of::run(session, args).await,
+        Command::Diff(args) => diff::run(session, args).await,
     }
 }

@@ -103,7 +103,9 @@ fn refused(error: projections::Error) -> Failure {
         projections::Error::Sql(_)
         | projections::Error::Corrupt { .. }
         | projections::Error::AheadOfLog { .. }
-        | projections::Error::BadRow { .. } => error.into(),
+        | projections::Error::BadRow { .. }
+        | projections::Error::Busy
+        | projections::Error::TooMuch => error.into(),
     }
 }
 

@@ -1,6 +1,12 @@
 //! End to end: the log and the write side on a real PostgreSQL and a real NATS; the shape of the workspace.
 
 #[cfg(test)]
+mod as_of;
+#[cfg(test)]
+mod as_of_bounds;
+#[cfg(test)]
+mod as_of_replay;
+#[cfg(test)]
 mod customers;
 #[cfg(test)]
 mod demo;

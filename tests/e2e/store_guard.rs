@@ -77,7 +77,17 @@ async fn the_runtime_roles_may_execute_exactly_these_functions() {
     let database = TestDatabase::new().await;
     let sql = "select coalesce(array_agg(p.proname::text order by p.proname), '{}') from pg_proc p \
                where p.pronamespace = 'log'::regnamespace and has_function_privilege($1, p.oid, 'execute')";
-    let mut expected = vec!["append", "find_key", "head_pos", "load_snapshot", "load_stream", "save_snapshot", "streams_stand_at"];
+    let mut expected = vec![
+        "append",
+        "find_key",
+        "head_pos",
+        "load_snapshot",
+        "load_stream",
+        "position_at",
+        "save_snapshot",
+        "streams_stand_at",
+        "tenant_events",
+    ];
     for (role, more) in [("smartpos_app", None), ("smartpos_worker", Some("raise_epoch"))] {
         expected.extend(more);
         expected.sort_unstable();

@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     command::{Change, respond, shown, within},
     orders::{ReasonInput, status_filter},
-    query::{Ask, Bills, Paging, page_of},
+    query::{Ask, Bills},
 };
 use crate::{
     auth::may,
@@ -104,6 +104,8 @@ pub struct BillQuery {
     cursor: Option<String>,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
 }
 
 /// Bills, newest first.
@@ -111,11 +113,11 @@ pub struct BillQuery {
     responses((status = 200, description = "A page", body = ListOf<BillResource>)),
     extensions(("x-permission" = json!("bill_read"))))]
 async fn list(ask: Ask<may::BillRead, Bills>, Filter(query): Filter<BillQuery>) -> Result<Response, Problem> {
-    let page = Paging { limit: query.limit, cursor: query.cursor }.page("bills")?;
+    let page = ask.page("bills", query.limit, query.cursor.as_deref())?;
     let status = status_filter(query.status.as_ref(), status_of)?;
     let filter = BillFilter { store: query.store_id, order: query.order_id, status };
     let rows = ask.reads.bills(&ask.scope, &filter, page).await?;
-    Ok(page_of("bills", page, rows, |row| row.stamp.opened_pos, |row| BillResource::of(&row.document, row.stamp.version)))
+    Ok(ask.list("bills", page, rows, |row| row.stamp.opened_pos, |row| BillResource::of(&row.document, row.stamp.version)))
 }
 
 /// One bill.

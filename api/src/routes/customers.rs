@@ -13,7 +13,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     command::{Change, respond, shown},
-    query::{Ask, Customers, Paging, page_of},
+    query::{Ask, Customers},
 };
 use crate::{
     auth::may,
@@ -141,6 +141,8 @@ pub struct CustomerQuery {
     cursor: Option<String>,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
 }
 
 /// Rows with their profiles, in the order of the rows.
@@ -167,10 +169,10 @@ async fn list(
     ask: Ask<may::CustomerRead, Customers>,
     Filter(query): Filter<CustomerQuery>,
 ) -> Result<Response, Problem> {
-    let page = Paging { limit: query.limit, cursor: query.cursor }.page("customers")?;
+    let page = ask.page("customers", query.limit, query.cursor.as_deref())?;
     let rows = opened(&state, ask.reads.customers(&ask.scope, page).await?).await?;
     let show = |(row, profile): (CustomerRow, Option<Profile>)| CustomerResource::of(&(row.state(), profile), row.stamp.version);
-    Ok(page_of("customers", page, rows, |(row, _)| row.stamp.opened_pos, show))
+    Ok(ask.list("customers", page, rows, |(row, _)| row.stamp.opened_pos, show))
 }
 
 /// One customer.

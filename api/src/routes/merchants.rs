@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     command::{Change, respond, shown},
     orders::ReasonInput,
-    query::{Ask, Directory, Paging, page_of},
+    query::{Ask, Directory},
 };
 use crate::{
     auth::may,
@@ -160,6 +160,8 @@ pub struct MerchantQuery {
     cursor: Option<String>,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
 }
 
 /// Merchants, newest first.
@@ -167,9 +169,9 @@ pub struct MerchantQuery {
     responses((status = 200, description = "A page", body = ListOf<MerchantResource>)),
     extensions(("x-permission" = json!("merchant_read"))))]
 async fn list(ask: Ask<may::MerchantRead, Directory>, Filter(query): Filter<MerchantQuery>) -> Result<Response, Problem> {
-    let page = Paging { limit: query.limit, cursor: query.cursor }.page("merchants")?;
+    let page = ask.page("merchants", query.limit, query.cursor.as_deref())?;
     let rows = ask.reads.merchants(&ask.scope, page).await?;
-    Ok(page_of("merchants", page, rows, |row| row.stamp.opened_pos, |row| MerchantResource::of(&row.document, row.stamp.version)))
+    Ok(ask.list("merchants", page, rows, |row| row.stamp.opened_pos, |row| MerchantResource::of(&row.document, row.stamp.version)))
 }
 
 /// One merchant.

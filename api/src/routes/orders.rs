@@ -1,10 +1,6 @@
 //! `/v1/orders`: opening, reading, cancelling. What is on an order changes in [`super::order_lines`].
 
-use axum::{
-    Json as JsonBody,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Json as JsonBody, extract::State, response::Response};
 use chrono::NaiveDate;
 use commands::{
     error::CommandError,
@@ -26,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     command::{Change, respond, shown, within, within_store},
-    query::{Ask, Orders, Paging, page_of},
+    query::{Ask, Orders},
 };
 use crate::{
     auth::{Policy, may},
@@ -221,6 +217,8 @@ pub struct OrderQuery {
     cursor: Option<String>,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
 }
 
 /// What a status word means, or a problem that names the field.
@@ -234,7 +232,7 @@ pub(super) fn status_filter<S>(word: Option<&String>, of: impl Fn(&str) -> Optio
     responses((status = 200, description = "A page", body = ListOf<OrderResource>)),
     extensions(("x-permission" = json!("order_read"))))]
 async fn list(ask: Ask<may::OrderRead, Orders>, Filter(query): Filter<OrderQuery>) -> Result<Response, Problem> {
-    let page = Paging { limit: query.limit, cursor: query.cursor }.page("orders")?;
+    let page = ask.page("orders", query.limit, query.cursor.as_deref())?;
     let filter = OrderFilter {
         store: query.store_id,
         status: status_filter(query.status.as_ref(), status_of)?,
@@ -242,7 +240,7 @@ async fn list(ask: Ask<may::OrderRead, Orders>, Filter(query): Filter<OrderQuery
         business_date_to: query.business_date_to,
     };
     let rows = ask.reads.orders(&ask.scope, &filter, page).await?;
-    Ok(page_of("orders", page, rows, |row| row.stamp.opened_pos, |row| OrderResource::of(&row.document, row.stamp.version)))
+    Ok(ask.list("orders", page, rows, |row| row.stamp.opened_pos, |row| OrderResource::of(&row.document, row.stamp.version)))
 }
 
 /// One order.
@@ -272,5 +270,5 @@ async fn timeline(ask: Ask<may::OrderRead, Orders>, Id(order_id): Id<OrderId>) -
         return Err(Problem::missing(order::Rejection::OrderNotFound));
     }
     let data = rows.into_iter().map(TimelineEntry::from).collect();
-    Ok(JsonBody(Timeline { data }).into_response())
+    Ok(ask.answer(JsonBody(Timeline { data })))
 }

@@ -18,7 +18,7 @@ use super::{
     command::{Change, respond, shown, within, within_store},
     orders::{ReasonInput, status_filter},
     payments::validity,
-    query::{Ask, Paging, Payments, page_of},
+    query::{Ask, Payments},
 };
 use crate::{
     auth::may,
@@ -173,6 +173,8 @@ pub struct IntentQuery {
     cursor: Option<String>,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
 }
 
 /// Payment intents, newest first.
@@ -180,12 +182,12 @@ pub struct IntentQuery {
     responses((status = 200, description = "A page", body = ListOf<PaymentIntentResource>)),
     extensions(("x-permission" = json!("payment_read"))))]
 async fn list(ask: Ask<may::PaymentRead, Payments>, Filter(query): Filter<IntentQuery>) -> Result<Response, Problem> {
-    let page = Paging { limit: query.limit, cursor: query.cursor }.page("payment-intents")?;
+    let page = ask.page("payment-intents", query.limit, query.cursor.as_deref())?;
     let status = status_filter(query.status.as_ref(), status_of)?;
     let filter = PaymentFilter { store: query.store_id, bill: query.bill_id, status, needs_attention: None };
     let rows = ask.reads.payments(&ask.scope, &filter, page).await?;
     let show = |row: projections::models::payments::PaymentRow| PaymentIntentResource::of(&row.document, row.stamp.version);
-    Ok(page_of("payment-intents", page, rows, |row| row.stamp.opened_pos, show))
+    Ok(ask.list("payment-intents", page, rows, |row| row.stamp.opened_pos, show))
 }
 
 /// One payment intent.

@@ -20,7 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     command::{Change, respond, shown, within},
     orders::check_currency,
-    query::{Ask, Paging, Payments, page_of},
+    query::{Ask, Payments},
 };
 use crate::{
     auth::may,
@@ -157,6 +157,8 @@ pub struct PaymentQuery {
     cursor: Option<String>,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
 }
 
 /// Payments, newest first.
@@ -164,10 +166,10 @@ pub struct PaymentQuery {
     responses((status = 200, description = "A page", body = ListOf<PaymentResource>)),
     extensions(("x-permission" = json!("payment_read"))))]
 async fn list(ask: Ask<may::PaymentRead, Payments>, Filter(query): Filter<PaymentQuery>) -> Result<Response, Problem> {
-    let page = Paging { limit: query.limit, cursor: query.cursor }.page("payments")?;
+    let page = ask.page("payments", query.limit, query.cursor.as_deref())?;
     let filter = PaymentFilter { store: query.store_id, bill: query.bill_id, status: None, needs_attention: query.needs_attention };
     let rows = ask.reads.payments(&ask.scope, &filter, page).await?;
-    Ok(page_of("payments", page, rows, |row| row.stamp.opened_pos, |row| PaymentResource::of(&row.document, row.stamp.version)))
+    Ok(ask.list("payments", page, rows, |row| row.stamp.opened_pos, |row| PaymentResource::of(&row.document, row.stamp.version)))
 }
 
 /// One payment.

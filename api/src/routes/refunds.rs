@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     command::{Change, respond, shown, within},
     orders::status_filter,
-    query::{Ask, Paging, Refunds, page_of},
+    query::{Ask, Refunds},
 };
 use crate::{
     auth::may,
@@ -145,6 +145,8 @@ pub struct RefundQuery {
     cursor: Option<String>,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
 }
 
 /// Refunds, newest first.
@@ -152,7 +154,7 @@ pub struct RefundQuery {
     responses((status = 200, description = "A page", body = ListOf<RefundResource>)),
     extensions(("x-permission" = json!("refund_read"))))]
 async fn list(ask: Ask<may::RefundRead, Refunds>, Filter(query): Filter<RefundQuery>) -> Result<Response, Problem> {
-    let page = Paging { limit: query.limit, cursor: query.cursor }.page("refunds")?;
+    let page = ask.page("refunds", query.limit, query.cursor.as_deref())?;
     let filter = RefundFilter {
         store: query.store_id,
         payment_intent: query.payment_id.map(PaymentId::intent_id),
@@ -160,7 +162,7 @@ async fn list(ask: Ask<may::RefundRead, Refunds>, Filter(query): Filter<RefundQu
         status: status_filter(query.status.as_ref(), status_of)?,
     };
     let rows = ask.reads.refunds(&ask.scope, &filter, page).await?;
-    Ok(page_of("refunds", page, rows, |row| row.stamp.opened_pos, |row| RefundResource::of(&row.document, row.stamp.version)))
+    Ok(ask.list("refunds", page, rows, |row| row.stamp.opened_pos, |row| RefundResource::of(&row.document, row.stamp.version)))
 }
 
 /// One refund.

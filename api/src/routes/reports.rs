@@ -1,9 +1,6 @@
 //! `/v1/reports`: sales by business date.
 
-use axum::{
-    Json,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, response::Response};
 use chrono::NaiveDate;
 use domain::ids::StoreId;
 use serde::{Deserialize, Serialize};
@@ -43,6 +40,8 @@ pub struct Period {
     to: NaiveDate,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
 }
 
 impl Period {
@@ -55,8 +54,8 @@ impl Period {
     }
 }
 
-fn report<R, T: From<R> + Serialize>(rows: Vec<R>) -> Response {
-    Json(Report { data: rows.into_iter().map(T::from).collect() }).into_response()
+fn report<R, T: From<R> + Serialize>(ask: &Ask<may::ReportRead, Sales>, rows: Vec<R>) -> Response {
+    ask.answer(Json(Report { data: rows.into_iter().map(T::from).collect() }))
 }
 
 /// Sales per store and business date.
@@ -66,7 +65,7 @@ fn report<R, T: From<R> + Serialize>(rows: Vec<R>) -> Response {
 async fn daily_sales(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Period>) -> Result<Response, Problem> {
     period.check()?;
     let rows = ask.reads.daily_sales(&ask.scope, period.store_id, period.from, period.to).await?;
-    Ok(report::<_, DailySales>(rows))
+    Ok(report::<_, DailySales>(&ask, rows))
 }
 
 /// Sales per store, business date and item.
@@ -76,7 +75,7 @@ async fn daily_sales(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Pe
 async fn daily_items(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Period>) -> Result<Response, Problem> {
     period.check()?;
     let rows = ask.reads.daily_item_sales(&ask.scope, period.store_id, period.from, period.to).await?;
-    Ok(report::<_, DailyItemSales>(rows))
+    Ok(report::<_, DailyItemSales>(&ask, rows))
 }
 
 /// Money taken and given back per store, business date and tender.
@@ -86,5 +85,5 @@ async fn daily_items(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Pe
 async fn daily_tenders(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Period>) -> Result<Response, Problem> {
     period.check()?;
     let rows = ask.reads.daily_tender_sales(&ask.scope, period.store_id, period.from, period.to).await?;
-    Ok(report::<_, DailyTenderSales>(rows))
+    Ok(report::<_, DailyTenderSales>(&ask, rows))
 }

@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     command::{Change, respond, shown, within},
     orders::ReasonInput,
-    query::{Ask, Directory, Paging, page_of},
+    query::{Ask, Directory},
 };
 use crate::{
     auth::may,
@@ -173,6 +173,8 @@ pub struct StoreQuery {
     cursor: Option<String>,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
 }
 
 /// Stores, newest first.
@@ -180,9 +182,9 @@ pub struct StoreQuery {
     responses((status = 200, description = "A page", body = ListOf<StoreResource>)),
     extensions(("x-permission" = json!("store_read"))))]
 async fn list(ask: Ask<may::StoreRead, Directory>, Filter(query): Filter<StoreQuery>) -> Result<Response, Problem> {
-    let page = Paging { limit: query.limit, cursor: query.cursor }.page("stores")?;
+    let page = ask.page("stores", query.limit, query.cursor.as_deref())?;
     let rows = ask.reads.stores(&ask.scope, query.merchant_id, page).await?;
-    Ok(page_of("stores", page, rows, |row| row.stamp.opened_pos, |row| StoreResource::of(&row.document, row.stamp.version)))
+    Ok(ask.list("stores", page, rows, |row| row.stamp.opened_pos, |row| StoreResource::of(&row.document, row.stamp.version)))
 }
 
 /// One store.

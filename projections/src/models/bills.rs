@@ -111,6 +111,9 @@ impl Projection for Bills {
     fn locality(&self) -> Locality {
         Locality::Stream
     }
+    fn reads_back(&self, table: &str) -> bool {
+        table == BillRow::TABLE
+    }
 
     fn prefetch(&self, event: &RecordedEvent, _: &DomainEvent) -> Vec<(&'static str, String)> {
         if event.version == 1 { vec![] } else { vec![(BillRow::TABLE, BillId(event.stream.stream_id).to_string())] }
@@ -171,7 +174,7 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn bill(&self, scope: &ReadScope, bill_id: BillId) -> Result<Option<BillRow>, Error> {
-        self.one(scope, bill_id.to_string()).await
+        self.one(scope, bill_id).await
     }
 
     /// Bills, newest first.

@@ -112,7 +112,7 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn customer(&self, scope: &ReadScope, customer_id: CustomerId) -> Result<Option<CustomerRow>, Error> {
-        self.one(scope, customer_id.to_string()).await
+        self.one(scope, customer_id).await
     }
 
     /// Customers, newest first.

@@ -170,7 +170,7 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn merchant(&self, scope: &ReadScope, merchant_id: MerchantId) -> Result<Option<MerchantRow>, Error> {
-        self.one(scope, merchant_id.to_string()).await
+        self.one(scope, merchant_id).await
     }
 
     /// Merchants, newest first.
@@ -186,7 +186,7 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn store(&self, scope: &ReadScope, store_id: StoreId) -> Result<Option<StoreRow>, Error> {
-        self.one(scope, store_id.to_string()).await
+        self.one(scope, store_id).await
     }
 
     /// Stores, newest first, of one merchant or of all in the scope.

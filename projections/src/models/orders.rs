@@ -167,6 +167,9 @@ impl Projection for Orders {
     fn locality(&self) -> Locality {
         Locality::Stream
     }
+    fn reads_back(&self, table: &str) -> bool {
+        table == OrderRow::TABLE
+    }
 
     fn prefetch(&self, event: &RecordedEvent, _: &DomainEvent) -> Vec<(&'static str, String)> {
         if event.version == 1 { vec![] } else { vec![(OrderRow::TABLE, OrderId(event.stream.stream_id).to_string())] }

@@ -31,7 +31,7 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn order(&self, scope: &ReadScope, order_id: OrderId) -> Result<Option<OrderRow>, Error> {
-        self.one(scope, order_id.to_string()).await
+        self.one(scope, order_id).await
     }
 
     /// Orders, newest first.
@@ -52,7 +52,8 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn order_lines(&self, scope: &ReadScope, order_id: OrderId) -> Result<Vec<OrderLineRow>, Error> {
-        self.many(scope, Select::of::<OrderLineRow>().equal("order_id", Some(order_id.to_string())).sorted("position")).await
+        self.many(scope, Select::of::<OrderLineRow>().of_stream(order_id).equal("order_id", Some(order_id.to_string())).sorted("position"))
+            .await
     }
 
     /// The history of an order, oldest first.
@@ -60,6 +61,10 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn order_timeline(&self, scope: &ReadScope, order_id: OrderId) -> Result<Vec<OrderTimelineRow>, Error> {
-        self.many(scope, Select::of::<OrderTimelineRow>().equal("order_id", Some(order_id.to_string())).sorted("version")).await
+        self.many(
+            scope,
+            Select::of::<OrderTimelineRow>().of_stream(order_id).equal("order_id", Some(order_id.to_string())).sorted("version"),
+        )
+        .await
     }
 }

@@ -6,7 +6,7 @@ use domain::{
     decider::Aggregate,
     envelope::{RecordedEvent, StreamType},
     event::DomainEvent,
-    ids::{AttemptId, BillId, MerchantId, OrderId, PaymentIntentId, StoreId},
+    ids::{AttemptId, BillId, MerchantId, OrderId, PaymentIntentId, StoreId, Ulid},
     money::Currency,
     payment_intent::{self, PaymentIntent, Status, Tender},
 };
@@ -104,6 +104,11 @@ impl Projection for Payments {
         Locality::Tenant
     }
 
+    fn also_from(&self, decoded: &DomainEvent) -> Option<Ulid> {
+        let DomainEvent::PaymentIntent(payment_intent::Event::Created(created)) = decoded else { return None };
+        created.bill_id.map(Ulid::from)
+    }
+
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)> {
         match decoded {
             DomainEvent::PaymentIntent(_) if event.version > 1 => {
@@ -198,7 +203,7 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn payment(&self, scope: &ReadScope, payment_intent_id: PaymentIntentId) -> Result<Option<PaymentRow>, Error> {
-        self.one(scope, payment_intent_id.to_string()).await
+        self.one(scope, payment_intent_id).await
     }
 
     /// Payments, newest first.

@@ -152,7 +152,7 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn refund(&self, scope: &ReadScope, refund_id: RefundId) -> Result<Option<RefundRow>, Error> {
-        self.one(scope, refund_id.to_string()).await
+        self.one(scope, refund_id).await
     }
 
     /// Refunds, newest first.

@@ -1,0 +1,147 @@
+//! `replay as-of` and `replay diff`: the past for auditors, from the log alone.
+
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use support::{TestPlatform, order_body, replay, replay_command};
+
+/// The rows of a table as they stand, in byte order of their keys, as the program writes them.
+async fn live(platform: &TestPlatform, table: &str) -> Vec<Value> {
+    let sql = format!("select to_jsonb(t) from read.{table} t order by key collate \"C\"");
+    let mut tx = platform.platform.worker_pool.begin().await.unwrap();
+    sqlx::query("set local time zone 'UTC'").execute(&mut *tx).await.unwrap();
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *tx).await.unwrap()
+}
+
+/// Times are written with more or fewer digits; everything else is the same text.
+fn without_times(mut row: Value) -> Value {
+    row.as_object_mut().unwrap().retain(|name, _| !name.ends_with("_at"));
+    row
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_shows_and_compares_moments() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let other = platform.shop().await;
+    let (order, bill) = platform.billed(&shop, 40_00).await;
+    platform.post(&other.cashier, "/v1/orders", order_body(&other, 10_00)).await.ok();
+    platform.settled().await;
+    let first = platform.database.head().await.pos.to_string();
+    let tables =
+        ["orders", "order_lines", "order_timeline", "bills", "payments", "daily_sales", "daily_tender_sales", "merchants", "stores"];
+    let mut then = Vec::new();
+    for table in tables {
+        then.push(live(&platform, table).await);
+    }
+    platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.ok();
+    let late = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 5_00)).await.id();
+    platform.settled().await;
+    let second = platform.database.head().await.pos.to_string();
+
+    for (table, rows) in tables.into_iter().zip(then) {
+        let mut shown = replay(&platform.database, &["as-of", &first, table]).await.sound().lines;
+        let last = shown.pop().unwrap();
+        assert_eq!(last, json!({"read_model": table, "position": first.parse::<i64>().unwrap(), "rows": rows.len()}));
+        let (shown, rows): (Vec<_>, Vec<_>) =
+            (shown.into_iter().map(without_times).collect(), rows.into_iter().map(without_times).collect());
+        assert_eq!(shown, rows, "{table}");
+    }
+
+    let all = replay(&platform.database, &["as-of", &first, "orders"]).await.sound();
+    assert_eq!(all.digest.len(), 64);
+    let again = replay(&platform.database, &["as-of", &first, "orders"]).await.sound();
+    assert_eq!(all.digest, again.digest, "the log went on, the answer stays");
+    let own = [format!("tenant={}", shop.merchant), "status=billed".to_owned()];
+    let filtered = replay(&platform.database, &["as-of", &first, "orders", &own[0], &own[1]]).await.sound();
+    assert_eq!(filtered.lines.iter().filter_map(|line| line["key"].as_str()).collect::<Vec<_>>(), [order.as_str()]);
+
+    let diff = replay(&platform.database, &["diff", &first, &second, "orders"]).await.sound();
+    let changes: Vec<_> = diff.lines.iter().filter(|line| line.get("key").is_some()).collect();
+    assert_eq!(changes.len(), 2, "{diff:?}");
+    let of = |key: &str| changes.iter().find(|line| line["key"] == key).unwrap();
+    assert_eq!(of(&order)["changed"]["status"], json!({"before": "billed", "after": "completed"}));
+    assert_eq!(of(&late)["added"]["status"], "open");
+    assert_eq!(diff.lines.last().unwrap()["added"], 1);
+    let back = replay(&platform.database, &["diff", &second, &first, "orders", &format!("key={late}")]).await.sound();
+    assert_eq!((&back.lines[0]["removed"]["status"], back.lines.len()), (&json!("open"), 2), "{back:?}");
+    let everything = replay(&platform.database, &["diff", &first, &second]).await.sound();
+    for table in ["orders", "order_lines", "bills", "payments", "daily_sales"] {
+        assert!(everything.lines.iter().any(|line| line["read_model"] == table), "{table}");
+    }
+    assert_eq!(replay(&platform.database, &["diff", &first, &first]).await.sound().lines.len(), 1, "nothing differs from itself");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_takes_times_and_answers_people_in_text() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let order = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 10_00)).await.id();
+    platform.settled().await;
+    let event = platform.database.log().await.into_iter().find(|event| event.event_type == "order.opened").unwrap();
+    let time = event.recorded_at.to_rfc3339();
+    let by_time = replay(&platform.database, &["as-of", &time, "orders"]).await.sound();
+    assert_eq!(by_time.lines[0]["key"], order);
+    let output = replay_command(&platform.database, &["as-of", &time, "orders"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains(&format!("{order}  ")) && text.contains("status=open") && text.ends_with(&format!("digest {}\n", by_time.digest)),
+        "{text}"
+    );
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_compares_versions_that_stand_at_the_same_position() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let order = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 10_00)).await.id();
+    platform.settled().await;
+    // A second version that came out differently in one field, and lost a table.
+    let head = platform.database.head().await.pos;
+    for sql in [
+        "create schema orders_v2".to_owned(),
+        "create table orders_v2.orders as select * from orders_v1.orders".to_owned(),
+        "update orders_v2.orders set total = total + 1".to_owned(),
+        "create table orders_v2.order_timeline as select * from orders_v1.order_timeline".to_owned(),
+        "grant usage on schema orders_v2 to smartpos_worker".to_owned(),
+        "grant select on all tables in schema orders_v2 to smartpos_worker".to_owned(),
+        format!("insert into read.checkpoint values ('orders', 2, {head})"),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&platform.database.admin).await.unwrap();
+    }
+    let diff = replay(&platform.database, &["diff", "orders_v1", "orders_v2"]).await.sound();
+    assert_eq!(diff.lines[0], json!({"read_model": "orders", "key": order, "changed": {"total": {"before": 1000, "after": 1001}}}));
+    assert_eq!(diff.lines[1]["read_model"], "order_lines");
+    assert_eq!(diff.lines[1]["removed"]["order_id"], order);
+    assert_eq!(diff.lines[2], json!({"between": ["orders_v1", "orders_v2"], "added": 0, "removed": 1, "changed": 1}));
+    sqlx::query("update read.checkpoint set pos = pos - 1 where version = 2").execute(&platform.database.admin).await.unwrap();
+    let apart = replay(&platform.database, &["diff", "orders_v1", "orders_v2"]).await;
+    assert!(apart.code == 2 && apart.errors.contains("stands at position"), "{apart:?}");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_refuses_what_does_not_exist() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 10_00)).await.ok();
+    platform.settled().await;
+    let head = platform.database.head().await.pos;
+    let beyond = (head + 1).to_string();
+    let refusals: [(&[&str], &str); 8] = [
+        (&["as-of", &beyond, "orders"], "has not been written"),
+        (&["as-of", "tomorrow", "orders"], "must be a log position"),
+        (&["as-of", "9999-01-01T00:00:00Z", "orders"], "future"),
+        (&["as-of", "1", "order"], "there is no read model 'order'; there are"),
+        (&["as-of", "1", "orders", "colour=red"], "orders has no column 'colour'; it has key"),
+        (&["as-of", "1", "orders", "status"], "column=value"),
+        (&["diff", "1", "orders_v1"], "cannot be compared"),
+        (&["diff", "orders_v1", "bills_v1"], "not versions of one projection"),
+    ];
+    for (arguments, why) in refusals {
+        let refused = replay(&platform.database, arguments).await;
+        assert!(refused.code == 2 && refused.errors.contains(why) && refused.lines.is_empty(), "{arguments:?}: {refused:?}");
+    }
+    platform.stop().await;
+}
