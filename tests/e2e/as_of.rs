@@ -1,7 +1,7 @@
 //! What a query says about an earlier moment is what it said at that moment.
 
 use api::auth::Role;
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use support::{Answered, ApiShop, TestPlatform, order_body};
 
@@ -67,9 +67,8 @@ async fn change(platform: &TestPlatform, shops: &[ApiShop], made: &mut Made, dic
     }
 }
 
-fn paths(made: &Made, shops: &[ApiShop]) -> Vec<String> {
+fn paths(made: &Made, shops: &[ApiShop], today: NaiveDate) -> Vec<String> {
     let store = shops[0].store;
-    let today = Utc::now().date_naive();
     let period = format!("from={}&to={}", today - TimeDelta::days(3), today + TimeDelta::days(3));
     let mut paths: Vec<String> = [
         "orders",
@@ -114,7 +113,8 @@ async fn look(platform: &TestPlatform, made: &Made, shops: &[ApiShop], tokens: &
     platform.settled().await;
     let position = platform.database.head().await.pos;
     let mut seen = Vec::new();
-    for path in paths(made, shops) {
+    let today = platform.database.log().await.last().unwrap().recorded_at.date_naive();
+    for path in paths(made, shops, today) {
         for token in tokens {
             let answer = platform.get(token, &path).await;
             seen.push(Seen { position, token: token.clone(), path: path.clone(), answer });

@@ -33,7 +33,7 @@ async fn the_past_of_another_tenant_or_store_does_not_exist_for_a_caller() {
         format!("/v1/refunds/{refund}"),
         format!("/v1/stores/{}", shop.store),
     ];
-    let today = chrono::Utc::now().date_naive();
+    let today = platform.database.log().await.last().unwrap().recorded_at.date_naive();
     let report = format!("/v1/reports/daily-sales?from={}&to={}", today.pred_opt().unwrap(), today.succ_opt().unwrap());
     let lists = ["/v1/orders?", "/v1/bills?", "/v1/payments?", "/v1/refunds?", &format!("/v1/orders?store_id={}", shop.store), &report];
     let own = async |path: String| platform.get(&shop.manager, &path).await;
@@ -64,7 +64,8 @@ async fn a_moment_that_makes_no_sense_is_refused_precisely() {
     let shop = platform.shop().await;
     platform.settled().await;
     let head = platform.database.head().await.pos;
-    let tomorrow = (chrono::Utc::now() + chrono::TimeDelta::days(1)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let newest = platform.database.log().await.last().unwrap().recorded_at;
+    let tomorrow = (newest + chrono::TimeDelta::days(1)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let refusals = [
         ("", "ParameterInvalid"),
         ("yesterday", "ParameterInvalid"),
