@@ -27,7 +27,7 @@ pub struct ImportArgs {
     #[arg(long)]
     pub allow_rejects: bool,
     /// Sales under way at the same time.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = import::DEFAULT_IN_FLIGHT)]
     pub in_flight: usize,
     /// Print the report as JSON.
     #[arg(long)]

@@ -135,6 +135,9 @@ fn react(event: &RecordedEvent, stuck: &mut Vec<Stuck>) -> Result<Vec<Reaction>,
             return Err(CommandError::Corrupt { stream, version: event.version, error });
         }
     };
+    if event.actor.starts_with(process::HISTORY) {
+        return Ok(vec![]);
+    }
     let (tenant, stream_id) = (event.stream.tenant, event.stream.stream_id);
     let happened = Happened { tenant, stream_id, recorded_at: event.recorded_at, event: &decoded };
     let mut reactions = Vec::new();

@@ -20,11 +20,14 @@ pub enum StreamType {
     PaymentIntent,
     /// Money given back.
     Refund,
+    /// An amount on a store's books.
+    LedgerAdjustment,
 }
 
 impl StreamType {
     /// All kinds.
-    pub const ALL: [Self; 6] = [Self::Merchant, Self::Store, Self::Order, Self::Bill, Self::PaymentIntent, Self::Refund];
+    pub const ALL: [Self; 7] =
+        [Self::Merchant, Self::Store, Self::Order, Self::Bill, Self::PaymentIntent, Self::Refund, Self::LedgerAdjustment];
 
     /// The stored word.
     pub const fn as_str(self) -> &'static str {
@@ -35,6 +38,7 @@ impl StreamType {
             Self::Bill => "bill",
             Self::PaymentIntent => "payment_intent",
             Self::Refund => "refund",
+            Self::LedgerAdjustment => "ledger_adjustment",
         }
     }
 

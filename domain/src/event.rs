@@ -119,6 +119,8 @@ pub enum DomainEvent {
     PaymentIntent(crate::payment_intent::Event),
     /// Of a refund.
     Refund(crate::refund::Event),
+    /// Of a ledger adjustment.
+    LedgerAdjustment(crate::ledger_adjustment::Event),
 }
 
 impl DomainEvent {
@@ -135,6 +137,7 @@ impl DomainEvent {
             StreamType::Bill => Self::Bill(AggregateEvent::decode(kind, version, payload)?),
             StreamType::PaymentIntent => Self::PaymentIntent(AggregateEvent::decode(kind, version, payload)?),
             StreamType::Refund => Self::Refund(AggregateEvent::decode(kind, version, payload)?),
+            StreamType::LedgerAdjustment => Self::LedgerAdjustment(AggregateEvent::decode(kind, version, payload)?),
         })
     }
 
@@ -147,6 +150,7 @@ impl DomainEvent {
             crate::bill::Event::CATALOG,
             crate::payment_intent::Event::CATALOG,
             crate::refund::Event::CATALOG,
+            crate::ledger_adjustment::Event::CATALOG,
         ]
         .concat()
     }

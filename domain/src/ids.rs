@@ -77,6 +77,8 @@ ids! {
     AttemptId = "att";
     /// Money given back.
     RefundId = "ref";
+    /// An amount on a store's books outside orders, payments and refunds.
+    LedgerAdjustmentId = "adj";
     /// One command; the causation id of its events.
     CommandId = "cmd";
     /// One stored inbound webhook delivery.

@@ -3,7 +3,7 @@
 
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
-    ids::{BillId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid},
+    ids::{BillId, LedgerAdjustmentId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid},
 };
 
 /// Something to listen to.
@@ -66,6 +66,7 @@ pub fn stream_id(kind: StreamType, id: Ulid) -> String {
         StreamType::Bill => BillId(id).to_string(),
         StreamType::PaymentIntent => PaymentIntentId(id).to_string(),
         StreamType::Refund => RefundId(id).to_string(),
+        StreamType::LedgerAdjustment => LedgerAdjustmentId(id).to_string(),
     }
 }
 

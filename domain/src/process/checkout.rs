@@ -12,7 +12,12 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
             .iter()
             .map(|order_id| Intent::Commands(vec![ProcessCommand::CompleteOrder { order_id: *order_id, bill_id: paid.bill_id }]))
             .collect(),
-        DomainEvent::Bill(_) | DomainEvent::Merchant(_) | DomainEvent::Store(_) | DomainEvent::Order(_) | DomainEvent::Refund(_) => vec![],
+        DomainEvent::Bill(_)
+        | DomainEvent::Merchant(_)
+        | DomainEvent::Store(_)
+        | DomainEvent::Order(_)
+        | DomainEvent::Refund(_)
+        | DomainEvent::LedgerAdjustment(_) => vec![],
     }
 }
 
@@ -25,6 +30,8 @@ fn payment(payment_intent_id: PaymentIntentId, event: &payment_intent::Event) ->
             tender: payment.tender,
             amount: payment.amount.amount,
             cash_rounding: payment.cash_rounding,
+            tip: payment.tip,
+            acquirer: payment.acquirer.clone(),
         }),
         Event::Canceled(payment_intent::Canceled { bill_id, .. })
         | Event::Expired(payment_intent::Expired { bill_id }) => {
@@ -37,6 +44,7 @@ fn payment(payment_intent_id: PaymentIntentId, event: &payment_intent::Event) ->
         | Event::ActionRequired(_)
         | Event::OutcomeUnknown(_)
         | Event::UnmatchedPaymentReceived(_)
+        | Event::Disputed(_)
         | Event::CancelRequested(_)
         | Event::RefundReserved(_)
         | Event::RefundSettled(_)

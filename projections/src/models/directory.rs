@@ -118,7 +118,8 @@ impl Projection for Directory {
             | DomainEvent::Order(_)
             | DomainEvent::Bill(_)
             | DomainEvent::PaymentIntent(_)
-            | DomainEvent::Refund(_) => vec![],
+            | DomainEvent::Refund(_)
+            | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
 
@@ -126,7 +127,11 @@ impl Projection for Directory {
         match decoded {
             DomainEvent::Merchant(change) => apply_merchant(rows, event, change),
             DomainEvent::Store(change) => apply_store(rows, event, change),
-            DomainEvent::Order(_) | DomainEvent::Bill(_) | DomainEvent::PaymentIntent(_) | DomainEvent::Refund(_) => Ok(()),
+            DomainEvent::Order(_)
+            | DomainEvent::Bill(_)
+            | DomainEvent::PaymentIntent(_)
+            | DomainEvent::Refund(_)
+            | DomainEvent::LedgerAdjustment(_) => Ok(()),
         }
     }
 }
