@@ -1,15 +1,19 @@
 //! `smartpos import`: runs an import on the platform of the data directory, or on DATABASE_URL and NATS_URL.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
     config::{Config, Secret},
     embedded::running_connection,
     import::{self, ImportOptions},
     local::Local,
-    platform::ProcessRole,
+    platform::{Platform, ProcessRole},
 };
 
 /// What `import` can be told.
@@ -57,7 +61,7 @@ pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
     let local = Local::start(config, roles).await?;
     let report = import::run(&local.platform.commands, &options).await;
     if report.is_ok() {
-        crate::demo::settle_down(&local.platform).await?;
+        catch_up(&local.platform, args.json).await?;
     }
     local.stop().await?;
     let report = report?;
@@ -70,4 +74,36 @@ pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
         bail!("{} orders were not imported", report.rejected_orders);
     }
     Ok(())
+}
+
+/// How long nothing may move before the wait for the read models is given up.
+const STANDSTILL: Duration = Duration::from_mins(1);
+
+/// Waits until read models and process managers have read all that was imported, however long that takes while they move.
+async fn catch_up(platform: &Platform, quiet: bool) -> Result<()> {
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} % | read models | {elapsed_precise}, {eta_precise} left")?;
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(5) };
+    let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+    let (mut moved, mut before) = (Instant::now(), 0);
+    loop {
+        let lags = platform.reads.lag().await?;
+        let head = lags.iter().map(|lag| lag.head).max().unwrap_or(0);
+        let managers: i64 =
+            sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint").fetch_one(&platform.worker_pool).await?;
+        let read = lags.iter().map(|lag| lag.checkpoint).chain([managers]);
+        if read.clone().all(|position| position >= head) {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        let sum: i64 = read.clone().sum();
+        if sum > before {
+            (moved, before) = (Instant::now(), sum);
+        } else if moved.elapsed() > STANDSTILL {
+            bail!("the read models stand still; the import is complete, and they go on when the platform runs");
+        }
+        let readers = i64::try_from(read.count()).unwrap_or(1);
+        bar.set_length((head * readers).unsigned_abs());
+        bar.set_position(sum.unsigned_abs());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

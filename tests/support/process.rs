@@ -17,8 +17,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// The program beside the test binary's `deps` directory.
+    /// The program beside the test binary's `deps` directory, or the one that `SMARTPOS_PROGRAM` names.
     pub fn program() -> PathBuf {
+        if let Some(program) = std::env::var_os("SMARTPOS_PROGRAM") {
+            return program.into();
+        }
         let test = std::env::current_exe().expect("the test binary has a path");
         let profile = test.ancestors().nth(2).expect("a target directory");
         let program = profile.join("smartpos");

@@ -50,8 +50,12 @@ impl Planner {
         let store = self.store_of(self.agreed(rows, "store", &self.store)?).map_err(at_first)?;
         let opened_at = time(first, &self.opened_at)?;
         let ids = OrderIds { tenant: &self.tenant, source: &self.mapping.source, key, at: opened_at };
-        let lines = self.lines_of(rows, &ids)?;
+        let mut lines = self.lines_of(rows, &ids)?;
         let mut adjustments = self.adjustments_of(rows)?;
+        if let (true, Some(bound)) = (lines.is_empty() && adjustments.is_empty(), self.lines.first()) {
+            // An order over nothing still names what it was for.
+            lines.extend(self.line_of(first, bound, ids.id("line|0"), false).map_err(at_first)?);
+        }
         let (paid, tip) = (self.paid(rows)?, self.tip(rows)?);
         if paid.is_some_and(|paid| paid < 0) || gross(&lines) < 0 {
             let order = BelowZero { rows, ids, line: first.line, store, lines, adjustments, paid, tip };
@@ -136,7 +140,7 @@ impl Planner {
         for row in rows {
             for bound in &self.lines {
                 let line_id = ids.id(&format!("line|{}", lines.len()));
-                let line = self.line_of(row, bound, line_id).map_err(|reason| RowProblem { line: row.line, reason })?;
+                let line = self.line_of(row, bound, line_id, bound.omit_zero).map_err(|reason| RowProblem { line: row.line, reason })?;
                 lines.extend(line);
                 if lines.len() > MAX_LINES {
                     return Err(RowProblem { line: row.line, reason: format!("an order has at most {MAX_LINES} lines") });
@@ -146,18 +150,20 @@ impl Planner {
         Ok(lines)
     }
 
-    fn line_of(&self, row: &Row, bound: &BoundLine, line_id: LineId) -> Result<Option<SaleLine>, String> {
+    fn line_of(&self, row: &Row, bound: &BoundLine, line_id: LineId, omit_zero: bool) -> Result<Option<SaleLine>, String> {
         let (decimal, currency) = (self.mapping.file.decimal, self.mapping.store.currency);
         let text = bound.price.text(&row.cells);
-        if bound.omit_zero && text.is_empty() {
+        if omit_zero && text.is_empty() {
             return Ok(None);
         }
+        // Where an empty cell means that there is no such charge, it also means nothing to pay.
+        let text = if bound.omit_zero && text.is_empty() { "0" } else { text };
         let (amount, price_base_milli) = if bound.per_piece {
             decimal.price(text, currency, bound.price_decimals)?
         } else {
             (decimal.money(text, currency)?, WHOLE_MILLI)
         };
-        if bound.omit_zero && amount == 0 {
+        if omit_zero && amount == 0 {
             return Ok(None);
         }
         let quantity_milli = bound.quantity.as_ref().map_or(Ok(WHOLE_MILLI), |quantity| decimal.milli(quantity.text(&row.cells)))?;

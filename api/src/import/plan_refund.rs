@@ -15,7 +15,7 @@ use super::{
     ids::OrderIds,
     links::{Links, Paid, RowKey},
     mapping_payment::{Negative, TenderWord, Unlinked},
-    plan::rounding_of,
+    plan::{rounding_of, time},
     recent::short,
     sale::{LineRounding, Planned, RefundLink, RefundUnit, Row, RowProblem, SaleAdjustment, SaleLine},
     value::shown,
@@ -60,6 +60,7 @@ impl Planner {
         let line = order.line;
         let at_first = |reason: String| RowProblem { line, reason };
         let reason = self.reason_of(bound, order.rows)?;
+        let given_at = time(first_of(order.rows, line)?, self.payment.paid_at.as_ref().unwrap_or(&self.opened_at))?;
         let BelowZero { rows, ids, store, .. } = &order;
         let (rows, ids, store) = (*rows, *ids, store.clone());
         let (amount, breakdown, rounding) = self.given_back(order).map_err(at_first)?;
@@ -81,7 +82,7 @@ impl Planner {
             tender,
             acquirer,
             amount: Money::new(amount, self.mapping.store.currency),
-            given_at: ids.at,
+            given_at,
             reason,
             breakdown,
             rounding,
@@ -174,6 +175,10 @@ impl Planner {
         let lines = lines.into_iter().zip(&priced.lines).map(refund_line).collect();
         Ok((amount, Breakdown { lines, adjustment, tip }, rounding))
     }
+}
+
+fn first_of(rows: &[Row], line: u64) -> Result<&Row, RowProblem> {
+    rows.first().ok_or_else(|| RowProblem { line, reason: "no rows".to_owned() })
 }
 
 /// The same line with the other sign; the sign is on the price, never on the quantity.
