@@ -57,14 +57,13 @@ pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
         config.migrate_database_url = Some(Secret::new(&connection.admin_url));
         config.nats_url = Some(Secret::new(&connection.nats_url));
     }
-    let roles: &[ProcessRole] = if running.is_some() { &[] } else { &[ProcessRole::Relay, ProcessRole::Projector, ProcessRole::Worker] };
-    let local = Local::start(config, roles).await?;
+    // The log first, the read models after it: together they would only wait for each other.
+    let local = Local::start(config, &[]).await?;
     let report = import::run(&local.platform.commands, &options).await;
-    if report.is_ok() {
-        catch_up(&local.platform, args.json).await?;
-    }
+    let read = if report.is_ok() { read_models(&local, running.is_some(), args.json).await } else { Ok(()) };
     local.stop().await?;
     let report = report?;
+    read?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -74,6 +73,18 @@ pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
         bail!("{} orders were not imported", report.rejected_orders);
     }
     Ok(())
+}
+
+/// Lets the read models follow: those of the platform that runs already, otherwise of one for this purpose.
+async fn read_models(local: &Local, running: bool, quiet: bool) -> Result<()> {
+    if running {
+        return catch_up(&local.platform, quiet).await;
+    }
+    let roles = [ProcessRole::Relay, ProcessRole::Projector, ProcessRole::Worker];
+    let followers = Platform::start(&local.config, &local.servers, &roles).await?;
+    let caught_up = catch_up(&followers, quiet).await;
+    followers.stop().await;
+    caught_up
 }
 
 /// How long nothing may move before the wait for the read models is given up.

@@ -95,10 +95,7 @@ impl Breakdown {
 
     fn is_sound(&self) -> bool {
         let line_is_sound = |line: &RefundLine| {
-            line.quantity_milli >= 0
-                && (0..=line.total).contains(&line.tax)
-                && is_text(&line.item_code, 64)
-                && is_text(&line.name, 200)
+            line.quantity_milli >= 0 && (0..=line.total).contains(&line.tax) && is_text(&line.item_code, 64) && is_text(&line.name, 200)
         };
         self.tip >= 0 && self.lines.len() <= MAX_LINES && self.lines.iter().all(line_is_sound)
     }

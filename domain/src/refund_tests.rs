@@ -160,13 +160,8 @@ proptest! {
 
 /// Given without a payment: 30 for a mug, 25 for a tax, 5 off for wear, 0 for a tip.
 fn unlinked() -> Requested {
-    let line = |item_code: &str, tax, total| RefundLine {
-        item_code: item_code.into(),
-        name: "Mug".into(),
-        quantity_milli: 1_000,
-        tax,
-        total,
-    };
+    let line =
+        |item_code: &str, tax, total| RefundLine { item_code: item_code.into(), name: "Mug".into(), quantity_milli: 1_000, tax, total };
     let breakdown = Breakdown { lines: vec![line("MUG", 0, 30_00), line("TAX", 25_00, 25_00)], adjustment: -6_00, tip: 1_00 };
     Requested { payment_intent_id: None, bill_id: None, tender: Tender::Invoice, provider: None, breakdown: Some(breakdown), ..requested() }
 }
@@ -195,9 +190,7 @@ fn the_parts_of_a_refund_add_up_to_its_amount() {
     };
     with(|parts| parts.adjustment = 0).then_rejected("BreakdownDoesNotAdd");
     with(|parts| (parts.tip, parts.adjustment) = (-1, -4_00)).then_rejected("BreakdownDoesNotAdd");
-    given::<Refund>(&[])
-        .when(request(Requested { breakdown: unlinked().breakdown, ..requested() }))
-        .then_rejected("TipNotLinked");
+    given::<Refund>(&[]).when(request(Requested { breakdown: unlinked().breakdown, ..requested() })).then_rejected("TipNotLinked");
     with(|parts| parts.lines[0].tax = 30_01).then_rejected("BreakdownDoesNotAdd");
     with(|parts| parts.lines[0].name = String::new()).then_rejected("BreakdownDoesNotAdd");
     with(|parts| parts.adjustment = i64::MAX).then_rejected("BreakdownDoesNotAdd");

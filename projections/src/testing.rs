@@ -234,7 +234,8 @@ impl History {
             provider: None,
             breakdown: None,
         };
-        let succeeded = refund::Succeeded { refund_id, payment_intent_id: Some(payment_intent_id), bill_id: bill, amount, provider_reference: None };
+        let succeeded =
+            refund::Succeeded { refund_id, payment_intent_id: Some(payment_intent_id), bill_id: bill, amount, provider_reference: None };
         let recorded = bill::RefundRecorded { refund_id, payment_intent_id, amount: 53_50, refunded_total: 53_50 };
         let reserved = payment_intent::RefundReserved { refund_id, amount: 53_50 };
         let settled = payment_intent::RefundSettled { refund_id, amount: 53_50, refunded_total: 53_50 };

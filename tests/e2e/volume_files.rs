@@ -44,7 +44,11 @@ pub fn online_retail(rows: &[StringRecord]) -> Facts {
     in_order.sort_by_key(|(_, invoice)| invoice.last);
     let mut sales: BTreeMap<(String, String), Vec<Sale>> = BTreeMap::new();
     for (number, invoice) in in_order {
-        if number.starts_with('C') { credit_note(&mut facts, &invoice, &mut sales) } else { retail_sale(&mut facts, number, &invoice, &mut sales) }
+        if number.starts_with('C') {
+            credit_note(&mut facts, &invoice, &mut sales)
+        } else {
+            retail_sale(&mut facts, number, &invoice, &mut sales)
+        }
     }
     facts.linked.sort();
     facts
@@ -104,7 +108,8 @@ pub fn nyc_taxi(header: &StringRecord, rows: &[StringRecord]) -> Facts {
     let [fare, extra, tolls, improvement, congestion] =
         ["fare_amount", "extra", "tolls_amount", "improvement_surcharge", "congestion_surcharge"].map(place);
     let [tax, tip, total] = ["mta_tax", "tip_amount", "total_amount"].map(place);
-    let charges = [("fare", fare), ("extra", extra), ("tolls", tolls), ("improvement", improvement), ("congestion", congestion), ("mta_tax", tax)];
+    let charges =
+        [("fare", fare), ("extra", extra), ("tolls", tolls), ("improvement", improvement), ("congestion", congestion), ("mta_tax", tax)];
     let mut facts = Facts::default();
     for row in rows {
         let (store, day, acquirer) = (&row[zone], &row[dropoff][..10], &row[vendor]);
@@ -113,13 +118,18 @@ pub fn nyc_taxi(header: &StringRecord, rows: &[StringRecord]) -> Facts {
         facts.exact += charged;
         let bill = charged - tips;
         let sign = if charged < Decimal::ZERO { -ONE } else { ONE };
-        let lines: Vec<(&str, Decimal)> = charges.iter().map(|(item, place)| (*item, amount(*place) * sign)).filter(|(_, line)| *line > Decimal::ZERO).collect();
+        let lines: Vec<(&str, Decimal)> =
+            charges.iter().map(|(item, place)| (*item, amount(*place) * sign)).filter(|(_, line)| *line > Decimal::ZERO).collect();
         let gross: Decimal = lines.iter().map(|(_, line)| line).sum();
         let taxes = lines.iter().filter(|(item, _)| *item == "mta_tax").map(|(_, line)| *line).sum::<Decimal>();
         if charged < Decimal::ZERO {
             let (back, tips, net) = (-charged, -tips, bill);
             facts.refunds += 1;
-            facts.sums.day(store, day, &[("refunds_count", ONE), ("refunds_amount", back), ("refunds_tax", taxes), ("refunds_tips", tips), ("net", net)]);
+            facts.sums.day(
+                store,
+                day,
+                &[("refunds_count", ONE), ("refunds_amount", back), ("refunds_tax", taxes), ("refunds_tips", tips), ("net", net)],
+            );
             let tender = if &row[word] == "2" { "cash" } else { "unknown" };
             facts.sums.tender((store, day), tender, acquirer, &[("refunds_count", ONE), ("refunds_amount", back)]);
             for (item, line) in lines {

@@ -78,7 +78,19 @@ impl Sums {
         };
         let money = |row: &PgRow, column: &str| Decimal::new(row.get::<i64, _>(column), 2);
         for row in sqlx::query(sqlx::AssertSqlSafe(from("daily_sales"))).fetch_all(pool).await.unwrap() {
-            let figures = ["gross", "tax", "adjustment", "total", "tips", "written_off", "refunds_amount", "refunds_tax", "refunds_tips", "net", "ledger_adjustments"];
+            let figures = [
+                "gross",
+                "tax",
+                "adjustment",
+                "total",
+                "tips",
+                "written_off",
+                "refunds_amount",
+                "refunds_tax",
+                "refunds_tips",
+                "net",
+                "ledger_adjustments",
+            ];
             let counts = ["bills_paid", "written_off_count", "refunds_count", "ledger_adjustments_count"];
             let figures = figures.map(|name| (name, money(&row, name)));
             let counts = counts.map(|name| (name, Decimal::from(row.get::<i64, _>(name))));

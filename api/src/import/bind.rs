@@ -168,7 +168,12 @@ impl Planner {
             opened_at: columns.time("order.opened_at", &mapping, &mapping.order.opened_at)?,
             issued_at: mapping.bill.as_ref().map(|bill| columns.time("bill.issued_at", &mapping, &bill.issued_at)).transpose()?,
             number: columns.optional("order.number", mapping.order.number.as_ref())?,
-            lines: mapping.lines.iter().enumerate().map(|(n, line)| columns.line(n, line, mapping.store.currency)).collect::<Result<_, _>>()?,
+            lines: mapping
+                .lines
+                .iter()
+                .enumerate()
+                .map(|(n, line)| columns.line(n, line, mapping.store.currency))
+                .collect::<Result<_, _>>()?,
             adjustments: mapping.adjustments.iter().enumerate().map(|(n, one)| keyed(n, one)).collect::<Result<_, _>>()?,
             difference,
             payment: columns.payment(&mapping, &mapping.payment)?,
@@ -257,11 +262,7 @@ impl Columns<'_> {
             amount: self.optional("payment.amount", payment.amount.as_ref())?,
             tip: self.optional("payment.tip", payment.tip.as_ref())?,
             acquirer: self.optional("payment.acquirer", payment.acquirer.as_ref())?,
-            dispute: payment
-                .dispute
-                .as_ref()
-                .map(|dispute| self.rule("payment.dispute", &dispute.reason, &dispute.when))
-                .transpose()?,
+            dispute: payment.dispute.as_ref().map(|dispute| self.rule("payment.dispute", &dispute.reason, &dispute.when)).transpose()?,
             tender: self.tender("payment.tender", &payment.tender)?,
             paid_at: payment.paid_at.as_ref().map(|time| self.time("payment.paid_at", mapping, time)).transpose()?,
             transaction_id,

@@ -214,7 +214,8 @@ impl Planner {
         for row in rows {
             let text = cell.text(&row.cells);
             let at_row = |reason: String| RowProblem { line: row.line, reason };
-            let tip = if text.is_empty() { 0 } else { self.mapping.file.decimal.money(text, self.mapping.store.currency).map_err(at_row)? };
+            let tip =
+                if text.is_empty() { 0 } else { self.mapping.file.decimal.money(text, self.mapping.store.currency).map_err(at_row)? };
             sum = sum.checked_add(tip).ok_or_else(|| at_row(OUT_OF_RANGE.to_owned()))?;
         }
         Ok(sum)
@@ -356,7 +357,9 @@ pub(super) fn rounding_of(lines: &[SaleLine], priced: &Priced) -> LineRounding {
             continue;
         }
         // A base is a power of ten, so the quotient is exact.
-        let exact = Decimal::try_from_i128_with_scale(product, 0).ok().and_then(|product| product.checked_div(Decimal::from(line.price_base_milli)));
+        let exact = Decimal::try_from_i128_with_scale(product, 0)
+            .ok()
+            .and_then(|product| product.checked_div(Decimal::from(line.price_base_milli)));
         rounding.lines += 1;
         rounding.difference += Decimal::from(priced.gross) - exact.unwrap_or_default();
     }

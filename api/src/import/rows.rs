@@ -13,9 +13,9 @@ use flate2::read::MultiGzDecoder;
 use super::{
     bind::Planner,
     error::ImportError,
+    links::{Links, Paid},
     mapping::FileFormat,
     mapping_order::Grouping,
-    links::{Links, Paid},
     recent::Recent,
     sale::{LedgerUnit, Planned, RefundUnit, Row, RowProblem, SaleUnit},
     value::shown,

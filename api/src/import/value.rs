@@ -44,7 +44,7 @@ impl DecimalSign {
     /// Decimal text in major units with at most `decimals` decimals, as minor units for a quantity in thousandths: one piece
     /// where the currency has as many decimals, ten, a hundred … pieces where the price is finer.
     pub(super) fn price(self, text: &str, currency: Currency, decimals: u32) -> Result<(i64, i64), String> {
-        let bad = || format!("'{}' is not a price with at most {decimals} decimals", shown(text));
+        let bad = || format!("'{}' is not a decimal amount with at most {decimals} decimals", shown(text));
         let value = plain_decimal(&self.pointed(text)?).ok_or_else(bad)?.normalize();
         let finer = value.scale().saturating_sub(currency.exponent());
         if value.scale() > decimals.max(currency.exponent()) || finer > FINEST {

@@ -10,9 +10,9 @@ use commands::{
     error::CommandError,
     handle::{Caller, CommandHandler, Reply, UnitOfWork},
     idempotency::{Answer, IdempotencyKey},
+    ledger_adjustments::{self, NewLedgerAdjustment},
     orders::{self, NewLine, NewOrder},
     payments::{self, NewPayment, PayFor},
-    ledger_adjustments::{self, NewLedgerAdjustment},
     refunds::{self, NewRefund, UnlinkedRefund},
     tenants::NewStore,
 };

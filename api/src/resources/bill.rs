@@ -183,5 +183,7 @@ fn payments(state: &bill::State, currency: Currency) -> Vec<BillPayment> {
 
 /// The status that a word means.
 pub fn status_of(word: &str) -> Option<Status> {
-    [Status::Pending, Status::PartiallyPaid, Status::Paid, Status::Cancelled, Status::WrittenOff].into_iter().find(|status| status.as_str() == word)
+    [Status::Pending, Status::PartiallyPaid, Status::Paid, Status::Cancelled, Status::WrittenOff]
+        .into_iter()
+        .find(|status| status.as_str() == word)
 }

@@ -113,7 +113,14 @@ fn a_bill_shows_what_is_due_and_what_is_held() {
     // The state is made by hand: what a real bill adds up to is the domain's business.
     let mut state = Bill::evolve(bill::State::default(), &issued.into());
     for command in [
-        bill::Command::AllocatePayment { payment_intent_id: one, tender: Tender::Cash, amount: 30_00, cash_rounding: 0, tip: 0, acquirer: None },
+        bill::Command::AllocatePayment {
+            payment_intent_id: one,
+            tender: Tender::Cash,
+            amount: 30_00,
+            cash_rounding: 0,
+            tip: 0,
+            acquirer: None,
+        },
         bill::Command::ReservePayment { payment_intent_id: two, amount: 50_00, currency: Currency::THB },
     ] {
         let events = Bill::decide(&state, command).unwrap();

@@ -78,7 +78,16 @@ fn released(payment: u128, amount: i64) -> Event {
 }
 
 fn allocated(payment: u128, amount: i64, paid_total: i64) -> Event {
-    PaymentAllocated { payment_intent_id: id(payment), tender: Tender::PromptPay, amount, cash_rounding: 0, tip: 0, acquirer: None, paid_total }.into()
+    PaymentAllocated {
+        payment_intent_id: id(payment),
+        tender: Tender::PromptPay,
+        amount,
+        cash_rounding: 0,
+        tip: 0,
+        acquirer: None,
+        paid_total,
+    }
+    .into()
 }
 
 fn parked(payment: u128, amount: i64) -> Event {
@@ -200,10 +209,24 @@ fn money_settles_the_bill_in_parts() {
 
 #[test]
 fn cash_rounding_is_kept_beside_the_amount() {
-    let cash = Command::AllocatePayment { payment_intent_id: id(1), tender: Tender::Cash, amount: 100_00, cash_rounding: -12, tip: 0, acquirer: None };
+    let cash = Command::AllocatePayment {
+        payment_intent_id: id(1),
+        tender: Tender::Cash,
+        amount: 100_00,
+        cash_rounding: -12,
+        tip: 0,
+        acquirer: None,
+    };
     let events = given::<Bill>(&pending(&[])).when(cash).events();
-    let expected =
-        PaymentAllocated { payment_intent_id: id(1), tender: Tender::Cash, amount: 100_00, cash_rounding: -12, tip: 0, acquirer: None, paid_total: 100_00 };
+    let expected = PaymentAllocated {
+        payment_intent_id: id(1),
+        tender: Tender::Cash,
+        amount: 100_00,
+        cash_rounding: -12,
+        tip: 0,
+        acquirer: None,
+        paid_total: 100_00,
+    };
     assert_eq!(events, [expected.into(), paid(100_00)]);
     let state = Bill::fold(&pending(&events));
     assert_eq!((state.paid_total, state.status), (100_00, Status::Paid));

@@ -3,8 +3,8 @@
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
-    ActionRequired, Attempt, AttemptFailed, AttemptStarted, CancelRequested, Canceled, Command, Created, Disputed, Event, Expired, OutcomeUnknown,
-    PaymentReport, RefundEntry, RefundReleased, RefundReserved, RefundSettled, Rejection, State, Status, Succeeded,
+    ActionRequired, Attempt, AttemptFailed, AttemptStarted, CancelRequested, Canceled, Command, Created, Disputed, Event, Expired,
+    OutcomeUnknown, PaymentReport, RefundEntry, RefundReleased, RefundReserved, RefundSettled, Rejection, State, Status, Succeeded,
     UnmatchedPaymentReceived, UnmatchedReason,
 };
 use crate::{

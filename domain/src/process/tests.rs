@@ -105,7 +105,8 @@ fn succeeded(bill_id: Option<BillId>) -> DomainEvent {
 fn captured_money_goes_to_its_bill() {
     let intents = react(checkout::react, &succeeded(Some(id(3))));
     let [Intent::Commands(commands)] = &intents[..] else { panic!("{intents:?}") };
-    let [ProcessCommand::AllocatePayment { bill_id, payment_intent_id, tender, amount, cash_rounding, tip, acquirer }] = &commands[..] else {
+    let [ProcessCommand::AllocatePayment { bill_id, payment_intent_id, tender, amount, cash_rounding, tip, acquirer }] = &commands[..]
+    else {
         panic!("{commands:?}");
     };
     assert_eq!((*bill_id, *payment_intent_id), (id(3), id(10)));
@@ -305,7 +306,16 @@ impl World {
         })));
         let (item_code, name) = ("KS".to_owned(), "Khao soi".to_owned());
         let (quantity_milli, unit_price, tax_class) = (1_000, 110_00, TaxClass::Standard);
-        let line = order::LineAdded { line_id: id(1), item_code, name, quantity_milli, unit_price, price_base_milli: 1_000, tax_class, discount: None };
+        let line = order::LineAdded {
+            line_id: id(1),
+            item_code,
+            name,
+            quantity_milli,
+            unit_price,
+            price_base_milli: 1_000,
+            tax_class,
+            discount: None,
+        };
         world.order(order::Command::AddLine(line));
         world.order(order::Command::Bill { bill_id: id(3) });
         world.issue_bill();

@@ -59,10 +59,7 @@ impl Projection for DailySales {
         let id = event.stream.stream_id;
         match decoded {
             DomainEvent::Bill(
-                bill::Event::Paid(_)
-                | bill::Event::PaymentAllocated(_)
-                | bill::Event::OverpaymentParked(_)
-                | bill::Event::WrittenOff(_),
+                bill::Event::Paid(_) | bill::Event::PaymentAllocated(_) | bill::Event::OverpaymentParked(_) | bill::Event::WrittenOff(_),
             ) => {
                 vec![(PendingBillRow::TABLE, BillId(id).to_string())]
             }

@@ -67,7 +67,8 @@ impl Story {
         let refund_id = RefundId(Ulid(refund));
         let payment_intent_id = PaymentIntentId(Ulid(1));
         let amount = Money::thb(amount);
-        let succeeded = refund::Succeeded { refund_id, payment_intent_id: Some(payment_intent_id), bill_id, amount, provider_reference: None };
+        let succeeded =
+            refund::Succeeded { refund_id, payment_intent_id: Some(payment_intent_id), bill_id, amount, provider_reference: None };
         self.0.add::<refund::Event>(StreamType::Refund, refund_id, succeeded);
         self
     }
