@@ -1,15 +1,19 @@
 //! `smartpos import`: runs an import on the platform of the data directory, or on DATABASE_URL and NATS_URL.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
     config::{Config, Secret},
     embedded::running_connection,
     import::{self, ImportOptions},
     local::Local,
-    platform::ProcessRole,
+    platform::{Platform, ProcessRole},
 };
 
 /// What `import` can be told.
@@ -27,7 +31,7 @@ pub struct ImportArgs {
     #[arg(long)]
     pub allow_rejects: bool,
     /// Sales under way at the same time.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = import::DEFAULT_IN_FLIGHT)]
     pub in_flight: usize,
     /// Print the report as JSON.
     #[arg(long)]
@@ -53,14 +57,13 @@ pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
         config.migrate_database_url = Some(Secret::new(&connection.admin_url));
         config.nats_url = Some(Secret::new(&connection.nats_url));
     }
-    let roles: &[ProcessRole] = if running.is_some() { &[] } else { &[ProcessRole::Relay, ProcessRole::Projector, ProcessRole::Worker] };
-    let local = Local::start(config, roles).await?;
+    // The log first, the read models after it: together they would only wait for each other.
+    let local = Local::start(config, &[]).await?;
     let report = import::run(&local.platform.commands, &options).await;
-    if report.is_ok() {
-        crate::demo::settle_down(&local.platform).await?;
-    }
+    let read = if report.is_ok() { read_models(&local, running.is_some(), args.json).await } else { Ok(()) };
     local.stop().await?;
     let report = report?;
+    read?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -70,4 +73,48 @@ pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
         bail!("{} orders were not imported", report.rejected_orders);
     }
     Ok(())
+}
+
+/// Lets the read models follow: those of the platform that runs already, otherwise of one for this purpose.
+async fn read_models(local: &Local, running: bool, quiet: bool) -> Result<()> {
+    if running {
+        return catch_up(&local.platform, quiet).await;
+    }
+    let roles = [ProcessRole::Relay, ProcessRole::Projector, ProcessRole::Worker];
+    let followers = Platform::start(&local.config, &local.servers, &roles).await?;
+    let caught_up = catch_up(&followers, quiet).await;
+    followers.stop().await;
+    caught_up
+}
+
+/// How long nothing may move before the wait for the read models is given up.
+const STANDSTILL: Duration = Duration::from_mins(1);
+
+/// Waits until read models and process managers have read all that was imported, however long that takes while they move.
+async fn catch_up(platform: &Platform, quiet: bool) -> Result<()> {
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} % | read models | {elapsed_precise}, {eta_precise} left")?;
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(5) };
+    let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+    let (mut moved, mut before) = (Instant::now(), 0);
+    loop {
+        let lags = platform.reads.lag().await?;
+        let head = lags.iter().map(|lag| lag.head).max().unwrap_or(0);
+        let managers: i64 =
+            sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint").fetch_one(&platform.worker_pool).await?;
+        let read = lags.iter().map(|lag| lag.checkpoint).chain([managers]);
+        if read.clone().all(|position| position >= head) {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        let sum: i64 = read.clone().sum();
+        if sum > before {
+            (moved, before) = (Instant::now(), sum);
+        } else if moved.elapsed() > STANDSTILL {
+            bail!("the read models stand still; the import is complete, and they go on when the platform runs");
+        }
+        let readers = i64::try_from(read.count()).unwrap_or(1);
+        bar.set_length((head * readers).unsigned_abs());
+        bar.set_position(sum.unsigned_abs());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -2,24 +2,69 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use domain::{
     bill::{self, Bill, BillLine, Issued},
     ids::{BillId, OrderId},
     order::{self, Order},
-    pricing::Priced,
+    pricing::{Priced, piece_price},
 };
 
-use crate::{error::CommandError, handle::UnitOfWork};
+use crate::{error::CommandError, handle::UnitOfWork, tenants::trading_store};
 
 /// Bills an order: freezes its lines and issues the bill, all or nothing. A bill over nothing is paid at once.
 ///
 /// # Errors
 /// Any rejection of an order or a bill; `StaleVersion` when `If-Match` is not the order's version.
 pub async fn issue(unit: &mut UnitOfWork, order_id: OrderId, bill_id: BillId) -> Result<Arc<bill::State>, CommandError> {
+    issue_at(unit, order_id, bill_id, None).await
+}
+
+/// As [`issue`], on the business date of `issued_at` for historical bills; without it on that of the order.
+///
+/// # Errors
+/// As [`issue`]; `StoreNotFound`, `StoreNotActive`.
+pub async fn issue_at(
+    unit: &mut UnitOfWork,
+    order_id: OrderId,
+    bill_id: BillId,
+    issued_at: Option<DateTime<Utc>>,
+) -> Result<Arc<bill::State>, CommandError> {
     unit.check_if_match::<Order>(order_id).await?;
     let order = crate::orders::change(unit, order_id, order::Command::Bill { bill_id }).await?;
-    let issued = issued(&order, order_id, bill_id).ok_or_else(|| CommandError::Fault("a billed order could not be priced".to_owned()))?;
+    let mut issued =
+        issued(&order, order_id, bill_id).ok_or_else(|| CommandError::Fault("a billed order could not be priced".to_owned()))?;
+    if let Some(issued_at) = issued_at {
+        issued.business_date = trading_store(unit, issued.store_id).await?.business_date(issued_at);
+    }
     unit.decide::<Bill>(bill_id, bill::Command::Issue(Box::new(issued))).await
+}
+
+/// Completes the orders of a bill that needs no more money: paid, or written off.
+///
+/// # Errors
+/// Any rejection of an order.
+pub async fn complete_orders(unit: &mut UnitOfWork, bill_id: BillId, bill: &bill::State) -> Result<(), CommandError> {
+    match bill.status {
+        bill::Status::Paid | bill::Status::WrittenOff => {}
+        bill::Status::Absent | bill::Status::Pending | bill::Status::PartiallyPaid | bill::Status::Cancelled => return Ok(()),
+    }
+    for order_id in bill.details.iter().flat_map(|details| &details.order_ids) {
+        unit.decide::<Order>(*order_id, order::Command::Complete { bill_id }).await?;
+    }
+    Ok(())
+}
+
+/// Gives up what a bill asks for and completes its orders, all or nothing. The total stays on the bill; no money came.
+///
+/// # Errors
+/// Any rejection of a bill or an order; `StaleVersion` when `If-Match` is not the bill's version.
+pub async fn write_off(unit: &mut UnitOfWork, bill_id: BillId, reason: String) -> Result<Arc<bill::State>, CommandError> {
+    unit.check_if_match::<Bill>(bill_id).await?;
+    concerns(unit, bill_id).await?;
+    let state = unit.decide::<Bill>(bill_id, bill::Command::WriteOff { reason }).await?;
+    complete_orders(unit, bill_id, &state).await?;
+    Ok(state)
 }
 
 fn issued(order: &order::State, order_id: OrderId, bill_id: BillId) -> Option<Issued> {
@@ -52,7 +97,7 @@ fn bill_lines(order: &order::State, order_id: OrderId, priced: &Priced) -> Vec<B
             item_code: line.item_code.clone(),
             name: line.name.clone(),
             quantity_milli: line.quantity_milli,
-            unit_price: line.unit_price,
+            unit_price: piece_price(line.unit_price, line.price_base_milli, priced.rounding),
             gross: figures.gross,
             discount: figures.discount,
             service_charge: figures.service_charge,

@@ -86,6 +86,8 @@ pub struct UnitOfWork {
     handler: CommandHandler,
     tenant: MerchantId,
     if_match: Option<i64>,
+    /// Nothing of this command was decided before.
+    first_attempt: bool,
     touched: BTreeMap<StreamKey, Touched>,
     /// Streams in the order of their events, so that causes stand before effects in the log.
     order: Vec<(StreamKey, usize)>,
@@ -135,8 +137,8 @@ impl CommandHandler {
             actor: caller.actor.clone(),
             device: caller.device.clone(),
         };
-        for _ in 0..MAX_ATTEMPTS {
-            let mut unit = UnitOfWork::new(self.clone(), caller);
+        for attempt in 0..MAX_ATTEMPTS {
+            let mut unit = UnitOfWork::new(self.clone(), caller, attempt == 0);
             let decided = work(&mut unit).await;
             if unit.appends_nothing(&decided) && !self.is_current(&unit).await? {
                 self.forget(&unit);
@@ -273,11 +275,12 @@ impl CommandHandler {
 }
 
 impl UnitOfWork {
-    fn new(handler: CommandHandler, caller: &Caller) -> Self {
+    fn new(handler: CommandHandler, caller: &Caller, first_attempt: bool) -> Self {
         Self {
             handler,
             tenant: caller.tenant,
             if_match: caller.if_match,
+            first_attempt,
             touched: BTreeMap::new(),
             order: Vec::new(),
             claims: Vec::new(),
@@ -329,6 +332,16 @@ impl UnitOfWork {
 
     fn key<A: Aggregate>(&self, id: impl Into<Ulid>) -> StreamKey {
         StreamKey { tenant: self.tenant, stream_type: A::STREAM_TYPE, stream_id: id.into() }
+    }
+
+    /// Takes it for granted that an aggregate does not exist, so that nothing is read: for ids that are made for this very
+    /// command. The append refuses the unit if it does exist, and then it is decided again on what is there.
+    pub fn expect_new<A: Aggregate>(&mut self, id: impl Into<Ulid>) {
+        let key = self.key::<A>(id);
+        if self.first_attempt && self.handler.0.warm.get(&key).is_none() {
+            let touched = || Touched { version: 0, state: Arc::new(A::State::default()), events: Vec::new() };
+            self.touched.entry(key).or_insert_with(touched);
+        }
     }
 
     /// The state of an aggregate as this unit sees it; absent ones are at their default.

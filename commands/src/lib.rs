@@ -12,6 +12,7 @@ pub mod error;
 pub mod event_store;
 pub mod handle;
 pub mod idempotency;
+pub mod ledger_adjustments;
 pub mod orders;
 pub mod payments;
 pub mod personal;

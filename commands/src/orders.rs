@@ -22,8 +22,10 @@ pub struct NewLine {
     pub name: String,
     /// Thousandths of a piece.
     pub quantity_milli: i64,
-    /// Minor units for one piece.
+    /// Minor units for `price_base_milli`.
     pub unit_price: i64,
+    /// The quantity that `unit_price` buys, thousandths: 1,000 for the price of one piece.
+    pub price_base_milli: i64,
     /// Class of tax.
     pub tax_class: TaxClass,
     /// Discount of this line.
@@ -65,11 +67,12 @@ pub async fn open(unit: &mut UnitOfWork, new: NewOrder) -> Result<Arc<order::Sta
         table_number: new.table_number,
         order_number: new.order_number,
     };
-    let mut state = unit.decide::<Order>(new.order_id, order::Command::Open(Box::new(opened))).await?;
-    for line in new.lines {
-        state = add_line(unit, new.order_id, line).await?;
+    let state = unit.decide::<Order>(new.order_id, order::Command::Open(Box::new(opened))).await?;
+    if new.lines.is_empty() {
+        return Ok(state);
     }
-    Ok(state)
+    let lines = new.lines.into_iter().map(|line| line_of(unit, line)).collect();
+    unit.decide::<Order>(new.order_id, order::Command::AddLines(lines)).await
 }
 
 /// Adds a line to an open order.
@@ -77,16 +80,21 @@ pub async fn open(unit: &mut UnitOfWork, new: NewOrder) -> Result<Arc<order::Sta
 /// # Errors
 /// Any rejection of an order.
 pub async fn add_line(unit: &mut UnitOfWork, order_id: OrderId, line: NewLine) -> Result<Arc<order::State>, CommandError> {
-    let line = LineAdded {
+    let line = line_of(unit, line);
+    change(unit, order_id, order::Command::AddLine(line)).await
+}
+
+fn line_of(unit: &UnitOfWork, line: NewLine) -> LineAdded {
+    LineAdded {
         line_id: line.line_id.unwrap_or_else(|| unit.next_id()),
         item_code: line.item_code,
         name: line.name,
         quantity_milli: line.quantity_milli,
         unit_price: line.unit_price,
+        price_base_milli: line.price_base_milli,
         tax_class: line.tax_class,
         discount: line.discount,
-    };
-    change(unit, order_id, order::Command::AddLine(line)).await
+    }
 }
 
 /// Any other change of an existing order; notes the shop that it concerns.

@@ -8,7 +8,6 @@ use domain::{
     decider::Aggregate,
     ids::{AttemptId, BillId, PaymentIntentId, StoreId},
     money::Money,
-    order::{self, Order},
     payment_intent::{self, Created, Evidence, PaymentIntent, PaymentReport, Tender},
     provider::reference_of,
 };
@@ -53,6 +52,10 @@ pub struct NewPayment {
     pub transaction_id: Option<String>,
     /// The caller's own reference.
     pub merchant_reference: Option<String>,
+    /// For recorded tenders: tip collected beside the amount, minor units.
+    pub tip: i64,
+    /// For recorded tenders: who takes the money in for the shop.
+    pub acquirer: Option<String>,
     /// When it was taken, for historical sales; otherwise now.
     pub paid_at: Option<DateTime<Utc>>,
     /// Why a recorded tender is believed.
@@ -157,6 +160,8 @@ async fn record(unit: &mut UnitOfWork, new: &NewPayment, target: &Target) -> Res
         evidence: new.evidence,
         cash_received: new.cash_received,
         cash_rounding: target.cash_rounding,
+        tip: new.tip,
+        acquirer: new.acquirer.clone(),
     };
     let state = unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::RecordTender(report)).await?;
     if let Some(bill_id) = target.bill_id {
@@ -165,25 +170,30 @@ async fn record(unit: &mut UnitOfWork, new: &NewPayment, target: &Target) -> Res
             tender: new.tender,
             amount: target.amount.amount,
             cash_rounding: target.cash_rounding,
+            tip: new.tip,
+            acquirer: new.acquirer.clone(),
         };
         let bill = unit.decide::<Bill>(bill_id, command).await?;
-        complete_orders(unit, bill_id, &bill).await?;
+        crate::bills::complete_orders(unit, bill_id, &bill).await?;
     }
     Ok(state)
 }
 
-/// Completes the orders of a bill that is paid.
+/// The payer contests a payment; whether the money stays is not decided by it.
 ///
 /// # Errors
-/// Any rejection of an order.
-pub(crate) async fn complete_orders(unit: &mut UnitOfWork, bill_id: BillId, bill: &bill::State) -> Result<(), CommandError> {
-    if bill.status != bill::Status::Paid {
-        return Ok(());
-    }
-    for order_id in bill.details.iter().flat_map(|details| &details.order_ids) {
-        unit.decide::<Order>(*order_id, order::Command::Complete { bill_id }).await?;
-    }
-    Ok(())
+/// Any rejection of a payment intent; `StoreNotFound`, `StoreNotActive`.
+pub async fn dispute(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    reason: String,
+    disputed_at: DateTime<Utc>,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    let state = concerns(unit, id).await?;
+    let not_found = || CommandError::Rejected(payment_intent::Rejection::PaymentIntentNotFound.into());
+    let store_id = state.details.as_ref().ok_or_else(not_found)?.store_id;
+    let business_date = trading_store(unit, store_id).await?.business_date(disputed_at);
+    unit.decide::<PaymentIntent>(id, payment_intent::Command::Dispute { reason, disputed_at, business_date }).await
 }
 
 /// Asks to stop a payment. With a live attempt the provider is asked first; the answer decides.

@@ -16,9 +16,9 @@ use crate::{bills, error::CommandError, handle::UnitOfWork, orders, payments};
 /// Any rejection of the aggregate that it goes to.
 pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(), CommandError> {
     match command {
-        ProcessCommand::AllocatePayment { bill_id, payment_intent_id, tender, amount, cash_rounding } => {
+        ProcessCommand::AllocatePayment { bill_id, payment_intent_id, tender, amount, cash_rounding, tip, acquirer } => {
             bills::concerns(unit, bill_id).await?;
-            let command = bill::Command::AllocatePayment { payment_intent_id, tender, amount, cash_rounding };
+            let command = bill::Command::AllocatePayment { payment_intent_id, tender, amount, cash_rounding, tip, acquirer };
             unit.decide::<Bill>(bill_id, command).await?;
         }
         ProcessCommand::ReleaseReservation { bill_id, payment_intent_id } => {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::{
     bill::{self, Bill},
-    ids::{PaymentIntentId, RefundId},
+    ids::{PaymentIntentId, RefundId, StoreId},
     money::Money,
     payment_intent::{self, PaymentIntent, Tender},
-    refund::{self, Destination, ProviderPayment, Refund, Requested},
+    refund::{self, Breakdown, Destination, ProviderPayment, Refund, Requested},
     store::Store,
 };
 
-use crate::{error::CommandError, handle::UnitOfWork, payments};
+use crate::{error::CommandError, handle::UnitOfWork, payments, tenants::trading_store};
 
 /// A refund to be requested.
 #[derive(Debug, Clone)]
@@ -29,6 +29,53 @@ pub struct NewRefund {
     pub reason: String,
     /// When it was given, for historical refunds; otherwise now.
     pub given_at: Option<DateTime<Utc>>,
+    /// What is given back, where that is known.
+    pub breakdown: Option<Breakdown>,
+}
+
+/// A refund without a payment, already given.
+#[derive(Debug, Clone)]
+pub struct UnlinkedRefund {
+    /// The refund to be.
+    pub refund_id: RefundId,
+    /// Where.
+    pub store_id: StoreId,
+    /// How much.
+    pub amount: Money,
+    /// How it was given; a tender that is recorded.
+    pub tender: Tender,
+    /// Who moved the money for the shop.
+    pub acquirer: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// When it was given.
+    pub given_at: DateTime<Utc>,
+    /// What was given back, where that is known.
+    pub breakdown: Option<Breakdown>,
+}
+
+/// Records a refund whose payment is not known here (a credit note for a sale of another system).
+///
+/// # Errors
+/// Any rejection of a refund; `StoreNotFound`, `StoreNotActive`.
+pub async fn record_unlinked(unit: &mut UnitOfWork, new: UnlinkedRefund) -> Result<Arc<refund::State>, CommandError> {
+    let store = trading_store(unit, new.store_id).await?;
+    let requested = Requested {
+        refund_id: new.refund_id,
+        payment_intent_id: None,
+        bill_id: None,
+        store_id: new.store_id,
+        business_date: store.business_date(new.given_at),
+        amount: new.amount,
+        tender: new.tender,
+        acquirer: new.acquirer,
+        destination: Destination::Original,
+        reason: new.reason,
+        provider: None,
+        breakdown: new.breakdown,
+    };
+    unit.decide::<Refund>(new.refund_id, refund::Command::Request(Box::new(requested))).await?;
+    unit.decide::<Refund>(new.refund_id, refund::Command::Succeed { provider_reference: None }).await
 }
 
 /// Requests a refund within what was captured. Money that staff hand back is recorded as gone at once; money that a
@@ -48,15 +95,17 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
     let given_at = new.given_at.unwrap_or_else(|| unit.now());
     let requested = Requested {
         refund_id,
-        payment_intent_id,
+        payment_intent_id: Some(payment_intent_id),
         bill_id: details.bill_id,
         store_id: details.store_id,
         business_date: store.details.as_ref().map_or(given_at.date_naive(), |store| store.business_date(given_at)),
         amount,
         tender: details.tender,
+        acquirer: payment.payment.as_ref().and_then(|payment| payment.acquirer.clone()),
         destination: new.destination,
         reason: new.reason,
         provider: provider_payment(&payment),
+        breakdown: new.breakdown,
     };
     let by_provider = requested.destination == Destination::Original && details.tender == Tender::PromptPay;
     let state = unit.decide::<Refund>(refund_id, refund::Command::Request(Box::new(requested))).await?;

@@ -20,13 +20,16 @@ pub enum StreamType {
     PaymentIntent,
     /// Money given back.
     Refund,
+    /// An amount on a store's books.
+    LedgerAdjustment,
     /// A person known to a merchant.
     Customer,
 }
 
 impl StreamType {
     /// All kinds.
-    pub const ALL: [Self; 7] = [Self::Merchant, Self::Store, Self::Order, Self::Bill, Self::PaymentIntent, Self::Refund, Self::Customer];
+    pub const ALL: [Self; 8] =
+        [Self::Merchant, Self::Store, Self::Order, Self::Bill, Self::PaymentIntent, Self::Refund, Self::LedgerAdjustment, Self::Customer];
 
     /// The stored word.
     pub const fn as_str(self) -> &'static str {
@@ -37,6 +40,7 @@ impl StreamType {
             Self::Bill => "bill",
             Self::PaymentIntent => "payment_intent",
             Self::Refund => "refund",
+            Self::LedgerAdjustment => "ledger_adjustment",
             Self::Customer => "customer",
         }
     }

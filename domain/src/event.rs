@@ -124,6 +124,8 @@ pub enum DomainEvent {
     PaymentIntent(crate::payment_intent::Event),
     /// Of a refund.
     Refund(crate::refund::Event),
+    /// Of a ledger adjustment.
+    LedgerAdjustment(crate::ledger_adjustment::Event),
     /// Of a customer.
     Customer(crate::customer::Event),
 }
@@ -142,6 +144,7 @@ impl DomainEvent {
             StreamType::Bill => Self::Bill(AggregateEvent::decode(kind, version, payload)?),
             StreamType::PaymentIntent => Self::PaymentIntent(AggregateEvent::decode(kind, version, payload)?),
             StreamType::Refund => Self::Refund(AggregateEvent::decode(kind, version, payload)?),
+            StreamType::LedgerAdjustment => Self::LedgerAdjustment(AggregateEvent::decode(kind, version, payload)?),
             StreamType::Customer => Self::Customer(AggregateEvent::decode(kind, version, payload)?),
         })
     }
@@ -155,6 +158,7 @@ impl DomainEvent {
             crate::bill::Event::CATALOG,
             crate::payment_intent::Event::CATALOG,
             crate::refund::Event::CATALOG,
+            crate::ledger_adjustment::Event::CATALOG,
             crate::customer::Event::CATALOG,
         ]
         .concat()

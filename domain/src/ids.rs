@@ -77,6 +77,8 @@ ids! {
     AttemptId = "att";
     /// Money given back.
     RefundId = "ref";
+    /// An amount on a store's books outside orders, payments and refunds.
+    LedgerAdjustmentId = "adj";
     /// A person known to a merchant.
     CustomerId = "cus";
     /// One command; the causation id of its events.

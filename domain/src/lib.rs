@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod event;
 pub mod ids;
 pub mod integrity;
+pub mod ledger_adjustment;
 pub mod merchant;
 pub mod money;
 pub mod order;

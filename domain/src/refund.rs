@@ -1,7 +1,8 @@
-//! Refund: money given back out of one captured payment. Stream `refund-{RefundId}`.
+//! Refund: money given back. Stream `refund-{RefundId}`.
 //!
-//! `requested → succeeded | failed`; between them the outcome may be unknown. What may be given back is decided by the
-//! payment intent, in the same atomic append; this stream follows the refund itself.
+//! `requested → succeeded | failed`; between them the outcome may be unknown. A linked refund gives back out of one captured
+//! payment: what may be given back is decided by the payment intent, in the same atomic append; this stream follows the
+//! refund itself. An unlinked refund (a credit note whose sale is not known here) has no payment; it is recorded as given.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use schemars::JsonSchema;
@@ -14,6 +15,7 @@ use crate::{
     ids::{BillId, PaymentIntentId, RefundId, StoreId},
     merchant::is_text,
     money::Money,
+    order::MAX_LINES,
     payment_intent::Tender,
     rejection::rejections,
 };
@@ -33,8 +35,8 @@ pub enum Destination {
 pub struct Requested {
     /// The refund.
     pub refund_id: RefundId,
-    /// The payment.
-    pub payment_intent_id: PaymentIntentId,
+    /// The payment; nothing for an unlinked refund.
+    pub payment_intent_id: Option<PaymentIntentId>,
     /// The bill that was paid.
     pub bill_id: Option<BillId>,
     /// Where.
@@ -43,14 +45,60 @@ pub struct Requested {
     pub business_date: NaiveDate,
     /// How much.
     pub amount: Money,
-    /// How the payment was tendered.
+    /// How the payment was tendered; of an unlinked refund, how the money is given.
     pub tender: Tender,
+    /// Who moves the money for the shop (acquirer, terminal operator), in the shop's own word.
+    pub acquirer: Option<String>,
     /// By which way it goes back.
     pub destination: Destination,
     /// Why.
     pub reason: String,
     /// For provider refunds: whom to ask and about what.
     pub provider: Option<ProviderPayment>,
+    /// What is given back, where that is known.
+    pub breakdown: Option<Breakdown>,
+}
+
+/// What a refund is made of, minor units. Always Σ lines.total + adjustment + tip = the amount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Breakdown {
+    /// Goods taken back, and taxes that are lines of their own.
+    pub lines: Vec<RefundLine>,
+    /// The part that stands outside the lines, signed: a positive one is given back.
+    pub adjustment: i64,
+    /// The tip that goes back; it was never the shop's revenue.
+    pub tip: i64,
+}
+
+/// One line that is given back. Amounts in minor units, none negative.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefundLine {
+    /// The catalogue's code.
+    pub item_code: String,
+    /// Name as sold.
+    pub name: String,
+    /// Thousandths of a piece.
+    pub quantity_milli: i64,
+    /// The tax in `total`.
+    pub tax: i64,
+    /// What is given back for the line.
+    pub total: i64,
+}
+
+impl Breakdown {
+    /// The sum of its parts, where it fits.
+    pub fn total(&self) -> Option<i64> {
+        let lines = self.lines.iter().map(|line| i128::from(line.total));
+        let parts = [i128::from(self.adjustment), i128::from(self.tip)];
+        i64::try_from(lines.chain(parts).sum::<i128>()).ok()
+    }
+
+    fn is_sound(&self) -> bool {
+        let line_is_sound = |line: &RefundLine| {
+            line.quantity_milli >= 0 && (0..=line.total).contains(&line.tax) && is_text(&line.item_code, 64) && is_text(&line.name, 200)
+        };
+        self.tip >= 0 && self.lines.len() <= MAX_LINES && self.lines.iter().all(line_is_sound)
+    }
 }
 
 /// The payment as the provider knows it.
@@ -80,8 +128,8 @@ pub struct OutcomeUnknown {
 pub struct Succeeded {
     /// The refund.
     pub refund_id: RefundId,
-    /// The payment.
-    pub payment_intent_id: PaymentIntentId,
+    /// The payment; nothing for an unlinked refund.
+    pub payment_intent_id: Option<PaymentIntentId>,
     /// The bill.
     pub bill_id: Option<BillId>,
     /// How much.
@@ -107,11 +155,11 @@ events! {
     /// Facts of a refund.
     {
         /// Requested, within what was captured.
-        Requested = "refund.requested" v 1;
+        Requested = "refund.requested" v 2;
         /// Nobody knows whether it went back.
         OutcomeUnknown = "refund.outcome_unknown" v 1;
         /// The money went back.
-        Succeeded = "refund.succeeded" v 1;
+        Succeeded = "refund.succeeded" v 2;
         /// The provider refused.
         Failed = "refund.failed" v 1;
     }
@@ -150,6 +198,10 @@ rejections! {
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         RefundClosed { status: &'static str } => State, "the refund is {status}";
         CardToCashNotAllowed => Invalid, "a card payment is not given back in cash";
+        UnlinkedRefundIsRecorded => Invalid, "a refund without a payment names no bill and no provider, and goes by a recorded tender";
+        UnlinkedRefundCannotFail => State, "a refund without a payment is recorded as given; no provider can refuse it";
+        TipNotLinked => Invalid, "a payment's refund gives back what paid the bill; a tip goes back by a refund without a payment";
+        BreakdownDoesNotAdd => Invalid, "the parts of the refund are out of bounds or do not add up to its amount";
     }
 }
 
@@ -200,7 +252,7 @@ pub struct Refund;
 
 impl Aggregate for Refund {
     const STREAM_TYPE: StreamType = StreamType::Refund;
-    const STATE_SCHEMA: i16 = 1;
+    const STATE_SCHEMA: i16 = 2;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -218,7 +270,10 @@ impl Aggregate for Refund {
                 let (bill_id, amount) = (details.bill_id, details.amount);
                 Ok(vec![Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference }.into()])
             }
-            (Command::Fail { code, message }, Status::Pending) => Ok(vec![Failed { refund_id, payment_intent_id, code, message }.into()]),
+            (Command::Fail { code, message }, Status::Pending) => match payment_intent_id {
+                Some(payment_intent_id) => Ok(vec![Failed { refund_id, payment_intent_id, code, message }.into()]),
+                None => Err(Rejection::UnlinkedRefundCannotFail),
+            },
             (Command::Succeed { .. }, Status::Failed) | (Command::Fail { .. }, Status::Succeeded) => {
                 Err(Rejection::RefundClosed { status: state.status.as_str() })
             }
@@ -260,6 +315,15 @@ fn request(state: &State, details: Requested) -> Result<Vec<Event>, Rejection> {
     }
     if details.tender == Tender::Card && details.destination == Destination::Cash {
         return Err(Rejection::CardToCashNotAllowed);
+    }
+    if details.payment_intent_id.is_none() && (details.bill_id.is_some() || details.provider.is_some() || !details.tender.is_recorded()) {
+        return Err(Rejection::UnlinkedRefundIsRecorded);
+    }
+    if details.payment_intent_id.is_some() && details.breakdown.as_ref().is_some_and(|parts| parts.tip != 0) {
+        return Err(Rejection::TipNotLinked);
+    }
+    if details.breakdown.as_ref().is_some_and(|parts| !parts.is_sound() || parts.total() != Some(details.amount.amount)) {
+        return Err(Rejection::BreakdownDoesNotAdd);
     }
     Ok(vec![details.into()])
 }

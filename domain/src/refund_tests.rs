@@ -12,12 +12,13 @@ fn id<T: From<Ulid>>(n: u128) -> T {
 fn requested() -> Requested {
     Requested {
         refund_id: id(1),
-        payment_intent_id: id(2),
+        payment_intent_id: Some(id(2)),
         bill_id: Some(id(3)),
         store_id: id(4),
         business_date: NaiveDate::from_ymd_opt(2026, 5, 1).unwrap(),
         amount: Money::thb(50_00),
         tender: Tender::PromptPay,
+        acquirer: None,
         destination: Destination::Original,
         reason: "cold soup".into(),
         provider: Some(ProviderPayment {
@@ -27,6 +28,7 @@ fn requested() -> Requested {
             captured: Money::thb(100_00),
             paid_at: DateTime::UNIX_EPOCH,
         }),
+        breakdown: None,
     }
 }
 
@@ -47,7 +49,7 @@ fn fail() -> Command {
 }
 
 fn succeeded() -> Event {
-    let (refund_id, payment_intent_id, bill_id, amount) = (id(1), id(2), Some(id(3)), Money::thb(50_00));
+    let (refund_id, payment_intent_id, bill_id, amount) = (id(1), Some(id(2)), Some(id(3)), Money::thb(50_00));
     Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference: Some("R1".into()) }.into()
 }
 
@@ -154,4 +156,42 @@ proptest! {
         let snapshot = serde_json::to_vec(&state).unwrap();
         prop_assert_eq!(&serde_json::from_slice::<State>(&snapshot).unwrap(), &state);
     }
+}
+
+/// Given without a payment: 30 for a mug, 25 for a tax, 5 off for wear, 0 for a tip.
+fn unlinked() -> Requested {
+    let line =
+        |item_code: &str, tax, total| RefundLine { item_code: item_code.into(), name: "Mug".into(), quantity_milli: 1_000, tax, total };
+    let breakdown = Breakdown { lines: vec![line("MUG", 0, 30_00), line("TAX", 25_00, 25_00)], adjustment: -6_00, tip: 1_00 };
+    Requested { payment_intent_id: None, bill_id: None, tender: Tender::Invoice, provider: None, breakdown: Some(breakdown), ..requested() }
+}
+
+#[test]
+fn a_refund_without_a_payment_is_recorded_with_its_parts() {
+    given::<Refund>(&[]).when(request(unlinked())).then(&[unlinked().into()]);
+    given::<Refund>(&[unlinked().into()]).when(fail()).then_rejected("UnlinkedRefundCannotFail");
+    let done = given::<Refund>(&[unlinked().into()]).when(Command::Succeed { provider_reference: None }).events();
+    assert!(matches!(&done[..], [Event::Succeeded(Succeeded { payment_intent_id: None, bill_id: None, .. })]));
+    for bad in [
+        Requested { bill_id: Some(id(3)), ..unlinked() },
+        Requested { tender: Tender::PromptPay, ..unlinked() },
+        Requested { provider: requested().provider, ..unlinked() },
+    ] {
+        given::<Refund>(&[]).when(request(bad)).then_rejected("UnlinkedRefundIsRecorded");
+    }
+}
+
+#[test]
+fn the_parts_of_a_refund_add_up_to_its_amount() {
+    let with = |change: fn(&mut Breakdown)| {
+        let mut details = unlinked();
+        details.breakdown.as_mut().into_iter().for_each(change);
+        given::<Refund>(&[]).when(request(details))
+    };
+    with(|parts| parts.adjustment = 0).then_rejected("BreakdownDoesNotAdd");
+    with(|parts| (parts.tip, parts.adjustment) = (-1, -4_00)).then_rejected("BreakdownDoesNotAdd");
+    given::<Refund>(&[]).when(request(Requested { breakdown: unlinked().breakdown, ..requested() })).then_rejected("TipNotLinked");
+    with(|parts| parts.lines[0].tax = 30_01).then_rejected("BreakdownDoesNotAdd");
+    with(|parts| parts.lines[0].name = String::new()).then_rejected("BreakdownDoesNotAdd");
+    with(|parts| parts.adjustment = i64::MAX).then_rejected("BreakdownDoesNotAdd");
 }

@@ -21,7 +21,37 @@ pub struct Step {
 }
 
 /// Every step of this build.
-pub const STEPS: &[Step] = &[];
+pub const STEPS: &[Step] = &[
+    Step { event_type: "order.line_added", from: 1, lift: price_of_one_piece },
+    Step { event_type: "bill.payment_allocated", from: 1, lift: without_tip },
+    Step { event_type: "payment_intent.succeeded", from: 1, lift: without_tip },
+    Step { event_type: "refund.requested", from: 1, lift: without_parts },
+    // Version 2 only allows a refund without a payment.
+    Step { event_type: "refund.succeeded", from: 1, lift: |value| value },
+];
+
+/// `value` with these fields; a payload that is no object stays as it is and fails where it is decoded.
+fn with(mut value: Value, fields: &[(&str, Value)]) -> Value {
+    if let Some(object) = value.as_object_mut() {
+        object.extend(fields.iter().map(|(name, field)| ((*name).to_owned(), field.clone())));
+    }
+    value
+}
+
+/// Prices were always those of one piece.
+fn price_of_one_piece(value: Value) -> Value {
+    with(value, &[("price_base_milli", Value::from(1_000))])
+}
+
+/// Tips and acquirers were not recorded.
+fn without_tip(value: Value) -> Value {
+    with(value, &[("tip", Value::from(0)), ("acquirer", Value::Null)])
+}
+
+/// Refunds were known by their amount only.
+fn without_parts(value: Value) -> Value {
+    with(value, &[("acquirer", Value::Null), ("breakdown", Value::Null)])
+}
 
 /// Lifts `payload` from `version` to `newest`.
 ///

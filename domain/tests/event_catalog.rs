@@ -102,6 +102,7 @@ fn encode(event: &DomainEvent) -> NewEvent {
         DomainEvent::Bill(event) => event.encode(),
         DomainEvent::PaymentIntent(event) => event.encode(),
         DomainEvent::Refund(event) => event.encode(),
+        DomainEvent::LedgerAdjustment(event) => event.encode(),
         DomainEvent::Customer(event) => event.encode(),
     }
 }

@@ -1,11 +1,14 @@
 -- Refunds between request and outcome.
 create table daily_sales_refunds (
-    key            text    primary key,
-    tenant         uuid    not null,
-    store_id       text    not null,
-    business_date  date    not null,
-    currency       text    not null,
-    amount         bigint  not null,
-    tender         text    not null,
-    counted        boolean not null
+    key           text    primary key,
+    tenant        uuid    not null,
+    store_id      text    not null,
+    business_date date    not null,
+    currency      text    not null,
+    amount        bigint  not null,
+    tender        text    not null,
+    acquirer      text,
+    unlinked      boolean not null,
+    breakdown     jsonb,
+    counted       boolean not null
 ) with (fillfactor = 80);

@@ -104,6 +104,7 @@ impl History {
             name: format!("{item} ☕"),
             quantity_milli,
             unit_price: 53_50,
+            price_base_milli: 1_000,
             tax_class: TaxClass::Standard,
             discount: None,
         };
@@ -190,9 +191,18 @@ impl History {
             cash_received: Some(110_00),
             cash_change: Some(3_25),
             cash_rounding: -25,
+            tip: 5_00,
+            acquirer: Some("drawer 1".into()),
         };
-        let allocated =
-            bill::PaymentAllocated { payment_intent_id, tender: Tender::Cash, amount: 107_00, cash_rounding: -25, paid_total: 107_00 };
+        let allocated = bill::PaymentAllocated {
+            payment_intent_id,
+            tender: Tender::Cash,
+            amount: 107_00,
+            cash_rounding: -25,
+            tip: 5_00,
+            acquirer: Some("drawer 1".into()),
+            paid_total: 107_00,
+        };
         self.add::<payment_intent::Event>(StreamType::PaymentIntent, payment_intent_id, created);
         self.add::<payment_intent::Event>(StreamType::PaymentIntent, payment_intent_id, succeeded);
         self.add::<bill::Event>(StreamType::Bill, bill_id, allocated);
@@ -212,17 +222,20 @@ impl History {
         let (amount, bill) = (Money::thb(53_50), Some(bill_id));
         let requested = refund::Requested {
             refund_id,
-            payment_intent_id,
+            payment_intent_id: Some(payment_intent_id),
             bill_id: bill,
             store_id: STORE,
             business_date: day(2),
             amount,
             tender: Tender::PromptPay,
+            acquirer: None,
             destination: Destination::Cash,
             reason: "cold".into(),
             provider: None,
+            breakdown: None,
         };
-        let succeeded = refund::Succeeded { refund_id, payment_intent_id, bill_id: bill, amount, provider_reference: None };
+        let succeeded =
+            refund::Succeeded { refund_id, payment_intent_id: Some(payment_intent_id), bill_id: bill, amount, provider_reference: None };
         let recorded = bill::RefundRecorded { refund_id, payment_intent_id, amount: 53_50, refunded_total: 53_50 };
         let reserved = payment_intent::RefundReserved { refund_id, amount: 53_50 };
         let settled = payment_intent::RefundSettled { refund_id, amount: 53_50, refunded_total: 53_50 };

@@ -51,16 +51,15 @@ async fn the_coffee_machines_year_comes_out_to_the_last_kopiyka() {
     let report = import::run(&platform.platform.commands, &options).await.unwrap();
     assert_eq!((report.added, report.rejected.len()), (2_693, 0));
     platform.settled().await;
-    let by_item = "select business_date::text as day, name, (quantity_milli / 1000)::bigint as count, total::bigint as amount from daily_sales_v1.daily_item_sales";
-    let by_tender = "select business_date::text as day, tender as name, count::bigint as count, amount::bigint as amount from daily_sales_v1.daily_tender_sales";
+    let by_item = "select business_date::text as day, name, (quantity_milli / 1000)::bigint as count, total::bigint as amount from read.daily_item_sales";
+    let by_tender =
+        "select business_date::text as day, tender as name, count::bigint as count, amount::bigint as amount from read.daily_tender_sales";
     let found_items = read(&platform, by_item).await;
     assert_eq!(found_items.len(), items.len());
     assert_eq!(found_items, items);
     assert_eq!(read(&platform, by_tender).await, tenders);
-    let sum: i64 = sqlx::query_scalar("select sum(total)::bigint from daily_sales_v1.daily_sales")
-        .fetch_one(&platform.platform.worker_pool)
-        .await
-        .unwrap();
+    let sum: i64 =
+        sqlx::query_scalar("select sum(total)::bigint from read.daily_sales").fetch_one(&platform.platform.worker_pool).await.unwrap();
     assert_eq!(Decimal::new(sum, 2), total);
 
     let before = platform.database.head().await;

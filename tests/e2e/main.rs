@@ -47,4 +47,10 @@ mod store_plan;
 #[cfg(test)]
 mod store_snapshot;
 #[cfg(test)]
+mod volume;
+#[cfg(test)]
+mod volume_files;
+#[cfg(test)]
+mod volume_sums;
+#[cfg(test)]
 mod workspace;

@@ -32,6 +32,7 @@ pub fn new_line(item_code: &str, unit_price: i64) -> NewLine {
         name: format!("Item {item_code}"),
         quantity_milli: 1000,
         unit_price,
+        price_base_milli: 1_000,
         tax_class: TaxClass::Standard,
         discount: None,
     }
@@ -181,6 +182,8 @@ impl Shop {
             merchant_reference: None,
             paid_at: None,
             evidence: Evidence::Staff,
+            tip: 0,
+            acquirer: None,
         };
         handler.transact(&self.caller(handler), |unit| pay(unit, new.clone()).boxed()).await.map(|_| payment_intent_id)
     }

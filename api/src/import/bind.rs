@@ -6,6 +6,7 @@ use commands::tenants::NewStore;
 use csv::StringRecord;
 use domain::{
     ids::MerchantId,
+    money::Currency,
     pricing::{TaxClass, TaxProfile},
 };
 
@@ -13,8 +14,9 @@ use super::{
     check,
     error::{ImportError, MappingError},
     mapping::{Field, Mapping},
-    mapping_order::{AdjustmentMapping, LineMapping, TimeMapping},
-    mapping_payment::{Condition, KeepAs, PaymentMapping, RefundMapping, SkipMapping, TenderMapping, TenderWord},
+    mapping_order::{AdjustmentMapping, LineMapping, NegativeLine, TimeMapping},
+    mapping_payment::{KeepAs, PaymentMapping, RefundMapping, TenderMapping, TenderWord},
+    mapping_rows::{Condition, LedgerMapping},
     setup,
     value::LocalClock,
 };
@@ -60,6 +62,10 @@ pub(super) struct BoundLine {
     pub per_piece: bool,
     pub tax_class: TaxClass,
     pub omit_zero: bool,
+    /// Most decimals of a price of one piece.
+    pub price_decimals: u32,
+    /// Below zero it becomes an adjustment.
+    pub may_adjust: bool,
 }
 
 /// The tender of a row.
@@ -73,23 +79,38 @@ pub(super) enum BoundTender {
 #[derive(Debug, Clone)]
 pub(super) struct BoundPayment {
     pub amount: Option<Cell>,
+    pub tip: Option<Cell>,
+    pub acquirer: Option<Cell>,
+    /// Why payments are contested, and which.
+    pub dispute: Option<BoundRule>,
     pub tender: BoundTender,
     pub paid_at: Option<BoundTime>,
     pub transaction_id: Option<Cell>,
     pub merchant_reference: Option<Cell>,
 }
 
-/// How orders below zero name what they refund.
+/// How orders below zero name or find what they refund.
 #[derive(Debug, Clone)]
 pub(super) struct BoundRefund {
-    pub of: Cell,
+    pub of: Option<Cell>,
+    /// The columns by which rows find those of their sale; none without a match.
+    pub matching: Vec<usize>,
+    pub tender: Option<BoundTender>,
     pub reason: Option<Cell>,
 }
 
-/// Rows that are no sale.
+/// Rows for which all conditions hold, and what they are.
 #[derive(Debug, Clone)]
-pub(super) struct BoundSkip {
+pub(super) struct BoundRule {
     pub reason: String,
+    pub when: Vec<(usize, Condition)>,
+}
+
+/// Rows that are put on the books.
+#[derive(Debug, Clone)]
+pub(super) struct BoundLedger {
+    pub reason: Cell,
+    pub amount: Cell,
     pub when: Vec<(usize, Condition)>,
 }
 
@@ -105,6 +126,7 @@ pub struct Planner {
     pub(super) store: Cell,
     pub(super) key: usize,
     pub(super) opened_at: BoundTime,
+    pub(super) issued_at: Option<BoundTime>,
     pub(super) number: Option<Cell>,
     pub(super) lines: Vec<BoundLine>,
     pub(super) adjustments: Vec<(usize, String)>,
@@ -112,7 +134,8 @@ pub struct Planner {
     pub(super) difference: Option<(String, i64)>,
     pub(super) payment: BoundPayment,
     pub(super) refund: Option<BoundRefund>,
-    pub(super) skips: Vec<BoundSkip>,
+    pub(super) skips: Vec<BoundRule>,
+    pub(super) ledger: Vec<BoundLedger>,
 }
 
 impl Planner {
@@ -143,13 +166,25 @@ impl Planner {
             store: columns.cell("store.value", &mapping.store.value)?,
             key: columns.place("order.key", &mapping.order.key)?,
             opened_at: columns.time("order.opened_at", &mapping, &mapping.order.opened_at)?,
+            issued_at: mapping.bill.as_ref().map(|bill| columns.time("bill.issued_at", &mapping, &bill.issued_at)).transpose()?,
             number: columns.optional("order.number", mapping.order.number.as_ref())?,
-            lines: mapping.lines.iter().enumerate().map(|(n, line)| columns.line(n, line)).collect::<Result<_, _>>()?,
+            lines: mapping
+                .lines
+                .iter()
+                .enumerate()
+                .map(|(n, line)| columns.line(n, line, mapping.store.currency))
+                .collect::<Result<_, _>>()?,
             adjustments: mapping.adjustments.iter().enumerate().map(|(n, one)| keyed(n, one)).collect::<Result<_, _>>()?,
             difference,
             payment: columns.payment(&mapping, &mapping.payment)?,
             refund: columns.refund(mapping.refund.as_ref())?,
-            skips: mapping.skips.iter().enumerate().map(|(n, skip)| columns.skip(n, skip)).collect::<Result<_, _>>()?,
+            skips: mapping
+                .skips
+                .iter()
+                .enumerate()
+                .map(|(n, skip)| columns.rule(&format!("skip[{n}]"), &skip.reason, &skip.when))
+                .collect::<Result<_, _>>()?,
+            ledger: mapping.ledger.iter().enumerate().map(|(n, ledger)| columns.ledger(n, ledger)).collect::<Result<_, _>>()?,
             mapping: Arc::new(mapping),
         })
     }
@@ -195,7 +230,7 @@ impl Columns<'_> {
         Ok(BoundTime { place: self.place(&format!("{key}.column"), &time.column)?, format: time.format.clone(), clock })
     }
 
-    fn line(&self, n: usize, line: &LineMapping) -> Result<BoundLine, ImportError> {
+    fn line(&self, n: usize, line: &LineMapping, currency: Currency) -> Result<BoundLine, ImportError> {
         let unit_price = self.optional(&format!("line[{n}].unit_price"), line.unit_price.as_ref())?;
         let amount = self.optional(&format!("line[{n}].amount"), line.amount.as_ref())?;
         let per_piece = unit_price.is_some();
@@ -208,6 +243,8 @@ impl Columns<'_> {
             per_piece,
             tax_class: line.tax_class,
             omit_zero: line.omit_zero,
+            price_decimals: line.price_decimals.unwrap_or(currency.exponent()),
+            may_adjust: line.negative == NegativeLine::Adjust,
         })
     }
 
@@ -223,33 +260,53 @@ impl Columns<'_> {
         }
         Ok(BoundPayment {
             amount: self.optional("payment.amount", payment.amount.as_ref())?,
-            tender: self.tender(&payment.tender)?,
+            tip: self.optional("payment.tip", payment.tip.as_ref())?,
+            acquirer: self.optional("payment.acquirer", payment.acquirer.as_ref())?,
+            dispute: payment.dispute.as_ref().map(|dispute| self.rule("payment.dispute", &dispute.reason, &dispute.when)).transpose()?,
+            tender: self.tender("payment.tender", &payment.tender)?,
             paid_at: payment.paid_at.as_ref().map(|time| self.time("payment.paid_at", mapping, time)).transpose()?,
             transaction_id,
             merchant_reference,
         })
     }
 
-    fn tender(&self, tender: &TenderMapping) -> Result<BoundTender, ImportError> {
+    fn tender(&self, key: &str, tender: &TenderMapping) -> Result<BoundTender, ImportError> {
         match (&tender.column, tender.constant) {
-            (Some(column), _) => Ok(BoundTender::ByValue(self.place("payment.tender.column", column)?, tender.values.clone())),
+            (Some(column), _) => Ok(BoundTender::ByValue(self.place(&format!("{key}.column"), column)?, tender.values.clone())),
             (None, Some(word)) => Ok(BoundTender::Fixed(word)),
-            (None, None) => Err(MappingError::at("payment.tender", "needs either 'column' or 'constant'").into()),
+            (None, None) => Err(MappingError::at(key, "needs either 'column' or 'constant'").into()),
         }
     }
 
     fn refund(&self, refund: Option<&RefundMapping>) -> Result<Option<BoundRefund>, ImportError> {
-        let Some((refund, of)) = refund.and_then(|refund| Some((refund, refund.of.as_deref()?))) else { return Ok(None) };
-        let of = Cell::At(self.place("refund.of", of)?, String::new());
-        let reason = refund.reason_column.as_deref().map(|column| self.place("refund.reason_column", column)).transpose()?;
-        Ok(Some(BoundRefund { of, reason: reason.map(|place| Cell::At(place, String::new())) }))
+        let Some(refund) = refund else { return Ok(None) };
+        let cell = |key: &str, column: &str| Ok::<_, ImportError>(Cell::At(self.place(key, column)?, String::new()));
+        let matching = refund.matching.iter().flatten().map(|column| self.place("refund.match", column));
+        Ok(Some(BoundRefund {
+            of: refund.of.as_deref().map(|column| cell("refund.of", column)).transpose()?,
+            matching: matching.collect::<Result<_, _>>()?,
+            tender: refund.tender.as_ref().map(|tender| self.tender("refund.tender", tender)).transpose()?,
+            reason: refund.reason_column.as_deref().map(|column| cell("refund.reason_column", column)).transpose()?,
+        }))
     }
 
-    fn skip(&self, n: usize, skip: &SkipMapping) -> Result<BoundSkip, ImportError> {
+    fn when(&self, key: &str, when: &[Condition]) -> Result<Vec<(usize, Condition)>, ImportError> {
         let bound = |(m, condition): (usize, &Condition)| {
-            let place = self.place(&format!("skip[{n}].when[{m}].column"), &condition.column)?;
+            let place = self.place(&format!("{key}.when[{m}].column"), &condition.column)?;
             Ok::<_, ImportError>((place, condition.clone()))
         };
-        Ok(BoundSkip { reason: skip.reason.clone(), when: skip.when.iter().enumerate().map(bound).collect::<Result<_, _>>()? })
+        when.iter().enumerate().map(bound).collect()
+    }
+
+    fn rule(&self, key: &str, reason: &str, when: &[Condition]) -> Result<BoundRule, ImportError> {
+        Ok(BoundRule { reason: reason.to_owned(), when: self.when(key, when)? })
+    }
+
+    fn ledger(&self, n: usize, ledger: &LedgerMapping) -> Result<BoundLedger, ImportError> {
+        Ok(BoundLedger {
+            reason: self.cell(&format!("ledger[{n}].reason"), &ledger.reason)?,
+            amount: self.cell(&format!("ledger[{n}].amount"), &ledger.amount)?,
+            when: self.when(&format!("ledger[{n}]"), &ledger.when)?,
+        })
     }
 }

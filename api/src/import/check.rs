@@ -15,9 +15,10 @@ use super::{
     error::MappingError,
     ids,
     mapping::{Field, Mapping, TaxChoice},
-    mapping_order::TimeMapping,
-    mapping_payment::{Condition, Negative, RefundMapping, TenderMapping},
-    value::DecimalSign,
+    mapping_order::{Grouping, TimeMapping},
+    mapping_payment::{Negative, RefundMapping, TenderMapping, Unlinked},
+    mapping_rows::Condition,
+    value::{DecimalSign, FINEST},
 };
 
 type Checked = Result<(), MappingError>;
@@ -32,14 +33,27 @@ pub(super) fn check(mapping: &Mapping) -> Checked {
     check_stores(mapping)?;
     check_time(mapping, "order.opened_at", &mapping.order.opened_at)?;
     check_optional("order.number", mapping.order.number.as_ref())?;
+    check_grouping(mapping)?;
+    mapping.bill.as_ref().map_or(Ok(()), |bill| check_time(mapping, "bill.issued_at", &bill.issued_at))?;
     check_lines(mapping)?;
     check_money_rules(mapping)?;
     check_payment(mapping)?;
-    check_skips(mapping)
+    check_skips(mapping)?;
+    check_ledger(mapping)
 }
 
 fn ensure(holds: bool, key: impl Into<String>, problem: impl Into<String>) -> Checked {
     if holds { Ok(()) } else { Err(MappingError::at(key, problem)) }
+}
+
+/// Rows of one order may stand this many rows apart at most; a bound on the orders that are open at a time.
+const WIDEST: u64 = 10_000;
+
+fn check_grouping(mapping: &Mapping) -> Checked {
+    let Some(within) = mapping.order.within else { return Ok(()) };
+    let consecutive = mapping.order.rows == Grouping::Consecutive;
+    ensure(consecutive, "order.within", "belongs to rows = \"consecutive\", and only to it")?;
+    ensure((1..=WIDEST).contains(&within), "order.within", format!("must be 1 to {WIDEST}"))
 }
 
 fn check_merchant(mapping: &Mapping) -> Checked {
@@ -144,7 +158,13 @@ fn check_lines(mapping: &Mapping) -> Checked {
         check_field(&format!("line[{n}].item_code"), &line.item_code)?;
         check_field(&format!("line[{n}].name"), &line.name)?;
         check_number(&format!("line[{n}].quantity"), line.quantity.as_ref(), |text| sign.milli(text))?;
-        check_number(&format!("line[{n}].unit_price"), line.unit_price.as_ref(), |text| sign.money(text, currency))?;
+        let decimals = line.price_decimals.unwrap_or(currency.exponent());
+        let sound = (currency.exponent()..=currency.exponent() + FINEST).contains(&decimals);
+        ensure(sound, format!("line[{n}].price_decimals"), format!("must be at least those of the currency, and at most {FINEST} more"))?;
+        let of_piece = line.price_decimals.is_none() || line.unit_price.is_some();
+        ensure(of_piece, format!("line[{n}].price_decimals"), "belongs to 'unit_price', and only to it")?;
+        let price = |text: &str| sign.price(text, currency, decimals).map(|(amount, _)| amount);
+        check_number(&format!("line[{n}].unit_price"), line.unit_price.as_ref(), price)?;
         check_number(&format!("line[{n}].amount"), line.amount.as_ref(), |text| sign.money(text, currency))?;
         ensure(line.unit_price.is_some() != line.amount.is_some(), format!("line[{n}]"), "needs either 'unit_price' or 'amount'")?;
     }
@@ -166,10 +186,24 @@ fn check_money_rules(mapping: &Mapping) -> Checked {
 }
 
 fn check_refund(refund: &RefundMapping) -> Checked {
-    let linked = refund.negative == Negative::Refund;
-    ensure(linked == refund.of.is_some(), "refund.of", "belongs to negative = \"refund\", and only to it")?;
-    ensure(linked || refund.reason_column.is_none(), "refund.reason_column", "belongs to negative = \"refund\", and only to it")?;
-    if linked && refund.reason.is_none() {
+    let gives = refund.negative == Negative::Refund;
+    for (key, present) in [
+        ("refund.of", refund.of.is_some()),
+        ("refund.match", refund.matching.is_some()),
+        ("refund.unlinked", refund.unlinked == Unlinked::Record),
+        ("refund.tender", refund.tender.is_some()),
+        ("refund.reason_column", refund.reason_column.is_some()),
+    ] {
+        ensure(gives || !present, key, "belongs to negative = \"refund\", and only to it")?;
+    }
+    ensure(refund.of.is_none() || refund.matching.is_none(), "refund.match", "finds a sale where 'of' does not name it; give one of them")?;
+    ensure(refund.matching.as_ref().is_none_or(|columns| !columns.is_empty()), "refund.match", "needs at least one column")?;
+    let records = refund.unlinked == Unlinked::Record;
+    let found = refund.of.is_some() || refund.matching.is_some() || records;
+    ensure(!gives || found, "refund.of", "is needed, or 'match', or unlinked = \"record\": otherwise no refund can be taken")?;
+    ensure(records || refund.tender.is_none(), "refund.tender", "belongs to unlinked = \"record\", and only to it")?;
+    refund.tender.as_ref().map_or(Ok(()), |tender| check_tender("refund.tender", tender))?;
+    if gives && refund.reason.is_none() {
         return Ok(());
     }
     check_reason("refund.reason", refund.reason.as_deref().unwrap_or_default())
@@ -193,7 +227,16 @@ fn check_payment(mapping: &Mapping) -> Checked {
     if let Some(time) = &payment.paid_at {
         check_time(mapping, "payment.paid_at", time)?;
     }
-    check_tender(&payment.tender)?;
+    check_number("payment.tip", payment.tip.as_ref(), |text| sign.money(text, currency))?;
+    check_optional("payment.acquirer", payment.acquirer.as_ref())?;
+    if let Some(dispute) = &payment.dispute {
+        check_reason("payment.dispute.reason", &dispute.reason)?;
+        check_conditions("payment.dispute", &dispute.when)?;
+    }
+    if let Some(reason) = &payment.write_off_reason {
+        check_reason("payment.write_off_reason", reason)?;
+    }
+    check_tender("payment.tender", &payment.tender)?;
     let Some(customer) = &mapping.customer else { return Ok(()) };
     let stated = "must be true: only a pseudonym may be kept, never a name, card or telephone number";
     ensure(customer.pseudonymous, "customer.pseudonymous", stated)?;
@@ -201,24 +244,39 @@ fn check_payment(mapping: &Mapping) -> Checked {
     ensure(!twice, "customer.keep_as", "transaction_id is filled by payment.transaction_id already")
 }
 
-fn check_tender(tender: &TenderMapping) -> Checked {
+fn check_tender(key: &str, tender: &TenderMapping) -> Checked {
     let sound = match (&tender.column, tender.constant) {
         (Some(_), None) => !tender.values.is_empty(),
         (None, Some(_)) => tender.values.is_empty(),
         (Some(_), Some(_)) | (None, None) => false,
     };
-    ensure(sound, "payment.tender", "needs either 'column' with 'values', or 'constant'")
+    ensure(sound, key, "needs either 'column' with 'values', or 'constant'")
 }
 
 fn check_skips(mapping: &Mapping) -> Checked {
     for (n, skip) in mapping.skips.iter().enumerate() {
         check_reason(format!("skip[{n}].reason"), &skip.reason)?;
-        ensure(!skip.when.is_empty(), format!("skip[{n}].when"), "needs at least one condition")?;
-        for (m, condition) in skip.when.iter().enumerate() {
-            let Condition { column: _, is, starts_with, empty, sign } = condition;
-            let tests = is.is_some() || starts_with.is_some() || empty.is_some() || sign.is_some();
-            ensure(tests, format!("skip[{n}].when[{m}]"), "needs 'is', 'starts_with', 'empty' or 'sign'")?;
-        }
+        check_conditions(&format!("skip[{n}]"), &skip.when)?;
+    }
+    Ok(())
+}
+
+fn check_ledger(mapping: &Mapping) -> Checked {
+    let (sign, currency) = (mapping.file.decimal, mapping.store.currency);
+    for (n, ledger) in mapping.ledger.iter().enumerate() {
+        check_field(&format!("ledger[{n}].reason"), &ledger.reason)?;
+        check_number(&format!("ledger[{n}].amount"), Some(&ledger.amount), |text| sign.money(text, currency))?;
+        check_conditions(&format!("ledger[{n}]"), &ledger.when)?;
+    }
+    Ok(())
+}
+
+fn check_conditions(key: &str, when: &[Condition]) -> Checked {
+    ensure(!when.is_empty(), format!("{key}.when"), "needs at least one condition")?;
+    for (m, condition) in when.iter().enumerate() {
+        let Condition { column: _, is, starts_with, empty, sign } = condition;
+        let tests = is.is_some() || starts_with.is_some() || empty.is_some() || sign.is_some();
+        ensure(tests, format!("{key}.when[{m}]"), "needs 'is', 'starts_with', 'empty' or 'sign'")?;
     }
     Ok(())
 }

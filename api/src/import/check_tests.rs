@@ -53,6 +53,11 @@ fn rules_are_checked_too() {
         ("[refund]\nnegative = \"skip\"\nreason = \"x\"\nreason_column = \"no\"", "'refund.reason_column'"),
         ("[refund]\nnegative = \"skip\"", "'refund.reason'"),
         ("[refund]\nnegative = \"refund\"\nof = \"no\"\nreason = \"\"", "'refund.reason'"),
+        ("[refund]\nnegative = \"refund\"\nof = \"no\"\nmatch = [\"item\"]", "'refund.match'"),
+        ("[refund]\nnegative = \"refund\"\nof = \"no\"\ntender = { constant = \"cash\" }", "'refund.tender'"),
+        ("[refund]\nnegative = \"skip\"\nreason = \"x\"\nunlinked = \"record\"", "'refund.unlinked'"),
+        ("[payment.dispute]\nreason = \"x\"\nwhen = []", "'payment.dispute.when'"),
+        ("[[ledger]]\nreason = { constant = \"x\" }\namount = { constant = \"x\" }\nwhen = []", "'ledger[0].amount'"),
         ("[[skip]]\nreason = \"x\"\nwhen = [{ column = \"no\" }]", "'skip[0].when[0]'"),
     ] {
         let message = refusal(&format!("{SHOP}{more}\n"));
@@ -85,7 +90,7 @@ fn the_documented_example_imports_the_documented_file() {
         let steps = steps_of(Mapping::parse(mapping).unwrap(), file.as_bytes());
         let total = |step: &Step| match &step.what {
             StepKind::Sale(sale) => sale.total.amount,
-            StepKind::Refund(_) | StepKind::Skipped(_) | StepKind::Bad(_) => panic!("{step:?}"),
+            StepKind::Refund(_) | StepKind::Ledger(_) | StepKind::Skipped(_) | StepKind::Bad(_) => panic!("{step:?}"),
         };
         steps.iter().map(total).collect::<Vec<_>>()
     };

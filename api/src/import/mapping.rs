@@ -14,8 +14,9 @@ use serde::Deserialize;
 
 use super::{
     error::MappingError,
-    mapping_order::{AdjustmentMapping, DifferenceMapping, LineMapping, OrderMapping, TimeMapping},
-    mapping_payment::{CustomerMapping, PaymentMapping, RefundMapping, SkipMapping},
+    mapping_order::{AdjustmentMapping, BillMapping, DifferenceMapping, LineMapping, OrderMapping, TimeMapping},
+    mapping_payment::{CustomerMapping, PaymentMapping, RefundMapping},
+    mapping_rows::{LedgerMapping, SkipMapping},
     value::{DecimalSign, LocalClock},
 };
 
@@ -34,6 +35,8 @@ pub struct Mapping {
     pub store: StoreMapping,
     /// Which rows make an order, and when.
     pub order: OrderMapping,
+    /// When it was billed.
+    pub bill: Option<BillMapping>,
     /// The lines that each row gives; at least one.
     #[serde(rename = "line")]
     pub lines: Vec<LineMapping>,
@@ -51,6 +54,9 @@ pub struct Mapping {
     /// Rows that are no sale.
     #[serde(default, rename = "skip")]
     pub skips: Vec<SkipMapping>,
+    /// Rows that only change what the books say.
+    #[serde(default, rename = "ledger")]
+    pub ledger: Vec<LedgerMapping>,
 }
 
 /// How the file is written.

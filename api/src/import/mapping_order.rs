@@ -26,6 +26,8 @@ pub struct OrderMapping {
     /// One row each, or all rows that follow each other with the same key.
     #[serde(default)]
     pub rows: Grouping,
+    /// With `consecutive`: how many rows apart rows of one order may stand; 1, right after each other, without it.
+    pub within: Option<u64>,
     /// When it was opened.
     pub opened_at: TimeMapping,
     /// Number for people.
@@ -33,6 +35,14 @@ pub struct OrderMapping {
     /// How it was served.
     #[serde(default, rename = "type")]
     pub order_type: OrderType,
+}
+
+/// When the bill was issued.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BillMapping {
+    /// Local time; when the order was opened without it.
+    pub issued_at: TimeMapping,
 }
 
 /// How rows make orders.
@@ -66,6 +76,22 @@ pub struct LineMapping {
     /// Give no line where the price is empty or zero.
     #[serde(default)]
     pub omit_zero: bool,
+    /// Most decimals of `unit_price`; those of the currency without it.
+    pub price_decimals: Option<u32>,
+    /// What becomes of a line below zero.
+    #[serde(default)]
+    pub negative: NegativeLine,
+}
+
+/// What becomes of a line below zero in an order above zero, or the other way round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NegativeLine {
+    /// The order is bad.
+    #[default]
+    Refuse,
+    /// An adjustment of the order under the line's name.
+    Adjust,
 }
 
 const fn standard() -> TaxClass {

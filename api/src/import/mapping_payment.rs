@@ -1,25 +1,42 @@
-//! The part of a mapping that says how an order was paid, and which rows are no sale.
+//! The part of a mapping that says how an order was paid, or given back.
 
 use std::collections::BTreeMap;
 
 use domain::payment_intent::Tender;
 use serde::Deserialize;
 
-use super::mapping::Field;
-use super::mapping_order::TimeMapping;
+use super::{mapping::Field, mapping_order::TimeMapping, mapping_rows::Condition};
 
 /// How it was paid.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentMapping {
-    /// What was paid, major units; what the order costs without it.
+    /// What was paid, tip included, major units; what the order costs (and the tip) without it.
     pub amount: Option<Field>,
+    /// The tip in it, major units; empty is none.
+    pub tip: Option<Field>,
+    /// Who took the money in for the shop; may be empty.
+    pub acquirer: Option<Field>,
+    /// Which payments the payer contests.
+    pub dispute: Option<DisputeMapping>,
+    /// Why bills are written off, for the tender `written_off`.
+    pub write_off_reason: Option<String>,
     /// Which tender.
     pub tender: TenderMapping,
     /// When; when the order was opened without it.
     pub paid_at: Option<TimeMapping>,
     /// Approval code or invoice number.
     pub transaction_id: Option<Field>,
+}
+
+/// Payments that the payer contests.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DisputeMapping {
+    /// Why, as far as the file says.
+    pub reason: String,
+    /// All of these must hold for the order's first row; at least one.
+    pub when: Vec<Condition>,
 }
 
 /// Which tender: one for all, or by the value of a column.
@@ -46,8 +63,12 @@ pub enum TenderWord {
     Card,
     /// On account.
     Invoice,
+    /// Paid, but the file does not say how.
+    Unknown,
     /// Not paid: the bill stays open.
     Unpaid,
+    /// Not paid, and nobody will: the bill is written off.
+    WrittenOff,
 }
 
 impl TenderWord {
@@ -57,7 +78,8 @@ impl TenderWord {
             Self::Cash => Some(Tender::Cash),
             Self::Card => Some(Tender::Card),
             Self::Invoice => Some(Tender::Invoice),
-            Self::Unpaid => None,
+            Self::Unknown => Some(Tender::Unknown),
+            Self::Unpaid | Self::WrittenOff => None,
         }
     }
 }
@@ -95,8 +117,27 @@ pub struct RefundMapping {
     pub reason: Option<String>,
     /// With `refund`: column with the key of the order that is refunded.
     pub of: Option<String>,
+    /// With `refund`: columns by which rows find the rows of the sale that they take back, where none names it.
+    #[serde(rename = "match")]
+    pub matching: Option<Vec<String>>,
+    /// With `refund`: what becomes of refunds whose sale is not found.
+    #[serde(default)]
+    pub unlinked: Unlinked,
+    /// With `unlinked = "record"`: how their money was given; as `payment.tender` without it.
+    pub tender: Option<TenderMapping>,
     /// With `refund`: column that says why; may be empty.
     pub reason_column: Option<String>,
+}
+
+/// What becomes of refunds whose sale is not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unlinked {
+    /// They are bad.
+    #[default]
+    Refuse,
+    /// They are recorded without a payment.
+    Record,
 }
 
 /// What to do with orders below zero.
@@ -107,44 +148,6 @@ pub enum Negative {
     Refuse,
     /// They are left out and counted.
     Skip,
-    /// They give back money out of the payment of the order that they name.
+    /// They give back money: out of the payment of the order that they name or match, or without one.
     Refund,
-}
-
-/// Rows that are no sale: left out and counted.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SkipMapping {
-    /// Under which reason they are counted.
-    pub reason: String,
-    /// All of these must hold; at least one.
-    pub when: Vec<Condition>,
-}
-
-/// A test on one cell; all that it names must hold.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Condition {
-    /// Name of the column.
-    pub column: String,
-    /// The cell is one of these.
-    pub is: Option<Vec<String>>,
-    /// The cell begins with this.
-    pub starts_with: Option<String>,
-    /// The cell is empty, or is not.
-    pub empty: Option<bool>,
-    /// The cell is a number of this sign.
-    pub sign: Option<Sign>,
-}
-
-/// Sign of a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sign {
-    /// Below zero.
-    Negative,
-    /// Zero.
-    Zero,
-    /// Above zero.
-    Positive,
 }

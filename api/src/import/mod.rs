@@ -12,11 +12,14 @@ mod bind;
 mod check;
 pub mod error;
 mod ids;
+mod links;
 pub mod mapping;
 pub mod mapping_order;
 pub mod mapping_payment;
+pub mod mapping_rows;
 pub mod plan;
 mod plan_refund;
+mod plan_rows;
 mod recent;
 pub mod report;
 mod retry;
@@ -51,9 +54,9 @@ use self::{
 };
 
 /// Orders under way at the same time, so that the group committer can store them together.
-pub const DEFAULT_IN_FLIGHT: usize = 64;
+pub const DEFAULT_IN_FLIGHT: usize = 768;
 /// Orders planned ahead of those under way.
-const AHEAD: usize = 256;
+const AHEAD: usize = 1_024;
 
 /// What to import, and how.
 #[derive(Debug, Clone)]
@@ -64,7 +67,7 @@ pub struct ImportOptions {
     pub mapping: PathBuf,
     /// Where rejected rows are written, with reasons.
     pub reject_file: Option<PathBuf>,
-    /// Orders under way at the same time, 1 to 256; [`DEFAULT_IN_FLIGHT`] is a good choice.
+    /// Orders under way at the same time, 1 to 1,024; [`DEFAULT_IN_FLIGHT`] is a good choice.
     pub in_flight: usize,
     /// No progress bar. It is hidden anyway when standard error is no terminal.
     pub quiet: bool,
@@ -91,7 +94,7 @@ pub async fn run(handler: &CommandHandler, options: &ImportOptions) -> Result<Im
     let steps = stream::poll_fn(move |context| receiver.poll_recv(context));
     let (counted, earlier) = watch::channel(0);
     let settled =
-        steps.enumerate().map(|(n, step)| settle(writer.clone(), earlier.clone(), n, step)).buffered(options.in_flight.clamp(1, 256));
+        steps.enumerate().map(|(n, step)| settle(writer.clone(), earlier.clone(), n, step)).buffered(options.in_flight.clamp(1, 1_024));
     let mut settled = std::pin::pin!(settled);
     let mut halted = None;
     while let Some((step, outcome)) = settled.next().await {
@@ -119,10 +122,12 @@ fn read(mut steps: Steps, sender: &mpsc::Sender<Step>) -> Result<(), ImportError
     Ok(())
 }
 
-/// Writes a step. A refund waits until all `n` steps before it are counted, so that its sale is stored.
+/// Writes a step. A refund of a sale waits until all `n` steps before it are counted, so that its sale is stored.
 async fn settle(writer: Arc<Writer>, mut counted: watch::Receiver<usize>, n: usize, step: Step) -> (Step, Option<Result<Written, Halt>>) {
     let outcome = match &step.what {
         StepKind::Sale(sale) => Some(writer.write(sale).await),
+        StepKind::Ledger(ledger) => Some(writer.adjust(ledger).await),
+        StepKind::Refund(refund) if refund.link.is_none() => Some(writer.give_back(refund).await),
         StepKind::Refund(refund) => {
             // It fails only when nobody counts any more, and then nobody asks for the outcome either.
             let _ = counted.wait_for(|counted| *counted >= n).await;
@@ -154,17 +159,19 @@ impl Tally {
         let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         let line = rows.first().map_or(0, |row| row.line);
         match (what, outcome) {
-            (StepKind::Sale(_) | StepKind::Refund(_), Some(Err(halt))) => return Ok(Err((line, key, halt))),
+            (StepKind::Sale(_) | StepKind::Refund(_) | StepKind::Ledger(_), Some(Err(halt))) => return Ok(Err((line, key, halt))),
             (StepKind::Sale(sale), Some(Ok(Written::Added))) => self.report.took(&sale, true),
             (StepKind::Sale(sale), Some(Ok(Written::AlreadyThere))) => self.report.took(&sale, false),
             (StepKind::Refund(refund), Some(Ok(Written::Added))) => self.report.gave_back(&refund, true),
             (StepKind::Refund(refund), Some(Ok(Written::AlreadyThere))) => self.report.gave_back(&refund, false),
-            (StepKind::Sale(_) | StepKind::Refund(_), Some(Ok(Written::Refused(reason)))) => {
+            (StepKind::Ledger(ledger), Some(Ok(Written::Added))) => self.report.adjusted(&ledger, true),
+            (StepKind::Ledger(ledger), Some(Ok(Written::AlreadyThere))) => self.report.adjusted(&ledger, false),
+            (StepKind::Sale(_) | StepKind::Refund(_) | StepKind::Ledger(_), Some(Ok(Written::Refused(reason)))) => {
                 self.refuse(&rows, Rejected { line, key, reason })?;
             }
             (StepKind::Bad(problem), _) => self.refuse(&rows, Rejected { line: problem.line, key, reason: problem.reason })?,
             (StepKind::Skipped(reason), _) => self.report.left_out(reason, count),
-            (StepKind::Sale(_) | StepKind::Refund(_), None) => {} // every one is written
+            (StepKind::Sale(_) | StepKind::Refund(_) | StepKind::Ledger(_), None) => {} // every one is written
         }
         self.report.rows += count;
         self.show(rows.last());

@@ -33,7 +33,8 @@ fn outcome(mapping: &str, rows: &str) -> Vec<Result<Box<SaleUnit>, String>> {
     let steps = steps_of(Mapping::parse(mapping).unwrap(), format!("{HEADER}{rows}").as_bytes());
     let told = |step: crate::import::rows::Step| match step.what {
         StepKind::Sale(sale) => Ok(sale),
-        StepKind::Refund(refund) => Err(format!("refund: {} of {}", refund.amount, refund.of)),
+        StepKind::Refund(refund) => Err(format!("refund: {} of {:?}", refund.amount, refund.link.map(|link| link.of))),
+        StepKind::Ledger(ledger) => Err(format!("ledger: {}", ledger.amount)),
         StepKind::Skipped(reason) => Err(format!("skipped: {reason}")),
         StepKind::Bad(problem) => Err(format!("{}: {}", problem.line, problem.reason)),
     };
@@ -156,7 +157,7 @@ fn refund(mapping: &str, row: &str) -> RefundUnit {
     let mut steps = steps_of(mapping, format!("{HEADER}{CASH_SALE}{row}").as_bytes());
     match steps.remove(1).what {
         StepKind::Refund(refund) => *refund,
-        other @ (StepKind::Sale(_) | StepKind::Skipped(_) | StepKind::Bad(_)) => panic!("{other:?}"),
+        other @ (StepKind::Sale(_) | StepKind::Ledger(_) | StepKind::Skipped(_) | StepKind::Bad(_)) => panic!("{other:?}"),
     }
 }
 
@@ -164,8 +165,10 @@ fn refund(mapping: &str, row: &str) -> RefundUnit {
 fn an_order_below_zero_gives_back_money_of_the_order_it_names() {
     let paid = sale(SHOP, CASH_SALE).payment.unwrap();
     let back = refund(&with(LINKED), "r1,,2024-03-02 09:00,Tea,-1,45.50,?,7,cold\n");
-    assert_eq!((back.payment_intent_id, back.tender, back.destination), (paid.payment_intent_id, Tender::Cash, Destination::Cash));
-    assert_eq!((back.amount, back.reason.as_str(), back.of.as_str()), (Money::new(45_50, Currency::THB), "cold", "7"));
+    let link = back.link.unwrap();
+    assert_eq!((link.payment_intent_id, back.tender, link.destination), (paid.payment_intent_id, Tender::Cash, Destination::Cash));
+    assert_eq!((back.amount, back.reason.as_str(), link.of.as_str()), (Money::new(45_50, Currency::THB), "cold", "7"));
+    assert_eq!((back.breakdown.lines[0].quantity_milli, back.breakdown.lines[0].total, back.breakdown.adjustment), (1_000, 45_50, 0));
     assert_eq!(back.given_at.to_rfc3339(), "2024-03-02T02:00:00+00:00");
     assert_eq!(refund(&with(LINKED), "r1,,2024-03-02 09:00,Tea,1,-45.50,?,7,\n").reason, "imported refund");
     let taxed = with(LINKED).replace("\"untaxed\"", "\"thai_exclusive\"");
@@ -173,14 +176,18 @@ fn an_order_below_zero_gives_back_money_of_the_order_it_names() {
     let told = with(&LINKED.replace("of = \"paid\"", "of = \"tender\"").replace("reason_column = \"tip\"", "reason = \"return\""));
     let stated = told.replace("[payment]\n", "[payment]\namount = { column = \"paid\", default = \"91\" }\n");
     let back = refund(&stated, "r1,,2024-03-02 09:00,Tea,-1,45.50,7,-40,\n");
-    assert_eq!((back.amount.amount, back.reason.as_str()), (40_00, "return"));
+    assert_eq!((back.amount.amount, back.reason.as_str(), back.breakdown.adjustment), (40_00, "return", -5_50));
 }
 
 #[test]
 fn card_payments_go_back_the_way_they_came() {
     let rows = format!("{HEADER}{}r1,,2024-03-02 09:00,Tea,-1,45.50,,7,\n", CASH_SALE.replace(",C,", ",V,"));
     let steps = steps_of(Mapping::parse(&with(LINKED)).unwrap(), rows.as_bytes());
-    assert!(matches!(&steps[1].what, StepKind::Refund(back) if back.destination == Destination::Original), "{:?}", steps[1]);
+    assert!(
+        matches!(&steps[1].what, StepKind::Refund(back) if back.link.as_ref().unwrap().destination == Destination::Original),
+        "{:?}",
+        steps[1]
+    );
 }
 
 #[test]
@@ -242,8 +249,97 @@ fn a_comma_may_stand_before_decimals() {
     let steps = steps_of(Mapping::parse(&mapping).unwrap(), text.as_bytes());
     match &steps[0].what {
         StepKind::Sale(sale) => assert_eq!(sale.total.amount, 91_00),
-        StepKind::Refund(_) | StepKind::Skipped(_) | StepKind::Bad(_) => panic!("{:?}", steps[0]),
+        StepKind::Refund(_) | StepKind::Ledger(_) | StepKind::Skipped(_) | StepKind::Bad(_) => panic!("{:?}", steps[0]),
     }
+}
+
+const MATCHING: &str = "[refund]\nnegative = \"refund\"\nmatch = [\"item\", \"price\"]\nunlinked = \"record\"\n";
+
+#[test]
+fn a_refund_finds_the_newest_sale_whose_rows_agree_and_that_has_enough_left() {
+    let rows = format!(
+        "{HEADER}1,,2024-03-01 10:15,Tea,2,45.50,C,,\n2,,2024-03-01 10:16,Tea,1,45.50,V,,\n\
+         r1,,2024-03-02 09:00,Tea,-1,45.50,C,,\nr2,,2024-03-02 09:01,Tea,-1,45.50,C,,\nr3,,2024-03-02 09:02,Pot,-1,45.50,V,,\n"
+    );
+    let steps = steps_of(Mapping::parse(&with(MATCHING)).unwrap(), rows.as_bytes());
+    let told = |step: &crate::import::rows::Step| match &step.what {
+        StepKind::Refund(back) => (back.link.as_ref().map(|link| link.of.clone()), back.tender, back.amount.amount),
+        StepKind::Sale(_) | StepKind::Ledger(_) | StepKind::Skipped(_) | StepKind::Bad(_) => panic!("{step:?}"),
+    };
+    let told: Vec<_> = steps[2..].iter().map(told).collect();
+    let expected = [(Some("2".to_owned()), Tender::Card, 45_50), (Some("1".to_owned()), Tender::Cash, 45_50), (None, Tender::Card, 45_50)];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn tips_stand_beside_what_the_bill_asks_for() {
+    let tipped = SHOP.replace(
+        "[payment]\n",
+        "[payment]\namount = { column = \"paid\" }\ntip = { column = \"tip\" }\nacquirer = { column = \"store\" }\n",
+    );
+    let sale_of = |row: &str| sale(&(tipped.clone() + "[difference]\nreason = \"rest\"\n"), row);
+    let one = sale_of("7,S1,2024-03-01 10:15,Tea,2,45.50,V,101,10\n");
+    let payment = one.payment.unwrap();
+    assert_eq!((one.total.amount, payment.amount.amount, payment.tip, payment.acquirer.as_deref()), (91_00, 91_00, 10_00, Some("S1")));
+    assert!(one.adjustments.is_empty());
+    assert_eq!(sale_of("7,,2024-03-01 10:15,Tea,2,45.50,V,100,10\n").adjustments[0].amount, -1_00);
+    assert!(refusal(&tipped, "7,,2024-03-01 10:15,Tea,2,45.50,V,90,-1\n").contains("tip is below zero"));
+    assert!(refusal(&tipped, "7,,2024-03-01 10:15,Tea,2,45.50,,92,1\n").contains("tip without a payment"));
+}
+
+#[test]
+fn a_bill_is_written_off_or_its_payment_disputed_as_the_mapping_says() {
+    let mapping = SHOP.replace("\"\" = \"unpaid\"", "N = \"written_off\", D = \"unknown\"")
+        + "write_off_reason = \"no charge\"\n[payment.dispute]\nreason = \"contested\"\nwhen = [{ column = \"tender\", is = [\"D\"] }]\n";
+    let off = sale(&mapping, "7,,2024-03-01 10:15,Tea,2,45.50,N,,\n");
+    assert_eq!((off.payment, off.write_off.as_deref(), off.total.amount), (None, Some("no charge"), 91_00));
+    let disputed = sale(&mapping, "7,,2024-03-01 10:15,Tea,2,45.50,D,,\n").payment.unwrap();
+    assert_eq!((disputed.tender, disputed.dispute.as_deref()), (Tender::Unknown, Some("contested")));
+    assert_eq!(sale(&mapping, "7,,2024-03-01 10:15,Tea,2,45.50,V,,\n").payment.unwrap().dispute, None);
+}
+
+#[test]
+fn a_price_finer_than_the_minor_unit_is_kept_and_its_rounding_counted() {
+    let fine = SHOP.replace("unit_price = { column = \"price\" }", "unit_price = { column = \"price\" }\nprice_decimals = 3");
+    let one = sale(&fine, "7,,2024-03-01 10:15,Pad,3,0.015,C,,\n");
+    assert_eq!((one.lines[0].unit_price, one.lines[0].price_base_milli, one.total.amount), (15, 10_000, 5));
+    assert_eq!((one.rounding.lines, one.rounding.difference), (1, Decimal::new(5, 1)));
+    assert_eq!(sale(&fine, "7,,2024-03-01 10:15,Pad,2,0.015,C,,\n").rounding, LineRounding::default());
+    assert!(refusal(SHOP, "7,,2024-03-01 10:15,Pad,3,0.015,C,,\n").contains("at most 2 decimals"));
+}
+
+#[test]
+fn a_line_below_zero_is_an_adjustment_where_the_mapping_says_so() {
+    let second =
+        "[[line]]\nitem_code = { constant = \"x\" }\nname = { constant = \"Extra\" }\namount = { column = \"tip\" }\nomit_zero = true\n";
+    let adjusted = sale(&with(&format!("{second}negative = \"adjust\"\n")), "7,,2024-03-01 10:15,Tea,2,45.50,C,,-1.50\n");
+    assert_eq!((adjusted.total.amount, adjusted.lines.len()), (89_50, 1));
+    assert_eq!(adjusted.adjustments, [SaleAdjustment { amount: -1_50, reason: "Extra".into() }]);
+    assert!(refusal(&with(second), "7,,2024-03-01 10:15,Tea,2,45.50,C,,-1.50\n").contains("negative"));
+}
+
+#[test]
+fn rows_of_one_order_may_stand_apart_as_far_as_the_mapping_says() {
+    let grouped = |more: &str| SHOP.replace("key = \"no\"", &format!("key = \"no\"\nrows = \"consecutive\"\n{more}"));
+    let rows = "1,,2024-03-01 10:15,Tea,1,10,C,,\n2,,2024-03-01 10:16,Tea,2,10,C,,\n1,,2024-03-01 10:16,Cup,1,5,C,,\n";
+    let told = |more: &str| -> Vec<_> {
+        outcome(&grouped(more), rows).into_iter().map(|one| one.map(|sale| (sale.key.clone(), sale.total.amount))).collect()
+    };
+    assert_eq!(told("within = 2"), [Ok(("2".to_owned(), 20_00)), Ok(("1".to_owned(), 15_00))]);
+    assert_eq!(told("")[2], Err("4: order key '1' came before in this file".to_owned()));
+}
+
+#[test]
+fn rows_for_the_books_are_no_orders() {
+    let mapping = with(
+        "[[ledger]]\nreason = { column = \"item\" }\namount = { column = \"price\" }\nwhen = [{ column = \"no\", starts_with = \"A\" }]\n",
+    );
+    let rows =
+        "A1,,2024-03-01 10:15,Bad debt,1,-45.50,,,\nA1,,2024-03-01 10:15,Bad debt,1,-45.50,,,\nA2,,2024-03-01 10:15,Bad debt,1,0,,,\n";
+    let told: Vec<_> = outcome(&mapping, rows).into_iter().map(Result::unwrap_err).collect();
+    assert_eq!(told[0], "ledger: -45.50 THB");
+    assert_eq!(told[1], "3: order key 'A1' came before in this file");
+    assert!(told[2].contains("changes nothing"), "{}", told[2]);
 }
 
 /// Not a fuzzer, but every prefix and every single-byte change of a good file must end in an answer, not a panic.

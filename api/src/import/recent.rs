@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use domain::{ids::PaymentIntentId, payment_intent::Tender};
 use sha2::{Digest, Sha256};
 
 /// An order key is remembered for at least this many orders.
@@ -43,19 +42,10 @@ impl<V> Recent<V> {
     }
 }
 
-fn short(key: &str) -> [u8; 16] {
+pub(super) fn short(key: &str) -> [u8; 16] {
     let mut short = [0; 16];
     short.copy_from_slice(&Sha256::digest(key.as_bytes())[..16]);
     short
-}
-
-/// How a sale was paid: what a refund needs to know of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Paid {
-    /// The payment.
-    pub payment_intent_id: PaymentIntentId,
-    /// Its tender.
-    pub tender: Tender,
 }
 
 #[cfg(test)]

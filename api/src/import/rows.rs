@@ -1,7 +1,7 @@
 //! The file as rows, and rows as orders. Reads a stream; never holds more than one order and the keys of recent orders.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -13,10 +13,11 @@ use flate2::read::MultiGzDecoder;
 use super::{
     bind::Planner,
     error::ImportError,
+    links::{Links, Paid},
     mapping::FileFormat,
     mapping_order::Grouping,
-    recent::{Paid, Recent},
-    sale::{Planned, RefundUnit, Row, RowProblem, SaleUnit},
+    recent::Recent,
+    sale::{LedgerUnit, Planned, RefundUnit, Row, RowProblem, SaleUnit},
     value::shown,
 };
 
@@ -119,33 +120,42 @@ pub struct Step {
 pub enum StepKind {
     /// An order to be written.
     Sale(Box<SaleUnit>),
-    /// Money to be given back; its sale stands before it.
+    /// Money to be given back; its sale, if it has one, stands before it.
     Refund(Box<RefundUnit>),
+    /// An amount to be put on the books.
+    Ledger(Box<LedgerUnit>),
     /// No sale, counted under this reason.
     Skipped(String),
     /// Bad.
     Bad(RowProblem),
 }
 
-/// Rows of the order under way.
-#[derive(Default)]
+/// Rows of an order under way.
 struct Open {
-    key: String,
     rows: Vec<Row>,
     problem: Option<RowProblem>,
+    /// Number of its newest row.
+    newest: u64,
 }
 
-/// The steps of a file, in the order of its rows.
+/// The steps of a file, in the order in which orders end.
 pub struct Steps {
     input: Input,
     planner: Planner,
-    open: Option<Open>,
+    /// Orders that may go on, by key.
+    open: HashMap<String, Open>,
+    /// Number and key of the rows that are the newest of an open order, or were.
+    touched: VecDeque<(u64, String)>,
+    /// Rows of orders so far.
+    rows: u64,
+    /// How many rows apart rows of one order may stand.
+    within: u64,
     ready: VecDeque<Step>,
     /// Keys of recent orders.
     seen: Recent<()>,
-    /// How recent orders were paid; empty unless the mapping has refunds.
-    paid: Recent<Paid>,
-    /// The row before could not be used and may have belonged to the order that begins now.
+    /// What is known of recent sales; empty unless the mapping has refunds.
+    links: Links,
+    /// The row before could not be used and may have belonged to the order that comes now.
     spoiled: Option<u64>,
     ended: bool,
 }
@@ -153,8 +163,23 @@ pub struct Steps {
 impl Steps {
     /// The steps of `input` under `planner`.
     pub fn new(input: Input, planner: Planner) -> Self {
-        let (seen, paid) = (Recent::default(), Recent::default());
-        Self { input, planner, open: None, ready: VecDeque::new(), seen, paid, spoiled: None, ended: false }
+        let within = match planner.mapping().order.rows {
+            Grouping::Single => 0,
+            Grouping::Consecutive => planner.mapping().order.within.unwrap_or(1),
+        };
+        Self {
+            input,
+            planner,
+            open: HashMap::new(),
+            touched: VecDeque::new(),
+            rows: 0,
+            within,
+            ready: VecDeque::new(),
+            seen: Recent::default(),
+            links: Links::default(),
+            spoiled: None,
+            ended: false,
+        }
     }
 
     /// The next step; nothing at the end.
@@ -167,7 +192,7 @@ impl Steps {
                 self.take(row, problem);
             } else {
                 self.ended = true;
-                self.close();
+                self.close_up_to(u64::MAX);
             }
         }
         Ok(self.ready.pop_front())
@@ -177,28 +202,49 @@ impl Steps {
         if let Some(reason) = problem {
             return self.unusable(row, reason);
         }
+        let key = self.planner.key(&row).to_owned();
         if let Some(reason) = self.planner.skips(&row) {
-            let (key, what) = (self.planner.key(&row).to_owned(), StepKind::Skipped(reason.to_owned()));
+            let what = StepKind::Skipped(reason.to_owned());
             return self.ready.push_back(Step { rows: vec![row], key, what });
         }
-        let key = self.planner.key(&row).to_owned();
-        let consecutive = self.planner.mapping().order.rows == Grouping::Consecutive;
-        match &mut self.open {
-            Some(open) if consecutive && open.key == key && open.rows.len() < MAX_ROWS => open.rows.push(row),
-            Some(_) | None => {
-                self.close();
-                let twice = (!key.is_empty() && !self.seen.remember(&key, ()))
-                    .then(|| format!("order key '{}' came before in this file", shown(&key)));
-                let cut = self
-                    .spoiled
-                    .take()
-                    .filter(|_| consecutive)
-                    .map(|line| format!("line {line} may belong to this order, but cannot be used"));
-                let problem = twice.or(cut).map(|reason| RowProblem { line: row.line, reason });
-                self.open = Some(Open { key, rows: vec![row], problem });
-                if !consecutive {
-                    self.close();
-                }
+        if let Some(rule) = self.planner.ledger_rule(&row) {
+            let planned = self.planner.plan_ledger(&row, rule);
+            let unit = self.twice(&key, row.line).map_or(planned, Err);
+            let what = unit.map_or_else(StepKind::Bad, |unit| StepKind::Ledger(Box::new(unit)));
+            return self.ready.push_back(Step { rows: vec![row], key, what });
+        }
+        self.group(key, row);
+    }
+
+    /// Puts a row to its order, or begins one; ends the orders that no later row can belong to.
+    fn group(&mut self, key: String, row: Row) {
+        self.rows += 1;
+        let cut = self.spoiled.take().filter(|_| self.within > 0).map(|line| may_belong(line, row.line));
+        if self.open.get(&key).is_some_and(|open| open.rows.len() >= MAX_ROWS) {
+            self.close(&key);
+        }
+        if let Some(open) = self.open.get_mut(&key) {
+            open.problem = open.problem.take().or(cut);
+            open.rows.push(row);
+            open.newest = self.rows;
+        } else {
+            let problem = self.twice(&key, row.line).or(cut);
+            self.open.insert(key.clone(), Open { rows: vec![row], problem, newest: self.rows });
+        }
+        self.touched.push_back((self.rows, key));
+        self.close_up_to(self.rows.saturating_sub(self.within));
+    }
+
+    fn twice(&mut self, key: &str, line: u64) -> Option<RowProblem> {
+        let twice = !key.is_empty() && !self.seen.remember(key, ());
+        twice.then(|| RowProblem { line, reason: format!("order key '{}' came before in this file", shown(key)) })
+    }
+
+    /// Ends the orders whose newest row is this one or an earlier one.
+    fn close_up_to(&mut self, last: u64) {
+        while let Some((number, key)) = self.touched.pop_front_if(|(number, _)| *number <= last) {
+            if self.open.get(&key).is_some_and(|open| open.newest == number) {
+                self.close(&key);
             }
         }
     }
@@ -206,34 +252,54 @@ impl Steps {
     /// A row whose cells cannot be trusted. Its key neither, so with several rows per order its neighbours are incomplete.
     fn unusable(&mut self, row: Row, reason: String) {
         let line = row.line;
-        if let Some(open) = &mut self.open {
-            let reason = format!("line {line} may belong to this order, but cannot be used");
+        if let Some(open) = self.touched.back().and_then(|(_, key)| self.open.get_mut(key)) {
             let first = open.rows.first().map_or(line, |row| row.line);
-            open.problem.get_or_insert(RowProblem { line: first, reason });
+            open.problem.get_or_insert(may_belong(line, first));
         }
-        self.close();
+        if self.within <= 1 {
+            self.close_up_to(u64::MAX);
+        }
         self.spoiled = Some(line);
         let key = self.planner.key(&row).to_owned();
         self.ready.push_back(Step { rows: vec![row], key, what: StepKind::Bad(RowProblem { line, reason }) });
     }
 
-    fn close(&mut self) {
-        let Some(Open { key, rows, problem }) = self.open.take() else { return };
-        let planned = problem.map_or_else(|| self.planner.plan(&rows, &self.paid), Err);
+    fn close(&mut self, key: &str) {
+        let Some(Open { rows, problem, .. }) = self.open.remove(key) else { return };
+        let planned = problem.map_or_else(|| self.planner.plan(&rows, &self.links), Err);
         let what = match planned {
             Ok(Planned::Sale(unit)) => {
-                if let (Some(_), Some(payment)) = (&self.planner.refund, &unit.payment) {
-                    let paid = Paid { payment_intent_id: payment.payment_intent_id, tender: payment.tender };
-                    self.paid.remember(&key, paid);
-                }
+                self.note_sale(key, &unit, &rows);
                 StepKind::Sale(unit)
             }
-            Ok(Planned::Refund(unit)) => StepKind::Refund(unit),
+            Ok(Planned::Refund(unit)) => {
+                if let Some(link) = &unit.link {
+                    self.links.give_back(link.payment_intent_id, unit.amount.amount);
+                }
+                StepKind::Refund(unit)
+            }
+            Ok(Planned::Ledger(unit)) => StepKind::Ledger(unit),
             Ok(Planned::Skipped(reason)) => StepKind::Skipped(reason),
             Err(problem) => StepKind::Bad(problem),
         };
-        self.ready.push_back(Step { rows, key, what });
+        self.ready.push_back(Step { rows, key: key.to_owned(), what });
     }
+
+    /// What later refunds must know of a sale.
+    fn note_sale(&mut self, key: &str, unit: &SaleUnit, rows: &[Row]) {
+        let (Some(refund), Some(payment)) = (&self.planner.refund, &unit.payment) else { return };
+        let paid = Paid { payment_intent_id: payment.payment_intent_id, tender: payment.tender };
+        if refund.matching.is_empty() {
+            self.links.paid.remember(key, paid);
+        } else if payment.dispute.is_none() {
+            let keys = rows.iter().filter_map(|row| self.planner.row_key(refund, row));
+            self.links.remember(key, paid, payment.amount.amount, keys);
+        }
+    }
+}
+
+fn may_belong(unusable: u64, line: u64) -> RowProblem {
+    RowProblem { line, reason: format!("line {unusable} may belong to this order, but cannot be used") }
 }
 
 #[cfg(test)]

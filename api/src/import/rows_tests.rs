@@ -31,7 +31,8 @@ fn all(mut steps: Steps) -> Vec<Step> {
 fn told(step: &Step) -> String {
     match &step.what {
         StepKind::Sale(sale) => format!("{} sold {}", sale.key, sale.lines.len()),
-        StepKind::Refund(refund) => format!("{} refunds {}", refund.key, refund.of),
+        StepKind::Refund(refund) => format!("{} refunds {}", refund.key, refund.link.as_ref().map_or("nothing", |link| &link.of)),
+        StepKind::Ledger(ledger) => format!("{} on the books", ledger.key),
         StepKind::Skipped(reason) => format!("{} skipped {reason}", step.key),
         StepKind::Bad(problem) => format!("{} bad {}: {}", step.key, problem.line, problem.reason),
     }

@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use commands::tenants::NewStore;
 use csv::StringRecord;
 use domain::{
-    ids::{BillId, LineId, OrderId, PaymentIntentId, RefundId, StoreId},
+    ids::{BillId, LedgerAdjustmentId, LineId, OrderId, PaymentIntentId, RefundId, StoreId},
     money::Money,
     order::OrderType,
     payment_intent::Tender,
-    pricing::TaxClass,
-    refund::Destination,
+    pricing::{TaxClass, WHOLE_MILLI},
+    refund::{Breakdown, Destination},
 };
+use rust_decimal::Decimal;
 use serde::Serialize;
 
 /// A row as it was read.
@@ -35,6 +36,15 @@ pub struct RowProblem {
     pub reason: String,
 }
 
+// What a unit means must not change its key when a later build learns more: what is as it always was is left out.
+const fn is_zero(amount: &i64) -> bool {
+    *amount == 0
+}
+
+const fn is_one_piece(price_base_milli: &i64) -> bool {
+    *price_base_milli == WHOLE_MILLI
+}
+
 /// A line to be sold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SaleLine {
@@ -46,10 +56,16 @@ pub struct SaleLine {
     pub name: String,
     /// Thousandths of a piece.
     pub quantity_milli: i64,
-    /// Minor units for one piece.
+    /// Minor units for `price_base_milli`.
     pub unit_price: i64,
+    /// The quantity that the price buys, thousandths.
+    #[serde(skip_serializing_if = "is_one_piece")]
+    pub price_base_milli: i64,
     /// Class of tax.
     pub tax_class: TaxClass,
+    /// Below zero it becomes an adjustment.
+    #[serde(skip)]
+    pub may_adjust: bool,
 }
 
 /// An untaxed amount outside the lines.
@@ -70,6 +86,15 @@ pub struct SalePayment {
     pub tender: Tender,
     /// How much.
     pub amount: Money,
+    /// The tip beside it, minor units.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tip: i64,
+    /// Who took the money in for the shop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acquirer: Option<String>,
+    /// Why the payer contests it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dispute: Option<String>,
     /// When, UTC.
     pub paid_at: DateTime<Utc>,
     /// Approval code or invoice number.
@@ -95,6 +120,9 @@ pub struct SaleUnit {
     pub store: Arc<NewStore>,
     /// When it was opened, UTC.
     pub opened_at: DateTime<Utc>,
+    /// When the bill was issued, UTC; when the order was opened without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<DateTime<Utc>>,
     /// Number for people.
     pub order_number: Option<String>,
     /// How it was served.
@@ -105,29 +133,87 @@ pub struct SaleUnit {
     pub adjustments: Vec<SaleAdjustment>,
     /// What the bill asks for.
     pub total: Money,
+    /// The tax in it.
+    #[serde(skip)]
+    pub tax: i64,
     /// How it was paid; nothing when it was not, or costs nothing.
     pub payment: Option<SalePayment>,
+    /// Why nobody will pay it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_off: Option<String>,
+    /// What rounding its lines to minor units changed.
+    #[serde(skip)]
+    pub rounding: LineRounding,
 }
 
-/// Money given back out of the payment of an order that came before. Serialised it is the body of the idempotency key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What rounding lines to minor units changed: rounded less exact, in minor units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LineRounding {
+    /// How many lines were not exact.
+    pub lines: u64,
+    /// Their differences, summed exactly.
+    pub difference: Decimal,
+}
+
+/// Money given back. Serialised it is the body of the idempotency key.
+#[derive(Debug, Clone, Serialize)]
 pub struct RefundUnit {
     /// The refund's own key in the source.
     pub key: String,
     /// The refund.
     pub refund_id: RefundId,
-    /// The key of the order that is refunded.
-    pub of: String,
-    /// Its payment.
-    pub payment_intent_id: PaymentIntentId,
-    /// How that was paid.
+    /// Out of which sale; nothing when that is not known.
+    #[serde(flatten)]
+    pub link: Option<RefundLink>,
+    /// Where.
+    pub store_id: StoreId,
+    /// The store, should it have to be opened.
+    #[serde(skip)]
+    pub store: Arc<NewStore>,
+    /// How the sale was paid, or the money given.
     pub tender: Tender,
-    /// By which way the money goes back.
-    pub destination: Destination,
+    /// Who moved the money for the shop, of an unlinked refund.
+    pub acquirer: Option<String>,
     /// How much, above zero.
     pub amount: Money,
     /// When, UTC.
     pub given_at: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
+    /// What is given back.
+    pub breakdown: Breakdown,
+    /// What rounding its lines to minor units changed.
+    #[serde(skip)]
+    pub rounding: LineRounding,
+}
+
+/// The sale out of whose payment money is given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefundLink {
+    /// What a message calls the sale.
+    pub of: String,
+    /// Its payment.
+    pub payment_intent_id: PaymentIntentId,
+    /// By which way the money goes back.
+    pub destination: Destination,
+}
+
+/// An amount on the books. Serialised it is the body of the idempotency key.
+#[derive(Debug, Clone, Serialize)]
+pub struct LedgerUnit {
+    /// Its key in the source.
+    pub key: String,
+    /// The adjustment.
+    pub ledger_adjustment_id: LedgerAdjustmentId,
+    /// Where.
+    pub store_id: StoreId,
+    /// The store, should it have to be opened.
+    #[serde(skip)]
+    pub store: Arc<NewStore>,
+    /// Signed.
+    pub amount: Money,
+    /// When, UTC.
+    pub adjusted_at: DateTime<Utc>,
     /// Why.
     pub reason: String,
 }
@@ -139,6 +225,8 @@ pub enum Planned {
     Sale(Box<SaleUnit>),
     /// To be given back.
     Refund(Box<RefundUnit>),
+    /// To be put on the books.
+    Ledger(Box<LedgerUnit>),
     /// Left out, under this reason.
     Skipped(String),
 }

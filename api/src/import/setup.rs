@@ -10,6 +10,7 @@ use domain::{
     ids::{MerchantId, StoreId, Ulid},
     merchant::{self, Merchant, Registered},
     pricing::TaxProfile,
+    process,
     store::{self, Store},
 };
 
@@ -42,7 +43,7 @@ pub(super) fn store_of(mapping: &Mapping, code: &str, name: &str, id: Option<Sto
 
 /// Who imports.
 pub(super) fn caller(mapping: &Mapping, tenant: MerchantId, correlation_id: Ulid) -> Caller {
-    let actor = format!("import:{}", mapping.source);
+    let actor = format!("{}{}", process::HISTORY, mapping.source);
     Caller { tenant, actor, device: None, correlation_id, idempotency: None, if_match: None }
 }
 

@@ -5,11 +5,13 @@ use domain::{
     decider::Aggregate,
     ids::{MerchantId, PspId, StoreId, Ulid},
     money::{Currency, Money},
-    pricing::TaxProfile,
+    pricing::{TaxProfile, WHOLE_MILLI},
     store::{self, Store},
 };
 use rust_decimal::Decimal;
 use serde::Deserialize;
+
+use super::{mapping_rows::Sign, plan_rows::sign_of};
 
 /// Which sign stands before the decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -39,22 +41,46 @@ impl DecimalSign {
         Money::parse_major(&pointed, currency).map(|money| money.amount).map_err(|error| error.to_string())
     }
 
+    /// Decimal text in major units with at most `decimals` decimals, as minor units for a quantity in thousandths: one piece
+    /// where the currency has as many decimals, ten, a hundred … pieces where the price is finer.
+    pub(super) fn price(self, text: &str, currency: Currency, decimals: u32) -> Result<(i64, i64), String> {
+        let bad = || format!("'{}' is not a decimal amount with at most {decimals} decimals", shown(text));
+        let value = plain_decimal(&self.pointed(text)?).ok_or_else(bad)?.normalize();
+        let finer = value.scale().saturating_sub(currency.exponent());
+        if value.scale() > decimals.max(currency.exponent()) || finer > FINEST {
+            return Err(bad());
+        }
+        let units = value.checked_mul(Decimal::from(10_i64.pow(currency.exponent() + finer))).ok_or_else(bad)?;
+        Ok((i64::try_from(units).map_err(|_| bad())?, WHOLE_MILLI * 10_i64.pow(finer)))
+    }
+
+    /// The sign of a number, whatever its decimals.
+    pub(super) fn sign(self, text: &str) -> Option<Sign> {
+        let value = plain_decimal(&self.pointed(text).ok()?)?;
+        Some(sign_of(value.mantissa()))
+    }
+
     /// Decimal text with at most three decimals, as thousandths.
     pub(super) fn milli(self, text: &str) -> Result<i64, String> {
         let bad = || format!("'{}' is not a quantity with at most 3 decimals", shown(text));
         let pointed = self.pointed(text)?;
-        let digits = pointed.strip_prefix('-').unwrap_or(&pointed);
-        let plain = digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        if !plain || digits.ends_with('.') {
-            return Err(bad());
-        }
-        let value = Decimal::from_str_exact(&pointed).map_err(|_| bad())?;
+        let value = plain_decimal(&pointed).ok_or_else(bad)?;
         let milli = value.checked_mul(Decimal::ONE_THOUSAND).ok_or_else(bad)?.normalize();
         if milli.scale() != 0 {
             return Err(bad());
         }
         i64::try_from(milli).map_err(|_| bad())
     }
+}
+
+/// Most decimals of a price beyond those of the currency.
+pub(super) const FINEST: u32 = 6;
+
+/// A number of digits and perhaps a point, with perhaps a minus before it; nothing else is safe to read.
+fn plain_decimal(pointed: &str) -> Option<Decimal> {
+    let digits = pointed.strip_prefix('-').unwrap_or(pointed);
+    let plain = digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if plain && !digits.ends_with('.') { Decimal::from_str_exact(pointed).ok() } else { None }
 }
 
 /// Text of a cell in a message: short, without line breaks.
@@ -124,8 +150,14 @@ impl LocalClock {
         shop.day_starts_at_minute = u16::try_from(minute).unwrap_or(0);
         let reached = |at: DateTime<Utc>| shop.business_date(at) >= local.date();
         let whole = local.and_utc() - Duration::seconds(i64::from(local.second())) - Duration::nanoseconds(i64::from(local.nanosecond()));
-        let steps = (-EARLIEST_HOURS * 60 / STEP_MINUTES)..=(LATEST_HOURS * 60 / STEP_MINUTES);
-        let coarse = steps.map(|step| whole + Duration::minutes(step * STEP_MINUTES)).find(|at| reached(*at)).unwrap_or(whole);
+        // The first step that has come so far; later ones all have, so halving finds it.
+        let at = |step: i64| whole + Duration::minutes(step * STEP_MINUTES);
+        let (mut before, mut first) = (-EARLIEST_HOURS * 60 / STEP_MINUTES - 1, LATEST_HOURS * 60 / STEP_MINUTES);
+        while first - before > 1 {
+            let middle = (before + first).div_euclid(2);
+            if reached(at(middle)) { first = middle } else { before = middle }
+        }
+        let coarse = at(first);
         // Inside a gap the steps may land a little after the change: go back to it minute by minute.
         let exact = (1..STEP_MINUTES).map(|minutes| coarse - Duration::minutes(minutes)).take_while(|at| reached(*at)).last();
         exact.unwrap_or(coarse) + (local.and_utc() - whole)
@@ -153,6 +185,19 @@ mod tests {
         }
         for bad in ["38.70", "1,000,00", "1.000,00"] {
             assert!(DecimalSign::Comma.money(bad, thb).is_err(), "{bad} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_price_finer_than_the_minor_unit_is_for_more_pieces() {
+        let gbp = "GBP".parse().unwrap();
+        assert_eq!(DecimalSign::Point.price("0.001", gbp, 3), Ok((1, 10_000)));
+        assert_eq!(DecimalSign::Point.price("1.6590", gbp, 4), Ok((1_659, 10_000)));
+        assert_eq!(DecimalSign::Comma.price("2,50", gbp, 3), Ok((2_50, 1_000)));
+        assert_eq!(DecimalSign::Point.price("-0.0001", gbp, 4), Ok((-1, 100_000)));
+        assert_eq!(DecimalSign::Point.price("7", gbp, 0), Ok((7_00, 1_000)));
+        for bad in ["0.0001", "", "1e3", ".5", "99999999999999999999.99"] {
+            assert!(DecimalSign::Point.price(bad, gbp, 3).is_err(), "{bad} was accepted");
         }
     }
 

@@ -10,13 +10,16 @@ use commands::{
     error::CommandError,
     handle::{Caller, CommandHandler, Reply, UnitOfWork},
     idempotency::{Answer, IdempotencyKey},
+    ledger_adjustments::{self, NewLedgerAdjustment},
     orders::{self, NewLine, NewOrder},
     payments::{self, NewPayment, PayFor},
-    refunds::{self, NewRefund},
+    refunds::{self, NewRefund, UnlinkedRefund},
     tenants::NewStore,
 };
 use domain::{
+    bill::Bill,
     ids::StoreId,
+    ledger_adjustment::LedgerAdjustment,
     order::{Command, Order},
     payment_intent::{Evidence, PaymentIntent},
     refund::Refund,
@@ -26,7 +29,14 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::{bind::Planner, error::ImportError, retry::retrying, sale::RefundUnit, sale::SaleUnit, setup, value::shown};
+use super::{
+    bind::Planner,
+    error::ImportError,
+    retry::retrying,
+    sale::{LedgerUnit, RefundLink, RefundUnit, SaleUnit},
+    setup,
+    value::shown,
+};
 
 /// Longest order key that is an idempotency key as it is.
 const LONGEST_KEY: usize = 255;
@@ -94,11 +104,29 @@ impl Writer {
     /// # Errors
     /// `Halt` when the log does not take it whatever is tried.
     pub async fn give_back(&self, refund: &RefundUnit) -> Result<Written, Halt> {
+        self.store(&refund.store).await.map_err(Halt::Setup)?;
         let caller = self.caller_for(&refund.key, "import refund", refund)?;
         let answer: Result<Answer, CommandError> = retrying(|| {
             self.handler.transact(&caller, move |unit| {
                 let refund = refund.clone();
                 Box::pin(async move { refund_unit(unit, refund).await })
+            })
+        })
+        .await;
+        written(answer)
+    }
+
+    /// Puts an amount on the books.
+    ///
+    /// # Errors
+    /// `Halt` when the log does not take it whatever is tried.
+    pub async fn adjust(&self, ledger: &LedgerUnit) -> Result<Written, Halt> {
+        self.store(&ledger.store).await.map_err(Halt::Setup)?;
+        let caller = self.caller_for(&ledger.key, "import ledger adjustment", ledger)?;
+        let answer: Result<Answer, CommandError> = retrying(|| {
+            self.handler.transact(&caller, move |unit| {
+                let ledger = ledger.clone();
+                Box::pin(async move { ledger_unit(unit, ledger).await })
             })
         })
         .await;
@@ -138,12 +166,15 @@ fn key_of(key: &str) -> String {
 }
 
 async fn write_unit(unit: &mut UnitOfWork, sale: SaleUnit) -> Result<Reply, CommandError> {
+    unit.expect_new::<Order>(sale.order_id);
+    unit.expect_new::<Bill>(sale.bill_id);
     let lines = sale.lines.into_iter().map(|line| NewLine {
         line_id: Some(line.line_id),
         item_code: line.item_code,
         name: line.name,
         quantity_milli: line.quantity_milli,
         unit_price: line.unit_price,
+        price_base_milli: line.price_base_milli,
         tax_class: line.tax_class,
         discount: None,
     });
@@ -160,10 +191,16 @@ async fn write_unit(unit: &mut UnitOfWork, sale: SaleUnit) -> Result<Reply, Comm
     for adjustment in sale.adjustments {
         orders::change(unit, sale.order_id, Command::Adjust { amount: adjustment.amount, reason: adjustment.reason }).await?;
     }
-    bills::issue(unit, sale.order_id, sale.bill_id).await?;
+    let bill = bills::issue_at(unit, sale.order_id, sale.bill_id, sale.issued_at).await?;
+    // A bill over nothing is paid as it is issued.
+    bills::complete_orders(unit, sale.bill_id, &bill).await?;
+    if let Some(reason) = sale.write_off {
+        bills::write_off(unit, sale.bill_id, reason).await?;
+    }
     let mut payment_intent_id = None;
     if let Some(payment) = sale.payment {
         payment_intent_id = Some(payment.payment_intent_id);
+        unit.expect_new::<PaymentIntent>(payment.payment_intent_id);
         let new = NewPayment {
             payment_intent_id: payment.payment_intent_id,
             pay_for: PayFor::Bill { bill_id: sale.bill_id, amount: Some(payment.amount) },
@@ -175,8 +212,13 @@ async fn write_unit(unit: &mut UnitOfWork, sale: SaleUnit) -> Result<Reply, Comm
             merchant_reference: payment.merchant_reference,
             paid_at: Some(payment.paid_at),
             evidence: Evidence::Import,
+            tip: payment.tip,
+            acquirer: payment.acquirer,
         };
         payments::start(unit, new).await?;
+        if let Some(reason) = payment.dispute {
+            payments::dispute(unit, payment.payment_intent_id, reason, payment.paid_at).await?;
+        }
     }
     let body = serde_json::json!({
         "order_id": sale.order_id,
@@ -187,30 +229,68 @@ async fn write_unit(unit: &mut UnitOfWork, sale: SaleUnit) -> Result<Reply, Comm
 }
 
 async fn refund_unit(unit: &mut UnitOfWork, refund: RefundUnit) -> Result<Reply, CommandError> {
+    unit.expect_new::<Refund>(refund.refund_id);
+    let (refund_id, link) = (refund.refund_id, refund.link.clone());
+    let payment_intent_id = link.as_ref().map(|link| link.payment_intent_id);
+    match link {
+        Some(link) => linked_refund(unit, refund, link).await?,
+        None => {
+            let new = UnlinkedRefund {
+                refund_id,
+                store_id: refund.store_id,
+                amount: refund.amount,
+                tender: refund.tender,
+                acquirer: refund.acquirer,
+                reason: refund.reason,
+                given_at: refund.given_at,
+                breakdown: Some(refund.breakdown),
+            };
+            refunds::record_unlinked(unit, new).await?;
+        }
+    }
+    let body = serde_json::json!({ "refund_id": refund_id, "payment_intent_id": payment_intent_id });
+    unit.reply::<Refund>(201, refund_id, &body)
+}
+
+async fn linked_refund(unit: &mut UnitOfWork, refund: RefundUnit, link: RefundLink) -> Result<(), CommandError> {
     let refused = |code, class, message| Err(CommandError::Rejected(Rejected { code, class, message }));
-    let payment = unit.state::<PaymentIntent>(refund.payment_intent_id).await?;
+    let payment = unit.state::<PaymentIntent>(link.payment_intent_id).await?;
     match &payment.details {
         None => {
-            let message = format!("the payment of order '{}' is not in the log; was the order rejected?", shown(&refund.of));
+            let message = format!("the payment of order '{}' is not in the log; was the order rejected?", shown(&link.of));
             return refused("SaleNotImported", RejectionClass::Missing, message);
         }
         Some(details) if details.tender != refund.tender => {
-            let message = format!("order '{}' was imported with another tender", shown(&refund.of));
+            let message = format!("order '{}' was imported with another tender", shown(&link.of));
             return refused("SaleDiffers", RejectionClass::State, message);
         }
         Some(_) => {}
     }
     let new = NewRefund {
         refund_id: refund.refund_id,
-        payment_intent_id: refund.payment_intent_id,
+        payment_intent_id: link.payment_intent_id,
         amount: Some(refund.amount),
-        destination: refund.destination,
+        destination: link.destination,
         reason: refund.reason,
         given_at: Some(refund.given_at),
+        breakdown: Some(refund.breakdown),
     };
-    refunds::request(unit, new).await?;
-    let body = serde_json::json!({ "refund_id": refund.refund_id, "payment_intent_id": refund.payment_intent_id });
-    unit.reply::<Refund>(201, refund.refund_id, &body)
+    refunds::request(unit, new).await.map(drop)
+}
+
+async fn ledger_unit(unit: &mut UnitOfWork, ledger: LedgerUnit) -> Result<Reply, CommandError> {
+    unit.expect_new::<LedgerAdjustment>(ledger.ledger_adjustment_id);
+    let new = NewLedgerAdjustment {
+        ledger_adjustment_id: ledger.ledger_adjustment_id,
+        store_id: ledger.store_id,
+        amount: ledger.amount,
+        reason: ledger.reason,
+        reference: Some(ledger.key).filter(|key| key.chars().count() <= 64),
+        adjusted_at: ledger.adjusted_at,
+    };
+    ledger_adjustments::record(unit, new).await?;
+    let body = serde_json::json!({ "ledger_adjustment_id": ledger.ledger_adjustment_id });
+    unit.reply::<LedgerAdjustment>(201, ledger.ledger_adjustment_id, &body)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub struct BillResource {
     pub store_id: String,
     /// `ord_…` of each order on it.
     pub order_ids: Vec<String>,
-    /// `pending`, `partially_paid`, `paid` or `cancelled`.
+    /// `pending`, `partially_paid`, `paid`, `cancelled` or `written_off`.
     #[schema(examples("pending"))]
     pub status: &'static str,
     /// The store's business date at issue.
@@ -128,7 +128,7 @@ impl Resource<bill::State> for BillResource {
             lines: details.lines.iter().map(|line| line_of(line, currency)).collect(),
             totals: totals(details),
             taxes: details.taxes.iter().map(|tax| TaxLine::of(tax, currency)).collect(),
-            due: money(if state.status == Status::Cancelled { 0 } else { state.due() }),
+            due: money(if matches!(state.status, Status::Cancelled | Status::WrittenOff) { 0 } else { state.due() }),
             paid: money(state.paid_total),
             reserved: money(state.reservations.values().sum()),
             refunded: money(state.refunded_total),
@@ -183,5 +183,7 @@ fn payments(state: &bill::State, currency: Currency) -> Vec<BillPayment> {
 
 /// The status that a word means.
 pub fn status_of(word: &str) -> Option<Status> {
-    [Status::Pending, Status::PartiallyPaid, Status::Paid, Status::Cancelled].into_iter().find(|status| status.as_str() == word)
+    [Status::Pending, Status::PartiallyPaid, Status::Paid, Status::Cancelled, Status::WrittenOff]
+        .into_iter()
+        .find(|status| status.as_str() == word)
 }

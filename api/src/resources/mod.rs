@@ -78,6 +78,8 @@ pub enum TaxClassSchema {
     Zero,
     /// Outside the tax.
     Exempt,
+    /// Itself a tax, as an outside source states it: the whole line is tax.
+    Stated,
 }
 
 /// How money is tendered.
@@ -93,6 +95,8 @@ pub enum TenderSchema {
     Card,
     /// On account, recorded by staff.
     Invoice,
+    /// The imported record does not say how.
+    Unknown,
 }
 
 /// The tax of one class on one document.

@@ -64,9 +64,12 @@ pub struct OrderLine {
     /// Thousandths of a piece.
     #[schema(examples(1000))]
     pub quantity_milli: i64,
-    /// For one piece.
+    /// For `price_base_milli`.
     #[schema(value_type = MoneySchema)]
     pub unit_price: Money,
+    /// The quantity that `unit_price` buys, thousandths: 1000 for the price of one piece, more for a price finer than the minor
+    /// unit.
+    pub price_base_milli: i64,
     /// Class of tax.
     #[schema(value_type = TaxClassSchema)]
     pub tax_class: TaxClass,
@@ -151,6 +154,7 @@ fn lines(state: &order::State, priced: &Priced) -> Vec<OrderLine> {
         name: line.line.name.clone(),
         quantity_milli: line.line.quantity_milli,
         unit_price: Money::new(line.line.unit_price, currency),
+        price_base_milli: line.line.price_base_milli,
         tax_class: line.line.tax_class,
         discount: line.line.discount.clone(),
         voided: line.voided,

@@ -40,6 +40,14 @@ pub struct PaymentResource {
     /// What arrived and closed it.
     #[schema(value_type = MoneySchema)]
     pub captured: Money,
+    /// Tip collected beside it.
+    #[schema(value_type = MoneySchema)]
+    pub tip: Money,
+    /// What the payer contests, if anything.
+    #[schema(value_type = Option<MoneySchema>)]
+    pub disputed: Option<Money>,
+    /// Who took the money in for the shop.
+    pub acquirer: Option<String>,
     /// For cash: handed over.
     #[schema(value_type = Option<MoneySchema>)]
     pub cash_received: Option<Money>,
@@ -69,7 +77,8 @@ pub struct PaymentResource {
     /// When the money arrived, UTC.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub paid_at: Option<DateTime<Utc>>,
-    /// Money came on its reference that does not close it: another amount, a second payment, or too late.
+    /// Money came on its reference that does not close it (another amount, a second payment, too late), or the payer
+    /// contests it.
     pub needs_attention: bool,
     /// Version, as in `ETag`.
     pub version: i64,
@@ -91,6 +100,9 @@ impl Resource<payment_intent::State> for PaymentResource {
             tender: details.tender,
             amount: details.amount,
             captured: money(state.captured()),
+            tip: money(payment.map_or(0, |payment| payment.tip)),
+            disputed: state.dispute.as_ref().map(|dispute| dispute.amount),
+            acquirer: payment.and_then(|payment| payment.acquirer.clone()),
             cash_received: payment.and_then(|payment| payment.cash_received).map(money),
             cash_change: payment.and_then(|payment| payment.cash_change).map(money),
             cash_rounding: payment.filter(|payment| payment.tender == Tender::Cash).map(|payment| money(payment.cash_rounding)),
@@ -102,7 +114,7 @@ impl Resource<payment_intent::State> for PaymentResource {
             failure: if state.status == Status::Expired { Some(expired()) } else { state.attempt.as_ref().and_then(failure) },
             expires_at: details.expires_at,
             paid_at: payment.map(|payment| payment.paid_at),
-            needs_attention: !state.unmatched.is_empty(),
+            needs_attention: !state.unmatched.is_empty() || state.dispute.is_some(),
             version,
         })
     }

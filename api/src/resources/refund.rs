@@ -11,15 +11,15 @@ use utoipa::ToSchema;
 
 use super::{MoneySchema, Resource, TenderSchema, payment_intent::Failure};
 
-/// Money given back out of one payment.
+/// Money given back: out of one payment, or recorded without one.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Refund)]
 pub struct RefundResource {
     /// `ref_…`.
     #[schema(examples("ref_01HZY3T5V6W7X8Y9Z0A1B2C3D4"))]
     pub id: String,
-    /// `pay_…`.
-    pub payment_id: String,
+    /// `pay_…`; nothing for a refund whose sale is not known here.
+    pub payment_id: Option<String>,
     /// `bill_…` that was paid.
     pub bill_id: Option<String>,
     /// `sto_…`.
@@ -30,7 +30,7 @@ pub struct RefundResource {
     /// How much.
     #[schema(value_type = MoneySchema)]
     pub amount: Money,
-    /// How the payment was tendered.
+    /// How the payment was tendered, or the money given.
     #[schema(value_type = TenderSchema)]
     pub tender: Tender,
     /// `original` or `cash`.
@@ -57,7 +57,7 @@ impl Resource<refund::State> for RefundResource {
         let failure = state.failure.as_ref();
         Some(Self {
             id: details.refund_id.to_string(),
-            payment_id: details.payment_intent_id.payment_id().to_string(),
+            payment_id: details.payment_intent_id.map(|id| id.payment_id().to_string()),
             bill_id: details.bill_id.map(|id| id.to_string()),
             store_id: details.store_id.to_string(),
             status: state.status.as_str(),

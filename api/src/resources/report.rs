@@ -43,15 +43,34 @@ pub struct DailySales {
     /// What the paid bills asked for.
     #[schema(value_type = MoneySchema)]
     pub total: Money,
+    /// Tips that came with their payments; never part of any other sum here.
+    #[schema(value_type = MoneySchema)]
+    pub tips: Money,
+    /// Bills written off; they count nowhere else.
+    pub written_off_count: i64,
+    /// What they asked for.
+    #[schema(value_type = MoneySchema)]
+    pub written_off: Money,
     /// Refunds carried out; they count on their own business date.
     pub refunds_count: i64,
-    /// Money given back.
+    /// Money given back, tips among it.
     #[schema(value_type = MoneySchema)]
     pub refunds: Money,
+    /// Tax in what was given back, as far as refunds say what they are made of.
+    #[schema(value_type = MoneySchema)]
+    pub refunds_tax: Money,
+    /// Tips in what was given back.
+    #[schema(value_type = MoneySchema)]
+    pub refunds_tips: Money,
     /// Sales counted on this day less refunds, given on this day, of sales that were counted; money that nothing was sold for
     /// (paid twice, without a bill) changes it neither when it comes nor when it goes back.
     #[schema(value_type = MoneySchema)]
     pub net: Money,
+    /// Amounts put on, or taken off, the books outside sales and refunds.
+    pub ledger_adjustments_count: i64,
+    /// Their sum, signed; not part of any other sum here.
+    #[schema(value_type = MoneySchema)]
+    pub ledger_adjustments: Money,
 }
 
 impl From<DailySalesRow> for DailySales {
@@ -67,9 +86,16 @@ impl From<DailySalesRow> for DailySales {
             tax: money(row.tax),
             adjustment: money(row.adjustment),
             total: money(row.total),
+            tips: money(row.tips),
+            written_off_count: row.written_off_count,
+            written_off: money(row.written_off),
             refunds_count: row.refunds_count,
             refunds: money(row.refunds_amount),
+            refunds_tax: money(row.refunds_tax),
+            refunds_tips: money(row.refunds_tips),
             net: money(row.net),
+            ledger_adjustments_count: row.ledger_adjustments_count,
+            ledger_adjustments: money(row.ledger_adjustments),
         }
     }
 }
@@ -100,6 +126,11 @@ pub struct DailyItemSales {
     /// What the lines added to their bills' totals.
     #[schema(value_type = MoneySchema)]
     pub total: Money,
+    /// Thousandths of a piece taken back, on this date, by refunds that name their lines.
+    pub refunded_quantity_milli: i64,
+    /// What was given back for them.
+    #[schema(value_type = MoneySchema)]
+    pub refunded: Money,
 }
 
 impl From<DailyItemSalesRow> for DailyItemSales {
@@ -115,11 +146,13 @@ impl From<DailyItemSalesRow> for DailyItemSales {
             discount: money(row.discount),
             tax: money(row.tax),
             total: money(row.total),
+            refunded_quantity_milli: row.refunded_quantity_milli,
+            refunded: money(row.refunded),
         }
     }
 }
 
-/// Money taken and given back by one tender in a store on a business date.
+/// Money taken and given back by one tender, through one acquirer, in a store on a business date.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DailyTenderSales {
     /// `sto_…`.
@@ -130,6 +163,8 @@ pub struct DailyTenderSales {
     /// By which the money came, or left.
     #[schema(value_type = TenderSchema)]
     pub tender: Tender,
+    /// Who moved the money for the shop, where that is known.
+    pub acquirer: Option<String>,
     /// Payments put against bills.
     pub count: i64,
     /// What they settled.
@@ -138,11 +173,19 @@ pub struct DailyTenderSales {
     /// Cash rounding collected beside it, signed.
     #[schema(value_type = MoneySchema)]
     pub cash_rounding: Money,
+    /// Tips collected beside it.
+    #[schema(value_type = MoneySchema)]
+    pub tips: Money,
     /// Refunds carried out this way.
     pub refunds_count: i64,
     /// Money given back this way.
     #[schema(value_type = MoneySchema)]
     pub refunds: Money,
+    /// Payments that were contested on this date.
+    pub disputes_count: i64,
+    /// What is contested; no money has moved by it.
+    #[schema(value_type = MoneySchema)]
+    pub disputes: Money,
 }
 
 impl From<DailyTenderSalesRow> for DailyTenderSales {
@@ -152,11 +195,15 @@ impl From<DailyTenderSalesRow> for DailyTenderSales {
             store_id: row.store_id.to_string(),
             business_date: row.business_date,
             tender: row.tender,
+            acquirer: row.acquirer,
             count: row.count,
             amount: money(row.amount),
             cash_rounding: money(row.cash_rounding),
+            tips: money(row.tips),
             refunds_count: row.refunds_count,
             refunds: money(row.refunds_amount),
+            disputes_count: row.disputes_count,
+            disputes: money(row.disputes_amount),
         }
     }
 }

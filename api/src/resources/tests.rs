@@ -38,6 +38,7 @@ fn line(n: u8, unit_price: i64, quantity_milli: i64) -> order::Command {
         name,
         quantity_milli,
         unit_price,
+        price_base_milli: 1000,
         tax_class: TaxClass::Standard,
         discount: None,
     })
@@ -112,7 +113,14 @@ fn a_bill_shows_what_is_due_and_what_is_held() {
     // The state is made by hand: what a real bill adds up to is the domain's business.
     let mut state = Bill::evolve(bill::State::default(), &issued.into());
     for command in [
-        bill::Command::AllocatePayment { payment_intent_id: one, tender: Tender::Cash, amount: 30_00, cash_rounding: 0 },
+        bill::Command::AllocatePayment {
+            payment_intent_id: one,
+            tender: Tender::Cash,
+            amount: 30_00,
+            cash_rounding: 0,
+            tip: 0,
+            acquirer: None,
+        },
         bill::Command::ReservePayment { payment_intent_id: two, amount: 50_00, currency: Currency::THB },
     ] {
         let events = Bill::decide(&state, command).unwrap();
@@ -161,6 +169,8 @@ fn paid() -> payment_intent::Command {
         evidence: Evidence::Inquiry,
         cash_received: None,
         cash_rounding: 0,
+        tip: 0,
+        acquirer: None,
     })
 }
 

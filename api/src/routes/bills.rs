@@ -96,7 +96,7 @@ pub struct BillQuery {
     /// Of this store, `sto_…`.
     #[param(value_type = Option<String>)]
     store_id: Option<StoreId>,
-    /// `pending`, `partially_paid`, `paid` or `cancelled`.
+    /// `pending`, `partially_paid`, `paid`, `cancelled` or `written_off`.
     status: Option<String>,
     /// Rows of a page, 1 to 200; 50 unless told.
     limit: Option<i64>,

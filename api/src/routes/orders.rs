@@ -11,7 +11,7 @@ use domain::{
     ids::{LineId, OrderId, StoreId},
     money::{Currency, Money},
     order::{self, Order, OrderType},
-    pricing::{Discount, TaxClass},
+    pricing::{Discount, TaxClass, WHOLE_MILLI},
     rejection::{Rejected, RejectionClass},
 };
 use projections::models::orders::OrderFilter;
@@ -54,7 +54,7 @@ pub struct OpenOrder {
     table_number: Option<String>,
     /// Number for people.
     order_number: Option<String>,
-    /// First lines; at most 500.
+    /// First lines; at most 2,000.
     #[serde(default)]
     lines: Vec<LineInput>,
 }
@@ -102,6 +102,7 @@ impl LineInput {
             name: self.name,
             quantity_milli: self.quantity_milli,
             unit_price: self.unit_price.amount,
+            price_base_milli: WHOLE_MILLI,
             tax_class: self.tax_class,
             discount: self.discount,
         })

@@ -95,6 +95,8 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
                 merchant_reference,
                 paid_at: None,
                 evidence: Evidence::Inquiry,
+                tip: 0,
+                acquirer: None,
             };
             let intent = payments::start(unit, new).await?;
             unit.reply::<PaymentIntent>(201, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)

@@ -87,6 +87,9 @@ impl PayBill {
         if self.transaction_id.is_some() && !matches!(self.tender, Tender::Card | Tender::Invoice) {
             return broken("transaction_id belongs to the tenders card and invoice");
         }
+        if self.tender == Tender::Unknown {
+            return broken("the tender unknown is for imported records only; say how the money came");
+        }
         let printable = |text: &String| (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         if !self.transaction_id.as_ref().is_none_or(printable) {
             return broken("transaction_id must have 1 to 64 printable ASCII characters");
@@ -123,6 +126,8 @@ async fn pay(State(state): State<AppState>, change: Change<may::PaymentTake>, bo
                 merchant_reference: input.merchant_reference,
                 paid_at: None,
                 evidence: Evidence::Staff,
+                tip: 0,
+                acquirer: None,
             };
             let intent = payments::start(unit, new).await?;
             unit.reply::<PaymentIntent>(201, id, &shown(PaymentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)

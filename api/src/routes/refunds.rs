@@ -115,6 +115,7 @@ async fn give_back(state: &AppState, change: &Change<may::RefundRequest>, body: 
                 destination: input.destination,
                 reason: input.reason,
                 given_at: None,
+                breakdown: None,
             };
             let refund = refunds::request(unit, new).await?;
             unit.reply::<Refund>(201, refund_id, &shown(RefundResource::of(&refund, unit.version::<Refund>(refund_id)))?)

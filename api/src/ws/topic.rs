@@ -3,7 +3,7 @@
 
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
-    ids::{BillId, CustomerId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid},
+    ids::{BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid},
 };
 
 /// Something to listen to.
@@ -67,6 +67,7 @@ pub fn stream_id(kind: StreamType, id: Ulid) -> String {
         StreamType::Bill => BillId(id).to_string(),
         StreamType::PaymentIntent => PaymentIntentId(id).to_string(),
         StreamType::Refund => RefundId(id).to_string(),
+        StreamType::LedgerAdjustment => LedgerAdjustmentId(id).to_string(),
         StreamType::Customer => CustomerId(id).to_string(),
     }
 }

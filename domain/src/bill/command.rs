@@ -33,13 +33,22 @@ pub enum Command {
         payment_intent_id: PaymentIntentId,
         /// How it was tendered.
         tender: Tender,
-        /// Minor units that arrived, without cash rounding.
+        /// Minor units that arrived, without cash rounding and tip.
         amount: i64,
         /// Cash rounding collected beside it, signed.
         cash_rounding: i64,
+        /// Tip collected beside it.
+        tip: i64,
+        /// Who takes the money in for the shop.
+        acquirer: Option<String>,
     },
     /// Take it back.
     Void {
+        /// Why.
+        reason: String,
+    },
+    /// Give up what is due, of a bill that no money is on.
+    WriteOff {
         /// Why.
         reason: String,
     },
@@ -65,6 +74,7 @@ rejections! {
         AmountExceedsDue { due: i64 } => State, "the amount is more than what is still due ({due} minor units)";
         CurrencyMismatch { expected: Currency } => Invalid, "the bill is in {expected}";
         BillHasPayments => State, "money is on the bill or under way; refund or cancel it first";
+        BillNotWrittenOff { status: &'static str } => State, "the bill is {status}, or money is on it or under way: it cannot be written off";
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         RefundExceedsRefundable { refundable: i64 } => State, "at most {refundable} minor units of this payment can be given back";
     }

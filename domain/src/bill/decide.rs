@@ -2,7 +2,7 @@
 
 use super::{
     Allocation, Command, Event, Issued, OverpaymentParked, Paid, PaymentAllocated, PaymentReserved, RefundRecorded, Rejection,
-    ReservationReleased, State, Status, Voided,
+    ReservationReleased, State, Status, Voided, WrittenOff,
 };
 use crate::{
     decider::Aggregate,
@@ -18,7 +18,7 @@ pub struct Bill;
 
 impl Aggregate for Bill {
     const STREAM_TYPE: StreamType = StreamType::Bill;
-    const STATE_SCHEMA: i16 = 1;
+    const STATE_SCHEMA: i16 = 2;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -33,10 +33,12 @@ impl Aggregate for Bill {
                 let held = state.reservations.get(&payment_intent_id);
                 Ok(held.map(|amount| ReservationReleased { payment_intent_id, amount: *amount }.into()).into_iter().collect())
             }
-            Command::AllocatePayment { payment_intent_id, tender, amount, cash_rounding } => {
-                allocate(state, payment_intent_id, tender, amount, cash_rounding)
+            Command::AllocatePayment { payment_intent_id, tender, amount, cash_rounding, tip, acquirer } => {
+                let money = PaymentAllocated { payment_intent_id, tender, amount, cash_rounding, tip, acquirer, paid_total: 0 };
+                allocate(state, money)
             }
             Command::Void { reason } => void(state, reason),
+            Command::WriteOff { reason } => write_off(state, reason),
             Command::RecordRefund { refund_id, payment_intent_id, amount } => record_refund(state, refund_id, payment_intent_id, amount),
         }
     }
@@ -62,6 +64,7 @@ impl Aggregate for Bill {
                 let allocation = allocation_of(&mut state, allocated.payment_intent_id, allocated.tender);
                 allocation.amount = allocated.amount;
                 allocation.cash_rounding = allocated.cash_rounding;
+                allocation.tip = allocated.tip;
             }
             Event::OverpaymentParked(parked) => {
                 state.reservations.remove(&parked.payment_intent_id);
@@ -69,6 +72,7 @@ impl Aggregate for Bill {
             }
             Event::Paid(_) => state.status = Status::Paid,
             Event::Voided(_) => state.status = Status::Cancelled,
+            Event::WrittenOff(_) => state.status = Status::WrittenOff,
             Event::RefundRecorded(recorded) => {
                 state.refunds.insert(recorded.refund_id, recorded.amount);
                 state.refunded_total = recorded.refunded_total;
@@ -82,7 +86,7 @@ impl Aggregate for Bill {
 }
 
 fn allocation_of(state: &mut State, payment: PaymentIntentId, tender: Tender) -> &mut Allocation {
-    let empty = Allocation { tender, amount: 0, parked: 0, cash_rounding: 0, refunded: 0 };
+    let empty = Allocation { tender, amount: 0, parked: 0, cash_rounding: 0, tip: 0, refunded: 0 };
     state.allocations.entry(payment).or_insert(empty)
 }
 
@@ -111,7 +115,7 @@ fn reserve(state: &State, payment: PaymentIntentId, amount: i64, currency: Curre
     }
     match state.status {
         Status::Pending | Status::PartiallyPaid => {}
-        Status::Absent | Status::Paid | Status::Cancelled => {
+        Status::Absent | Status::Paid | Status::Cancelled | Status::WrittenOff => {
             return Err(Rejection::BillNotPayable { status: state.status.as_str() });
         }
     }
@@ -128,9 +132,11 @@ fn reserve(state: &State, payment: PaymentIntentId, amount: i64, currency: Curre
     Ok(vec![PaymentReserved { payment_intent_id: payment, amount }.into()])
 }
 
-fn allocate(state: &State, payment: PaymentIntentId, tender: Tender, amount: i64, cash_rounding: i64) -> Result<Vec<Event>, Rejection> {
+/// `money` as it came; its amount may be more than what the bill asks for.
+fn allocate(state: &State, money: PaymentAllocated) -> Result<Vec<Event>, Rejection> {
     let details = state.issued()?;
-    if state.allocations.contains_key(&payment) {
+    let (payment_intent_id, tender, amount) = (money.payment_intent_id, money.tender, money.amount);
+    if state.allocations.contains_key(&payment_intent_id) {
         return Ok(vec![]);
     }
     if amount <= 0 {
@@ -141,10 +147,10 @@ fn allocate(state: &State, payment: PaymentIntentId, tender: Tender, amount: i64
     let paid_total = state.paid_total.saturating_add(applied);
     let mut events = Vec::new();
     if applied > 0 {
-        events.push(PaymentAllocated { payment_intent_id: payment, tender, amount: applied, cash_rounding, paid_total }.into());
+        events.push(PaymentAllocated { amount: applied, paid_total, ..money }.into());
     }
     if amount > applied {
-        events.push(OverpaymentParked { payment_intent_id: payment, tender, amount: amount - applied }.into());
+        events.push(OverpaymentParked { payment_intent_id, tender, amount: amount - applied }.into());
     }
     if open && paid_total == details.total {
         events.push(paid_event(details));
@@ -167,6 +173,22 @@ fn void(state: &State, reason: String) -> Result<Vec<Event>, Rejection> {
         return Err(Rejection::ReasonRequired);
     }
     Ok(vec![Voided { reason }.into()])
+}
+
+fn write_off(state: &State, reason: String) -> Result<Vec<Event>, Rejection> {
+    let details = state.issued()?;
+    match state.status {
+        Status::WrittenOff => return Ok(vec![]),
+        Status::Pending if state.allocations.is_empty() && state.reservations.is_empty() => {}
+        Status::Absent | Status::Pending | Status::PartiallyPaid | Status::Paid | Status::Cancelled => {
+            return Err(Rejection::BillNotWrittenOff { status: state.status.as_str() });
+        }
+    }
+    if !is_text(&reason, 200) {
+        return Err(Rejection::ReasonRequired);
+    }
+    let (bill_id, order_ids) = (details.bill_id, details.order_ids.clone());
+    Ok(vec![WrittenOff { bill_id, order_ids, amount: details.total, reason }.into()])
 }
 
 fn record_refund(state: &State, refund_id: RefundId, payment: PaymentIntentId, amount: i64) -> Result<Vec<Event>, Rejection> {

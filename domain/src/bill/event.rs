@@ -25,7 +25,7 @@ pub struct BillLine {
     pub name: String,
     /// Thousandths of a piece.
     pub quantity_milli: i64,
-    /// Minor units for one piece.
+    /// Minor units for one piece, rounded; a finer price stands exactly on the order's line.
     pub unit_price: i64,
     /// Quantity × price, rounded, minor units.
     pub gross: i64,
@@ -101,6 +101,10 @@ pub struct PaymentAllocated {
     pub amount: i64,
     /// Cash rounding collected beside `amount`, signed, minor units; untaxed, not part of the total.
     pub cash_rounding: i64,
+    /// Tip collected beside `amount`, minor units; not the shop's revenue, not part of the total.
+    pub tip: i64,
+    /// Who takes the money in for the shop (acquirer, terminal operator), in the shop's own word.
+    pub acquirer: Option<String>,
     /// Sum settled now.
     pub paid_total: i64,
 }
@@ -134,6 +138,19 @@ pub struct Voided {
     pub reason: String,
 }
 
+/// What is due will not be collected: a free meal, a guest who left. The total stays on the bill, no money came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WrittenOff {
+    /// The bill.
+    pub bill_id: BillId,
+    /// The orders that can be completed.
+    pub order_ids: Vec<OrderId>,
+    /// Minor units given up: the whole total.
+    pub amount: i64,
+    /// Why.
+    pub reason: String,
+}
+
 /// Money of this bill was given back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefundRecorded {
@@ -157,13 +174,15 @@ events! {
         /// The payment under way came to nothing.
         ReservationReleased = "bill.reservation_released" v 1;
         /// Captured money put against the bill.
-        PaymentAllocated = "bill.payment_allocated" v 1;
+        PaymentAllocated = "bill.payment_allocated" v 2;
         /// Money beyond what was due.
         OverpaymentParked = "bill.overpayment_parked" v 1;
         /// The whole total is settled.
         Paid = "bill.paid" v 1;
         /// Taken back before any money.
         Voided = "bill.voided" v 1;
+        /// What is due will not be collected.
+        WrittenOff = "bill.written_off" v 1;
         /// Money of this bill was given back.
         RefundRecorded = "bill.refund_recorded" v 1;
     }

@@ -1,6 +1,6 @@
 //! Bill: one payer's request for payment, with figures frozen from the order. Stream `bill-{BillId}`.
 //!
-//! `pending → partially_paid → paid`; `cancelled` (voided) only without money on it.
+//! `pending → partially_paid → paid`; `cancelled` (voided) and `written_off` only without money on it.
 //! Invariants: figures never change after issue; paid + reserved ≤ total (money beyond that is parked, never dropped);
 //! refunded ≤ paid, per payment and in all. Refunds are derived figures, not a state.
 
@@ -15,5 +15,6 @@ pub use command::{Command, Rejection};
 pub use decide::Bill;
 pub use event::{
     BillLine, Event, Issued, OverpaymentParked, Paid, PaymentAllocated, PaymentReserved, RefundRecorded, ReservationReleased, Voided,
+    WrittenOff,
 };
 pub use state::{Allocation, State, Status};

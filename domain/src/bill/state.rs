@@ -25,6 +25,8 @@ pub enum Status {
     Paid,
     /// Taken back.
     Cancelled,
+    /// Stands, but will not be collected.
+    WrittenOff,
 }
 
 impl Status {
@@ -36,6 +38,7 @@ impl Status {
             Self::PartiallyPaid => "partially_paid",
             Self::Paid => "paid",
             Self::Cancelled => "cancelled",
+            Self::WrittenOff => "written_off",
         }
     }
 }
@@ -51,6 +54,8 @@ pub struct Allocation {
     pub parked: i64,
     /// Cash rounding, signed.
     pub cash_rounding: i64,
+    /// Tip beside it.
+    pub tip: i64,
     /// Given back so far.
     pub refunded: i64,
 }

@@ -58,7 +58,7 @@ fn release(payment: u128) -> Command {
 }
 
 fn allocate(payment: u128, amount: i64) -> Command {
-    Command::AllocatePayment { payment_intent_id: id(payment), tender: Tender::PromptPay, amount, cash_rounding: 0 }
+    Command::AllocatePayment { payment_intent_id: id(payment), tender: Tender::PromptPay, amount, cash_rounding: 0, tip: 0, acquirer: None }
 }
 
 fn void(reason: &str) -> Command {
@@ -78,7 +78,16 @@ fn released(payment: u128, amount: i64) -> Event {
 }
 
 fn allocated(payment: u128, amount: i64, paid_total: i64) -> Event {
-    PaymentAllocated { payment_intent_id: id(payment), tender: Tender::PromptPay, amount, cash_rounding: 0, paid_total }.into()
+    PaymentAllocated {
+        payment_intent_id: id(payment),
+        tender: Tender::PromptPay,
+        amount,
+        cash_rounding: 0,
+        tip: 0,
+        acquirer: None,
+        paid_total,
+    }
+    .into()
 }
 
 fn parked(payment: u128, amount: i64) -> Event {
@@ -200,10 +209,24 @@ fn money_settles_the_bill_in_parts() {
 
 #[test]
 fn cash_rounding_is_kept_beside_the_amount() {
-    let cash = Command::AllocatePayment { payment_intent_id: id(1), tender: Tender::Cash, amount: 100_00, cash_rounding: -12 };
+    let cash = Command::AllocatePayment {
+        payment_intent_id: id(1),
+        tender: Tender::Cash,
+        amount: 100_00,
+        cash_rounding: -12,
+        tip: 0,
+        acquirer: None,
+    };
     let events = given::<Bill>(&pending(&[])).when(cash).events();
-    let expected =
-        PaymentAllocated { payment_intent_id: id(1), tender: Tender::Cash, amount: 100_00, cash_rounding: -12, paid_total: 100_00 };
+    let expected = PaymentAllocated {
+        payment_intent_id: id(1),
+        tender: Tender::Cash,
+        amount: 100_00,
+        cash_rounding: -12,
+        tip: 0,
+        acquirer: None,
+        paid_total: 100_00,
+    };
     assert_eq!(events, [expected.into(), paid(100_00)]);
     let state = Bill::fold(&pending(&events));
     assert_eq!((state.paid_total, state.status), (100_00, Status::Paid));
@@ -408,4 +431,32 @@ fn a_bill_whose_money_went_back_altogether_can_be_voided() {
     given::<Bill>(&history).when(Command::Void { reason: "gone".into() }).then(&[Voided { reason: "gone".into() }.into()]);
     let part = pending(&[allocated(1, 30_00, 30_00), refunded(1, 1, 10_00, 10_00)]);
     given::<Bill>(&part).when(Command::Void { reason: "gone".into() }).then_rejected("BillHasPayments");
+}
+
+#[test]
+fn what_will_not_be_collected_is_written_off_and_the_total_stays() {
+    let why = || Command::WriteOff { reason: "no charge".into() };
+    let off = WrittenOff { bill_id: id(1), order_ids: vec![id(1)], amount: 100_00, reason: "no charge".into() };
+    let open = [issued(100_00).into()];
+    given::<Bill>(&open).when(why()).then(&[off.clone().into()]);
+    given::<Bill>(&open).when(Command::WriteOff { reason: String::new() }).then_rejected("ReasonRequired");
+    let closed = [issued(100_00).into(), off.into()];
+    given::<Bill>(&closed).when(why()).then(&[]);
+    given::<Bill>(&closed).when(reserve(1, 1)).then_rejected("BillNotPayable");
+    assert_eq!(Bill::fold(&closed).details.map(|details| details.total), Some(100_00));
+    let held = [issued(100_00).into(), PaymentReserved { payment_intent_id: id(9), amount: 1 }.into()];
+    given::<Bill>(&held).when(why()).then_rejected("BillNotWrittenOff");
+    given::<Bill>(&[]).when(why()).then_rejected("BillNotFound");
+}
+
+#[test]
+fn a_tip_stands_beside_what_settles_the_bill() {
+    let acquirer = Some("2".to_owned());
+    let (payment_intent_id, tender) = (id(1), Tender::Card);
+    let tipped =
+        Command::AllocatePayment { payment_intent_id, tender, amount: 100_00, cash_rounding: 0, tip: 15_00, acquirer: acquirer.clone() };
+    let events = given::<Bill>(&[issued(100_00).into()]).when(tipped).events();
+    let allocated =
+        PaymentAllocated { payment_intent_id, tender, amount: 100_00, cash_rounding: 0, tip: 15_00, acquirer, paid_total: 100_00 };
+    assert_eq!((&events[0], events.len()), (&allocated.into(), 2));
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Most lines of one order; a bound on every list.
-pub const MAX_LINES: usize = 500;
+pub const MAX_LINES: usize = 2_000;
 /// Largest quantity of a line, in thousandths: a million pieces.
 pub const MAX_QUANTITY_MILLI: i64 = 1_000_000_000;
 /// Largest unit price or adjustment in minor units.
@@ -21,6 +21,8 @@ pub enum Command {
     Open(Box<Opened>),
     /// Add a line.
     AddLine(LineAdded),
+    /// Add lines together: all or none, one fact.
+    AddLines(Vec<LineAdded>),
     /// Change a quantity by a signed difference, so that two devices merge.
     ChangeLineQuantity {
         /// The line.
@@ -82,10 +84,11 @@ rejections! {
         LineUnknown => Missing, "the order has no such line";
         LineIdReused => State, "the order has a line with this id already";
         LineAlreadyVoided => State, "the line is voided";
-        TooManyLines => Invalid, "an order has at most 500 lines";
+        TooManyLines => Invalid, "an order has at most 2,000 lines";
         QuantityNotPositive => Invalid, "quantity must be between 0.001 and 1,000,000";
         QuantityWouldBeNegative => Invalid, "the quantity would fall to zero or below; void the line instead";
         PriceNegative => Invalid, "unit price must be between 0 and 100,000,000,000 minor units";
+        PriceBaseInvalid => Invalid, "price_base must be between 0.001 and 1,000,000";
         ItemInvalid => Invalid, "item_code must have 1 to 64 and name 1 to 200 characters";
         TextInvalid => Invalid, "table_number and order_number must have 1 to 40 characters";
         DiscountInvalid => Invalid, "a discount is 1 to 10,000 basis points or a positive amount, with a reason";

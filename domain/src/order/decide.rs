@@ -1,8 +1,10 @@
 //! The rules of an order: what follows from a command, and what an event changes.
 
+use std::collections::BTreeMap;
+
 use super::{
     AdjustmentAdded, Billed, Cancelled, Command, Completed, DiscountApplied, DiscountRemoved, Event, Line, LineAdded, LineQuantityChanged,
-    LineVoided, MAX_LINES, MAX_PRICE, MAX_QUANTITY_MILLI, Opened, Rejection, Reopened, State, Status,
+    LineVoided, LinesAdded, MAX_LINES, MAX_PRICE, MAX_QUANTITY_MILLI, Opened, Rejection, Reopened, State, Status,
 };
 use crate::{
     decider::Aggregate,
@@ -17,7 +19,7 @@ pub struct Order;
 
 impl Aggregate for Order {
     const STREAM_TYPE: StreamType = StreamType::Order;
-    const STATE_SCHEMA: i16 = 1;
+    const STATE_SCHEMA: i16 = 2;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -27,6 +29,7 @@ impl Aggregate for Order {
         match command {
             Command::Open(details) => open(state, *details),
             Command::AddLine(_)
+            | Command::AddLines(_)
             | Command::ChangeLineQuantity { .. }
             | Command::VoidLine { .. }
             | Command::ApplyDiscount { .. }
@@ -58,6 +61,7 @@ impl Aggregate for Order {
                 state.details = Some(details.clone());
             }
             Event::LineAdded(line) => state.lines.push(Line { line: line.clone(), voided: false }),
+            Event::LinesAdded(added) => state.lines.extend(added.lines.iter().map(|line| Line { line: line.clone(), voided: false })),
             Event::LineQuantityChanged(changed) => {
                 if let Some(line) = state.lines.iter_mut().find(|line| line.line.line_id == changed.line_id) {
                     line.line.quantity_milli = changed.quantity_milli;
@@ -99,7 +103,8 @@ fn open(state: &State, details: Opened) -> Result<Vec<Event>, Rejection> {
 
 fn edit(state: &State, command: Command) -> Result<Vec<Event>, Rejection> {
     match command {
-        Command::AddLine(line) => add_line(state, line),
+        Command::AddLine(line) => add_lines(state, vec![line]),
+        Command::AddLines(lines) => add_lines(state, lines),
         Command::ChangeLineQuantity { line_id, delta_milli } => change_quantity(state, line_id, delta_milli),
         Command::VoidLine { line_id, reason } => {
             if state.line(line_id)?.voided {
@@ -139,19 +144,37 @@ fn discount_is_sound(discount: &Discount) -> bool {
     }
 }
 
-fn add_line(state: &State, line: LineAdded) -> Result<Vec<Event>, Rejection> {
-    if let Some(known) = state.lines.iter().find(|known| known.line.line_id == line.line_id) {
-        // The same line once more is a retry; another line under the same id is a mistake.
-        return if known.line == line { Ok(vec![]) } else { Err(Rejection::LineIdReused) };
+fn add_lines(state: &State, lines: Vec<LineAdded>) -> Result<Vec<Event>, Rejection> {
+    let mut known: BTreeMap<LineId, &LineAdded> = state.lines.iter().map(|known| (known.line.line_id, &known.line)).collect();
+    let mut new = Vec::new();
+    for line in &lines {
+        match known.insert(line.line_id, line) {
+            // The same line once more is a retry; another line under the same id is a mistake.
+            Some(before) if before == line => {}
+            Some(_) => return Err(Rejection::LineIdReused),
+            None if known.len() > MAX_LINES => return Err(Rejection::TooManyLines),
+            None => {
+                check_line(line)?;
+                new.push(line.clone());
+            }
+        }
     }
-    if state.lines.len() >= MAX_LINES {
-        return Err(Rejection::TooManyLines);
-    }
+    Ok(match new.len() {
+        0 => vec![],
+        1 => new.into_iter().map(Event::LineAdded).collect(),
+        2.. => vec![LinesAdded { lines: new }.into()],
+    })
+}
+
+fn check_line(line: &LineAdded) -> Result<(), Rejection> {
     if !(1..=MAX_QUANTITY_MILLI).contains(&line.quantity_milli) {
         return Err(Rejection::QuantityNotPositive);
     }
     if !(0..=MAX_PRICE).contains(&line.unit_price) {
         return Err(Rejection::PriceNegative);
+    }
+    if !(1..=MAX_QUANTITY_MILLI).contains(&line.price_base_milli) {
+        return Err(Rejection::PriceBaseInvalid);
     }
     if !is_text(&line.item_code, 64) || !is_text(&line.name, 200) {
         return Err(Rejection::ItemInvalid);
@@ -159,7 +182,7 @@ fn add_line(state: &State, line: LineAdded) -> Result<Vec<Event>, Rejection> {
     if line.discount.as_ref().is_some_and(|discount| !discount_is_sound(discount)) {
         return Err(Rejection::DiscountInvalid);
     }
-    Ok(vec![line.into()])
+    Ok(())
 }
 
 fn change_quantity(state: &State, line_id: LineId, delta_milli: i64) -> Result<Vec<Event>, Rejection> {

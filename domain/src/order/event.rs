@@ -56,12 +56,22 @@ pub struct LineAdded {
     pub name: String,
     /// Thousandths of a piece; positive.
     pub quantity_milli: i64,
-    /// Minor units for one piece; not negative.
+    /// Minor units for `price_base_milli`; not negative.
     pub unit_price: i64,
+    /// The quantity that `unit_price` buys, thousandths: 1,000 for the price of one piece. With 10,000 a price of 0.1 minor
+    /// units is exact: 1 for ten pieces.
+    pub price_base_milli: i64,
     /// Class of tax.
     pub tax_class: TaxClass,
     /// Discount of this line.
     pub discount: Option<Discount>,
+}
+
+/// Lines added together, at least two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LinesAdded {
+    /// In order.
+    pub lines: Vec<LineAdded>,
 }
 
 /// Quantity of a line changed.
@@ -144,7 +154,9 @@ events! {
         /// Opened at a store.
         Opened = "order.opened" v 1;
         /// A line added.
-        LineAdded = "order.line_added" v 1;
+        LineAdded = "order.line_added" v 2;
+        /// Lines added together.
+        LinesAdded = "order.lines_added" v 1;
         /// Quantity of a line changed.
         LineQuantityChanged = "order.line_quantity_changed" v 1;
         /// A line taken off.

@@ -15,6 +15,6 @@ pub use command::{Command, MAX_LINES, MAX_PRICE, MAX_QUANTITY_MILLI, Rejection};
 pub use decide::Order;
 pub use event::{
     AdjustmentAdded, Billed, Cancelled, Completed, DiscountApplied, DiscountRemoved, Event, LineAdded, LineQuantityChanged, LineVoided,
-    Opened, OrderType, Reopened,
+    LinesAdded, Opened, OrderType, Reopened,
 };
 pub use state::{Line, State, Status};

@@ -111,6 +111,7 @@ fn pricing_line(line: &LineAdded) -> PricingLine {
         line_id: line.line_id,
         quantity_milli: line.quantity_milli,
         unit_price: line.unit_price,
+        price_base_milli: line.price_base_milli,
         tax_class: line.tax_class,
         discount: line.discount.clone(),
     }

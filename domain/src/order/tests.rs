@@ -39,6 +39,7 @@ fn line(n: u128, pieces: i64, unit_price: i64) -> LineAdded {
         name: "Khao soi".into(),
         quantity_milli: pieces * WHOLE_MILLI,
         unit_price,
+        price_base_milli: 1_000,
         tax_class: TaxClass::Standard,
         discount: None,
     }
@@ -170,10 +171,39 @@ fn a_line_out_of_bounds_is_refused_by_name() {
 }
 
 #[test]
-fn an_order_has_at_most_five_hundred_lines() {
-    let full = after(vec![opened().into()], (0..500).map(|n| line(n, 1, 1).into()));
-    given::<Order>(&full).when(add(line(500, 1, 1))).then_rejected("TooManyLines");
-    given::<Order>(&full).when(add(line(499, 1, 1))).then(&[]);
+fn an_order_has_at_most_two_thousand_lines() {
+    let full = LinesAdded { lines: (0..2_000).map(|n| line(n, 1, 1)).collect() };
+    let history = after(vec![opened().into()], [full.into()]);
+    given::<Order>(&history).when(add(line(2_000, 1, 1))).then_rejected("TooManyLines");
+    given::<Order>(&history).when(add(line(1_999, 1, 1))).then(&[]);
+    let one_more = Command::AddLines((2..=2_000).map(|n| line(n, 1, 1)).collect());
+    given::<Order>(&ordered()).when(one_more).then(&[LinesAdded { lines: (2..=2_000).map(|n| line(n, 1, 1)).collect() }.into()]);
+    let too_many = Command::AddLines((2..=2_001).map(|n| line(n, 1, 1)).collect());
+    given::<Order>(&ordered()).when(too_many).then_rejected("TooManyLines");
+}
+
+#[test]
+fn lines_that_come_together_are_one_fact_and_all_or_nothing() {
+    let both = || Command::AddLines(vec![line(2, 1, 10_00), line(3, 2, 5_00)]);
+    let added: Event = LinesAdded { lines: vec![line(2, 1, 10_00), line(3, 2, 5_00)] }.into();
+    given::<Order>(&ordered()).when(both()).then(std::slice::from_ref(&added));
+    let history = after(ordered(), [added]);
+    given::<Order>(&history).when(both()).then(&[]);
+    given::<Order>(&history).when(Command::AddLines(vec![line(3, 2, 5_00), line(4, 1, 1)])).then(&[line(4, 1, 1).into()]);
+    given::<Order>(&ordered()).when(Command::AddLines(vec![line(2, 1, 10_00), line(2, 1, 11_00)])).then_rejected("LineIdReused");
+    given::<Order>(&ordered()).when(Command::AddLines(vec![line(2, 1, 10_00), line(3, 0, 1)])).then_rejected("QuantityNotPositive");
+}
+
+#[test]
+fn a_price_finer_than_the_minor_unit_is_exact_and_its_line_is_rounded_once() {
+    let price_of = |pieces| {
+        let tenth = LineAdded { price_base_milli: 10 * WHOLE_MILLI, ..line(2, pieces, 1) };
+        let history = [Event::Opened(Opened { tax_profile: TaxProfile::untaxed(), ..opened() }), tenth.into()];
+        Order::fold(&history).priced().unwrap().unwrap().total
+    };
+    assert_eq!((price_of(1), price_of(4), price_of(5), price_of(1_000)), (0, 0, 1, 100));
+    let none = LineAdded { price_base_milli: 0, ..line(2, 1, 1) };
+    given::<Order>(&ordered()).when(add(none)).then_rejected("PriceBaseInvalid");
 }
 
 #[test]
@@ -398,6 +428,7 @@ fn some_commands() -> impl Strategy<Value = Vec<Command>> {
 fn is_edit(event: &Event) -> bool {
     match event {
         Event::LineAdded(_)
+        | Event::LinesAdded(_)
         | Event::LineQuantityChanged(_)
         | Event::LineVoided(_)
         | Event::DiscountApplied(_)

@@ -1,6 +1,6 @@
 //! What can be asked of a payment intent, and how it is refused.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{Created, Evidence};
 use crate::{
@@ -26,6 +26,10 @@ pub struct PaymentReport {
     pub cash_received: Option<i64>,
     /// For cash: rounding collected beside the amount, signed.
     pub cash_rounding: i64,
+    /// Tip collected beside the amount, minor units, not negative.
+    pub tip: i64,
+    /// Who takes the money in for the shop, 1 to 64 characters.
+    pub acquirer: Option<String>,
 }
 
 /// What can be asked of a payment intent.
@@ -69,6 +73,15 @@ pub enum Command {
     },
     /// Money moved outside the platform and staff or an import record it.
     RecordTender(PaymentReport),
+    /// The payer contests it.
+    Dispute {
+        /// Why.
+        reason: String,
+        /// When, UTC.
+        disputed_at: DateTime<Utc>,
+        /// The store's business date then.
+        business_date: NaiveDate,
+    },
     /// The provider's books show a payment.
     ConfirmFromProvider(PaymentReport),
     /// The caller wants it stopped.
@@ -116,6 +129,9 @@ rejections! {
         TenderIsRecorded => Invalid, "this tender is recorded by hand, it has no provider";
         TenderedBelowAmount => Invalid, "the cash received is less than the amount";
         TenderAmountDiffers => Invalid, "a recorded tender must be for exactly the amount of the intent";
+        TipInvalid => Invalid, "the tip must be between 0 and 100,000,000,000 minor units";
+        AcquirerInvalid => Invalid, "acquirer must have 1 to 64 characters";
+        PaymentDisputed => State, "the payment is disputed; what goes back is decided there";
         AttemptUnresolved => State, "the provider has not yet shown that nothing was paid";
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         NotCaptured { status: &'static str } => State, "the payment is {status}; only captured money can be given back";

@@ -1,10 +1,10 @@
 //! The rules of a payment intent: what follows from a command, and what an event changes.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
-    ActionRequired, Attempt, AttemptFailed, AttemptStarted, CancelRequested, Canceled, Command, Created, Event, Expired, OutcomeUnknown,
-    PaymentReport, RefundEntry, RefundReleased, RefundReserved, RefundSettled, Rejection, State, Status, Succeeded,
+    ActionRequired, Attempt, AttemptFailed, AttemptStarted, CancelRequested, Canceled, Command, Created, Disputed, Event, Expired,
+    OutcomeUnknown, PaymentReport, RefundEntry, RefundReleased, RefundReserved, RefundSettled, Rejection, State, Status, Succeeded,
     UnmatchedPaymentReceived, UnmatchedReason,
 };
 use crate::{
@@ -21,7 +21,7 @@ pub struct PaymentIntent;
 
 impl Aggregate for PaymentIntent {
     const STREAM_TYPE: StreamType = StreamType::PaymentIntent;
-    const STATE_SCHEMA: i16 = 1;
+    const STATE_SCHEMA: i16 = 2;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -35,6 +35,7 @@ impl Aggregate for PaymentIntent {
             | Command::FailAttempt { .. }
             | Command::MarkOutcomeUnknown { .. }
             | Command::RecordTender(_)
+            | Command::Dispute { .. }
             | Command::ConfirmFromProvider(_)
             | Command::Cancel { .. }
             | Command::ConfirmCancel
@@ -55,6 +56,7 @@ impl Aggregate for PaymentIntent {
                 Ok(if news { vec![OutcomeUnknown { attempt_id, reason }.into()] } else { vec![] })
             }
             Command::RecordTender(report) => record_tender(state, details, report),
+            Command::Dispute { reason, disputed_at, business_date } => dispute(state, details, reason, disputed_at, business_date),
             Command::ConfirmFromProvider(report) => Ok(confirm_from_provider(state, details, report)),
             Command::Cancel { reason } => cancel(state, details, reason),
             Command::ConfirmCancel => match (&state.cancel_requested, state.is_open()) {
@@ -105,6 +107,7 @@ impl Aggregate for PaymentIntent {
                 state.status = Status::Succeeded;
                 state.payment = Some(payment.clone());
             }
+            Event::Disputed(disputed) => state.dispute = Some(disputed.clone()),
             Event::UnmatchedPaymentReceived(payment) => state.unmatched.push(payment.clone()),
             Event::CancelRequested(requested) => state.cancel_requested = Some(requested.reason.clone()),
             Event::Canceled(_) => state.status = Status::Canceled,
@@ -194,7 +197,13 @@ fn record_tender(state: &State, details: &Created, report: PaymentReport) -> Res
     if report.amount != details.amount {
         return Err(Rejection::TenderAmountDiffers);
     }
-    let collected = details.amount.amount.saturating_add(report.cash_rounding);
+    if !(0..=MAX_PRICE).contains(&report.tip) {
+        return Err(Rejection::TipInvalid);
+    }
+    if report.acquirer.as_deref().is_some_and(|text| !is_text(text, 64)) {
+        return Err(Rejection::AcquirerInvalid);
+    }
+    let collected = details.amount.amount.saturating_add(report.cash_rounding).saturating_add(report.tip);
     if report.cash_received.is_some_and(|received| received < collected) {
         return Err(Rejection::TenderedBelowAmount);
     }
@@ -214,7 +223,41 @@ fn succeeded(details: &Created, report: PaymentReport, collected: i64) -> Succee
         cash_received: report.cash_received,
         cash_change: report.cash_received.map(|received| received.saturating_sub(collected)),
         cash_rounding: report.cash_rounding,
+        tip: report.tip,
+        acquirer: report.acquirer,
     }
+}
+
+fn dispute(
+    state: &State,
+    details: &Created,
+    reason: String,
+    disputed_at: DateTime<Utc>,
+    business_date: NaiveDate,
+) -> Result<Vec<Event>, Rejection> {
+    if state.dispute.is_some() {
+        return Ok(vec![]);
+    }
+    let Some(payment) = &state.payment else { return Err(Rejection::NotCaptured { status: state.status.as_str() }) };
+    if !is_text(&reason, 200) {
+        return Err(Rejection::ReasonRequired);
+    }
+    let refundable = state.refundable();
+    if refundable <= 0 {
+        return Err(Rejection::RefundExceedsCaptured { refundable });
+    }
+    let disputed = Disputed {
+        payment_intent_id: details.payment_intent_id,
+        store_id: details.store_id,
+        bill_id: details.bill_id,
+        business_date,
+        tender: payment.tender,
+        acquirer: payment.acquirer.clone(),
+        amount: Money::new(refundable, payment.amount.currency),
+        reason,
+        disputed_at,
+    };
+    Ok(vec![disputed.into()])
 }
 
 /// Never refuses: money that the provider shows is a fact, whatever state we are in.
@@ -259,6 +302,9 @@ fn reserve_refund(state: &State, refund_id: RefundId, amount: Money) -> Result<V
         return Ok(vec![]);
     }
     let Some(payment) = &state.payment else { return Err(Rejection::NotCaptured { status: state.status.as_str() }) };
+    if state.dispute.is_some() {
+        return Err(Rejection::PaymentDisputed);
+    }
     if amount.currency != payment.amount.currency {
         return Err(Rejection::CurrencyMismatch);
     }

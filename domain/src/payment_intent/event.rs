@@ -1,6 +1,6 @@
 //! Facts of a payment intent: what is stored for ever.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ pub enum Tender {
     Card,
     /// On account, recorded here.
     Invoice,
+    /// Money came, but the record does not say how; never guessed.
+    Unknown,
 }
 
 impl Tender {
@@ -33,13 +35,14 @@ impl Tender {
             Self::PromptPay => "promptpay",
             Self::Card => "card",
             Self::Invoice => "invoice",
+            Self::Unknown => "unknown",
         }
     }
 
     /// Money moves outside the platform and is recorded when staff (or an import) say so.
     pub const fn is_recorded(self) -> bool {
         match self {
-            Self::Cash | Self::Card | Self::Invoice => true,
+            Self::Cash | Self::Card | Self::Invoice | Self::Unknown => true,
             Self::PromptPay => false,
         }
     }
@@ -153,6 +156,33 @@ pub struct Succeeded {
     pub cash_change: Option<i64>,
     /// For cash: rounding collected beside `amount`, signed minor units.
     pub cash_rounding: i64,
+    /// Tip collected beside `amount`, minor units: passed on to staff, not the shop's revenue.
+    pub tip: i64,
+    /// Who takes the money in for the shop (acquirer, terminal operator), in the shop's own word.
+    pub acquirer: Option<String>,
+}
+
+/// The payer contests the payment with their bank, or at the counter; whether the money stays is not decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Disputed {
+    /// The intent.
+    pub payment_intent_id: PaymentIntentId,
+    /// Where.
+    pub store_id: StoreId,
+    /// The bill that it paid, if any.
+    pub bill_id: Option<BillId>,
+    /// The store's business date at that moment.
+    pub business_date: NaiveDate,
+    /// How it was tendered.
+    pub tender: Tender,
+    /// Who took the money in for the shop.
+    pub acquirer: Option<String>,
+    /// What is contested: all that was not given back.
+    pub amount: Money,
+    /// Why.
+    pub reason: String,
+    /// When (UTC).
+    pub disputed_at: DateTime<Utc>,
 }
 
 /// Money on our reference that does not close the intent: another amount, a second payment, or too late.
@@ -248,7 +278,9 @@ events! {
         /// Nobody knows what the provider did.
         OutcomeUnknown = "payment_intent.outcome_unknown" v 1;
         /// The full amount arrived.
-        Succeeded = "payment_intent.succeeded" v 1;
+        Succeeded = "payment_intent.succeeded" v 2;
+        /// The payer contests the payment.
+        Disputed = "payment_intent.disputed" v 1;
         /// Money that does not close the intent.
         UnmatchedPaymentReceived = "payment_intent.unmatched_payment_received" v 1;
         /// The caller wants it stopped.

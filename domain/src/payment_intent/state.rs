@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptFailed, AttemptStarted, Created, Rejection, Succeeded, UnmatchedPaymentReceived};
+use super::{AttemptFailed, AttemptStarted, Created, Disputed, Rejection, Succeeded, UnmatchedPaymentReceived};
 use crate::ids::{AttemptId, RefundId};
 
 /// Life of a payment intent.
@@ -80,6 +80,8 @@ pub struct State {
     pub payment: Option<Succeeded>,
     /// Money that does not close it.
     pub unmatched: Vec<UnmatchedPaymentReceived>,
+    /// The payer contests it.
+    pub dispute: Option<Disputed>,
     /// The caller wants it stopped.
     pub cancel_requested: Option<String>,
     /// Refunds reserved and settled.

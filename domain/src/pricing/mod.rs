@@ -13,7 +13,7 @@ mod tests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use price::price;
+pub use price::{piece_price, price};
 pub use profile::{CashRounding, CashRoundingPolicy, Rounding, ServiceCharge, TaxMode, TaxProfile};
 pub use split::allocate_parts;
 
@@ -45,6 +45,9 @@ pub enum PricingError {
     /// A line with a unit price below zero.
     #[error("the price of line {0} is negative")]
     PriceNegative(LineId),
+    /// A price for no quantity.
+    #[error("the price of line {0} is for no quantity")]
+    PriceBaseNotPositive(LineId),
     /// One line given twice, in a document or in one part of a split.
     #[error("line {0} is given twice")]
     DuplicateLine(LineId),
@@ -81,11 +84,13 @@ pub enum TaxClass {
     Zero,
     /// Outside the tax altogether.
     Exempt,
+    /// Not taxed but itself a tax, as an outside source states it: the whole line is tax, without a base.
+    Stated,
 }
 
 impl TaxClass {
     /// Every class, in document order.
-    pub const ALL: [Self; 3] = [Self::Standard, Self::Zero, Self::Exempt];
+    pub const ALL: [Self; 4] = [Self::Standard, Self::Zero, Self::Exempt, Self::Stated];
 }
 
 /// A reduction of a line or of the whole document. It never takes more than there is.
@@ -112,8 +117,10 @@ pub struct PricingLine {
     pub line_id: LineId,
     /// Thousandths, not negative: 1,000 is one piece, 250 is a quarter of a kilogram sold by the kilogram.
     pub quantity_milli: i64,
-    /// Minor units for one whole unit, not negative; with or without tax as the profile's mode says.
+    /// Minor units for [`Self::price_base_milli`], not negative; with or without tax as the profile's mode says.
     pub unit_price: i64,
+    /// The quantity that the unit price buys, thousandths, above zero: 1,000 for the price of one piece.
+    pub price_base_milli: i64,
     /// How the line is taxed.
     pub tax_class: TaxClass,
     /// Taken from this line before the document's discount.
@@ -122,7 +129,8 @@ pub struct PricingLine {
 
 /// The frozen figures of one line, minor units, none negative.
 ///
-/// Always `net + tax == total` and `gross − discount + service_charge == ` (`net` in exclusive mode, `total` in inclusive).
+/// Always `net + tax == total` and `gross − discount + service_charge == ` (`net` in exclusive mode, `total` in inclusive and for
+/// lines that are themselves a tax).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PricedLine {
     /// The line it prices.
@@ -150,7 +158,7 @@ pub struct PricedLine {
 pub struct TaxTotal {
     /// The class.
     pub tax_class: TaxClass,
-    /// The rate that was applied; 0 for zero-rated and exempt.
+    /// The rate that was applied; 0 for zero-rated, exempt and stated.
     pub rate_basis_points: u32,
     /// The value without tax.
     pub base: i64,

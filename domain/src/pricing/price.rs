@@ -12,10 +12,11 @@ use crate::money::{Currency, split_by_weights};
 ///
 /// `order_discount` is taken once from the sum of the discounted lines and spread over them by largest remainder, as are
 /// the service charge and the tax of each class, so that lines always add up. `adjustment` is signed, untaxed and outside
-/// the lines. No lines give a document of zeros and the adjustment.
+/// the lines. No lines give a document of zeros and the adjustment. Lines that are themselves a tax take no part in the
+/// document's discount and service charge.
 ///
 /// # Errors
-/// `BadProfile`; `QuantityNegative`, `PriceNegative`, `DuplicateLine` naming the line; `DiscountNegative`,
+/// `BadProfile`; `QuantityNegative`, `PriceNegative`, `PriceBaseNotPositive`, `DuplicateLine` naming the line; `DiscountNegative`,
 /// `DiscountTooLarge`; `NegativeTotal` when the adjustment exceeds the lines; `Overflow`.
 pub fn price(
     currency: Currency,
@@ -37,16 +38,18 @@ pub fn price(
 
     let mut values: Vec<i64> = priced.iter().map(|line| line.gross - line.discount).collect();
     if let Some(discount) = order_discount {
-        let whole = discount_of(discount, sum(values.iter().copied())?, rounding)?;
-        let shares = split_by_weights(whole, &values);
+        let weights = goods(&priced, &values);
+        let whole = discount_of(discount, sum(weights.iter().copied())?, rounding)?;
+        let shares = split_by_weights(whole, &weights);
         for ((line, value), share) in priced.iter_mut().zip(&mut values).zip(shares) {
             line.discount += share; // at most what is left of the line's gross
             *value -= share;
         }
     }
     if let Some(charge) = profile.service_charge {
-        let whole = share_of(sum(values.iter().copied())?, charge.basis_points, rounding)?;
-        let shares = split_by_weights(whole, &values);
+        let weights = goods(&priced, &values);
+        let whole = share_of(sum(weights.iter().copied())?, charge.basis_points, rounding)?;
+        let shares = split_by_weights(whole, &weights);
         for ((line, value), share) in priced.iter_mut().zip(&mut values).zip(shares) {
             line.service_charge = share;
             *value = value.checked_add(share).ok_or(PricingError::Overflow)?;
@@ -66,6 +69,7 @@ pub fn price(
             let line = &mut priced[i];
             line.tax = tax;
             (line.net, line.total) = match profile.mode {
+                TaxMode::Exclusive | TaxMode::Inclusive if class == TaxClass::Stated => (0, values[i]),
                 TaxMode::Exclusive => (values[i], values[i].checked_add(tax).ok_or(PricingError::Overflow)?),
                 TaxMode::Inclusive => (values[i] - tax, values[i]),
             };
@@ -73,6 +77,20 @@ pub fn price(
         taxes.push(total);
     }
     add_up(currency, profile.mode, rounding, priced, taxes, adjustment)
+}
+
+/// The price of one piece, rounded where it is finer than a minor unit: for people to read, never to multiply.
+pub fn piece_price(unit_price: i64, price_base_milli: i64, rounding: Rounding) -> i64 {
+    if price_base_milli == WHOLE_MILLI || price_base_milli <= 0 {
+        return unit_price;
+    }
+    narrow(rounding.ratio(i128::from(unit_price) * i128::from(WHOLE_MILLI), i128::from(price_base_milli))).unwrap_or(unit_price)
+}
+
+/// The values of what is sold; nothing for lines that are themselves a tax.
+fn goods(lines: &[PricedLine], values: &[i64]) -> Vec<i64> {
+    let of = |(line, value): (&PricedLine, &i64)| if line.tax_class == TaxClass::Stated { 0 } else { *value };
+    lines.iter().zip(values).map(of).collect()
 }
 
 /// The line with its gross and its own discount; the later steps fill in the rest.
@@ -83,8 +101,11 @@ fn discounted_line(line: &PricingLine, rounding: Rounding) -> Result<PricedLine,
     if line.unit_price < 0 {
         return Err(PricingError::PriceNegative(line.line_id));
     }
-    let thousandfold = i128::from(line.quantity_milli) * i128::from(line.unit_price);
-    let gross = narrow(rounding.ratio(thousandfold, i128::from(WHOLE_MILLI)))?;
+    if line.price_base_milli <= 0 {
+        return Err(PricingError::PriceBaseNotPositive(line.line_id));
+    }
+    let product = i128::from(line.quantity_milli) * i128::from(line.unit_price);
+    let gross = narrow(rounding.ratio(product, i128::from(line.price_base_milli)))?;
     let discount = line.discount.as_ref().map_or(Ok(0), |discount| discount_of(discount, gross, rounding))?;
     Ok(PricedLine {
         line_id: line.line_id,
@@ -117,7 +138,7 @@ fn share_of(value: i64, basis_points: u32, rounding: Rounding) -> Result<i64, Pr
 fn rate_of(class: TaxClass, profile: &TaxProfile) -> u32 {
     match class {
         TaxClass::Standard => profile.standard_rate_basis_points,
-        TaxClass::Zero | TaxClass::Exempt => 0,
+        TaxClass::Zero | TaxClass::Exempt | TaxClass::Stated => 0,
     }
 }
 
@@ -130,6 +151,7 @@ pub(super) fn tax_of(
     rounding: Rounding,
 ) -> Result<TaxTotal, PricingError> {
     let (base, tax) = match mode {
+        TaxMode::Exclusive | TaxMode::Inclusive if tax_class == TaxClass::Stated => (0, value),
         TaxMode::Exclusive => (value, share_of(value, rate_basis_points, rounding)?),
         TaxMode::Inclusive => {
             let rate = i128::from(rate_basis_points);

@@ -135,8 +135,8 @@ fn tax_lines(priced: &Priced, lines: &mut [PricedLine]) -> Result<Vec<TaxTotal>,
             line.tax += correction;
             line.net = line.total - line.tax;
             let value = match priced.mode {
-                TaxMode::Exclusive => line.net,
-                TaxMode::Inclusive => line.total,
+                TaxMode::Exclusive if class != TaxClass::Stated => line.net,
+                TaxMode::Exclusive | TaxMode::Inclusive => line.total,
             };
             // Only on slivers of a satang can the cut charge exceed the value it is part of.
             line.service_charge = line.service_charge.min(value);

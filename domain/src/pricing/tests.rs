@@ -12,7 +12,7 @@ fn id(n: usize) -> LineId {
 
 fn line(n: usize, pieces: i64, unit_price: i64) -> PricingLine {
     let quantity_milli = pieces * WHOLE_MILLI;
-    PricingLine { line_id: id(n), quantity_milli, unit_price, tax_class: TaxClass::Standard, discount: None }
+    PricingLine { line_id: id(n), quantity_milli, unit_price, price_base_milli: WHOLE_MILLI, tax_class: TaxClass::Standard, discount: None }
 }
 
 fn thb(lines: &[PricingLine], discount: Option<&Discount>, profile: &TaxProfile) -> Result<Priced, PricingError> {
@@ -48,6 +48,19 @@ fn golden_vector_1_discount_then_service_then_vat() {
     assert_eq!((dinner.tax, dinner.total), (31_15, 476_16));
     let vat = TaxTotal { tax_class: TaxClass::Standard, rate_basis_points: 700, base: 445_01, tax: 31_15 };
     assert_eq!(dinner.taxes, [vat]);
+}
+
+#[test]
+fn a_line_that_is_itself_a_tax_is_neither_taxed_nor_discounted_nor_served() {
+    let levy = PricingLine { tax_class: TaxClass::Stated, ..line(2, 1, 50) };
+    for profile in [restaurant(), TaxProfile { mode: TaxMode::Inclusive, ..restaurant() }, TaxProfile::untaxed()] {
+        let alone = thb(&[line(1, 1, 100_00)], Some(&Discount::Percent { basis_points: 1_000 }), &profile).unwrap();
+        let with = thb(&[line(1, 1, 100_00), levy.clone()], Some(&Discount::Percent { basis_points: 1_000 }), &profile).unwrap();
+        assert_eq!((with.total, with.tax), (alone.total + 50, alone.tax + 50));
+        assert_eq!((with.discount, with.service_charge), (alone.discount, alone.service_charge));
+        let stated = TaxTotal { tax_class: TaxClass::Stated, rate_basis_points: 0, base: 0, tax: 50 };
+        assert_eq!((with.taxes.last(), with.lines[1].net), (Some(&stated), 0));
+    }
 }
 
 #[test]
@@ -207,8 +220,8 @@ fn holds(priced: &Priced) -> Result<(), TestCaseError> {
         prop_assert!(line.discount <= line.gross);
         prop_assert_eq!(line.net + line.tax, line.total);
         let charged = match priced.mode {
-            TaxMode::Exclusive => line.net,
-            TaxMode::Inclusive => line.total,
+            TaxMode::Exclusive if line.tax_class != TaxClass::Stated => line.net,
+            TaxMode::Exclusive | TaxMode::Inclusive => line.total,
         };
         prop_assert_eq!(line.gross - line.discount + line.service_charge, charged);
     }
@@ -221,7 +234,7 @@ fn holds(priced: &Priced) -> Result<(), TestCaseError> {
 }
 
 fn some_class() -> impl Strategy<Value = TaxClass> {
-    prop_oneof![4 => Just(TaxClass::Standard), 1 => Just(TaxClass::Zero), 1 => Just(TaxClass::Exempt)]
+    prop_oneof![4 => Just(TaxClass::Standard), 1 => Just(TaxClass::Zero), 1 => Just(TaxClass::Exempt), 1 => Just(TaxClass::Stated)]
 }
 
 /// Prices from slivers to thousands of baht, so that rounding is met at every step.
@@ -235,6 +248,7 @@ fn some_lines() -> impl Strategy<Value = Vec<PricingLine>> {
                 line_id: id(n),
                 quantity_milli,
                 unit_price,
+                price_base_milli: if n % 5 == 4 { 10_000 } else { WHOLE_MILLI },
                 tax_class,
                 discount,
             })
@@ -288,7 +302,8 @@ proptest! {
     #[test]
     fn a_fixed_discount_is_taken_whole(lines in some_lines(), thousandth in 0_i64..=1_000, profile in some_profile()) {
         let before = price(Currency::THB, &lines, None, 0, &profile).unwrap();
-        let amount = (before.subtotal - before.discount) / 1_000 * thousandth;
+        let goods: i64 = before.lines.iter().filter(|l| l.tax_class != TaxClass::Stated).map(|l| l.gross - l.discount).sum();
+        let amount = goods / 1_000 * thousandth;
         let after = thb(&lines, Some(&Discount::Amount { amount }), &profile).unwrap();
         prop_assert_eq!(after.discount, before.discount + amount);
         holds(&after)?;
@@ -364,6 +379,7 @@ proptest! {
             line_id: id(n),
             quantity_milli: fold(*quantity, 2_000),
             unit_price: fold(*unit_price, i64::MAX),
+            price_base_milli: fold(discount.1, 30_000),
             tax_class: *tax_class,
             discount: discount.0.then(|| discount_of(*discount)),
         }).collect();

@@ -17,7 +17,8 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
         | DomainEvent::Store(_)
         | DomainEvent::Order(_)
         | DomainEvent::Refund(_)
-        | DomainEvent::Customer(_) => vec![],
+        | DomainEvent::Customer(_)
+        | DomainEvent::LedgerAdjustment(_) => vec![],
     }
 }
 
@@ -30,6 +31,8 @@ fn payment(payment_intent_id: PaymentIntentId, event: &payment_intent::Event) ->
             tender: payment.tender,
             amount: payment.amount.amount,
             cash_rounding: payment.cash_rounding,
+            tip: payment.tip,
+            acquirer: payment.acquirer.clone(),
         }),
         Event::Canceled(payment_intent::Canceled { bill_id, .. })
         | Event::Expired(payment_intent::Expired { bill_id }) => {
@@ -42,6 +45,7 @@ fn payment(payment_intent_id: PaymentIntentId, event: &payment_intent::Event) ->
         | Event::ActionRequired(_)
         | Event::OutcomeUnknown(_)
         | Event::UnmatchedPaymentReceived(_)
+        | Event::Disputed(_)
         | Event::CancelRequested(_)
         | Event::RefundReserved(_)
         | Event::RefundSettled(_)

@@ -35,6 +35,10 @@ pub enum ProcessCommand {
         amount: i64,
         /// Cash rounding beside it.
         cash_rounding: i64,
+        /// Tip collected beside it.
+        tip: i64,
+        /// Who took the money in for the shop.
+        acquirer: Option<String>,
     },
     /// Free what a payment that came to nothing held.
     ReleaseReservation {
@@ -264,6 +268,9 @@ pub struct Happened<'a> {
     /// What happened.
     pub event: &'a DomainEvent,
 }
+
+/// Actors that begin so write history: what they append carries all that followed from it then, and nothing follows now.
+pub const HISTORY: &str = "import:";
 
 /// A process manager.
 #[derive(Debug, Clone, Copy)]

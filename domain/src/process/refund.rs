@@ -8,7 +8,9 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
     let DomainEvent::Refund(event) = happened.event else { return vec![] };
     match event {
         refund::Event::Succeeded(done) => {
-            let (refund_id, payment_intent_id) = (done.refund_id, done.payment_intent_id);
+            // An unlinked refund has no payment that could follow.
+            let Some(payment_intent_id) = done.payment_intent_id else { return vec![] };
+            let refund_id = done.refund_id;
             let bill = done.bill_id.map(|bill_id| ProcessCommand::RecordBillRefund {
                 bill_id,
                 payment_intent_id,

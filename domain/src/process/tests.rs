@@ -47,6 +47,7 @@ fn sample(event_type: &str, version: i16) -> DomainEvent {
         StreamType::Bill => DomainEvent::Bill(of(event_type, version, &payload)),
         StreamType::PaymentIntent => DomainEvent::PaymentIntent(of(event_type, version, &payload)),
         StreamType::Refund => DomainEvent::Refund(of(event_type, version, &payload)),
+        StreamType::LedgerAdjustment => DomainEvent::LedgerAdjustment(of(event_type, version, &payload)),
         StreamType::Customer => DomainEvent::Customer(of(event_type, version, &payload)),
     }
 }
@@ -94,6 +95,8 @@ fn succeeded(bill_id: Option<BillId>) -> DomainEvent {
             cash_received: Some(500_00),
             cash_change: Some(23_75),
             cash_rounding: 25,
+            tip: 20_00,
+            acquirer: Some("drawer 2".into()),
         }
         .into(),
     )
@@ -103,11 +106,13 @@ fn succeeded(bill_id: Option<BillId>) -> DomainEvent {
 fn captured_money_goes_to_its_bill() {
     let intents = react(checkout::react, &succeeded(Some(id(3))));
     let [Intent::Commands(commands)] = &intents[..] else { panic!("{intents:?}") };
-    let [ProcessCommand::AllocatePayment { bill_id, payment_intent_id, tender, amount, cash_rounding }] = &commands[..] else {
+    let [ProcessCommand::AllocatePayment { bill_id, payment_intent_id, tender, amount, cash_rounding, tip, acquirer }] = &commands[..]
+    else {
         panic!("{commands:?}");
     };
     assert_eq!((*bill_id, *payment_intent_id), (id(3), id(10)));
     assert_eq!((*tender, *amount, *cash_rounding), (Tender::Cash, 476_00, 25));
+    assert_eq!((*tip, acquirer.as_deref()), (20_00, Some("drawer 2")));
     assert!(react(checkout::react, &succeeded(None)).is_empty(), "a payment without a bill settles none");
 }
 
@@ -147,15 +152,17 @@ fn each_order_of_a_paid_bill_is_completed_by_itself() {
 fn requested(destination: Destination, provider: Option<ProviderPayment>) -> refund::Requested {
     refund::Requested {
         refund_id: id(5),
-        payment_intent_id: id(10),
+        payment_intent_id: Some(id(10)),
         bill_id: Some(id(3)),
         store_id: id(2),
         business_date: at(0).date_naive(),
         amount: Money::thb(50_00),
         tender: Tender::PromptPay,
+        acquirer: None,
         destination,
         reason: "cold soup".into(),
         provider,
+        breakdown: None,
     }
 }
 
@@ -172,7 +179,7 @@ fn provider_payment() -> ProviderPayment {
 #[test]
 fn a_refund_that_went_through_is_told_to_payment_and_bill_together() {
     let done = |bill_id| {
-        let (refund_id, payment_intent_id, amount) = (id(5), id(10), Money::thb(50_00));
+        let (refund_id, payment_intent_id, amount) = (id(5), Some(id(10)), Money::thb(50_00));
         DomainEvent::Refund(refund::Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference: None }.into())
     };
     let intents = react(super::refund::react, &done(Some(id(3))));
@@ -300,7 +307,16 @@ impl World {
         })));
         let (item_code, name) = ("KS".to_owned(), "Khao soi".to_owned());
         let (quantity_milli, unit_price, tax_class) = (1_000, 110_00, TaxClass::Standard);
-        let line = order::LineAdded { line_id: id(1), item_code, name, quantity_milli, unit_price, tax_class, discount: None };
+        let line = order::LineAdded {
+            line_id: id(1),
+            item_code,
+            name,
+            quantity_milli,
+            unit_price,
+            price_base_milli: 1_000,
+            tax_class,
+            discount: None,
+        };
         world.order(order::Command::AddLine(line));
         world.order(order::Command::Bill { bill_id: id(3) });
         world.issue_bill();
@@ -378,8 +394,8 @@ impl World {
     fn execute(&mut self, command: ProcessCommand) {
         use payment_intent::Command as Pay;
         match command {
-            ProcessCommand::AllocatePayment { payment_intent_id, tender, amount, cash_rounding, .. } => {
-                self.bill(bill::Command::AllocatePayment { payment_intent_id, tender, amount, cash_rounding });
+            ProcessCommand::AllocatePayment { payment_intent_id, tender, amount, cash_rounding, tip, acquirer, .. } => {
+                self.bill(bill::Command::AllocatePayment { payment_intent_id, tender, amount, cash_rounding, tip, acquirer });
             }
             ProcessCommand::ReleaseReservation { payment_intent_id, .. } => {
                 self.bill(bill::Command::ReleaseReservation { payment_intent_id });
@@ -480,6 +496,8 @@ fn cash_at_the_counter_completes_the_order() {
             evidence: Evidence::Staff,
             cash_received: Some(120_00),
             cash_rounding: 5,
+            tip: 0,
+            acquirer: None,
         }));
         world.settle();
         assert_eq!((world.ends(), world.held(), world.bill.paid_total), (COMPLETED, 0, 117_70));

@@ -175,6 +175,8 @@ fn confirm(attempt: &AttemptRef, payment: &PaymentSeen) -> ProcessCommand {
             evidence: Evidence::Inquiry,
             cash_received: None,
             cash_rounding: 0,
+            tip: 0,
+            acquirer: None,
         },
     }
 }

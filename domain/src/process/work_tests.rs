@@ -121,6 +121,8 @@ fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
             evidence: Evidence::Inquiry,
             cash_received: None,
             cash_rounding: 0,
+            tip: 0,
+            acquirer: None,
         };
         assert_eq!((report, step.next), (&expected, None));
     }

@@ -100,7 +100,7 @@ impl Projection for Bills {
         "bills"
     }
     fn version(&self) -> i32 {
-        1
+        2
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES

@@ -6,7 +6,8 @@
 //! `net` is what remains of the sales: it gains a bill's total when the bill counts, and loses what is given back of a bill
 //! that counted, on the refund's date. Money that was never sales does not touch it when it goes back: a payment without a
 //! bill, and overpayment parked on a bill, which is held to go back first. What goes back of a bill before it counts is
-//! remembered, and missing from what the bill adds once it does. So `net` is not `total − refunds_amount`. It follows the
+//! remembered, and missing from what the bill adds once it does. A refund without a payment takes back sales that are not known
+//! here: it lowers `net` by all but its tip. So `net` is not `total − refunds_amount`. It follows the
 //! bill's own record of the refund, which may come before or after the refund's success.
 
 use domain::{
@@ -14,8 +15,9 @@ use domain::{
     envelope::{RecordedEvent, StreamType},
     event::DomainEvent,
     ids::{BillId, RefundId},
-    payment_intent::Tender,
-    refund::{self, Destination},
+    ledger_adjustment,
+    payment_intent::{self, Tender},
+    refund::{self, Breakdown, Destination},
 };
 
 use super::{
@@ -44,13 +46,13 @@ impl Projection for DailySales {
         "daily_sales"
     }
     fn version(&self) -> i32 {
-        1
+        2
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
     }
     fn reads(&self, stream_type: StreamType) -> bool {
-        matches!(stream_type, StreamType::Bill | StreamType::Refund)
+        matches!(stream_type, StreamType::Bill | StreamType::Refund | StreamType::PaymentIntent | StreamType::LedgerAdjustment)
     }
     fn locality(&self) -> Locality {
         Locality::Tenant
@@ -59,7 +61,9 @@ impl Projection for DailySales {
     fn prefetch(&self, event: &RecordedEvent, decoded: &DomainEvent) -> Vec<(&'static str, String)> {
         let id = event.stream.stream_id;
         match decoded {
-            DomainEvent::Bill(bill::Event::Paid(_) | bill::Event::PaymentAllocated(_) | bill::Event::OverpaymentParked(_)) => {
+            DomainEvent::Bill(
+                bill::Event::Paid(_) | bill::Event::PaymentAllocated(_) | bill::Event::OverpaymentParked(_) | bill::Event::WrittenOff(_),
+            ) => {
                 vec![(PendingBillRow::TABLE, BillId(id).to_string())]
             }
             DomainEvent::Bill(bill::Event::RefundRecorded(recorded)) => {
@@ -72,7 +76,8 @@ impl Projection for DailySales {
             | DomainEvent::Bill(_)
             | DomainEvent::PaymentIntent(_)
             | DomainEvent::Refund(_)
-            | DomainEvent::Customer(_) => vec![],
+            | DomainEvent::Customer(_)
+            | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
 
@@ -80,6 +85,8 @@ impl Projection for DailySales {
         match decoded {
             DomainEvent::Bill(change) => apply_bill(rows, event, change),
             DomainEvent::Refund(change) => apply_refund(rows, event, change),
+            DomainEvent::PaymentIntent(payment_intent::Event::Disputed(disputed)) => count_dispute(rows, event, disputed),
+            DomainEvent::LedgerAdjustment(ledger_adjustment::Event::Recorded(recorded)) => count_adjustment(rows, event, recorded),
             DomainEvent::Merchant(_)
             | DomainEvent::Store(_)
             | DomainEvent::Order(_)
@@ -98,14 +105,24 @@ fn apply_bill(rows: &mut Rows, event: &RecordedEvent, change: &bill::Event) -> R
         bill::Event::PaymentAllocated(allocated) => {
             let bill = pending::<PendingBillRow>(rows, event, &BillId(event.stream.stream_id).to_string())?;
             let day = Day::of_bill(&bill, event.pos);
-            let mut tender = day.tender(rows, allocated.tender)?;
+            let acquirer = allocated.acquirer.as_deref();
+            let sales = rows.need::<DailySalesRow>([day.key()]);
+            rows.need::<DailyTenderSalesRow>([day.tender_key(allocated.tender, acquirer)]).and(sales)?;
+            let mut tender = day.tender(rows, allocated.tender, acquirer)?;
             add(&mut tender.count, 1, "the number of payments")?;
             add(&mut tender.amount, allocated.amount, "the sum of payments")?;
             add(&mut tender.cash_rounding, allocated.cash_rounding, "the sum of cash rounding")?;
+            add(&mut tender.tips, allocated.tip, "the sum of tips")?;
             rows.put(tender);
+            if allocated.tip != 0 {
+                let mut sales = day.sales(rows)?;
+                add(&mut sales.tips, allocated.tip, "the sum of tips")?;
+                rows.put(sales);
+            }
             Ok(())
         }
         bill::Event::Paid(_) => count_bill(rows, event),
+        bill::Event::WrittenOff(written_off) => count_write_off(rows, event, written_off),
         bill::Event::OverpaymentParked(parked) => {
             let mut bill = pending::<PendingBillRow>(rows, event, &BillId(event.stream.stream_id).to_string())?;
             add(&mut bill.parked, parked.amount, "the sum of parked money")?;
@@ -160,7 +177,7 @@ fn count_bill(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> 
     add(&mut sales.net, kept, "the net sum")?;
     rows.put(sales);
     for line in std::mem::take(&mut bill.lines) {
-        let mut item = day.item(rows, &line)?;
+        let mut item = day.item(rows, &line.item_code, &line.name)?;
         add(&mut item.quantity_milli, line.quantity_milli, "the quantity of an item")?;
         add(&mut item.gross, line.gross, "the gross sum of an item")?;
         add(&mut item.discount, line.discount, "the discounts of an item")?;
@@ -170,6 +187,33 @@ fn count_bill(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> 
     }
     bill.counted = true;
     rows.put(bill);
+    Ok(())
+}
+
+fn count_write_off(rows: &mut Rows, event: &RecordedEvent, written_off: &bill::WrittenOff) -> Result<(), ApplyError> {
+    let bill = pending::<PendingBillRow>(rows, event, &BillId(event.stream.stream_id).to_string())?;
+    let mut sales = Day::of_bill(&bill, event.pos).sales(rows)?;
+    add(&mut sales.written_off_count, 1, "the number of bills written off")?;
+    add(&mut sales.written_off, written_off.amount, "the sum of bills written off")?;
+    rows.put(sales);
+    rows.put(PendingBillRow { lines: vec![], ..bill });
+    Ok(())
+}
+
+fn count_dispute(rows: &mut Rows, event: &RecordedEvent, disputed: &payment_intent::Disputed) -> Result<(), ApplyError> {
+    let day = Day::of_dispute(event.stream.tenant, disputed, event.pos);
+    let mut tender = day.tender(rows, disputed.tender, disputed.acquirer.as_deref())?;
+    add(&mut tender.disputes_count, 1, "the number of disputes")?;
+    add(&mut tender.disputes_amount, disputed.amount.amount, "the sum of disputes")?;
+    rows.put(tender);
+    Ok(())
+}
+
+fn count_adjustment(rows: &mut Rows, event: &RecordedEvent, recorded: &ledger_adjustment::Recorded) -> Result<(), ApplyError> {
+    let mut sales = Day::of_adjustment(event.stream.tenant, recorded, event.pos).sales(rows)?;
+    add(&mut sales.ledger_adjustments_count, 1, "the number of ledger adjustments")?;
+    add(&mut sales.ledger_adjustments, recorded.amount.amount, "the sum of ledger adjustments")?;
+    rows.put(sales);
     Ok(())
 }
 
@@ -190,12 +234,26 @@ fn count_refund(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError
         return Ok(());
     }
     let day = Day::of_refund(&refund, event.pos);
-    let tender = rows.need::<DailyTenderSalesRow>([day.tender_key(refund.tender)]);
-    rows.need::<DailySalesRow>([day.key()]).and(tender)?;
+    let parts = refund.breakdown.take().unwrap_or(Breakdown { lines: vec![], adjustment: 0, tip: 0 });
+    let tender = rows.need::<DailyTenderSalesRow>([day.tender_key(refund.tender, refund.acquirer.as_deref())]);
+    let items = rows.need::<DailyItemSalesRow>(parts.lines.iter().map(|line| day.item_key(&line.item_code)));
+    rows.need::<DailySalesRow>([day.key()]).and(tender).and(items)?;
     let mut sales = day.sales(rows)?;
     add(&mut sales.refunds_count, 1, "the number of refunds")?;
     add(&mut sales.refunds_amount, refund.amount, "the sum of refunds")?;
-    let mut tender = day.tender(rows, refund.tender)?;
+    add(&mut sales.refunds_tips, parts.tip, "the sum of tips given back")?;
+    if refund.unlinked {
+        let sold = refund.amount.checked_sub(parts.tip).ok_or_else(|| ApplyError::overflow("the net sum"))?;
+        sales.net = sales.net.checked_sub(sold).ok_or_else(|| ApplyError::overflow("the net sum"))?;
+    }
+    for line in parts.lines {
+        add(&mut sales.refunds_tax, line.tax, "the tax given back")?;
+        let mut item = day.item(rows, &line.item_code, &line.name)?;
+        add(&mut item.refunded_quantity_milli, line.quantity_milli, "the quantity of an item taken back")?;
+        add(&mut item.refunded, line.total, "what was given back for an item")?;
+        rows.put(item);
+    }
+    let mut tender = day.tender(rows, refund.tender, refund.acquirer.as_deref())?;
     add(&mut tender.refunds_count, 1, "the number of refunds")?;
     add(&mut tender.refunds_amount, refund.amount, "the sum of refunds")?;
     rows.put(sales);
@@ -241,6 +299,9 @@ fn pending_refund(event: &RecordedEvent, requested: &refund::Requested) -> Pendi
             Destination::Cash => Tender::Cash,
             Destination::Original => requested.tender,
         },
+        acquirer: requested.acquirer.clone(),
+        unlinked: requested.payment_intent_id.is_none(),
+        breakdown: requested.breakdown.clone(),
         counted: false,
     }
 }

@@ -6,6 +6,7 @@ use domain::{
     ids::{BillId, MerchantId, RefundId, StoreId},
     money::Currency,
     payment_intent::Tender,
+    refund::Breakdown,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,14 +40,29 @@ pub struct DailySalesRow {
     pub adjustment: i64,
     /// What the paid bills asked for.
     pub total: i64,
+    /// Tips that came with their payments; never part of any other sum here.
+    pub tips: i64,
+    /// Bills written off; they count nowhere else.
+    pub written_off_count: i64,
+    /// What they asked for.
+    pub written_off: i64,
     /// Refunds carried out; they count on their own business date.
     pub refunds_count: i64,
-    /// Money given back.
+    /// Money given back, tips among it.
     pub refunds_amount: i64,
+    /// Tax in what was given back, as far as refunds say what they are made of.
+    pub refunds_tax: i64,
+    /// Tips in what was given back.
+    pub refunds_tips: i64,
     /// What remains of the sales: `total` less what was given back of counted bills. Unlike in `refunds_amount`, money that
     /// was never counted as sales is not in it: refunds of payments without a bill, and of parked overpayment. What was given
-    /// back of a bill before it was paid in full is missing on the bill's date, all else on the refund's.
+    /// back of a bill before it was paid in full is missing on the bill's date, all else on the refund's. Refunds without a
+    /// payment (of sales that are not known here) lower it by all but their tips.
     pub net: i64,
+    /// Amounts put on, or taken off, the books outside sales and refunds.
+    pub ledger_adjustments_count: i64,
+    /// Their sum, signed; not part of any other sum here.
+    pub ledger_adjustments: i64,
     /// Position of the last event that changed it.
     pub updated_pos: i64,
 }
@@ -58,7 +74,7 @@ impl Row for DailySalesRow {
     }
 }
 
-/// Sales of one item in a store on a business date; refunds do not reach items.
+/// Sales of one item in a store on a business date, and what refunds say they took back of it on that date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DailyItemSalesRow {
     /// `{store_id}|{business_date}|{item_code}`.
@@ -86,6 +102,10 @@ pub struct DailyItemSalesRow {
     pub tax: i64,
     /// What the lines added to their bills' totals, minor units.
     pub total: i64,
+    /// Thousandths of a piece taken back by refunds that name their lines.
+    pub refunded_quantity_milli: i64,
+    /// What was given back for them, minor units.
+    pub refunded: i64,
     /// Position of the last event that changed it.
     pub updated_pos: i64,
 }
@@ -97,10 +117,10 @@ impl Row for DailyItemSalesRow {
     }
 }
 
-/// Money taken and given back by one tender in a store on a business date.
+/// Money taken and given back by one tender, through one acquirer, in a store on a business date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DailyTenderSalesRow {
-    /// `{store_id}|{business_date}|{tender}`.
+    /// `{store_id}|{business_date}|{tender}`, and `|{acquirer}` where one is known.
     pub key: String,
     /// The merchant.
     #[serde(with = "tenant_uuid")]
@@ -113,16 +133,24 @@ pub struct DailyTenderSalesRow {
     pub currency: Currency,
     /// By which the money came, or left.
     pub tender: Tender,
+    /// Who moved it for the shop, where that is known.
+    pub acquirer: Option<String>,
     /// Payments put against bills.
     pub count: i64,
     /// What they settled, minor units.
     pub amount: i64,
     /// Cash rounding collected beside it, signed, minor units.
     pub cash_rounding: i64,
+    /// Tips collected beside it, minor units.
+    pub tips: i64,
     /// Refunds carried out this way: out of the drawer is cash, whatever the payment was.
     pub refunds_count: i64,
     /// Money given back this way, minor units.
     pub refunds_amount: i64,
+    /// Payments that were contested on this date.
+    pub disputes_count: i64,
+    /// What is contested, minor units; no money has moved by it.
+    pub disputes_amount: i64,
     /// Position of the last event that changed it.
     pub updated_pos: i64,
 }
@@ -197,6 +225,12 @@ pub struct PendingRefundRow {
     pub amount: i64,
     /// By which the money leaves.
     pub tender: Tender,
+    /// Who moves it for the shop.
+    pub acquirer: Option<String>,
+    /// It has no payment.
+    pub unlinked: bool,
+    /// What is given back, where that is known; dropped once counted.
+    pub breakdown: Option<Breakdown>,
     /// Counted.
     pub counted: bool,
 }

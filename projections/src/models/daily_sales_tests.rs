@@ -32,7 +32,8 @@ impl Story {
 
     fn allocated(self, payment: u128, amount: i64, paid_total: i64) -> Self {
         let payment_intent_id = PaymentIntentId(Ulid(payment));
-        self.bill(bill::PaymentAllocated { payment_intent_id, tender: Tender::PromptPay, amount, cash_rounding: 0, paid_total })
+        let (tender, acquirer) = (Tender::PromptPay, None);
+        self.bill(bill::PaymentAllocated { payment_intent_id, tender, amount, cash_rounding: 0, tip: 0, acquirer, paid_total })
     }
 
     fn parked(self, payment: u128, amount: i64) -> Self {
@@ -46,15 +47,17 @@ impl Story {
     fn requested(mut self, refund: u128, bill_id: Option<BillId>, amount: i64) -> Self {
         let requested = refund::Requested {
             refund_id: RefundId(Ulid(refund)),
-            payment_intent_id: PaymentIntentId(Ulid(1)),
+            payment_intent_id: Some(PaymentIntentId(Ulid(1))),
             bill_id,
             store_id: STORE,
             business_date: day(2),
             amount: Money::thb(amount),
             tender: Tender::PromptPay,
+            acquirer: None,
             destination: Destination::Original,
             reason: "cold".into(),
             provider: None,
+            breakdown: None,
         };
         self.0.add::<refund::Event>(StreamType::Refund, RefundId(Ulid(refund)), requested);
         self
@@ -64,7 +67,8 @@ impl Story {
         let refund_id = RefundId(Ulid(refund));
         let payment_intent_id = PaymentIntentId(Ulid(1));
         let amount = Money::thb(amount);
-        let succeeded = refund::Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference: None };
+        let succeeded =
+            refund::Succeeded { refund_id, payment_intent_id: Some(payment_intent_id), bill_id, amount, provider_reference: None };
         self.0.add::<refund::Event>(StreamType::Refund, refund_id, succeeded);
         self
     }

@@ -122,7 +122,8 @@ impl Projection for Directory {
             | DomainEvent::Bill(_)
             | DomainEvent::PaymentIntent(_)
             | DomainEvent::Refund(_)
-            | DomainEvent::Customer(_) => vec![],
+            | DomainEvent::Customer(_)
+            | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
 
@@ -134,7 +135,8 @@ impl Projection for Directory {
             | DomainEvent::Bill(_)
             | DomainEvent::PaymentIntent(_)
             | DomainEvent::Refund(_)
-            | DomainEvent::Customer(_) => Ok(()),
+            | DomainEvent::Customer(_)
+            | DomainEvent::LedgerAdjustment(_) => Ok(()),
         }
     }
 }

@@ -84,8 +84,10 @@ pub struct OrderLineRow {
     pub name: String,
     /// Thousandths of a piece.
     pub quantity_milli: i64,
-    /// Minor units for one piece.
+    /// Minor units for `price_base_milli`.
     pub unit_price: i64,
+    /// The quantity that the unit price buys, thousandths: 1,000 for the price of one piece.
+    pub price_base_milli: i64,
     /// Class of tax.
     pub tax_class: TaxClass,
     /// Discount of this line.
@@ -156,7 +158,7 @@ impl Projection for Orders {
         "orders"
     }
     fn version(&self) -> i32 {
-        1
+        2
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -183,9 +185,7 @@ impl Projection for Orders {
         let stamp = Stamp::next(before.as_ref().map(|row| &row.stamp), event);
         let document = Order::evolve(before.map(|row| row.document).unwrap_or_default(), change);
         let row = order_row(order_id, event, stamp, document)?;
-        if let Some(line) = changed_line(change).and_then(|line_id| line_row(&row, line_id, event.pos)) {
-            rows.put(line);
-        }
+        put_changed_lines(rows, &row, change, event.pos);
         rows.put(timeline_row(&row, event)?);
         rows.put(row);
         Ok(())
@@ -212,11 +212,18 @@ fn order_row(order_id: OrderId, event: &RecordedEvent, stamp: Stamp, document: o
     })
 }
 
-const fn changed_line(change: &Event) -> Option<LineId> {
-    match change {
-        Event::LineAdded(line) => Some(line.line_id),
-        Event::LineQuantityChanged(changed) => Some(changed.line_id),
-        Event::LineVoided(voided) => Some(voided.line_id),
+fn put_changed_lines(rows: &mut Rows, order: &OrderRow, change: &Event, pos: i64) {
+    let line_id = match change {
+        Event::LineAdded(line) => line.line_id,
+        Event::LineQuantityChanged(changed) => changed.line_id,
+        Event::LineVoided(voided) => voided.line_id,
+        Event::LinesAdded(added) => {
+            // The newest lines are the last ones; none is looked for.
+            let first = order.document.lines.len().saturating_sub(added.lines.len());
+            let lines = order.document.lines.iter().enumerate().skip(first);
+            lines.filter_map(|(position, line)| line_row(order, position, line, pos)).for_each(|line| rows.put(line));
+            return;
+        }
         Event::Opened(_)
         | Event::DiscountApplied(_)
         | Event::DiscountRemoved(_)
@@ -224,13 +231,17 @@ const fn changed_line(change: &Event) -> Option<LineId> {
         | Event::Billed(_)
         | Event::Reopened(_)
         | Event::Completed(_)
-        | Event::Cancelled(_) => None,
+        | Event::Cancelled(_) => return,
+    };
+    let found = order.document.lines.iter().enumerate().find(|(_, line)| line.line.line_id == line_id);
+    if let Some(line) = found.and_then(|(position, line)| line_row(order, position, line, pos)) {
+        rows.put(line);
     }
 }
 
-fn line_row(order: &OrderRow, line_id: LineId, pos: i64) -> Option<OrderLineRow> {
-    let (position, line) = order.document.lines.iter().enumerate().find(|(_, line)| line.line.line_id == line_id)?;
+fn line_row(order: &OrderRow, position: usize, line: &order::Line, pos: i64) -> Option<OrderLineRow> {
     let order::Line { line: sold, voided } = line;
+    let line_id = sold.line_id;
     Some(OrderLineRow {
         key: format!("{}|{line_id}", order.order_id),
         tenant: order.tenant,
@@ -242,6 +253,7 @@ fn line_row(order: &OrderRow, line_id: LineId, pos: i64) -> Option<OrderLineRow>
         name: sold.name.clone(),
         quantity_milli: sold.quantity_milli,
         unit_price: sold.unit_price,
+        price_base_milli: sold.price_base_milli,
         tax_class: sold.tax_class,
         discount: sold.discount.clone(),
         voided: *voided,

@@ -41,6 +41,10 @@ pub struct PaymentRow {
     pub amount: i64,
     /// What arrived and closed it.
     pub captured: i64,
+    /// Tip that came beside it.
+    pub tip: i64,
+    /// What the payer contests.
+    pub disputed: i64,
     /// Sum given back.
     pub refunded: i64,
     /// What arrived and the bill did not ask for.
@@ -55,6 +59,8 @@ pub struct PaymentRow {
     pub reference: Option<String>,
     /// The live or last attempt.
     pub attempt_id: Option<AttemptId>,
+    /// Who took the money in for the shop.
+    pub acquirer: Option<String>,
     /// The provider's transaction, or the approval code of an outside terminal.
     pub transaction_id: Option<String>,
     /// The caller's own reference.
@@ -91,7 +97,7 @@ impl Projection for Payments {
         "payments"
     }
     fn version(&self) -> i32 {
-        1
+        2
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -121,7 +127,8 @@ impl Projection for Payments {
             | DomainEvent::Order(_)
             | DomainEvent::Bill(_)
             | DomainEvent::Refund(_)
-            | DomainEvent::Customer(_) => vec![],
+            | DomainEvent::Customer(_)
+            | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
 
@@ -142,7 +149,8 @@ impl Projection for Payments {
             | DomainEvent::Order(_)
             | DomainEvent::Bill(_)
             | DomainEvent::Refund(_)
-            | DomainEvent::Customer(_) => Ok(()),
+            | DomainEvent::Customer(_)
+            | DomainEvent::LedgerAdjustment(_) => Ok(()),
         }
     }
 }
@@ -164,6 +172,8 @@ fn apply_intent(rows: &mut Rows, event: &RecordedEvent, change: &payment_intent:
         currency: details.amount.currency,
         amount: details.amount.amount,
         captured: document.captured(),
+        tip: payment.map_or(0, |payment| payment.tip),
+        disputed: document.dispute.as_ref().map_or(0, |dispute| dispute.amount.amount),
         refunded: document.refunded_total,
         parked,
         bill_id: details.bill_id,
@@ -171,13 +181,14 @@ fn apply_intent(rows: &mut Rows, event: &RecordedEvent, change: &payment_intent:
         provider: attempt.map(|attempt| attempt.started.provider.clone()),
         reference: attempt.map(|attempt| attempt.started.reference.clone()),
         attempt_id: attempt.map(|attempt| attempt.started.attempt_id),
+        acquirer: payment.and_then(|payment| payment.acquirer.clone()),
         transaction_id: payment.and_then(|payment| payment.transaction_id.clone()),
         merchant_reference: details.merchant_reference.clone(),
         // An event may say more than the microseconds that a column keeps.
         expires_at: details.expires_at.map(|at| at.trunc_subsecs(6)),
         paid_at: payment.map(|payment| payment.paid_at.trunc_subsecs(6)),
         outcome_unknown: attempt.is_some_and(|attempt| attempt.unknown && attempt.failed.is_none()) && payment.is_none(),
-        needs_attention: parked > 0 || !document.unmatched.is_empty(),
+        needs_attention: parked > 0 || !document.unmatched.is_empty() || document.dispute.is_some(),
         stamp,
         document,
     });

@@ -33,8 +33,8 @@ pub struct RefundRow {
     pub store_id: StoreId,
     /// Life.
     pub status: Status,
-    /// Out of which payment.
-    pub payment_intent_id: PaymentIntentId,
+    /// Out of which payment; nothing for an unlinked refund.
+    pub payment_intent_id: Option<PaymentIntentId>,
     /// The bill that was paid.
     pub bill_id: Option<BillId>,
     /// The store's business date when it was requested.
@@ -43,8 +43,10 @@ pub struct RefundRow {
     pub currency: Currency,
     /// How much.
     pub amount: i64,
-    /// How the payment was tendered.
+    /// How the payment was tendered, or the money given.
     pub tender: Tender,
+    /// Who moves the money for the shop.
+    pub acquirer: Option<String>,
     /// By which way it goes back.
     pub destination: Destination,
     /// Why.
@@ -81,7 +83,7 @@ impl Projection for Refunds {
         "refunds"
     }
     fn version(&self) -> i32 {
-        1
+        2
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -120,6 +122,7 @@ impl Projection for Refunds {
             currency: details.amount.currency,
             amount: details.amount.amount,
             tender: details.tender,
+            acquirer: details.acquirer.clone(),
             destination: details.destination,
             reason: details.reason.clone(),
             provider_reference: document.provider_reference.clone(),

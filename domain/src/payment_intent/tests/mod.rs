@@ -68,6 +68,8 @@ fn cash(received: i64, rounding: i64) -> PaymentReport {
         evidence: Evidence::Staff,
         cash_received: Some(received),
         cash_rounding: rounding,
+        tip: 0,
+        acquirer: None,
     }
 }
 
@@ -81,6 +83,8 @@ fn seen(transaction: &str, amount: i64) -> PaymentReport {
         evidence: Evidence::Inquiry,
         cash_received: None,
         cash_rounding: 0,
+        tip: 0,
+        acquirer: None,
     }
 }
 
@@ -142,6 +146,8 @@ fn succeeded(transaction: &str) -> Event {
         cash_received: None,
         cash_change: None,
         cash_rounding: 0,
+        tip: 0,
+        acquirer: None,
     }
     .into()
 }

@@ -17,6 +17,8 @@ fn cash_is_recorded_with_its_change() {
         cash_received: Some(120_00),
         cash_change: Some(19_75),
         cash_rounding: 25,
+        tip: 0,
+        acquirer: None,
     };
     assert_eq!(events, [expected.into()]);
     let history = [drawer(), events].concat();
@@ -74,4 +76,31 @@ fn the_amount_in_another_currency_is_another_amount() {
     let report = PaymentReport { amount: Money::new(OWED, "USD".parse().unwrap()), ..seen("T1", OWED) };
     let events = given::<PaymentIntent>(&waiting()).when(Command::ConfirmFromProvider(report)).events();
     assert!(matches!(&events[..], [Event::UnmatchedPaymentReceived(payment)] if payment.why == UnmatchedReason::AmountDiffers));
+}
+
+#[test]
+fn a_tip_is_recorded_beside_the_amount_and_counts_into_what_the_drawer_must_get() {
+    let tipped = |tip, received| PaymentReport { tip, acquirer: Some("till 2".into()), ..cash(received, 0) };
+    let record = |report| given::<PaymentIntent>(&drawer()).when(Command::RecordTender(report));
+    let events = record(tipped(10_00, OWED + 15_00)).events();
+    let [Event::Succeeded(payment)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((payment.amount.amount, payment.tip, payment.cash_change), (OWED, 10_00, Some(5_00)));
+    assert_eq!(payment.acquirer.as_deref(), Some("till 2"));
+    assert_eq!(PaymentIntent::fold(&[drawer(), events.clone()].concat()).refundable(), OWED, "a tip is not the shop's to give back");
+    record(tipped(10_00, OWED)).then_rejected("TenderedBelowAmount");
+    record(tipped(-1, OWED)).then_rejected("TipInvalid");
+    record(PaymentReport { acquirer: Some(String::new()), ..cash(OWED, 0) }).then_rejected("AcquirerInvalid");
+}
+
+#[test]
+fn a_dispute_is_recorded_once_and_stops_refunds() {
+    let dispute = || Command::Dispute { reason: "not mine".into(), disputed_at: at(9), business_date: at(9).date_naive() };
+    given::<PaymentIntent>(&waiting()).when(dispute()).then_rejected("NotCaptured");
+    let events = given::<PaymentIntent>(&captured()).when(dispute()).events();
+    let [Event::Disputed(disputed)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((disputed.amount, disputed.business_date), (Money::thb(OWED), at(9).date_naive()));
+    let history = [captured(), events.clone()].concat();
+    given::<PaymentIntent>(&history).when(dispute()).then(&[]);
+    let refund = Command::ReserveRefund { refund_id: id(7), amount: Money::thb(1) };
+    given::<PaymentIntent>(&history).when(refund).then_rejected("PaymentDisputed");
 }

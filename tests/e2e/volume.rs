@@ -1,0 +1,156 @@
+//! Real data at volume: the program imports a public data set, is killed at odd moments, goes on, and the read models equal a
+//! decimal computation over the file to the last unit. A prefix of each set unless `SMARTPOS_VOLUME=full`.
+
+use std::{io::Read, path::PathBuf, time::Duration};
+
+use csv::StringRecord;
+use rust_decimal::Decimal;
+use serde_json::Value;
+use support::{Process, ScratchDir, TestDatabase};
+
+use crate::{
+    volume_files::{nyc_taxi, online_retail},
+    volume_sums::{Facts, Sums, assert_equal},
+};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn is_full() -> bool {
+    std::env::var_os("SMARTPOS_VOLUME").is_some_and(|value| value == "full")
+}
+
+/// Header and rows of the files, one after the other; nothing where they are not.
+fn rows_of(files: &[&str], prefix: usize) -> Option<(StringRecord, Vec<StringRecord>)> {
+    let mut header = StringRecord::new();
+    let mut rows = Vec::new();
+    for file in files {
+        let file = std::fs::File::open(root().join("../shared/data").join(file)).ok()?;
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        header = reader.headers().unwrap().clone();
+        let most = if is_full() { usize::MAX } else { prefix };
+        rows.extend(reader.records().take(most).map(Result::unwrap));
+    }
+    Some((header, rows))
+}
+
+struct Import {
+    database: TestDatabase,
+    scratch: ScratchDir,
+    mapping: PathBuf,
+}
+
+impl Import {
+    async fn of(mapping: &str, header: &StringRecord, rows: &[StringRecord]) -> Self {
+        let scratch = ScratchDir::new("volume");
+        let mut writer = csv::Writer::from_path(scratch.path().join("rows.csv")).unwrap();
+        writer.write_record(header).unwrap();
+        rows.iter().for_each(|row| writer.write_record(row).unwrap());
+        writer.flush().unwrap();
+        let mapping = root().join("mappings").join(mapping).canonicalize().unwrap();
+        Self { database: TestDatabase::new().await, scratch, mapping }
+    }
+
+    fn start(&self, name: &str) -> Process {
+        let env = [
+            ("DATABASE_URL", self.database.url.as_str()),
+            ("MIGRATE_DATABASE_URL", &self.database.admin_url),
+            ("NATS_URL", &self.database.nats_url),
+            ("SMARTPOS_DATA_DIR", self.scratch.path().to_str().unwrap()),
+        ];
+        let mapping = self.mapping.to_str().unwrap();
+        Process::spawn(name, self.scratch.path(), &["import", "rows.csv", "--mapping", mapping, "--json"], env)
+    }
+
+    /// Runs to the end and gives the report.
+    async fn finish(&self, name: &str) -> Value {
+        let mut process = self.start(name);
+        let status = process.wait(Duration::from_mins(20)).await;
+        let log = process.log();
+        assert!(status.success(), "{log}");
+        let report = log.find("\n{").map_or(0, |at| at + 1);
+        serde_json::from_str(log[report..].trim()).unwrap_or_else(|error| panic!("{error}: {log}"))
+    }
+}
+
+/// Kills the import again and again, lets it end, and compares; a last run adds nothing.
+async fn comes_out_whole(mapping: &str, header: &StringRecord, rows: &[StringRecord], facts: Facts) {
+    let import = Import::of(mapping, header, rows).await;
+    let mut heads = Vec::new();
+    for (n, wait_ms) in [2_300_u64, 1_700, 3_100].into_iter().enumerate() {
+        let mut process = import.start(&format!("killed-{n}"));
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        process.kill();
+        heads.push(import.database.head().await.pos);
+    }
+    let started = std::time::Instant::now();
+    let report = import.finish("whole").await;
+    let end = import.database.head().await.pos;
+    println!("{mapping}: {} rows, {end} events, heads when killed {heads:?}, last run {:.1?}", rows.len(), started.elapsed());
+    assert!(heads.iter().any(|head| (1..end).contains(head)), "never killed in the middle: {heads:?} of {end}");
+
+    let count = |value: &Value| value.as_u64().unwrap();
+    assert_eq!(count(&report["rejected_orders"]), 0, "{report}");
+    assert_eq!(count(&report["added"]) + count(&report["already_there"]), facts.orders);
+    let refunds = &report["refunds"];
+    assert_eq!(count(&refunds["added"]) + count(&refunds["already_there"]), facts.refunds);
+    assert_eq!(facts.refunds - count(&refunds["unlinked"]), facts.linked.len() as u64);
+    assert_eq!(report["skipped"].as_object().unwrap().values().map(count).sum::<u64>(), facts.skipped);
+
+    let pool = import.database.pool(commands::database::Role::Worker);
+    let found = Sums::read(&pool).await;
+    assert_equal(&found, &facts.sums);
+    assert_eq!(found.months("net"), facts.sums.months("net"));
+    // All that moved or was written off is what the file says, but for the rounding that the report tells.
+    let told = |which: &str| report["rounding"][which].as_str().unwrap().parse::<Decimal>().unwrap() / Decimal::ONE_HUNDRED;
+    assert_eq!(told("orders") - told("refunds"), facts.rounded);
+    let moved = found.total("net") + found.total("tips") - found.total("refunds_tips") + found.total("written_off");
+    assert_eq!(moved, facts.exact + facts.rounded);
+    assert_eq!(linked(&pool).await, facts.linked);
+
+    let again = import.finish("again").await;
+    assert_eq!((count(&again["added"]), count(&again["refunds"]["added"])), (0, 0));
+    assert_eq!(again["totals"], report["totals"]);
+    assert_eq!(import.database.head().await.pos, end, "a second run adds nothing");
+    pool.close().await;
+}
+
+/// Refunds with a sale: the sale's number and the amount, sorted.
+async fn linked(pool: &sqlx::PgPool) -> Vec<(String, Decimal)> {
+    let sql = "select o.order_number, r.amount from read.refunds r join read.payments p on p.key = r.payment_intent_id \
+               join read.orders o on o.key = p.order_id";
+    let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(pool).await.unwrap();
+    let mut linked: Vec<_> = rows.into_iter().map(|(number, amount)| (number, Decimal::new(amount, 2))).collect();
+    linked.sort();
+    linked
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_online_shops_invoices_come_out_to_the_last_penny() {
+    let Some((header, rows)) = rows_of(&["online_retail/online_retail_2010-12_2011-12.csv.gz"], 30_000) else {
+        println!("the data set is not here; nothing to compare with");
+        return;
+    };
+    let facts = online_retail(&rows);
+    if is_full() {
+        assert_eq!((facts.orders, facts.refunds, facts.skipped), (20_725, 3_836, 1_336));
+    }
+    comes_out_whole("online_retail.toml", &header, &rows, facts).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_taxis_bills_tips_and_reversals_come_out_to_the_last_cent() {
+    let files = ["nyc_taxi_payments/nyc_taxi_payments_2018.csv.gz", "nyc_taxi_payments/nyc_taxi_payments_2019.csv.gz"];
+    let Some((header, rows)) = rows_of(&files, 3_000) else {
+        println!("the data set is not here; nothing to compare with");
+        return;
+    };
+    let facts = nyc_taxi(&header, &rows);
+    if is_full() {
+        assert_eq!((facts.orders, facts.refunds), (239_692, 308));
+    }
+    comes_out_whole("nyc_taxi_payments.toml", &header, &rows, facts).await;
+}
