@@ -6,7 +6,7 @@ use std::{io::Read, path::PathBuf, time::Duration};
 use csv::StringRecord;
 use rust_decimal::Decimal;
 use serde_json::Value;
-use support::{Process, ScratchDir, TestDatabase};
+use support::{Process, ScratchDir, TestDatabase, eventually};
 
 use crate::{
     volume_files::{nyc_taxi, online_retail},
@@ -80,9 +80,13 @@ impl Import {
 async fn comes_out_whole(mapping: &str, header: &StringRecord, rows: &[StringRecord], facts: Facts) {
     let import = Import::of(mapping, header, rows).await;
     let mut heads = Vec::new();
-    for (n, wait_ms) in [2_300_u64, 1_700, 3_100].into_iter().enumerate() {
+    // At odd moments of the work, however fast the machine is.
+    for (n, after) in [37, 1_411, 2_903].into_iter().enumerate() {
         let mut process = import.start(&format!("killed-{n}"));
-        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        eventually("the import is in the middle", Duration::from_mins(4), || async {
+            (import.database.head().await.pos >= after).then_some(())
+        })
+        .await;
         process.kill();
         heads.push(import.database.head().await.pos);
     }
@@ -90,7 +94,7 @@ async fn comes_out_whole(mapping: &str, header: &StringRecord, rows: &[StringRec
     let report = import.finish("whole").await;
     let end = import.database.head().await.pos;
     println!("{mapping}: {} rows, {end} events, heads when killed {heads:?}, last run {:.1?}", rows.len(), started.elapsed());
-    assert!(heads.iter().any(|head| (1..end).contains(head)), "never killed in the middle: {heads:?} of {end}");
+    assert!(heads.iter().all(|head| (1..end).contains(head)), "not killed in the middle: {heads:?} of {end}");
 
     let count = |value: &Value| value.as_u64().unwrap();
     assert_eq!(count(&report["rejected_orders"]), 0, "{report}");
@@ -130,7 +134,7 @@ async fn linked(pool: &sqlx::PgPool) -> Vec<(String, Decimal)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_online_shops_invoices_come_out_to_the_last_penny() {
-    let Some((header, rows)) = rows_of(&["online_retail/online_retail_2010-12_2011-12.csv.gz"], 30_000) else {
+    let Some((header, rows)) = rows_of(&["online_retail/online_retail_2010-12_2011-12.csv.gz"], 20_000) else {
         println!("the data set is not here; nothing to compare with");
         return;
     };
@@ -144,7 +148,7 @@ async fn the_online_shops_invoices_come_out_to_the_last_penny() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_taxis_bills_tips_and_reversals_come_out_to_the_last_cent() {
     let files = ["nyc_taxi_payments/nyc_taxi_payments_2018.csv.gz", "nyc_taxi_payments/nyc_taxi_payments_2019.csv.gz"];
-    let Some((header, rows)) = rows_of(&files, 3_000) else {
+    let Some((header, rows)) = rows_of(&files, 800) else {
         println!("the data set is not here; nothing to compare with");
         return;
     };

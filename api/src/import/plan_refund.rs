@@ -125,7 +125,7 @@ impl Planner {
                 return None;
             }
             // The separator cannot be typed into a cell that agrees by accident: its length stands before it.
-            text.push_str(&format!("|{}|{cell}", cell.len()));
+            text.extend(["|", &cell.len().to_string(), "|", cell]);
         }
         Some(short(&text))
     }

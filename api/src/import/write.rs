@@ -232,21 +232,20 @@ async fn refund_unit(unit: &mut UnitOfWork, refund: RefundUnit) -> Result<Reply,
     unit.expect_new::<Refund>(refund.refund_id);
     let (refund_id, link) = (refund.refund_id, refund.link.clone());
     let payment_intent_id = link.as_ref().map(|link| link.payment_intent_id);
-    match link {
-        Some(link) => linked_refund(unit, refund, link).await?,
-        None => {
-            let new = UnlinkedRefund {
-                refund_id,
-                store_id: refund.store_id,
-                amount: refund.amount,
-                tender: refund.tender,
-                acquirer: refund.acquirer,
-                reason: refund.reason,
-                given_at: refund.given_at,
-                breakdown: Some(refund.breakdown),
-            };
-            refunds::record_unlinked(unit, new).await?;
-        }
+    if let Some(link) = link {
+        linked_refund(unit, refund, link).await?;
+    } else {
+        let new = UnlinkedRefund {
+            refund_id,
+            store_id: refund.store_id,
+            amount: refund.amount,
+            tender: refund.tender,
+            acquirer: refund.acquirer,
+            reason: refund.reason,
+            given_at: refund.given_at,
+            breakdown: Some(refund.breakdown),
+        };
+        refunds::record_unlinked(unit, new).await?;
     }
     let body = serde_json::json!({ "refund_id": refund_id, "payment_intent_id": payment_intent_id });
     unit.reply::<Refund>(201, refund_id, &body)

@@ -103,8 +103,8 @@ fn open(state: &State, details: Opened) -> Result<Vec<Event>, Rejection> {
 
 fn edit(state: &State, command: Command) -> Result<Vec<Event>, Rejection> {
     match command {
-        Command::AddLine(line) => add_lines(state, vec![line]),
-        Command::AddLines(lines) => add_lines(state, lines),
+        Command::AddLine(line) => add_lines(state, std::slice::from_ref(&line)),
+        Command::AddLines(lines) => add_lines(state, &lines),
         Command::ChangeLineQuantity { line_id, delta_milli } => change_quantity(state, line_id, delta_milli),
         Command::VoidLine { line_id, reason } => {
             if state.line(line_id)?.voided {
@@ -144,10 +144,10 @@ fn discount_is_sound(discount: &Discount) -> bool {
     }
 }
 
-fn add_lines(state: &State, lines: Vec<LineAdded>) -> Result<Vec<Event>, Rejection> {
+fn add_lines(state: &State, lines: &[LineAdded]) -> Result<Vec<Event>, Rejection> {
     let mut known: BTreeMap<LineId, &LineAdded> = state.lines.iter().map(|known| (known.line.line_id, &known.line)).collect();
     let mut new = Vec::new();
-    for line in &lines {
+    for line in lines {
         match known.insert(line.line_id, line) {
             // The same line once more is a retry; another line under the same id is a mistake.
             Some(before) if before == line => {}
