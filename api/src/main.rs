@@ -139,7 +139,7 @@ async fn up(mut config: Config, stop: CancellationToken) -> Result<()> {
         println!("  Health         http://{address}/readyz");
         println!("  Metrics        http://{address}/metrics");
         println!("  Data           {}", local.config.data_dir.display());
-        println!("  SQL            psql '{}?options=-crole%3Dsmartpos_worker'", local.servers.database_url);
+        println!("  SQL            psql '{}'", as_worker(&local.servers.database_url));
         if let Some(simulator) = &local.simulator {
             println!("  Bank simulator {}/sim/ledger", simulator.base_url);
         }
@@ -152,6 +152,12 @@ async fn up(mut config: Config, stop: CancellationToken) -> Result<()> {
     println!("Stopping.");
     local.stop().await?;
     failed.map_or(Ok(()), |failed| Err(anyhow::anyhow!(failed)))
+}
+
+/// The URL for a person (or `replay`) who looks around under the worker's role.
+fn as_worker(database_url: &str) -> String {
+    let separator = if database_url.contains('?') { '&' } else { '?' };
+    format!("{database_url}{separator}options=-crole%3Dsmartpos_worker")
 }
 
 async fn serve(config: Config, roles: &[ProcessRole], stop: CancellationToken) -> Result<()> {
@@ -199,4 +205,17 @@ fn database_is_away(error: &anyhow::Error) -> bool {
         Some(database) => database.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
         None => matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::as_worker;
+
+    #[test]
+    fn the_url_that_is_printed_is_one_whatever_it_holds_already() {
+        for url in ["postgres://smartpos:x@127.0.0.1:5432/smartpos", "postgres://smartpos:x@127.0.0.1:5432/smartpos?sslmode=disable"] {
+            let printed: sqlx::postgres::PgConnectOptions = as_worker(url).parse().unwrap();
+            assert_eq!(printed.get_options(), Some("-crole=smartpos_worker"), "{url}");
+        }
+    }
 }

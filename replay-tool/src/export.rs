@@ -14,7 +14,7 @@ use projections::{
     LogReader,
     search::{Filter, search},
 };
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -128,7 +128,10 @@ fn json_line(sink: &mut Hashing, event: &RecordedEvent) -> anyhow::Result<()> {
     let rest = line.to_string();
     // Appended as raw text, so that not one byte of it is another.
     let open = rest.strip_suffix('}').unwrap_or(&rest);
-    Ok(writeln!(sink, "{open},\"payload\":{}}}", payload.get())?)
+    // Only a payload that somebody laid out over several lines loses its layout: a line is an event.
+    let payload =
+        if payload.get().contains('\n') { serde_json::from_str::<Value>(payload.get())?.to_string() } else { payload.get().to_owned() };
+    Ok(writeln!(sink, "{open},\"payload\":{payload}}}")?)
 }
 
 /// Hashes what goes through.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use projections::{
     Projection,
-    rebuild::{RebuildReport, Stage, Wanted, rebuild, rollback},
+    rebuild::{ROWS_IN_MEMORY, RebuildReport, Stage, Wanted, rebuild, rollback},
 };
 use serde_json::json;
 
@@ -33,6 +33,9 @@ pub struct RebuildArgs {
     /// Take over even where the live rows differ.
     #[arg(long)]
     accept_differences: bool,
+    /// Rows that each connection keeps in memory; fewer take longer.
+    #[arg(long, value_name = "N", default_value_t = ROWS_IN_MEMORY)]
+    rows_in_memory: usize,
 }
 
 /// Arguments of `rollback`.
@@ -55,7 +58,8 @@ pub struct RollbackArgs {
 pub async fn run(session: &Session, args: RebuildArgs) -> Verdict {
     let models = if args.model == "all" { projections::all() } else { vec![model(&args.model)?] };
     let (owner, worker) = (session.owner().await?, session.writer().await?);
-    let wanted = Wanted { connections: session.connections, accept_differences: args.accept_differences };
+    let RebuildArgs { accept_differences, rows_in_memory, .. } = args;
+    let wanted = Wanted { connections: session.connections, rows_in_memory, accept_differences };
     let mut answer = session.answer();
     let mut sound = true;
     for projection in models {

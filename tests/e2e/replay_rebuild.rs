@@ -98,6 +98,18 @@ async fn every_read_model_is_rebuilt_equal_and_the_platform_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_that_come_back_after_they_were_forgotten_are_folded_on() {
+    let trading = Trading::start().await;
+    trading.sell(20).await;
+    trading.settled().await;
+    // So few that every order is written and forgotten many times before it is complete.
+    let rebuilt = replay(&trading.database, &["rebuild", "all", "--rows-in-memory", "2", "--connections", "3"]).await.sound();
+    assert!(MODELS.iter().all(|model| line(&rebuilt, model)["differing"] == 0), "{rebuilt:?}");
+    trading.proves_itself().await;
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_difference_is_shown_and_refused_until_it_is_accepted() {
     let trading = Trading::start().await;
     trading.sell(5).await;

@@ -139,6 +139,7 @@ async fn a_changed_commit_or_head_is_found() {
     assert_eq!(found_after("update log.commit set prev_hash = sha256('x') where first_pos = 4").await.0, 4);
     assert_eq!(found_after("update log.commit set recorded_at = recorded_at + interval '1 ms' where first_pos = 4").await.0, 4);
     assert_eq!(found_after("update log.commit set last_pos = 6 where first_pos = 4").await, (4, 6));
+    assert_eq!(found_after("update log.commit set hash = '' where first_pos = 4").await.0, 4);
     assert_eq!(found_after("delete from log.commit where first_pos = 4").await.0, 4);
     assert_eq!(found_after("update log.head set hash = sha256('x')").await, (9, 9));
     assert_eq!(found_after("update log.head set pos = 8").await, (9, 9));
@@ -240,6 +241,24 @@ async fn a_log_rewritten_with_all_its_hashes_differs_from_a_checkpoint_only() {
     recompute_chain(&database).await;
     replay(&database, &["verify"]).await.sound();
     assert_eq!(first(&verify_with(&database, &checkpoint).await), (1, 9));
+}
+
+#[tokio::test]
+async fn a_log_of_several_parts_is_one_chain_and_a_change_in_any_is_found() {
+    let database = TestDatabase::new().await;
+    let write = database.write_side();
+    for _ in 0..101 {
+        write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 499)).await.unwrap();
+    }
+    write.stop().await;
+    let dir = ScratchDir::new("replay-parts");
+    let checkpoint = checkpoint(&database, &dir).await;
+    let sound = verify_with(&database, &checkpoint).await.sound();
+    assert_eq!((&sound.lines[0]["events"], &sound.lines[0]["commits"]), (&Value::from(101 * 499), &Value::from(101)));
+    for position in [50_000, 25_000, 19_961, 3] {
+        tamper(&database, &format!("update log.event set actor = 'x' where pos = {position}")).await;
+        assert_eq!(first(&replay(&database, &["verify"]).await), (position, position));
+    }
 }
 
 #[tokio::test]

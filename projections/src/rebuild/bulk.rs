@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Stage, copy::Copier};
+use super::{Stage, Wanted, copy::Copier};
 use crate::{
     error::Error,
     fold::{Batch, Fold, Step},
@@ -21,19 +21,16 @@ use crate::{
     tables::{self, Target},
 };
 
-/// Rows in memory of a part at which they are written and forgotten.
-const MOST_ROWS: usize = 20_000;
-
 /// Folds the log up to `goal` into the empty tables of `shadow`, and puts its checkpoint there.
 pub(super) async fn fold(
     worker: &PgPool,
     projection: &Arc<dyn Projection>,
     shadow: &Target,
     goal: i64,
-    connections: u32,
+    wanted: Wanted,
     progress: &mut impl FnMut(Stage),
 ) -> Result<(), Error> {
-    let parts = i32::try_from(connections.max(1)).unwrap_or(1);
+    let parts = i32::try_from(wanted.connections.max(1)).unwrap_or(1);
     let (sender, mut reached) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     for number in 0..parts {
@@ -44,6 +41,7 @@ pub(super) async fn fold(
             number,
             parts,
             goal,
+            most_rows: wanted.rows_in_memory.max(1),
             reached: sender.clone(),
         };
         tasks.spawn(part.run());
@@ -71,6 +69,8 @@ struct Part {
     number: i32,
     parts: i32,
     goal: i64,
+    /// Rows in memory at which they are written and forgotten.
+    most_rows: usize,
     reached: mpsc::UnboundedSender<(i32, i64)>,
 }
 
@@ -80,15 +80,16 @@ impl Part {
         let mut reader = self.pool.acquire().await?;
         let mut events = self.events(&mut reader);
         let mut fold = Fold::new(Rows::over_empty_tables(), HashMap::new());
-        let mut batch: Vec<Arc<RecordedEvent>> = Vec::with_capacity(BATCH);
+        let most = BATCH.min(self.most_rows);
+        let mut batch: Vec<Arc<RecordedEvent>> = Vec::with_capacity(most);
         loop {
             let next = events.next().await.transpose()?;
             let ended = next.is_none();
             batch.extend(next.map(Arc::new));
-            if batch.len() >= BATCH || ended {
+            if batch.len() >= most || ended {
                 let last = batch.last().map(|event| event.pos);
                 self.fold(&mut fold, std::mem::take(&mut batch)).await?;
-                if ended || fold.rows.len() >= MOST_ROWS {
+                if ended || fold.rows.len() >= self.most_rows {
                     self.write(&mut copier, &mut fold).await?;
                 }
                 if let Some(position) = last {

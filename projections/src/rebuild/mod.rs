@@ -45,11 +45,16 @@ pub enum Stage {
     Comparing(&'static str),
 }
 
+/// Rows in memory of each connection, as a rule.
+pub const ROWS_IN_MEMORY: usize = 20_000;
+
 /// How a rebuild is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
     /// Connections that fold side by side.
     pub connections: u32,
+    /// Rows that each of them keeps in memory before it writes them: [`ROWS_IN_MEMORY`], unless memory is short.
+    pub rows_in_memory: usize,
     /// Take over even where the live rows differ.
     pub accept_differences: bool,
 }
@@ -119,7 +124,7 @@ async fn rebuild_guarded(
         return Err(Error::AheadOfLog { after: goal, head });
     }
     prepare(owner, projection.as_ref(), &shadow).await?;
-    match bulk::fold(worker, projection, &shadow, goal, wanted.connections, progress).await {
+    match bulk::fold(worker, projection, &shadow, goal, wanted, progress).await {
         Ok(()) => {}
         // Some row is refused by the database: the careful way finds the event and sets its stream aside.
         Err(error) if error.is_bad_data() => prepare(owner, projection.as_ref(), &shadow).await?,

@@ -132,6 +132,13 @@ impl Chain {
         VerifyReport { events, commits, head_pos: head.pos, head_hash: hex::encode(head.hash), checkpoints: held, problems }
     }
 
+    /// The end of a verification that could not go on.
+    pub(super) fn unreadable(self, position: i64, what: String) -> VerifyReport {
+        let problems = vec![Problem::at(position, what)];
+        let head_hash = hex::encode(self.head.hash);
+        VerifyReport { events: 0, commits: 0, head_pos: self.head.pos, head_hash, checkpoints: Vec::new(), problems }
+    }
+
     fn problem(&mut self, problem: Problem) {
         if self.problems.len() < MOST_PROBLEMS {
             self.problems.push(problem);

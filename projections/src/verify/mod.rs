@@ -113,7 +113,7 @@ pub async fn verify_log(pool: &PgPool, progress: impl FnMut(i64)) -> Result<Veri
 /// more than `connections`. `checkpoints`: with signatures already checked. `progress` hears the position reached, now and then.
 ///
 /// # Errors
-/// `Sql`; `Corrupt` for a head or a commit that cannot even be read. What can be read and is wrong is a [`Problem`].
+/// `Sql`; `Corrupt` for a head of the log that cannot even be read. Whatever else is wrong is a [`Problem`].
 pub async fn verify_against(
     pool: &PgPool,
     connections: u32,
@@ -140,9 +140,14 @@ pub async fn verify_against(
         problems.extend(keys::verify(&mut moment.keeper, &head).await?);
         Ok(problems)
     };
-    let (chain, others) = tokio::try_join!(commits, others)?;
+    let found = tokio::try_join!(commits, others);
     moment.keeper.commit().await?;
-    Ok(chain.finish(others))
+    match found {
+        Ok((chain, others)) => Ok(chain.finish(others)),
+        // A commit that cannot be read: nothing beyond it can be judged.
+        Err(Error::Corrupt { position, what }) => Ok(Chain::new(&head, &[]).unreadable(position, what)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Where to cut the log: after commits, about every [`PART`] positions. Every position and every commit lies in exactly one
