@@ -2,9 +2,10 @@
 //! connections, and against the crate `postgres-es`.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -44,7 +45,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         let mut subjects: Vec<Subject<'_>> = vec![
             Box::new(committers(1)),
             Box::new(committers(2)),
-            Box::new(move || Box::pin(async move { Ok(singly(options, shape, ids, callers, window).await) })),
+            Box::new(move || Box::pin(singly(options, shape, ids, callers, window))),
             Box::new(move || Box::pin(async move { Ok(bare::rate(options, shape, ids, batch, window).await) })),
         ];
         if bench.peer.is_some() {
@@ -81,7 +82,7 @@ async fn through(
     ids: Arc<SeededIds>,
     connections: usize,
     callers: usize,
-    window: std::time::Duration,
+    window: Duration,
 ) -> Result<f64> {
     let stop = CancellationToken::new();
     let (committers, tasks): (Vec<_>, Vec<_>) =
@@ -105,20 +106,26 @@ async fn through(
 }
 
 /// Each caller on a connection of its own (at most 64), each command a call of the append function of its own.
-async fn singly(options: &PgConnectOptions, shape: &Shape, ids: &Arc<SeededIds>, callers: usize, window: std::time::Duration) -> f64 {
-    measure::rate(callers.min(64), window, |done| {
-        let (options, shape, ids) = (options.clone(), shape.clone(), Arc::clone(ids));
+async fn singly(options: &PgConnectOptions, shape: &Shape, ids: &Arc<SeededIds>, callers: usize, window: Duration) -> Result<f64> {
+    let mut connections = Vec::new();
+    for _ in 0..callers.min(64) {
+        connections.push(PgConnection::connect_with(options).await?);
+    }
+    let connections = Mutex::new(connections);
+    let rate = measure::rate(callers.min(64), window, |done| {
+        let (shape, ids) = (shape.clone(), Arc::clone(ids));
+        let connection = connections.lock().unwrap_or_else(PoisonError::into_inner).pop();
         tokio::spawn(async move {
-            let Ok(mut connection) = PgConnection::connect_with(&options).await else { return };
+            let Some(mut connection) = connection else { return };
             while event_store::append(&mut connection, &[shape.item(&ids)]).await.is_ok() {
                 done.fetch_add(1, Ordering::Relaxed);
             }
         })
-    })
-    .await
+    });
+    Ok(rate.await)
 }
 
-async fn peer(program: std::path::PathBuf, url: String, callers: usize, window: std::time::Duration) -> Result<f64> {
+async fn peer(program: PathBuf, url: String, callers: usize, window: Duration) -> Result<f64> {
     let mut command = Command::new(&program);
     command.args([url, callers.to_string(), window.as_millis().to_string()]).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.with_context(|| program.display().to_string())?;
@@ -127,7 +134,7 @@ async fn peer(program: std::path::PathBuf, url: String, callers: usize, window: 
 }
 
 /// Where `make bench` builds the peer, when it is there.
-pub fn peer_program() -> Option<std::path::PathBuf> {
+pub fn peer_program() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench-peer/target/release/bench-peer");
     path.is_file().then_some(path)
 }

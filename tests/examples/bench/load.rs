@@ -1,4 +1,5 @@
-//! The load generator, a process of its own: this program called as `bench load <plan as JSON>`. It prints its outcome as JSON.
+//! The load generator, a process of its own: this program called as `bench load`. It reads its plan from standard input and
+//! prints its outcome, both as JSON.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +15,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio::{
+    io::AsyncWriteExt,
     process::Command,
     time::{Instant, sleep_until},
 };
@@ -87,8 +89,10 @@ impl Outcome {
 /// Runs a plan in a process of its own.
 pub async fn generate(plan: &Plan) -> Result<Outcome> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("load").arg(serde_json::to_string(plan)?).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-    let output = command.spawn()?.wait_with_output().await?;
+    command.arg("load").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    child.stdin.take().context("a pipe")?.write_all(&serde_json::to_vec(plan)?).await?;
+    let output = child.wait_with_output().await?;
     anyhow::ensure!(output.status.success(), "the load generator failed");
     serde_json::from_slice(&output.stdout).context("the load generator's outcome")
 }
@@ -101,8 +105,8 @@ struct Shared {
 }
 
 /// The process itself.
-pub async fn main(plan: &str) -> Result<()> {
-    let plan: Plan = serde_json::from_str(plan)?;
+pub async fn main() -> Result<()> {
+    let plan: Plan = serde_json::from_reader(std::io::stdin().lock())?;
     let mut connections = Vec::with_capacity(plan.connections);
     for _ in 0..plan.connections {
         connections.push(Connection::open(plan.address).await?);

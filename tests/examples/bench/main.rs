@@ -74,8 +74,8 @@ impl Arguments {
 async fn main() -> Result<()> {
     let mut words = std::env::args().skip(1).peekable();
     match words.peek().map(String::as_str) {
-        Some("load") => return load::main(&words.nth(1).context("a plan")?).await,
-        Some("sockets") => return sockets::main(&words.nth(1).context("a plan")?).await,
+        Some("load") => return load::main().await,
+        Some("sockets") => return sockets::main().await,
         _ => {}
     }
     let arguments = Arguments::read(words)?;

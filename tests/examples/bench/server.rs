@@ -133,7 +133,6 @@ fn environment(database: &TestDatabase, dir: &Path, bank: Option<&str>) -> Vec<(
         ("DATABASE_URL".to_owned(), database.url.clone()),
         ("NATS_URL".to_owned(), database.nats_url.clone()),
         ("SMARTPOS_DATA_DIR".to_owned(), dir.display().to_string()),
-        ("SMARTPOS_LOG__FILTER".to_owned(), "warn".to_owned()),
     ];
     if let Some(bank) = bank {
         let scb = settings(bank);

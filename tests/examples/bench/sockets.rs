@@ -1,7 +1,7 @@
-//! WebSocket clients in a process of their own: this program called as `bench sockets <plan as JSON>`.
+//! WebSocket clients in a process of their own: this program called as `bench sockets`.
 //!
-//! It connects, subscribes every socket to its shop's topic, says `ready`, and then reads commands from standard input:
-//! `go` starts to listen, `end` prints what was heard as JSON. Latency is from the time that the sender wrote into the event.
+//! It reads its plan from the first line of standard input, connects, subscribes every socket to its shop's topic and says
+//! `ready`; after another line it prints what was heard as JSON. Latency is from the time that the sender wrote into the event.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -61,9 +61,10 @@ impl Sockets {
     /// Starts it and waits until every socket is subscribed.
     pub async fn connect(plan: &Plan) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("sockets").arg(serde_json::to_string(plan)?).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.arg("sockets").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
-        let (input, output) = (child.stdin.take().context("a pipe")?, BufReader::new(child.stdout.take().context("a pipe")?));
+        let (mut input, output) = (child.stdin.take().context("a pipe")?, BufReader::new(child.stdout.take().context("a pipe")?));
+        input.write_all(format!("{}\n", serde_json::to_string(plan)?).as_bytes()).await?;
         let mut sockets = Self { child, input, output };
         let line = tokio::time::timeout(Duration::from_secs(180), sockets.line()).await.context("the sockets connect in time")??;
         anyhow::ensure!(line == "ready", "the sockets are not ready: {line}");
@@ -96,8 +97,10 @@ fn micros() -> u64 {
 }
 
 /// The process itself.
-pub async fn main(plan: &str) -> Result<()> {
-    let plan: Plan = serde_json::from_str(plan)?;
+pub async fn main() -> Result<()> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let plan: Plan = serde_json::from_str(&line)?;
     let heard = Arc::new(Mutex::new(Heard::default()));
     let plan = &plan;
     let sockets: Vec<_> = stream::iter(0..plan.sockets).map(|n| connect(plan, n)).buffer_unordered(64).try_collect().await?;
