@@ -74,7 +74,8 @@ async fn shop(address: SocketAddr, key: &SigningKey) -> (String, String) {
     let token = |role, merchant, store| development_token(key, role, psp, merchant, store).expect("a token");
     let merchant = post(token(Role::PlatformAdmin, None, None), "/v1/merchants", json!({"code": "M", "name": "Kopi House"})).await;
     let merchant: MerchantId = merchant.parse().expect("an id");
-    let store: StoreId = post(token(Role::MerchantAdmin, Some(merchant), None), "/v1/stores", store_body("S")).await.parse().expect("an id");
+    let store: StoreId =
+        post(token(Role::MerchantAdmin, Some(merchant), None), "/v1/stores", store_body("S")).await.parse().expect("an id");
     (store.to_string(), token(Role::Cashier, Some(merchant), Some(store)))
 }
 

@@ -2,7 +2,7 @@
 //! connections, and against the crate `postgres-es`.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
@@ -39,7 +39,10 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         // As many as the committer finds waiting: half of the callers, since the others are in flight.
         let batch = callers.div_ceil(2);
         let committers = |connections: usize| {
-            move || Box::pin(through(options.clone(), shape.clone(), ids.clone(), connections, callers, window)) as futures_util::future::BoxFuture<'_, _>
+            move || {
+                Box::pin(through(options.clone(), shape.clone(), ids.clone(), connections, callers, window))
+                    as futures_util::future::BoxFuture<'_, _>
+            }
         };
         let peer_url = peer_database.admin_url.clone();
         let mut subjects: Vec<Subject<'_>> = vec![
@@ -67,7 +70,12 @@ fn report(bench: &mut Bench, callers: usize, batch: usize, figures: &[f64]) {
     let aim = |at: usize, least: f64| (callers == at).then_some(Aim::AtLeast(least));
     report.figure(SECTION, format!("{callers} callers: through the committer"), *one, "commands/s");
     report.ratio(SECTION, format!("{callers} callers: ÷ one transaction per command ({single:.0}/s)"), (*one, *single), aim(64, 4.0));
-    report.ratio(SECTION, format!("{callers} callers: ÷ bare batcher, batches of {batch} ({ceiling:.0}/s)"), (*one, *ceiling), aim(64, 0.85));
+    report.ratio(
+        SECTION,
+        format!("{callers} callers: ÷ bare batcher, batches of {batch} ({ceiling:.0}/s)"),
+        (*one, *ceiling),
+        aim(64, 0.85),
+    );
     if let [peer, ..] = rest {
         let aim = aim(64, 8.0).or_else(|| aim(1, 1.0));
         report.ratio(SECTION, format!("{callers} callers: ÷ postgres-es ({peer:.0}/s)"), (*one, *peer), aim);
@@ -133,8 +141,9 @@ async fn peer(program: PathBuf, url: String, callers: usize, window: Duration) -
     Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
 }
 
-/// Where `make bench` builds the peer, when it is there.
+/// The peer, when `make bench` has built it: in the same target directory.
 pub fn peer_program() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench-peer/target/release/bench-peer");
+    let own = std::env::current_exe().ok()?;
+    let path = own.ancestors().nth(3)?.join("bench-peer/release/bench-peer");
     path.is_file().then_some(path)
 }

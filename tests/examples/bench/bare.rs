@@ -116,14 +116,7 @@ pub async fn rate(options: &PgConnectOptions, shape: &Shape, ids: &Arc<SeededIds
 }
 
 /// Appends `count` commands (or, for `u64::MAX`, goes on until it is dropped), counting them in `done`.
-pub async fn run(
-    options: &PgConnectOptions,
-    shape: Shape,
-    ids: Arc<SeededIds>,
-    batch: usize,
-    count: u64,
-    done: &AtomicU64,
-) -> Result<()> {
+pub async fn run(options: &PgConnectOptions, shape: Shape, ids: Arc<SeededIds>, batch: usize, count: u64, done: &AtomicU64) -> Result<()> {
     let mut connection = PgConnection::connect_with(options).await?;
     let (sender, mut batches) = mpsc::channel(2);
     let size = u64::try_from(batch)?;

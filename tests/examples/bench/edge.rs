@@ -80,7 +80,10 @@ async fn costs(bench: &mut Bench, server: &Server, all: f64) -> Result<()> {
         report.figure(SECTION, format!("processor time of {name} for each order, read models included"), micros, "µs");
     }
     report.figure(SECTION, "processor time of the load generator for each order", outcome.cpu_micros_each, "µs");
-    report.note(format!("at {rate} orders/s the read models were {behind} events behind at the end and had absorbed them {} ms later", settled.as_millis()));
+    report.note(format!(
+        "at {rate} orders/s the read models were {behind} events behind at the end and had absorbed them {} ms later",
+        settled.as_millis()
+    ));
     Ok(())
 }
 

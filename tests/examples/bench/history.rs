@@ -58,7 +58,12 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     }
     let (imported, ceiling) = (median(imported), median(ceilings));
     bench.report.figure(SECTION, format!("sales imported from a CSV file of {sales} rows"), imported, "sales/s");
-    bench.report.ratio(SECTION, format!("import ÷ bare batcher with a sale's events ({ceiling:.0}/s)"), (imported, ceiling), Some(Aim::AtLeast(0.2)));
+    bench.report.ratio(
+        SECTION,
+        format!("import ÷ bare batcher with a sale's events ({ceiling:.0}/s)"),
+        (imported, ceiling),
+        Some(Aim::AtLeast(0.2)),
+    );
     Ok(())
 }
 

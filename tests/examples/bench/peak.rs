@@ -48,7 +48,13 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             continue;
         }
         let sent = outcome.good * (hold_ms + 500) / hold_ms;
-        bench.report.aimed(SECTION, format!("requests/s of the published mix held for {} s", hold_ms / 1000), held as f64, "requests/s", Aim::AtLeast(PUBLISHED_RATE));
+        bench.report.aimed(
+            SECTION,
+            format!("requests/s of the published mix held for {} s", hold_ms / 1000),
+            held as f64,
+            "requests/s",
+            Aim::AtLeast(PUBLISHED_RATE),
+        );
         latencies(bench, "at that rate", &outcome);
         let behind = server.behind().await?;
         bench.report.figure(SECTION, "events that the slowest read model was behind at the end", behind as f64, "events");

@@ -157,7 +157,8 @@ async fn open_shops(address: SocketAddr, key: &SigningKey) -> Result<Vec<Shop>> 
     let mut shops = Vec::with_capacity(SHOPS);
     for n in 0..SHOPS {
         let admin = development_token(key, Role::PlatformAdmin, psp, None, None)?;
-        let merchant: MerchantId = post(admin, "/v1/merchants", json!({"code": format!("M{n}"), "name": "Kopi House"})).await.parse().context("an id")?;
+        let merchant: MerchantId =
+            post(admin, "/v1/merchants", json!({"code": format!("M{n}"), "name": "Kopi House"})).await.parse().context("an id")?;
         let admin = development_token(key, Role::MerchantAdmin, psp, Some(merchant), None)?;
         let store: StoreId = post(admin, "/v1/stores", store_body("SIAM")).await.parse().context("an id")?;
         let token = development_token(key, Role::Cashier, psp, Some(merchant), Some(store))?;

@@ -90,8 +90,18 @@ async fn count(bench: &mut Bench, server: &Server, connections: usize, how: &str
     let report = &mut bench.report;
     report.figure(SECTION, format!("orders, {how}"), outcome.good as f64, "orders");
     report.figure(SECTION, format!("statements for each order, {how}"), after.statements as f64 / orders, "statements");
-    report.figure(SECTION, format!("transactions for each order, {how}"), (after.transactions - before.transactions) as f64 / orders, "transactions");
-    report.figure(SECTION, format!("syncs of the write-ahead log for each order, {how}"), (after.syncs - before.syncs) as f64 / orders, "syncs");
+    report.figure(
+        SECTION,
+        format!("transactions for each order, {how}"),
+        (after.transactions - before.transactions) as f64 / orders,
+        "transactions",
+    );
+    report.figure(
+        SECTION,
+        format!("syncs of the write-ahead log for each order, {how}"),
+        (after.syncs - before.syncs) as f64 / orders,
+        "syncs",
+    );
     report.figure(SECTION, format!("write-ahead log for each order, {how}"), (after.wal_bytes - before.wal_bytes) as f64 / orders, "bytes");
     told(admin, outcome.good).await
 }
