@@ -1,6 +1,6 @@
 //! Whether a command costs more when the log is ten times as long and has ten times as many streams.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use anyhow::Result;
 use commands::database;
@@ -24,7 +24,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     let shape = Shape::two_events(&ids);
     let options = [database::options(&short.url, database::Role::App)?, database::options(&long.url, database::Role::App)?];
     for (options, count) in options.iter().zip([commands, commands * 10]) {
-        bare::run(options, shape.clone(), ids.clone(), 256, count, &Default::default()).await?;
+        bare::run(options, shape.clone(), ids.clone(), 256, count, &AtomicU64::default()).await?;
     }
     let window = bench.effort.window();
     let (shape, ids) = (&shape, &ids);

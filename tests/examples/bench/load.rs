@@ -154,7 +154,7 @@ async fn drive(shared: Arc<Shared>, mut connection: Connection) -> Result<Counte
             continue;
         }
         sleep_until(due).await;
-        let pending = traffic.write(n, None, &mut request);
+        let pending = traffic.write(n, &mut request);
         let status = match connection.send(&request).await {
             Ok(answer) => {
                 traffic.learn(&pending, &answer);

@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt::Write as _,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -82,7 +81,7 @@ impl Traffic {
     }
 
     /// Writes request number `n` into `request`.
-    pub fn write(&self, n: u64, correlation: Option<&str>, request: &mut Vec<u8>) -> Pending {
+    pub fn write(&self, n: u64, request: &mut Vec<u8>) -> Pending {
         let wanted = match (self.mix, n.wrapping_mul(37) % 100) {
             (Mix::Orders, _) | (Mix::Peak, 0..40) => Operation::Order,
             (Mix::Peak, 40..60) => Operation::Bill,
@@ -99,14 +98,14 @@ impl Traffic {
         // At the start there is nothing to bill, pay or read yet.
         let operation = if needed.is_none() && wanted != Operation::Intent { Operation::Order } else { wanted };
         let shop = needed.as_ref().map_or_else(|| usize::try_from(n).unwrap_or(0) % self.shops.len(), |made| made.shop);
-        self.render(n, operation, shop, needed.as_ref(), correlation, request);
+        self.render(n, operation, shop, needed.as_ref(), request);
         if let (Operation::Read, Some(made)) = (operation, needed) {
             keep(&mut self.pools().readable, made);
         }
         Pending { operation, shop }
     }
 
-    fn render(&self, n: u64, operation: Operation, shop: usize, needed: Option<&Made>, correlation: Option<&str>, request: &mut Vec<u8>) {
+    fn render(&self, n: u64, operation: Operation, shop: usize, needed: Option<&Made>, request: &mut Vec<u8>) {
         let Shop { store, token } = &self.shops[shop];
         let id = needed.map_or("", |made| made.id.as_str());
         let (line, body) = match operation {
@@ -119,17 +118,13 @@ impl Traffic {
             }
             Operation::Read => (format!("GET /v1/bills/{id}"), String::new()),
         };
-        let mut head = format!("{line} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n");
-        if let Some(correlation) = correlation {
-            let _ = write!(head, "Smartpos-Correlation-Id: {correlation}\r\n");
-        }
-        if operation == Operation::Read {
-            let position = needed.map_or("0", |made| made.position.as_str());
-            let _ = write!(head, "Smartpos-Min-Position: {position}\r\n\r\n");
+        let rest = if operation == Operation::Read {
+            format!("Smartpos-Min-Position: {}", needed.map_or("0", |made| made.position.as_str()))
         } else {
-            let key = format_args!("{}-{n}", self.run);
-            let _ = write!(head, "Idempotency-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
-        }
+            let (run, length) = (&self.run, body.len());
+            format!("Idempotency-Key: {run}-{n}\r\nContent-Type: application/json\r\nContent-Length: {length}")
+        };
+        let head = format!("{line} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n{rest}\r\n\r\n");
         request.clear();
         request.extend_from_slice(head.as_bytes());
         request.extend_from_slice(body.as_bytes());

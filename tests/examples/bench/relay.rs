@@ -1,7 +1,7 @@
 //! The relay against bare publishing of the same messages with ids.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -67,7 +67,7 @@ async fn relay_round(database: &TestDatabase, client: async_nats::Client, comman
 
     let ids = Arc::new(SeededIds::new(seed));
     let options = database::options(&database.url, Role::App)?;
-    bare::run(&options, Shape::two_events(&ids), ids, 128, commands, &Default::default()).await?;
+    bare::run(&options, Shape::two_events(&ids), ids, 128, commands, &AtomicU64::default()).await?;
     let mut stream = context.get_stream(&name).await?;
     let (from, started) = (stream.info().await?.state.last_sequence, Instant::now());
     let (stop, task) = start();

@@ -16,6 +16,8 @@ use crate::{
 
 /// Commands per second while the way to the socket is timed.
 const RATE: u64 = 1_000;
+/// Connections that share them.
+const SENDERS: u64 = 64;
 /// Terminals that the platform is designed to hold on one machine of this size.
 const TERMINALS: usize = 20_000;
 /// Descriptors that a process needs for other things than terminals.
@@ -41,7 +43,6 @@ pub async fn live(bench: &mut Bench) -> Result<()> {
 async fn stamped_orders(server: &Server, seconds: u64) -> Result<u64> {
     let started = tokio::time::Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
-    const SENDERS: u64 = 64;
     for sender in 0..SENDERS {
         let (address, shop) = (server.address, server.shops[usize::try_from(sender)? % server.shops.len()].clone());
         tasks.spawn(async move {
