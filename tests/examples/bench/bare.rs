@@ -31,9 +31,11 @@ pub struct Shape {
     payloads: Vec<(usize, Vec<u8>)>,
     streams: usize,
     meta: EventMeta,
-    /// Fingerprint and stored answer of its idempotency key.
-    key: Option<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    key: Option<Remembered>,
 }
+
+/// Fingerprint and stored answer of an idempotency key.
+type Remembered = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Shape {
     /// Two events of about 300 bytes, with about 100 bytes of meta data, on one stream, without a key.
@@ -82,7 +84,7 @@ impl Shape {
             let event = NewEvent { event_type: "order.cancelled", schema_version: 1, payload: payload.clone(), pii: None };
             events.push(PreparedEvent::new(stream.key, stream.next, event, &origin, &self.meta));
         }
-        let claim = |(fingerprint, response): &(Option<Vec<u8>>, Option<Vec<u8>>)| KeyClaim {
+        let claim = |(fingerprint, response): &Remembered| KeyClaim {
             tenant: streams[0].key.tenant.0,
             scope: "user:development|POST /v1/orders".to_owned(),
             key: streams[0].key.stream_id.to_string(),

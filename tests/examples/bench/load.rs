@@ -121,8 +121,12 @@ pub async fn main() -> Result<()> {
     for task in tasks {
         let (good, bad, latencies) = task.await??;
         outcome.good += good;
-        bad.into_iter().for_each(|(status, count)| *outcome.bad.entry(status).or_default() += count);
-        latencies.iter().for_each(|(operation, some)| outcome.latencies.entry(*operation).or_default().extend(some));
+        for (status, count) in bad {
+            *outcome.bad.entry(status).or_default() += count;
+        }
+        for (operation, some) in &latencies {
+            outcome.latencies.entry(*operation).or_default().extend(some);
+        }
     }
     let sent = shared.next.load(Ordering::Relaxed);
     outcome.cpu_micros_each = Usage::of(&me).each(&before, sent).first().map_or(0.0, |(_, micros)| *micros);
@@ -155,15 +159,12 @@ async fn drive(shared: Arc<Shared>, mut connection: Connection) -> Result<Counte
         }
         sleep_until(due).await;
         let pending = traffic.write(n, &mut request);
-        let status = match connection.send(&request).await {
-            Ok(answer) => {
-                traffic.learn(&pending, &answer);
-                answer.status
-            }
-            Err(_) => {
-                connection.reopen().await?;
-                0
-            }
+        let status = if let Ok(answer) = connection.send(&request).await {
+            traffic.learn(&pending, &answer);
+            answer.status
+        } else {
+            connection.reopen().await?;
+            0
         };
         if due < counted_from {
             continue;

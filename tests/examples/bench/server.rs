@@ -65,7 +65,9 @@ impl Server {
         let address = free_address()?;
         let simulator = if roles.contains(&"gateway") { Some(simulate(address, scratch.path())?) } else { None };
         let mut arguments = vec!["serve"];
-        roles.iter().for_each(|role| arguments.extend(["--role", role]));
+        for role in roles {
+            arguments.extend(["--role", role]);
+        }
         let listen = address.to_string();
         arguments.extend(["--listen", &listen]);
         let environment = environment(&database, scratch.path(), simulator.as_ref().map(|(_, base)| base.as_str()));
