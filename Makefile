@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test volume check schemas clean-data
+.PHONY: help setup demo up test volume check bench schemas clean-data
 
 # As `smartpos` itself chooses it.
 DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
@@ -33,6 +33,12 @@ check: ## formatting, lints without warnings, licences and advisories
 	cargo clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo 'cargo deny: not installed, skipped (cargo install cargo-deny --locked)'; fi
+
+# make bench QUICK=1; make bench SECTIONS='append edge'; make bench RECORD=1 writes the table into docs/performance.md
+bench: setup ## measure the platform: one table of ratios within one run (QUICK=1 for three minutes)
+	cargo build --release -p api -p tests --bins --example bench --example allocations
+	cargo build --release --locked --manifest-path tests/bench-peer/Cargo.toml --target-dir target/bench-peer
+	./target/release/examples/bench $(if $(QUICK),--quick) $(if $(RECORD),--record docs/performance.md) $(SECTIONS)
 
 schemas: ## write the generated event schemas and OpenAPI into schemas/
 	cargo run -p api --bin smartpos -- schemas write

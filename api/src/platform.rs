@@ -19,7 +19,7 @@ use domain::{
     upcast,
 };
 use gateway::{ProviderRegistry, ScbProvider};
-use projections::{Feed, LogReader, ReadModels, runner};
+use projections::{Feed, LogReader, ReadModels, queries::Progress, runner};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{
     net::TcpListener,
@@ -154,12 +154,13 @@ impl Platform {
             feed,
         };
         let key = signing_key(config)?;
-        let reads = ReadModels::new(shared.app_pool.clone());
         let mut loops = JoinSet::new();
         loops.spawn(named("poke", poke(shared.nats.clone(), shared.head, shared.moved.subscribe(), shutdown.clone())));
+        let mut projectors = Vec::new();
         for role in roles {
-            shared.start(*role, &mut loops);
+            shared.start(*role, &mut loops, &mut projectors);
         }
+        let reads = ReadModels::new(shared.app_pool.clone()).following(projectors);
         let mut address = None;
         if roles.contains(&ProcessRole::Api) || roles.contains(&ProcessRole::Gateway) {
             let full = roles.contains(&ProcessRole::Api);
@@ -202,7 +203,8 @@ async fn named(name: &'static str, work: impl Future<Output = ()>) -> &'static s
 }
 
 impl Shared {
-    fn start(&self, role: ProcessRole, loops: &mut JoinSet<&'static str>) {
+    /// Starts the loops of a role; `projectors` gets the checkpoint of each projector among them.
+    fn start(&self, role: ProcessRole, loops: &mut JoinSet<&'static str>, projectors: &mut Vec<Progress>) {
         match role {
             ProcessRole::Api => {}
             ProcessRole::Relay => {
@@ -211,7 +213,8 @@ impl Shared {
             }
             ProcessRole::Projector => {
                 for projection in projections::all() {
-                    let (progress, _) = watch::channel(0);
+                    let (progress, follow) = watch::channel(0);
+                    projectors.push((projection.name(), follow));
                     let work = runner::run(projection, self.worker_pool.clone(), self.feed.clone(), self.shutdown.clone(), progress);
                     loops.spawn(named("projector", work));
                 }

@@ -81,15 +81,16 @@ struct Waiting<T> {
 /// The pure core. `T` stands for whoever waits for the answer.
 pub struct CommitterCore<T> {
     waiting: VecDeque<Waiting<T>>,
-    in_flight: Vec<Waiting<T>>,
+    /// The batch under way, and who waits for each of its items.
     batch: Vec<AppendItem>,
+    replies: Vec<T>,
     /// After a batch was refused as a whole its items go one by one, so that the bad one harms no neighbour.
     singly: usize,
 }
 
 impl<T> Default for CommitterCore<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), in_flight: Vec::new(), batch: Vec::new(), singly: 0 }
+        Self { waiting: VecDeque::new(), batch: Vec::new(), replies: Vec::new(), singly: 0 }
     }
 }
 
@@ -106,7 +107,7 @@ impl<T> CommitterCore<T> {
 
     /// Items waiting or under way.
     pub fn len(&self) -> usize {
-        self.waiting.len() + self.in_flight.len()
+        self.waiting.len() + self.batch.len()
     }
 
     /// Nothing is waiting or under way.
@@ -116,7 +117,7 @@ impl<T> CommitterCore<T> {
 
     /// Forms the next batch if none is under way.
     pub fn form(&mut self) -> Option<Effect<T>> {
-        if !self.in_flight.is_empty() || self.waiting.is_empty() {
+        if !self.batch.is_empty() || self.waiting.is_empty() {
             return None;
         }
         let limit = if self.singly > 0 { 1 } else { MAX_ITEMS };
@@ -136,9 +137,9 @@ impl<T> CommitterCore<T> {
                 continue;
             }
             bytes += next.item.size();
-            self.batch.push(next.item.clone());
-            self.in_flight.push(next);
-            if self.in_flight.len() >= limit || bytes >= MAX_BYTES {
+            self.batch.push(next.item);
+            self.replies.push(next.reply);
+            if self.batch.len() >= limit || bytes >= MAX_BYTES {
                 break;
             }
         }
@@ -150,8 +151,8 @@ impl<T> CommitterCore<T> {
 
     /// Takes the answer of the batch under way.
     pub fn answer(&mut self, answer: BatchAnswer) -> Vec<Effect<T>> {
-        self.batch.clear();
-        let batch = std::mem::take(&mut self.in_flight);
+        let items = std::mem::take(&mut self.batch).into_iter();
+        let batch: Vec<_> = items.zip(std::mem::take(&mut self.replies)).map(|(item, reply)| Waiting { item, reply }).collect();
         match answer {
             BatchAnswer::Committed { first_pos } => committed(batch, first_pos),
             BatchAnswer::Refused(refusals) => self.refused(batch, &refusals),

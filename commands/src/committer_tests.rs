@@ -269,7 +269,7 @@ impl Watched {
         assert!(bytes < MAX_BYTES, "{bytes} bytes before the last item");
         let mut taken = BTreeSet::new();
         assert!(batch.iter().flat_map(names).all(|name| taken.insert(name)), "two items of a batch share a stream or key");
-        self.in_batch = self.core.in_flight.iter().map(|waiting| waiting.reply).collect();
+        self.in_batch.clone_from(&self.core.replies);
         assert!(self.in_batch.iter().zip(batch).all(|(n, item)| self.items[*n] == *item));
         if let Some(alone) = self.singly.pop_front() {
             assert_eq!(self.in_batch, [alone]);

@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -41,13 +41,24 @@ pub fn options(url: &str, role: Role) -> Result<PgConnectOptions, sqlx::Error> {
     ]))
 }
 
+/// A connection that was idle for longer is asked for a sign of life before it is used. One that was used a moment ago
+/// answered when it came back, and asking again would cost every query a round trip.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
 /// A lazily connected pool of `size` connections under `role`; waits at most three seconds for a free one.
 ///
 /// # Errors
 /// The URL cannot be parsed.
 pub fn pool(url: &str, role: Role, size: u32) -> Result<PgPool, sqlx::Error> {
     let options = options(url, role)?;
-    Ok(PgPoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(3)).connect_lazy_with(options))
+    let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(3)).test_before_acquire(false);
+    let pool = pool.before_acquire(|connection, meta| {
+        Box::pin(async move {
+            // One that fails here is replaced by another.
+            if meta.idle_for > TRUSTED_FOR { connection.ping().await.map(|()| true) } else { Ok(true) }
+        })
+    });
+    Ok(pool.connect_lazy_with(options))
 }
 
 /// Brings the database of an owner's URL to this build's schema and lets the login role `member` take on the group roles.

@@ -93,6 +93,8 @@ pub struct UnitOfWork {
     order: Vec<(StreamKey, usize)>,
     claims: Vec<KeyClaim>,
     store: Option<StoreId>,
+    /// Ids that this unit made a moment ago: nothing can have been written under them.
+    fresh: Vec<Ulid>,
 }
 
 impl CommandHandler {
@@ -285,6 +287,7 @@ impl UnitOfWork {
             order: Vec::new(),
             claims: Vec::new(),
             store: None,
+            fresh: Vec::new(),
         }
     }
 
@@ -301,9 +304,11 @@ impl UnitOfWork {
         self.tenant
     }
 
-    /// A new identifier.
-    pub fn next_id<T: From<Ulid>>(&self) -> T {
-        T::from(self.handler.0.ids.next())
+    /// A new identifier. A stream under it is taken for absent without a look; the append refuses it should it exist.
+    pub fn next_id<T: From<Ulid>>(&mut self) -> T {
+        let id = self.handler.0.ids.next();
+        self.fresh.push(id);
+        T::from(id)
     }
 
     /// Now, UTC.
@@ -353,6 +358,7 @@ impl UnitOfWork {
         if !self.touched.contains_key(&key) {
             let warm = match self.handler.0.warm.get(&key) {
                 Some(warm) => warm,
+                None if self.fresh.contains(&key.stream_id) => Warm { version: 0, state: Arc::new(A::State::default()) },
                 None => self.handler.load::<A>(key).await?,
             };
             self.touched.insert(key, Touched { version: warm.version, state: warm.state, events: Vec::new() });

@@ -84,7 +84,7 @@ pub async fn add_line(unit: &mut UnitOfWork, order_id: OrderId, line: NewLine) -
     change(unit, order_id, order::Command::AddLine(line)).await
 }
 
-fn line_of(unit: &UnitOfWork, line: NewLine) -> LineAdded {
+fn line_of(unit: &mut UnitOfWork, line: NewLine) -> LineAdded {
     LineAdded {
         line_id: line.line_id.unwrap_or_else(|| unit.next_id()),
         item_code: line.item_code,

@@ -4,9 +4,8 @@ use std::{fmt, sync::Arc};
 
 use chrono::NaiveDate;
 use domain::ids::{MerchantId, OrderId, PspId, StoreId, Ulid};
-use sqlx::{PgPool, Postgres, QueryBuilder, Transaction};
-
-use tokio::sync::Semaphore;
+use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder, Transaction};
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     as_of::CONCURRENT_FOLDS,
@@ -51,12 +50,24 @@ pub struct ReadModels {
     pub(crate) pool: PgPool,
     pub(crate) folds: Arc<Semaphore>,
     position: Option<i64>,
+    /// Checkpoints of projectors in this process, see [`Self::following`].
+    pub(crate) local: Arc<[Progress]>,
 }
+
+/// The checkpoint of a projector in this process, as it moves.
+pub type Progress = (&'static str, watch::Receiver<i64>);
 
 impl ReadModels {
     /// Over a pool whose login is a member of `smartpos_app` and not exempt from row-level security.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, folds: Arc::new(Semaphore::new(CONCURRENT_FOLDS)), position: None }
+        Self { pool, folds: Arc::new(Semaphore::new(CONCURRENT_FOLDS)), position: None, local: Arc::default() }
+    }
+
+    /// The same in a process that runs these projectors: waiting for a position listens to them before it asks the database.
+    #[must_use]
+    pub fn following(mut self, projectors: Vec<Progress>) -> Self {
+        self.local = projectors.into();
+        self
     }
 
     /// The same as they stood once the log up to and including `position` was folded in. Answers need no projector to have
@@ -66,17 +77,19 @@ impl ReadModels {
         Self { position: Some(position), ..self.clone() }
     }
 
+    /// A transaction in which row-level security shows the rows of `scope`. It reads only; dropping it ends it when the
+    /// connection goes back to its pool, so that no caller waits for that.
     pub(crate) async fn scoped(&self, scope: &ReadScope) -> Result<Transaction<'static, Postgres>, Error> {
-        let mut tx = self.pool.begin().await?;
-        let sql = "select set_config('smartpos.tenant', $1, true), set_config('smartpos.store', $2, true), \
-                   set_config('smartpos.psp', $3, true)";
-        sqlx::query(sql)
-            .bind(scope.tenant.map(|tenant| tenant_to_uuid(tenant).to_string()).unwrap_or_default())
-            .bind(scope.store.map(|store| store.to_string()).unwrap_or_default())
-            .bind(scope.psp.map(|psp| psp.to_string()).unwrap_or_default())
-            .execute(&mut *tx)
-            .await?;
-        Ok(tx)
+        let sql = format!(
+            "begin read only; select set_config('smartpos.tenant', '{}', true), set_config('smartpos.store', '{}', true), \
+             set_config('smartpos.psp', '{}', true)",
+            scope.tenant.map(|tenant| tenant_to_uuid(tenant).to_string()).unwrap_or_default(),
+            scope.store.map(|store| store.to_string()).unwrap_or_default(),
+            scope.psp.map(|psp| psp.to_string()).unwrap_or_default(),
+        );
+        // One round trip. Several statements at once take no parameters; ids written out hold nothing but letters, digits,
+        // `-` and `_`, whoever gave them.
+        Ok(self.pool.begin_with(AssertSqlSafe(sql)).await?)
     }
 
     /// All rows of a selection.
@@ -86,7 +99,7 @@ impl ReadModels {
         }
         let mut tx = self.scoped(scope).await?;
         let texts: Vec<String> = select.query.build_query_scalar().fetch_all(&mut *tx).await?;
-        tx.commit().await?;
+        drop(tx);
         texts.iter().map(|text| parse(text)).collect()
     }
 

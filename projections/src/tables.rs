@@ -31,11 +31,14 @@ impl Target {
     }
 }
 
-/// A transaction in which unqualified names are those of `schema`.
+/// A transaction in which unqualified names are those of `schema`; one round trip.
 pub(crate) async fn begin_in(pool: &PgPool, schema: &str) -> Result<Transaction<'static, Postgres>, Error> {
-    let mut tx = pool.begin().await?;
-    set_schema(&mut tx, schema).await?;
-    Ok(tx)
+    begin(pool, schema, "").await
+}
+
+/// `schema` is a constant of this crate, and so is `also`.
+async fn begin(pool: &PgPool, schema: &str, also: &'static str) -> Result<Transaction<'static, Postgres>, Error> {
+    Ok(pool.begin_with(AssertSqlSafe(format!("begin; set local search_path to {schema}{also}"))).await?)
 }
 
 pub(crate) async fn set_schema(connection: &mut PgConnection, schema: &str) -> Result<(), Error> {
@@ -93,7 +96,8 @@ pub(crate) async fn load(
         let found: Vec<(String, String)> = sqlx::query_as(sql).bind(&keys).fetch_all(&mut *tx).await?;
         loaded.push((table, keys, found));
     }
-    tx.commit().await?;
+    // Nothing to commit: it ends when the connection goes back.
+    drop(tx);
     Ok(loaded)
 }
 
@@ -109,7 +113,9 @@ pub(crate) async fn commit(
     changes: &[Changes],
     quarantined: &[Quarantined],
 ) -> Result<bool, Error> {
-    let mut tx = begin_in(pool, &target.schema).await?;
+    // Rows and checkpoint are lost together or not at all, and what is lost is folded again from the log: no one waits for the
+    // disk here, so that the syncs are left to those who append.
+    let mut tx = begin(pool, &target.schema, "; set local synchronous_commit to off").await?;
     let sql = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3 \
                and $5 = (select count(*) from read.quarantine where name = $1 and version = $2)";
     let halted = i64::try_from(halted).unwrap_or(i64::MAX);

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use crate::{error::Error, queries::ReadModels};
 
+/// How long projectors of this process are listened to before the database is asked.
+const LOCAL_WAIT: Duration = Duration::from_millis(50);
+
 /// Why a wait ended without success.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
@@ -48,6 +51,9 @@ impl ReadModels {
     /// `Behind` after `timeout`; `Failed`.
     pub async fn wait_for(&self, names: &[&str], min_pos: i64, timeout: Duration) -> Result<(), WaitError> {
         let deadline = Instant::now() + timeout;
+        if self.local_reach(names, min_pos, timeout.min(LOCAL_WAIT)).await {
+            return Ok(());
+        }
         let mut pause = Duration::from_millis(1);
         loop {
             let slowest = self.lag().await?.into_iter().filter(|lag| names.contains(&lag.name.as_str())).min_by_key(|lag| lag.checkpoint);
@@ -59,6 +65,21 @@ impl ReadModels {
             tokio::time::sleep(pause.min(left)).await;
             pause = (pause * 2).min(Duration::from_millis(20));
         }
+    }
+
+    /// Whether projectors of this process fold in `min_pos` within `wait`. `false` says nothing: the projectors may be in
+    /// another process, or that one may be faster.
+    async fn local_reach(&self, names: &[&str], min_pos: i64, wait: Duration) -> bool {
+        let reached = async {
+            for name in names {
+                let Some((_, progress)) = self.local.iter().find(|(local, _)| local == name) else { return false };
+                if progress.clone().wait_for(|position| *position >= min_pos).await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(wait, reached).await.unwrap_or(false)
     }
 
     /// How far every projection is, in the order of [`crate::all`]. One that was never set up is at 0.
@@ -84,5 +105,38 @@ impl ReadModels {
             of(projection.name(), projection.version()).unwrap_or_else(absent)
         });
         Ok(lags.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgPoolOptions;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    /// Read models whose database does not exist: whatever is asked of it fails.
+    fn following(positions: &[(&'static str, i64)]) -> (ReadModels, Vec<watch::Sender<i64>>) {
+        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(50)).connect_lazy("postgres://x@127.0.0.1:1/x").unwrap();
+        let (mut senders, mut projectors) = (Vec::new(), Vec::new());
+        for (name, position) in positions {
+            let (sender, receiver) = watch::channel(*position);
+            senders.push(sender);
+            projectors.push((*name, receiver));
+        }
+        (ReadModels::new(pool).following(projectors), senders)
+    }
+
+    #[tokio::test]
+    async fn a_position_that_this_process_has_folded_costs_no_query() {
+        let (reads, senders) = following(&[("orders", 10), ("bills", 7)]);
+        reads.wait_for(&["orders"], 10, Duration::from_secs(1)).await.unwrap();
+        assert!(matches!(reads.wait_for(&["orders", "bills"], 8, Duration::from_secs(1)).await, Err(WaitError::Failed(_))));
+        assert!(matches!(reads.wait_for(&["refunds"], 1, Duration::from_secs(1)).await, Err(WaitError::Failed(_))), "runs elsewhere");
+        let waiting = tokio::spawn(async move { reads.wait_for(&["orders", "bills"], 12, Duration::from_secs(1)).await });
+        for sender in &senders {
+            sender.send_replace(12);
+        }
+        waiting.await.unwrap().unwrap();
     }
 }

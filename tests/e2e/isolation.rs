@@ -61,6 +61,27 @@ async fn another_tenants_or_stores_things_do_not_exist_for_a_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scope_leaves_nothing_behind_on_its_connection() {
+    let platform = TestPlatform::start().await;
+    let shops = [platform.shop().await, platform.shop().await];
+    let mut own = Vec::new();
+    for shop in &shops {
+        own.push(platform.post(&shop.cashier, "/v1/orders", support::order_body(shop, 40_00)).await.id());
+    }
+    platform.settled().await;
+    let pool = commands::database::pool(&platform.database.url, DatabaseRole::App, 1).unwrap();
+    let reads = projections::ReadModels::new(pool.clone());
+    let scope = |n: usize| projections::ReadScope { tenant: Some(shops[n].merchant), psp: None, store: Some(shops[n].store) };
+    for (n, of) in [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0)] {
+        let found = reads.order(&scope(n), own[of].parse().unwrap()).await.unwrap();
+        assert_eq!(found.is_some(), n == of, "shop {n} asks for an order of shop {of}");
+        let bare: i64 = sqlx::query_scalar("select count(*) from read.orders").fetch_one(&pool).await.unwrap();
+        assert_eq!(bare, 0, "outside of a scope nothing is seen");
+    }
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_does_only_what_it_is_allowed() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;

@@ -37,6 +37,8 @@ mod store_conflict;
 #[cfg(test)]
 mod store_faults;
 #[cfg(test)]
+mod store_fresh;
+#[cfg(test)]
 mod store_guard;
 #[cfg(test)]
 mod store_idempotency;

@@ -84,4 +84,27 @@ impl OwnServers {
         commands::database::migrate(&database.admin, Some("smartpos")).await.expect("the migrations run");
         database
     }
+
+    /// Another, empty but for the migrations of the log, under this name.
+    pub async fn fresh_database(&self, name: &str) -> TestDatabase {
+        let info = self.embedded.connection();
+        on_maintenance(&info.admin_url, format!("create database {name}")).await;
+        let database = TestDatabase::on(info, name).await;
+        commands::database::migrate(&database.admin, Some("smartpos")).await.expect("the migrations run");
+        database
+    }
+
+    /// Drops a [`Self::fresh_database`] and ends whoever is still connected.
+    pub async fn drop_database(database: TestDatabase) {
+        database.admin.close().await;
+        let name = database.admin_url.rsplit('/').next().and_then(|rest| rest.split('?').next()).expect("a URL with a database");
+        on_maintenance(&database.admin_url, format!("drop database {name} with (force)")).await;
+    }
+}
+
+async fn on_maintenance(admin_url: &str, statement: String) {
+    let url = crate::database::with_name(admin_url, "postgres");
+    let mut connection = PgConnection::connect(&url).await.expect("PostgreSQL answers");
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("the statement runs");
+    connection.close().await.expect("the connection closes");
 }

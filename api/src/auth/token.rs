@@ -1,11 +1,16 @@
 //! Tokens: ES256 and nothing else. Every claim is demanded and checked; the key decides the algorithm, never the header.
+//!
+//! A terminal sends the same token with every request, and its signature costs more to check than the rest of the request. So
+//! what a token was found to prove is remembered, by the hash of the whole token; only its time is checked again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Duration, Utc};
 use domain::ids::{MerchantId, PspId, StoreId, Ulid};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{key::SigningKey, principal::Principal, role::Role};
 
@@ -17,6 +22,8 @@ pub const AUDIENCE: &str = "smartpos";
 const LEEWAY_SECONDS: i64 = 30;
 /// Longest token that is looked at.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Tokens remembered; the least used go first.
+const REMEMBERED: usize = 50_000;
 
 /// What a token says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,11 +72,31 @@ pub enum TokenError {
     Incomplete(&'static str),
 }
 
-/// Checks tokens.
+/// Checks tokens; clones share what they remember.
 #[derive(Clone)]
 pub struct TokenVerifier {
     keys: BTreeMap<String, DecodingKey>,
     validation: Validation,
+    /// By SHA-256 of the whole token, signature included. Only what was believed; a refusal is worked out again each time.
+    believed: Arc<Cache<[u8; 32], Believed>>,
+}
+
+/// What a token with a good signature and good claims says. Its time is compared at every use.
+#[derive(Debug, Clone)]
+struct Believed {
+    begins: i64,
+    ends: i64,
+    principal: Arc<Principal>,
+}
+
+impl Believed {
+    fn at(&self, now: DateTime<Utc>) -> Result<Principal, TokenError> {
+        let at = now.timestamp();
+        if at > self.ends.saturating_add(LEEWAY_SECONDS) || at < self.begins.saturating_sub(LEEWAY_SECONDS) {
+            return Err(TokenError::NotNow);
+        }
+        Ok(Principal::clone(&self.principal))
+    }
 }
 
 impl TokenVerifier {
@@ -86,7 +113,8 @@ impl TokenVerifier {
         // Times are checked below, against the injected clock.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        Ok(Self { keys: BTreeMap::from([(key.kid.clone(), decoding)]), validation })
+        let keys = BTreeMap::from([(key.kid.clone(), decoding)]);
+        Ok(Self { keys, validation, believed: Arc::new(Cache::new(REMEMBERED)) })
     }
 
     /// Who the token proves its bearer to be.
@@ -94,19 +122,30 @@ impl TokenVerifier {
     /// # Errors
     /// Any [`TokenError`].
     pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Principal, TokenError> {
-        let invalid = |reason: &str| TokenError::Invalid(reason.to_owned());
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(invalid("too long"));
+            return Err(TokenError::Invalid("too long".to_owned()));
         }
+        let name: [u8; 32] = Sha256::digest(token).into();
+        if let Some(believed) = self.believed.get(&name) {
+            let principal = believed.at(now);
+            if principal.is_err() {
+                self.believed.remove(&name);
+            }
+            return principal;
+        }
+        let believed = self.check(token)?;
+        let principal = believed.at(now)?;
+        self.believed.insert(name, believed);
+        Ok(principal)
+    }
+
+    /// Signature and claims, whatever the time.
+    fn check(&self, token: &str) -> Result<Believed, TokenError> {
         let header = decode_header(token).map_err(|error| TokenError::Invalid(error.to_string()))?;
-        let key = header.kid.as_deref().and_then(|kid| self.keys.get(kid)).ok_or_else(|| invalid("unknown key"))?;
+        let key = header.kid.as_deref().and_then(|kid| self.keys.get(kid)).ok_or_else(|| TokenError::Invalid("unknown key".to_owned()))?;
         let claims = decode::<Claims>(token, key, &self.validation).map_err(|error| TokenError::Invalid(error.to_string()))?.claims;
-        let at = now.timestamp();
         let begins = claims.nbf.unwrap_or(claims.iat).max(claims.iat);
-        if at > claims.exp.saturating_add(LEEWAY_SECONDS) || at < begins.saturating_sub(LEEWAY_SECONDS) {
-            return Err(TokenError::NotNow);
-        }
-        Principal::of(claims)
+        Ok(Believed { begins, ends: claims.exp, principal: Arc::new(Principal::of(claims)?) })
     }
 }
 

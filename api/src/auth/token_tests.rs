@@ -81,6 +81,43 @@ fn time_has_thirty_seconds_of_play() {
 }
 
 #[test]
+fn a_token_that_was_believed_is_still_compared_with_the_time() {
+    let fixture = Fixture::new();
+    let token = fixture.signed(&claims());
+    let verify = |seconds: i64| fixture.verifier.verify(&token, at(NOW + seconds)).map(|principal| principal.subject);
+    assert_eq!(verify(0), Ok("ann".to_owned()));
+    assert_eq!(fixture.verifier.believed.len(), 1);
+    assert_eq!(verify(1), Ok("ann".to_owned()));
+    assert_eq!(verify(631), Err(TokenError::NotNow));
+    assert_eq!(fixture.verifier.believed.len(), 0, "what is over is forgotten");
+    assert_eq!(verify(630), Ok("ann".to_owned()), "a clock that was set back finds a token that is good again");
+}
+
+#[test]
+fn what_was_believed_vouches_for_no_other_token() {
+    let fixture = Fixture::new();
+    let token = fixture.signed(&claims());
+    assert!(fixture.verifier.verify(&token, at(NOW)).is_ok());
+    // Same header and claims, another signature; and the reverse.
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let last = if signature.ends_with('A') { 'Q' } else { 'A' };
+    let forged = format!("{signed}.{}{last}", &signature[..signature.len() - 1]);
+    let other = fixture.signed(&with("role", json!("merchant_admin")));
+    let (raised, _) = other.rsplit_once('.').unwrap();
+    for token in [forged, format!("{raised}.{signature}"), format!("{token} "), format!("{token}.")] {
+        assert!(fixture.refuses(&token), "{token}");
+        assert!(fixture.refuses(&token), "a refusal is not forgotten by repeating: {token}");
+    }
+    assert_eq!(fixture.verifier.believed.len(), 1, "refusals are not remembered");
+}
+
+#[test]
+fn as_many_tokens_as_there_is_room_for_are_remembered() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.verifier.believed.capacity(), u64::try_from(REMEMBERED).unwrap());
+}
+
+#[test]
 fn a_claim_that_is_missing_or_of_another_type_is_not_believed() {
     let fixture = Fixture::new();
     for name in ["iss", "aud", "sub", "role", "psp", "merchant", "iat", "exp", "jti"] {

@@ -36,6 +36,10 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
 /// # Errors
 /// `BodyInvalid`, naming the field.
 pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
+    // Keeping track of the path costs as much as reading; only what cannot be read is read again with it.
+    if let Ok(read) = T::deserialize(value) {
+        return Ok(read);
+    }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let place = if path == "." { String::new() } else { format!("{path}: ") };

@@ -6,11 +6,12 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
+use axum::extract::ws::Utf8Bytes;
 use domain::{
     envelope::RecordedEvent,
     ids::{MerchantId, StoreId},
@@ -18,21 +19,38 @@ use domain::{
 use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 
-use super::topic::{Topic, visible};
+use super::topic::{Topic, visible_in};
 
 /// Frames that may wait for one session before it is cut off.
 pub const SESSION_QUEUE: usize = 256;
 /// Newest events kept for resuming.
 const KEPT: usize = 10_000;
 
-/// An event on its way to a session, with the topic that asked for it.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// The topic that the session listens to.
+/// An event on its way to the sessions that listen to a topic.
+#[derive(Debug)]
+pub struct Frame {
+    /// The topic.
     pub topic: Topic,
     /// The event.
     pub event: Arc<RecordedEvent>,
+    /// What all of them send, made by the first.
+    text: OnceLock<Utf8Bytes>,
 }
+
+impl Frame {
+    /// An event on a topic.
+    pub const fn new(topic: Topic, event: Arc<RecordedEvent>) -> Self {
+        Self { topic, event, text: OnceLock::new() }
+    }
+
+    /// What is sent; `make` makes it the first time.
+    pub fn text(&self, make: impl FnOnce() -> Utf8Bytes) -> Utf8Bytes {
+        self.text.get_or_init(make).clone()
+    }
+}
+
+/// A frame that waits for one session.
+pub type Delivery = Arc<Frame>;
 
 struct Listener {
     session: u64,
@@ -103,7 +121,9 @@ impl Hub {
     pub fn dispatch(&self, events: Vec<Arc<RecordedEvent>>) {
         let mut state = self.state();
         for event in events {
-            let slow: Vec<u64> = Topic::of(&event).into_iter().flat_map(|topic| state.deliver(topic, &event)).collect();
+            let store = event.event_meta().store;
+            let topics = Topic::of(event.stream, store);
+            let slow: Vec<u64> = topics.into_iter().flat_map(|topic| state.deliver(topic, &event, store)).collect();
             state.cut_off(&slow);
             self.position.store(event.pos, Ordering::Release);
             state.kept.push_back(event);
@@ -127,10 +147,12 @@ impl Hub {
 
 impl State {
     /// Hands an event to a topic's listeners; returns the sessions that could not take it.
-    fn deliver(&self, topic: Topic, event: &Arc<RecordedEvent>) -> Vec<u64> {
-        let listeners = self.listeners.get(&topic).map(Vec::as_slice).unwrap_or_default();
+    fn deliver(&self, topic: Topic, event: &Arc<RecordedEvent>, store: Option<StoreId>) -> Vec<u64> {
+        let Some(listeners) = self.listeners.get(&topic) else { return Vec::new() };
+        let frame: Delivery = Arc::new(Frame::new(topic, event.clone()));
+        let tenant = event.stream.tenant;
         let takes = |listener: &&Listener| {
-            !visible(event, listener.tenant, listener.store) || listener.queue.try_send(Delivery { topic, event: event.clone() }).is_ok()
+            !visible_in(tenant, store, listener.tenant, listener.store) || listener.queue.try_send(frame.clone()).is_ok()
         };
         listeners.iter().filter(|listener| !takes(listener)).map(|listener| listener.session).collect()
     }

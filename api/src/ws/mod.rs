@@ -24,6 +24,11 @@ pub mod topic;
 use hub::Hub;
 use session::{Listening, Session};
 
+/// Largest message of a client, bytes.
+const MAX_MESSAGE: usize = 4 * 1024;
+/// Kept for each socket from its beginning, bytes. What a terminal says is short, and most say nothing for hours.
+const READ_BUFFER: usize = 512;
+
 /// What the socket route needs.
 #[derive(Clone)]
 pub struct WsState {
@@ -67,7 +72,7 @@ async fn upgrade(
         return Problem::forbidden("this token may not listen to events").into_response();
     };
     let who = Listening { tenant, store: principal.store, role: principal.role };
-    let upgrade = upgrade.max_message_size(4 * 1024).max_frame_size(4 * 1024);
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).read_buffer_size(READ_BUFFER).write_buffer_size(0);
     upgrade.on_upgrade(move |socket| Session::run(socket, state.hub, state.log, state.epoch, who, state.shutdown))
 }
 

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    hub::{Delivery, Hub, SESSION_QUEUE},
+    hub::{Delivery, Frame, Hub, SESSION_QUEUE},
     topic::{Topic, stream_id, visible},
 };
 use crate::auth::Role;
@@ -114,7 +114,7 @@ impl Session {
                 }
                 delivery = self.queue.recv() => {
                     let Some(delivery) = delivery else { return End::Slow };
-                    if self.forward(delivery.topic, &delivery.event).await.is_err() {
+                    if self.forward(&delivery).await.is_err() {
                         return End::Slow;
                     }
                 }
@@ -199,8 +199,9 @@ impl Session {
             Ok(Some(events)) => {
                 let events: Vec<Arc<RecordedEvent>> = events;
                 let Listening { tenant, store, .. } = self.who;
-                for event in events.iter().filter(|event| Topic::of(event).contains(&topic) && visible(event, tenant, store)) {
-                    self.forward(topic, event).await?;
+                let on_topic = |event: &RecordedEvent| Topic::of(event.stream, event.event_meta().store).into_iter().any(|of| of == topic);
+                for event in events.into_iter().filter(|event| on_topic(event) && visible(event, tenant, store)) {
+                    self.forward(&Frame::new(topic, event)).await?;
                 }
                 Ok(())
             }
@@ -213,13 +214,15 @@ impl Session {
     }
 
     /// Sends an event unless the topic has it already.
-    async fn forward(&mut self, topic: Topic, event: &RecordedEvent) -> Result<(), axum::Error> {
-        let sequence = topic.sequence(event);
-        match self.topics.get_mut(&topic) {
+    async fn forward(&mut self, frame: &Frame) -> Result<(), axum::Error> {
+        let sequence = frame.topic.sequence(&frame.event);
+        match self.topics.get_mut(&frame.topic) {
             Some(last) if *last < sequence => *last = sequence,
             Some(_) | None => return Ok(()),
         }
-        self.say(&frame(topic, self.epoch, sequence, event)).await
+        // One process has one epoch: what one session sends is what all send.
+        let text = frame.text(|| body(frame.topic, self.epoch, sequence, &frame.event).to_string().into());
+        self.send(Message::Text(text)).await
     }
 
     async fn say(&mut self, body: &serde_json::Value) -> Result<(), axum::Error> {
@@ -254,7 +257,7 @@ async fn log_after(hub: &Hub, log: &PgPool, who: Listening, after: i64) -> Resul
     }
 }
 
-fn frame(topic: Topic, epoch: i32, sequence: i64, event: &RecordedEvent) -> serde_json::Value {
+fn body(topic: Topic, epoch: i32, sequence: i64, event: &RecordedEvent) -> serde_json::Value {
     let data = std::str::from_utf8(&event.payload).ok().and_then(|text| serde_json::from_str::<Box<RawValue>>(text).ok());
     json!({
         "topic": topic.name(),

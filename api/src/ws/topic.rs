@@ -50,11 +50,10 @@ impl Topic {
         }
     }
 
-    /// The topics that an event appears on.
-    pub fn of(event: &RecordedEvent) -> Vec<Self> {
-        let stream = Self::Stream(event.stream.stream_type, event.stream.stream_id);
-        let store = event.event_meta().store.map(Self::Store);
-        [stream, Self::Tenant(event.stream.tenant)].into_iter().chain(store).collect()
+    /// The topics that an event on `stream` appears on, which concerns `store`.
+    pub fn of(stream: StreamKey, store: Option<StoreId>) -> impl IntoIterator<Item = Self> {
+        let own = Self::Stream(stream.stream_type, stream.stream_id);
+        [own, Self::Tenant(stream.tenant)].into_iter().chain(store.map(Self::Store))
     }
 }
 
@@ -74,8 +73,12 @@ pub fn stream_id(kind: StreamType, id: Ulid) -> String {
 
 /// Whether the holder of this scope may see an event.
 pub fn visible(event: &RecordedEvent, tenant: MerchantId, store: Option<StoreId>) -> bool {
-    let StreamKey { tenant: owner, .. } = event.stream;
-    owner == tenant && store.is_none_or(|store| event.event_meta().store == Some(store))
+    visible_in(event.stream.tenant, event.event_meta().store, tenant, store)
+}
+
+/// The same for an event of a tenant that concerns a store.
+pub fn visible_in(owner: MerchantId, concerns: Option<StoreId>, tenant: MerchantId, store: Option<StoreId>) -> bool {
+    owner == tenant && store.is_none_or(|store| concerns == Some(store))
 }
 
 #[cfg(test)]

@@ -1,0 +1,99 @@
+//! Placing orders over HTTP against the bare batcher doing the same writes, and the latency at half of that rate.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use commands::database;
+use support::{OwnServers, SeededIds};
+
+use crate::{
+    Bench,
+    bare::{self, Shape},
+    load::{Outcome, Plan, generate},
+    measure::{Subject, interleaved},
+    mix::Mix,
+    report::Aim,
+    server::{ALL_ROLES, Server},
+};
+
+const SECTION: &str = "edge";
+/// Keep-alive connections.
+const CONNECTIONS: usize = 64;
+
+/// Runs the section.
+pub async fn run(bench: &mut Bench) -> Result<()> {
+    let alone = Server::start(&bench.servers, "bench_edge_api", &["api"]).await?;
+    let full = Server::start(&bench.servers, "bench_edge", &ALL_ROLES).await?;
+    let ceiling = bench.servers.fresh_database("bench_edge_bare").await;
+    generate(&orders(&full, None, 300)).await?;
+    let shape = Shape::of_newest(&full.database.admin, "order.opened").await?;
+    let options = database::options(&ceiling.url, database::Role::App)?;
+    let ids = Arc::new(SeededIds::new(2));
+    let window = bench.effort.window();
+    let millis = u64::try_from(window.as_millis())?;
+    let placed = |server: &Server| {
+        let plan = orders(server, None, millis);
+        move || {
+            let plan = plan.clone();
+            Box::pin(async move { Ok(good(&generate(&plan).await?)?.rate()) }) as futures_util::future::BoxFuture<'_, Result<f64>>
+        }
+    };
+    let (shape, options, ids) = (&shape, &options, &ids);
+    let subjects: Vec<Subject<'_>> = vec![
+        Box::new(placed(&full)),
+        Box::new(placed(&alone)),
+        Box::new(move || Box::pin(async move { Ok(bare::rate(options, shape, ids, CONNECTIONS / 2, window).await) })),
+    ];
+    let figures = interleaved(bench.effort.rounds(), &subjects).await?;
+    drop(subjects);
+    let [all, edge, bare] = figures[..] else { return Ok(()) };
+    let report = &mut bench.report;
+    report.figure(SECTION, format!("bare batcher with an order's {} events and its key", shape.events()), bare, "orders/s");
+    report.figure(SECTION, format!("orders over HTTP, {CONNECTIONS} connections, every role in the process"), all, "orders/s");
+    report.ratio(SECTION, "÷ bare batcher", (all, bare), Some(Aim::AtLeast(0.5)));
+    report.figure(SECTION, "orders over HTTP, only the role api in the process", edge, "orders/s");
+    report.ratio(SECTION, "only the role api ÷ bare batcher", (edge, bare), None);
+    costs(bench, &full, all).await?;
+    alone.stop().await?;
+    full.stop().await?;
+    OwnServers::drop_database(ceiling).await;
+    Ok(())
+}
+
+/// At half the rate: latency, and where processor time goes.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is a small positive number")]
+async fn costs(bench: &mut Bench, server: &Server, all: f64) -> Result<()> {
+    server.caught_up(Duration::from_secs(120)).await?;
+    let rate = (all / 2.0) as u64;
+    let run_ms = bench.effort.choose(10_000, 3_000);
+    let before = server.usage();
+    let outcome = generate(&orders(server, Some(rate), run_ms)).await?;
+    let behind = server.behind().await?;
+    let settled = server.caught_up(Duration::from_secs(60)).await?;
+    let used = server.usage();
+    let mut latencies = good(&outcome)?.all();
+    let report = &mut bench.report;
+    report.figure(SECTION, format!("P50 at half of that rate ({rate}/s, open model)"), latencies.percentile(500), "ms");
+    report.aimed(SECTION, format!("P99 at half of that rate ({rate}/s, open model)"), latencies.percentile(990), "ms", Aim::AtMost(25.0));
+    let sent = outcome.good + rate / 2;
+    for (name, micros) in used.each(&before, sent) {
+        report.figure(SECTION, format!("processor time of {name} for each order, read models included"), micros, "µs");
+    }
+    report.figure(SECTION, "processor time of the load generator for each order", outcome.cpu_micros_each, "µs");
+    report.note(format!(
+        "at {rate} orders/s the read models were {behind} events behind at the end and had absorbed them {} ms later",
+        settled.as_millis()
+    ));
+    Ok(())
+}
+
+fn orders(server: &Server, rate: Option<u64>, run_ms: u64) -> Plan {
+    let (address, shops) = (server.address, server.shops.clone());
+    let connections = if rate.is_some() { 256 } else { CONNECTIONS };
+    Plan { address, shops, mix: Mix::Orders, rate, connections, warm_ms: rate.map_or(run_ms / 4, |_| 500), run_ms }
+}
+
+fn good(outcome: &Outcome) -> Result<&Outcome> {
+    anyhow::ensure!(outcome.bad.is_empty(), "not every order was placed: {:?}", outcome.bad);
+    Ok(outcome)
+}

@@ -1,0 +1,181 @@
+//! The load generator, a process of its own: this program called as `bench load`. It reads its plan from standard input and
+//! prints its outcome, both as JSON.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::AsyncWriteExt,
+    process::Command,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    client::Connection,
+    cpu::Usage,
+    measure::Latencies,
+    mix::{Mix, Operation, Traffic},
+    server::Shop,
+};
+
+/// How long after the end of a run requests are still sent that were due before it.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What to send, how and how long.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// Where the server listens.
+    pub address: SocketAddr,
+    /// Who sends.
+    pub shops: Vec<Shop>,
+    /// What.
+    pub mix: Mix,
+    /// Requests per second that become due whatever the answers do (an open model); nothing: each connection sends its
+    /// next request when it has its answer (a closed model).
+    pub rate: Option<u64>,
+    /// Connections.
+    pub connections: usize,
+    /// Not counted, at the start.
+    pub warm_ms: u64,
+    /// Counted.
+    pub run_ms: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Good answers.
+    pub good: u64,
+    /// Other answers and lost connections: `409` or `lost`, with their number.
+    pub bad: BTreeMap<String, u64>,
+    /// From when a request was due to its answer, by what it did.
+    pub latencies: BTreeMap<Operation, Latencies>,
+    /// Length of the counted part.
+    pub elapsed_ms: u64,
+    /// Processor time of the generator for each request, microseconds.
+    pub cpu_micros_each: f64,
+}
+
+impl Outcome {
+    /// Good answers per second.
+    pub fn rate(&self) -> f64 {
+        crate::measure::per_second(self.good, Duration::from_millis(self.elapsed_ms))
+    }
+
+    /// Permille of requests that went wrong.
+    pub fn bad_permille(&self) -> u64 {
+        let bad: u64 = self.bad.values().sum();
+        bad * 1000 / (bad + self.good).max(1)
+    }
+
+    /// All latencies together.
+    pub fn all(&self) -> Latencies {
+        let mut all = Latencies::default();
+        self.latencies.values().for_each(|some| all.extend(some));
+        all
+    }
+}
+
+/// Runs a plan in a process of its own.
+pub async fn generate(plan: &Plan) -> Result<Outcome> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("load").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    child.stdin.take().context("a pipe")?.write_all(&serde_json::to_vec(plan)?).await?;
+    let output = child.wait_with_output().await?;
+    anyhow::ensure!(output.status.success(), "the load generator failed");
+    serde_json::from_slice(&output.stdout).context("the load generator's outcome")
+}
+
+struct Shared {
+    traffic: Traffic,
+    plan: Plan,
+    next: AtomicU64,
+    started: Instant,
+}
+
+/// The process itself.
+pub async fn main() -> Result<()> {
+    let plan: Plan = serde_json::from_reader(std::io::stdin().lock())?;
+    let mut connections = Vec::with_capacity(plan.connections);
+    for _ in 0..plan.connections {
+        connections.push(Connection::open(plan.address).await?);
+    }
+    let run = format!("{}-{}", std::process::id(), plan.rate.unwrap_or(0));
+    let traffic = Traffic::new(plan.mix, plan.shops.clone(), run);
+    let shared = Arc::new(Shared { traffic, plan, next: AtomicU64::new(0), started: Instant::now() });
+    let me = [("load", std::process::id())];
+    let before = Usage::of(&me);
+    let tasks: Vec<_> = connections.into_iter().map(|connection| tokio::spawn(drive(Arc::clone(&shared), connection))).collect();
+    let mut outcome = Outcome { elapsed_ms: shared.plan.run_ms, ..Outcome::default() };
+    for task in tasks {
+        let (good, bad, latencies) = task.await??;
+        outcome.good += good;
+        for (status, count) in bad {
+            *outcome.bad.entry(status).or_default() += count;
+        }
+        for (operation, some) in &latencies {
+            outcome.latencies.entry(*operation).or_default().extend(some);
+        }
+    }
+    let sent = shared.next.load(Ordering::Relaxed);
+    outcome.cpu_micros_each = Usage::of(&me).each(&before, sent).first().map_or(0.0, |(_, micros)| *micros);
+    println!("{}", serde_json::to_string(&outcome)?);
+    Ok(())
+}
+
+type Counted = (u64, BTreeMap<String, u64>, BTreeMap<Operation, Latencies>);
+
+/// One connection: takes the next request that is due, until the time is over.
+async fn drive(shared: Arc<Shared>, mut connection: Connection) -> Result<Counted> {
+    let Shared { traffic, plan, next, started } = shared.as_ref();
+    let counted_from = *started + Duration::from_millis(plan.warm_ms);
+    let end = counted_from + Duration::from_millis(plan.run_ms);
+    let (mut good, mut bad, mut latencies) = (0, BTreeMap::<String, u64>::new(), BTreeMap::<Operation, Latencies>::new());
+    let mut request = Vec::with_capacity(2048);
+    loop {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let due = match plan.rate {
+            Some(rate) => *started + Duration::from_micros(n.saturating_mul(1_000_000) / rate.max(1)),
+            None => Instant::now(),
+        };
+        if due >= end {
+            return Ok((good, bad, latencies));
+        }
+        // A server that cannot hold the rate leaves requests unsent: they count as bad, and the run ends in time.
+        if plan.rate.is_some() && Instant::now() > end + GRACE {
+            *bad.entry("unsent".to_owned()).or_default() += 1;
+            continue;
+        }
+        sleep_until(due).await;
+        let pending = traffic.write(n, &mut request);
+        let status = if let Ok(answer) = connection.send(&request).await {
+            traffic.learn(&pending, &answer);
+            answer.status
+        } else {
+            connection.reopen().await?;
+            0
+        };
+        if due < counted_from {
+            continue;
+        }
+        match status {
+            200..300 => {
+                good += 1;
+                latencies.entry(pending.operation).or_default().add(due.elapsed());
+            }
+            0 => *bad.entry("lost".to_owned()).or_default() += 1,
+            other => *bad.entry(other.to_string()).or_default() += 1,
+        }
+    }
+}

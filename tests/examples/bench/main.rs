@@ -1,0 +1,121 @@
+//! `make bench`: how fast the platform is, as ratios within one run; where the time goes; what a command costs.
+//!
+//! `bench [--quick] [--out DIR] [--record DOCUMENT] [SECTION …]` measures all sections or those named. Figures are medians of
+//! rounds in which the things compared take turns, so that a slow moment of the machine hits them all. Servers listen on
+//! loopback only and are gone afterwards. The load comes from second processes: this program again, with other arguments.
+//!
+//! **To add a section**: a file with `pub async fn run(&mut Bench)`, a line in [`SECTIONS`] and in [`section`].
+#![expect(clippy::float_arithmetic, reason = "figures for people; nothing here decides about money")]
+
+mod append;
+mod bare;
+mod client;
+mod cpu;
+mod edge;
+mod growth;
+mod history;
+mod load;
+mod machine;
+mod measure;
+mod mix;
+mod peak;
+mod relay;
+mod replay;
+mod report;
+mod server;
+mod sockets;
+mod terminals;
+mod waste;
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result};
+use machine::Machine;
+use measure::Effort;
+use report::Report;
+use support::OwnServers;
+
+/// In this order.
+const SECTIONS: [&str; 10] = ["append", "edge", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
+
+/// What every section has at hand.
+pub struct Bench {
+    effort: Effort,
+    servers: OwnServers,
+    report: Report,
+    /// The program of the peer, when it is built.
+    peer: Option<PathBuf>,
+}
+
+struct Arguments {
+    quick: bool,
+    out: PathBuf,
+    record: Option<PathBuf>,
+    sections: Vec<String>,
+}
+
+impl Arguments {
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut arguments = Self { quick: false, out: "target/bench".into(), record: None, sections: Vec::new() };
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--quick" => arguments.quick = true,
+                "--out" => arguments.out = words.next().context("--out names a directory")?.into(),
+                "--record" => arguments.record = Some(words.next().context("--record names a document")?.into()),
+                section if SECTIONS.contains(&section) => arguments.sections.push(word),
+                other => anyhow::bail!("'{other}' is no section; there are {}", SECTIONS.join(", ")),
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut words = std::env::args().skip(1).peekable();
+    match words.peek().map(String::as_str) {
+        Some("load") => return load::main().await,
+        Some("sockets") => return sockets::main().await,
+        _ => {}
+    }
+    let arguments = Arguments::read(words)?;
+    let machine = Machine::here();
+    let mode = if arguments.quick { "quick" } else { "full" };
+    println!("{}\n", machine.description());
+    let servers = OwnServers::start("bench").await;
+    let peer = append::peer_program();
+    let mut bench = Bench { effort: Effort { quick: arguments.quick }, servers, report: Report::default(), peer };
+    if bench.peer.is_none() {
+        bench.report.note("bench-peer is not built: nothing is compared with postgres-es");
+    }
+    let began = Instant::now();
+    for name in SECTIONS.iter().filter(|name| arguments.sections.is_empty() || arguments.sections.iter().any(|wanted| wanted == *name)) {
+        let started = Instant::now();
+        println!("\n{name} (after {} s)", began.elapsed().as_secs());
+        if let Err(error) = section(name, &mut bench).await {
+            // The other sections still have something to say.
+            bench.report.note(format!("{name} could not be measured to its end: {error:#}"));
+        }
+        println!("  took {:.0} s", started.elapsed().as_secs_f64());
+    }
+    bench.report.write(&arguments.out, &machine, mode)?;
+    match arguments.record {
+        Some(document) => bench.report.record(&document, &machine, mode),
+        None => Ok(()),
+    }
+}
+
+async fn section(name: &str, bench: &mut Bench) -> Result<()> {
+    match name {
+        "append" => append::run(bench).await,
+        "edge" => edge::run(bench).await,
+        "relay" => relay::run(bench).await,
+        "live" => terminals::live(bench).await,
+        "replay" => replay::run(bench).await,
+        "import" => history::run(bench).await,
+        "growth" => growth::run(bench).await,
+        "peak" => peak::run(bench).await,
+        "terminals" => terminals::idle(bench).await,
+        _ => waste::run(bench).await,
+    }
+}

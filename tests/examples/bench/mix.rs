@@ -1,0 +1,165 @@
+//! The published peak mix, request by request: 40 % orders, 20 % bills, 15 % payment intents, 15 % payments that settle a
+//! bill, 10 % reads of a bill. What a request needs (an order to bill, a bill to pay) was made by an earlier one.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{client::Answer, server::Shop};
+
+/// Ids kept for later requests, of each kind.
+const KEPT: usize = 20_000;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mix {
+    /// Orders with two lines, nothing else.
+    Orders,
+    /// The published mix.
+    Peak,
+}
+
+/// What one request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// `POST /v1/orders`
+    Order,
+    /// `POST /v1/bills`
+    Bill,
+    /// `POST /v1/payment-intents`
+    Intent,
+    /// `POST /v1/payments`, cash: the bill is paid, the order completed.
+    Payment,
+    /// `GET /v1/bills/{id}`, as fresh as the command that made it.
+    Read,
+}
+
+/// A thing made by an earlier request.
+#[derive(Debug, Clone)]
+struct Made {
+    shop: usize,
+    id: String,
+    position: String,
+}
+
+/// Things by what can be done with them next.
+#[derive(Debug, Default)]
+struct Pools {
+    orders: VecDeque<Made>,
+    bills: VecDeque<Made>,
+    readable: VecDeque<Made>,
+}
+
+/// Makes requests and learns from answers; shared by all connections.
+pub struct Traffic {
+    mix: Mix,
+    shops: Vec<Shop>,
+    run: String,
+    pools: Mutex<Pools>,
+}
+
+/// A request on its way.
+pub struct Pending {
+    /// What it does.
+    pub operation: Operation,
+    shop: usize,
+}
+
+impl Traffic {
+    /// `run` keeps idempotency keys of different runs apart.
+    pub fn new(mix: Mix, shops: Vec<Shop>, run: String) -> Self {
+        Self { mix, shops, run, pools: Mutex::default() }
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Pools> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes request number `n` into `request`.
+    pub fn write(&self, n: u64, request: &mut Vec<u8>) -> Pending {
+        let wanted = match (self.mix, n.wrapping_mul(37) % 100) {
+            (Mix::Orders, _) | (Mix::Peak, 0..40) => Operation::Order,
+            (Mix::Peak, 40..60) => Operation::Bill,
+            (Mix::Peak, 60..75) => Operation::Intent,
+            (Mix::Peak, 75..90) => Operation::Payment,
+            (Mix::Peak, _) => Operation::Read,
+        };
+        let needed = match wanted {
+            Operation::Order | Operation::Intent => None,
+            Operation::Bill => self.pools().orders.pop_front(),
+            Operation::Payment => self.pools().bills.pop_front(),
+            Operation::Read => self.pools().readable.pop_front(),
+        };
+        // At the start there is nothing to bill, pay or read yet.
+        let operation = if needed.is_none() && wanted != Operation::Intent { Operation::Order } else { wanted };
+        let shop = needed.as_ref().map_or_else(|| usize::try_from(n).unwrap_or(0) % self.shops.len(), |made| made.shop);
+        self.render(n, operation, shop, needed.as_ref(), request);
+        if let (Operation::Read, Some(made)) = (operation, needed) {
+            keep(&mut self.pools().readable, made);
+        }
+        Pending { operation, shop }
+    }
+
+    fn render(&self, n: u64, operation: Operation, shop: usize, needed: Option<&Made>, request: &mut Vec<u8>) {
+        let Shop { store, token } = &self.shops[shop];
+        let id = needed.map_or("", |made| made.id.as_str());
+        let (line, body) = match operation {
+            Operation::Order => ("POST /v1/orders".to_owned(), order(store, n)),
+            Operation::Bill => ("POST /v1/bills".to_owned(), format!(r#"{{"order_id":"{id}"}}"#)),
+            Operation::Payment => ("POST /v1/payments".to_owned(), format!(r#"{{"bill_id":"{id}","tender":"cash"}}"#)),
+            Operation::Intent => {
+                let body = format!(r#"{{"store_id":"{store}","amount":{{"amount":{},"currency":"THB"}}}}"#, 1_000 + n % 50_000);
+                ("POST /v1/payment-intents".to_owned(), body)
+            }
+            Operation::Read => (format!("GET /v1/bills/{id}"), String::new()),
+        };
+        let rest = if operation == Operation::Read {
+            format!("Smartpos-Min-Position: {}", needed.map_or("0", |made| made.position.as_str()))
+        } else {
+            let (run, length) = (&self.run, body.len());
+            format!("Idempotency-Key: {run}-{n}\r\nContent-Type: application/json\r\nContent-Length: {length}")
+        };
+        let head = format!("{line} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n{rest}\r\n\r\n");
+        request.clear();
+        request.extend_from_slice(head.as_bytes());
+        request.extend_from_slice(body.as_bytes());
+    }
+
+    /// Remembers what a request made.
+    pub fn learn(&self, pending: &Pending, answer: &Answer<'_>) {
+        let (Some(id), Some(position), Mix::Peak) = (answer.id, answer.position, self.mix) else { return };
+        let made = Made { shop: pending.shop, id: id.to_owned(), position: position.to_owned() };
+        let mut pools = self.pools();
+        match pending.operation {
+            Operation::Order => keep(&mut pools.orders, made),
+            Operation::Bill => {
+                keep(&mut pools.readable, made.clone());
+                keep(&mut pools.bills, made);
+            }
+            Operation::Intent | Operation::Payment | Operation::Read => {}
+        }
+    }
+}
+
+fn keep(pool: &mut VecDeque<Made>, made: Made) {
+    pool.push_back(made);
+    if pool.len() > KEPT {
+        pool.pop_front();
+    }
+}
+
+/// An order with two lines.
+fn order(store: &str, n: u64) -> String {
+    let line = |code: &str, name: &str, price: u64| {
+        format!(
+            r#"{{"item_code":"{code}","name":"{name}","quantity_milli":1000,"unit_price":{{"amount":{price},"currency":"THB"}},"tax_class":"standard"}}"#
+        )
+    };
+    let lines = [line("LAT", "Latte", 8_500 + n % 500), line("CRO", "Croissant", 7_500)].join(",");
+    format!(r#"{{"store_id":"{store}","order_type":"takeaway","lines":[{lines}]}}"#)
+}

@@ -1,0 +1,134 @@
+//! Replay and rebuild of every read model against taking the same log out by binary COPY.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use commands::database::Role;
+use domain::envelope::RecordedEvent;
+use futures_util::StreamExt;
+use projections::{
+    LogReader,
+    fold::{Batch, Fold, Step},
+    install::install,
+    rebuild::rebuild,
+    rows::Rows,
+};
+use sqlx::PgPool;
+use support::{OwnServers, TestDatabase};
+
+use crate::{
+    Bench, cpu, history,
+    measure::{median, per_second},
+    report::Aim,
+};
+
+const SECTION: &str = "replay";
+/// Events folded at once.
+const BATCH: usize = 500;
+
+/// Runs the section.
+pub async fn run(bench: &mut Bench) -> Result<()> {
+    let database = bench.servers.fresh_database("bench_replay").await;
+    install(&database.admin).await?;
+    history::fill(&database, bench.effort.choose(30_000, 4_000)).await?;
+    let events = u64::try_from(database.head().await.pos)?;
+    let worker = database.pool(Role::Worker);
+    let (mut copies, mut decodes, mut folds, mut rebuilds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..bench.effort.rounds() {
+        copies.push(per_second(events, copy_out(&database.admin).await?));
+        decodes.push(per_second(events, read(&worker).await?));
+        folds.push(per_second(events, fold(&worker).await?));
+        rebuilds.push(per_second(events, rebuild_all(&database, &worker).await?));
+    }
+    let (copy, decode, fold, rebuild) = (median(copies), median(decodes), median(folds), median(rebuilds));
+    let report = &mut bench.report;
+    report.figure(SECTION, format!("binary COPY-out of {events} events"), copy, "events/s");
+    report.figure(SECTION, "read and decoded, not folded", decode, "events/s");
+    report.ratio(SECTION, "read and decoded ÷ COPY-out", (decode, copy), None);
+    report.figure(SECTION, "replay: read, decoded, folded into every read model in memory", fold, "events/s");
+    report.ratio(SECTION, "replay ÷ COPY-out", (fold, copy), Some(Aim::AtLeast(0.7)));
+    report.figure(SECTION, "rebuild of every read model into its tables", rebuild, "events/s");
+    report.ratio(SECTION, "rebuild ÷ COPY-out", (rebuild, copy), Some(Aim::AtLeast(0.7)));
+    memory(bench, &worker).await?;
+    worker.close().await;
+    OwnServers::drop_database(database).await;
+    Ok(())
+}
+
+/// Resident memory before and after a pass over the log that folds nothing, which must not grow with the log.
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+async fn memory(bench: &mut Bench, worker: &PgPool) -> Result<()> {
+    let now = || cpu::resident_kib(std::process::id(), "VmRSS") as f64 / 1024.0;
+    let before = now();
+    read(worker).await?;
+    bench.report.figure(SECTION, "resident memory gained by one more pass over the log", now() - before, "MiB");
+    Ok(())
+}
+
+async fn copy_out(log: &PgPool) -> Result<Duration> {
+    let started = Instant::now();
+    let mut connection = log.acquire().await?;
+    let mut out = connection.copy_out_raw("copy (select * from log.event order by pos) to stdout (format binary)").await?;
+    while let Some(bytes) = out.next().await {
+        let _ = bytes?;
+    }
+    Ok(started.elapsed())
+}
+
+/// Reads the log as the projections do and hands it on in batches.
+async fn batches(worker: &PgPool, mut each: impl FnMut(Vec<Arc<RecordedEvent>>) -> Result<()>) -> Result<Duration> {
+    let reader = LogReader::new(worker.clone());
+    let head = reader.head().await?.pos;
+    let started = Instant::now();
+    let mut events = reader.stream(0, head);
+    let mut batch = Vec::with_capacity(BATCH);
+    while let Some(event) = events.next().await {
+        batch.push(Arc::new(event?));
+        if batch.len() == BATCH {
+            each(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))?;
+        }
+    }
+    each(batch)?;
+    Ok(started.elapsed())
+}
+
+async fn read(worker: &PgPool) -> Result<Duration> {
+    let mut seen = 0;
+    let took = batches(worker, |batch| {
+        for event in &batch {
+            domain::event::DomainEvent::decode(event).context("the log is readable")?;
+            seen += 1;
+        }
+        Ok(())
+    });
+    let took = took.await?;
+    anyhow::ensure!(seen > 0, "the log is empty");
+    Ok(took)
+}
+
+/// Every read model in memory, in one pass.
+async fn fold(worker: &PgPool) -> Result<Duration> {
+    let mut folds: Vec<_> =
+        projections::all().into_iter().map(|projection| (projection, Fold::new(Rows::complete(), HashMap::new()))).collect();
+    batches(worker, |batch| {
+        for (projection, fold) in &mut folds {
+            let step = fold.step(projection.as_ref(), &Batch::new(projection.as_ref(), batch.clone()), 0);
+            anyhow::ensure!(step == Step::Done, "{}: {step:?}", projection.name());
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Every read model into its tables, one after the other.
+async fn rebuild_all(database: &TestDatabase, worker: &PgPool) -> Result<Duration> {
+    let started = Instant::now();
+    for projection in projections::all() {
+        rebuild(&database.admin, worker, projection, |_| {}).await?;
+    }
+    Ok(started.elapsed())
+}

@@ -1,0 +1,170 @@
+//! The platform as its own process, on a database of its own, with shops that trade.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use api::{
+    auth::{Role, SigningKey, load_or_create_key},
+    platform::{Servers, migrate},
+    simulated_provider::{free_address, settings},
+    token_command::development_token,
+};
+use commands::system::RandomIds;
+use domain::{
+    clock::IdSource,
+    ids::{MerchantId, PspId, StoreId},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use support::{OwnServers, Process, ScratchDir, TestDatabase, answered, store_body};
+
+use crate::cpu::Usage;
+
+/// Merchants that trade, with one store each.
+pub const SHOPS: usize = 16;
+
+/// Every role, as `smartpos up` runs them.
+pub const ALL_ROLES: [&str; 5] = ["api", "gateway", "relay", "projector", "worker"];
+
+/// A store and a token of its cashier.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shop {
+    /// `sto_…`.
+    pub store: String,
+    /// Bearer token.
+    pub token: String,
+}
+
+/// A running server process.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its database.
+    pub database: TestDatabase,
+    /// Who trades on it.
+    pub shops: Vec<Shop>,
+    process: Process,
+    simulator: Option<Process>,
+    postgres: u32,
+    nats: u32,
+    _scratch: ScratchDir,
+}
+
+impl Server {
+    /// Starts `roles` on a fresh database of `servers` and opens the shops.
+    pub async fn start(servers: &OwnServers, name: &str, roles: &[&str]) -> Result<Self> {
+        let scratch = ScratchDir::new("bench-server");
+        let database = servers.fresh_database(name).await;
+        let urls = Servers {
+            database_url: database.url.clone(),
+            owner_url: Some(database.admin_url.clone()),
+            nats_url: database.nats_url.clone(),
+        };
+        migrate(&urls).await?;
+        let address = free_address()?;
+        let simulator = if roles.contains(&"gateway") { Some(simulate(address, scratch.path())?) } else { None };
+        let mut arguments = vec!["serve"];
+        for role in roles {
+            arguments.extend(["--role", role]);
+        }
+        let listen = address.to_string();
+        arguments.extend(["--listen", &listen]);
+        let environment = environment(&database, scratch.path(), simulator.as_ref().map(|(_, base)| base.as_str()));
+        let mut process = Process::spawn("server", scratch.path(), &arguments, environment);
+        process.wait_for_url(&format!("http://{address}/healthz"), Duration::from_secs(30)).await;
+        let key = load_or_create_key(&scratch.path().join("auth.pem"))?;
+        let shops = open_shops(address, &key).await?;
+        let (postgres, nats) = (servers.embedded.postgres_pid().unwrap_or(0), servers.embedded.nats_pid().unwrap_or(0));
+        Ok(Self { address, database, shops, process, simulator: simulator.map(|(process, _)| process), postgres, nats, _scratch: scratch })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Processor time so far: its own, PostgreSQL's, NATS's, the simulated bank's.
+    pub fn usage(&self) -> Usage {
+        let mut named = vec![("smartpos", self.pid()), ("postgres", self.postgres), ("nats", self.nats)];
+        named.extend(self.simulator.as_ref().map(|simulator| ("bank simulator", simulator.id())));
+        Usage::of(&named)
+    }
+
+    /// Waits until the read models have folded in the whole log; says how long that took.
+    pub async fn caught_up(&self, limit: Duration) -> Result<Duration> {
+        let started = tokio::time::Instant::now();
+        while self.behind().await? > 0 {
+            anyhow::ensure!(started.elapsed() < limit, "the read models are still behind after {limit:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Events that the slowest read model has not folded in.
+    pub async fn behind(&self) -> Result<i64> {
+        behind(&self.database.admin).await
+    }
+
+    /// Ends it and drops its database.
+    pub async fn stop(mut self) -> Result<()> {
+        self.process.signal("TERM");
+        self.process.wait(Duration::from_secs(20)).await;
+        drop(self.simulator.take());
+        OwnServers::drop_database(self.database).await;
+        Ok(())
+    }
+}
+
+async fn behind(log: &PgPool) -> Result<i64> {
+    let sql = "select log.head_pos() - coalesce(min(pos), 0) from read.checkpoint";
+    Ok(sqlx::query_scalar(sql).fetch_one(log).await?)
+}
+
+/// The simulated bank, and where it listens.
+fn simulate(platform: SocketAddr, dir: &Path) -> Result<(Process, String)> {
+    let address = free_address()?;
+    let (listen, base) = (address.to_string(), format!("http://{platform}"));
+    let arguments = ["simulate-provider", "--listen", &listen, "--platform", &base];
+    let nothing: [(&str, &str); 0] = [];
+    Ok((Process::spawn("bank", dir, &arguments, nothing), format!("http://{address}")))
+}
+
+fn environment(database: &TestDatabase, dir: &Path, bank: Option<&str>) -> Vec<(String, String)> {
+    let mut set = vec![
+        ("DATABASE_URL".to_owned(), database.url.clone()),
+        ("NATS_URL".to_owned(), database.nats_url.clone()),
+        ("SMARTPOS_DATA_DIR".to_owned(), dir.display().to_string()),
+    ];
+    if let Some(bank) = bank {
+        let scb = settings(bank);
+        let mut add = |name: &str, value: &str| set.push((format!("SMARTPOS_PROVIDERS__SCB__{name}"), value.to_owned()));
+        add("BASE_URL", &scb.base_url);
+        add("API_KEY", scb.api_key.reveal());
+        add("API_SECRET", scb.api_secret.reveal());
+        add("BILLER_ID", &scb.biller_id);
+        add("REFERENCE3_PREFIX", &scb.reference3_prefix);
+        add("WEBHOOK_PATH_SECRET", scb.webhook_path_secret.reveal());
+    }
+    set
+}
+
+async fn open_shops(address: SocketAddr, key: &SigningKey) -> Result<Vec<Shop>> {
+    let http = Arc::new(reqwest::Client::new());
+    let psp = PspId(RandomIds.next());
+    let post = async |token: String, path: &str, body: Value| {
+        let request = http.post(format!("http://{address}{path}")).bearer_auth(token);
+        answered(request.header("Idempotency-Key", RandomIds.next().to_string()).json(&body)).await.id()
+    };
+    let mut shops = Vec::with_capacity(SHOPS);
+    for n in 0..SHOPS {
+        let admin = development_token(key, Role::PlatformAdmin, psp, None, None)?;
+        let merchant: MerchantId =
+            post(admin, "/v1/merchants", json!({"code": format!("M{n}"), "name": "Kopi House"})).await.parse().context("an id")?;
+        let admin = development_token(key, Role::MerchantAdmin, psp, Some(merchant), None)?;
+        let store: StoreId = post(admin, "/v1/stores", store_body("SIAM")).await.parse().context("an id")?;
+        let token = development_token(key, Role::Cashier, psp, Some(merchant), Some(store))?;
+        shops.push(Shop { store: store.to_string(), token });
+    }
+    Ok(shops)
+}

@@ -1,0 +1,114 @@
+//! Live events: from a command to the frame on a socket under load; and many idle terminals, their memory and a broadcast.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use support::answered;
+
+use crate::{
+    Bench, cpu,
+    measure::Latencies,
+    report::Aim,
+    server::{ALL_ROLES, Server},
+    sockets::{Plan, Sockets, stamp},
+};
+
+/// Commands per second while the way to the socket is timed.
+const RATE: u64 = 1_000;
+/// Connections that share them.
+const SENDERS: u64 = 64;
+/// Terminals that the platform is designed to hold on one machine of this size.
+const TERMINALS: usize = 20_000;
+/// Descriptors that a process needs for other things than terminals.
+const SPARE: usize = 500;
+
+/// `live`: commands at a fixed rate, each heard on the socket of its shop.
+pub async fn live(bench: &mut Bench) -> Result<()> {
+    let section = "live";
+    let server = Server::start(&bench.servers, "bench_live", &ALL_ROLES).await?;
+    let sockets = Sockets::connect(&Plan { address: server.address, shops: server.shops.clone(), sockets: server.shops.len() }).await?;
+    let seconds = bench.effort.choose(15, 4);
+    let sent = stamped_orders(&server, seconds).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut heard = sockets.heard().await?;
+    anyhow::ensure!(heard.frames == sent, "{sent} orders were placed, {} were heard", heard.frames);
+    let what = |percentile: &str| format!("{percentile} from sending an order to its frame at {RATE} orders/s");
+    bench.report.figure(section, what("P50"), heard.latencies.percentile(500), "ms");
+    bench.report.aimed(section, what("P99"), heard.latencies.percentile(990), "ms", Aim::AtMost(40.0));
+    server.stop().await
+}
+
+/// Places orders whose table says when they were sent; says how many.
+async fn stamped_orders(server: &Server, seconds: u64) -> Result<u64> {
+    let started = tokio::time::Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for sender in 0..SENDERS {
+        let (address, shop) = (server.address, server.shops[usize::try_from(sender)? % server.shops.len()].clone());
+        tasks.spawn(async move {
+            let mut connection = crate::client::Connection::open(address).await?;
+            let mut placed = 0;
+            for n in (sender..seconds * RATE).step_by(usize::try_from(SENDERS)?) {
+                tokio::time::sleep_until(started + Duration::from_micros(n * 1_000_000 / RATE)).await;
+                let body = json!({"store_id": shop.store, "order_type": "takeaway", "order_number": stamp(), "lines": []}).to_string();
+                let head = format!(
+                    "POST /v1/orders HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nIdempotency-Key: live-{n}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    shop.token,
+                    body.len()
+                );
+                let status = connection.send(format!("{head}{body}").as_bytes()).await?.status;
+                anyhow::ensure!(status == 201, "an order was answered with {status}");
+                placed += 1;
+            }
+            Ok::<u64, anyhow::Error>(placed)
+        });
+    }
+    let mut placed = 0;
+    while let Some(done) = tasks.join_next().await {
+        placed += done??;
+    }
+    Ok(placed)
+}
+
+/// `terminals`: idle sockets, what each takes of the server's memory, and a broadcast to all.
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+pub async fn idle(bench: &mut Bench) -> Result<()> {
+    let section = "terminals";
+    let server = Server::start(&bench.servers, "bench_terminals", &["api", "relay"]).await?;
+    let shop = server.shops[0].clone();
+    let sockets = bench.effort.choose(TERMINALS, 5_000).min(descriptors().saturating_sub(SPARE));
+    if sockets < TERMINALS && !bench.effort.quick {
+        bench.report.note(format!("{sockets} terminals instead of {TERMINALS}: a process may open {} files here", descriptors()));
+    }
+    let one = Plan { address: server.address, shops: vec![shop.clone()], sockets: 200 };
+    drop(Sockets::connect(&one).await?);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = cpu::resident_kib(server.pid(), "VmRSS");
+    let connected = Sockets::connect(&Plan { sockets, ..one }).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let gained = cpu::resident_kib(server.pid(), "VmRSS").saturating_sub(before);
+    let report = &mut bench.report;
+    report.figure(section, "idle authenticated terminals at once", sockets as f64, "sockets");
+    report.aimed(section, "resident memory of the server for each", gained as f64 / sockets as f64, "KiB", Aim::AtMost(10.0));
+    let rounds = 3;
+    let mut all = Latencies::default();
+    for _ in 0..rounds {
+        let body = json!({"store_id": shop.store, "order_type": "takeaway", "order_number": stamp(), "lines": []});
+        let request = reqwest::Client::new().post(format!("http://{}/v1/orders", server.address)).bearer_auth(&shop.token);
+        let _ = answered(request.header("Idempotency-Key", stamp()).json(&body)).await.ok();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    let heard = connected.heard().await?;
+    all.extend(&heard.latencies);
+    anyhow::ensure!(heard.frames == rounds * u64::try_from(sockets)?, "{} frames of {rounds} broadcasts were heard", heard.frames);
+    report.figure(section, "P50 of a broadcast to all, from sending the order to the frame", all.percentile(500), "ms");
+    report.figure(section, "P99 of a broadcast to all, from sending the order to the frame", all.percentile(990), "ms");
+    server.stop().await
+}
+
+/// Files that this process, and with it a child, may open.
+fn descriptors() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default().to_owned();
+    line.split_whitespace().nth(3).and_then(|soft| soft.parse().ok()).unwrap_or(1024)
+}

@@ -1,0 +1,135 @@
+//! What one command costs beside time: statements, transactions, syncs and bytes of PostgreSQL; allocations of the edge.
+
+use std::{process::Stdio, time::Duration};
+
+use anyhow::{Context, Result};
+use sqlx::{PgPool, Row};
+use support::OwnServers;
+use tokio::process::Command;
+
+use crate::{
+    Bench,
+    load::{Plan, generate},
+    mix::Mix,
+    server::{ALL_ROLES, Server},
+};
+
+const SECTION: &str = "waste";
+/// Statements that are told one by one.
+const TOLD: i64 = 12;
+
+/// Runs the section, on servers of its own that count statements.
+pub async fn run(bench: &mut Bench) -> Result<()> {
+    let mut servers = OwnServers::start("bench-waste").await;
+    if !count_statements(&mut servers).await? {
+        bench.report.note("pg_stat_statements is not installed: statements are not counted");
+    }
+    for (name, roles) in [("only the role api", &["api"][..]), ("every role", &ALL_ROLES[..])] {
+        let server = Server::start(&servers, "bench_waste", roles).await?;
+        // One at a time: no batch hides what one costs. Then many at once, as a busy hour has them.
+        for (connections, how) in [(1, "one at a time"), (64, "64 at a time")] {
+            count(bench, &server, connections, &format!("{name}, {how}")).await?;
+        }
+        server.stop().await?;
+    }
+    allocations(bench).await
+}
+
+async fn count_statements(servers: &mut OwnServers) -> Result<bool> {
+    let admin = PgPool::connect(servers.embedded.admin_url()).await?;
+    let set = sqlx::query("alter system set shared_preload_libraries = 'pg_stat_statements'").execute(&admin).await;
+    admin.close().await;
+    if set.is_err() {
+        return Ok(false);
+    }
+    servers.embedded.restart_postgres().await?;
+    let admin = PgPool::connect(servers.embedded.admin_url()).await?;
+    let made = sqlx::query("create extension if not exists pg_stat_statements").execute(&admin).await.is_ok();
+    admin.close().await;
+    Ok(made)
+}
+
+struct Counters {
+    transactions: i64,
+    syncs: i64,
+    wal_bytes: i64,
+    statements: i64,
+}
+
+/// Counters of the cluster and of the database under test.
+async fn counters(servers: &PgPool) -> Result<Counters> {
+    // Backends hand their counts over when they have been idle for a moment.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let sql = "select (select sum(xact_commit + xact_rollback)::bigint from pg_stat_database where datname = current_database()), \
+               wal_sync, wal_bytes::bigint from pg_stat_wal";
+    let row = sqlx::query(sql).fetch_one(servers).await?;
+    let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements s join pg_database d on d.oid = s.dbid \
+               where d.datname = current_database() and toplevel";
+    let statements = sqlx::query_scalar(sql).fetch_one(servers).await.unwrap_or(0);
+    Ok(Counters { transactions: row.try_get(0)?, syncs: row.try_get(1)?, wal_bytes: row.try_get(2)?, statements })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+async fn count(bench: &mut Bench, server: &Server, connections: usize, how: &str) -> Result<()> {
+    let admin = &server.database.admin;
+    let _ = sqlx::query("create extension if not exists pg_stat_statements").execute(admin).await;
+    let plan = Plan {
+        address: server.address,
+        shops: server.shops.clone(),
+        mix: Mix::Orders,
+        rate: None,
+        connections,
+        warm_ms: 0,
+        run_ms: bench.effort.choose(4_000, 1_500),
+    };
+    let before = counters(admin).await?;
+    let _ = sqlx::query("select pg_stat_statements_reset()").execute(admin).await;
+    let outcome = generate(&plan).await?;
+    let after = counters(admin).await?;
+    let orders = outcome.good.max(1) as f64;
+    let report = &mut bench.report;
+    report.figure(SECTION, format!("orders, {how}"), outcome.good as f64, "orders");
+    report.figure(SECTION, format!("statements for each order, {how}"), after.statements as f64 / orders, "statements");
+    report.figure(
+        SECTION,
+        format!("transactions for each order, {how}"),
+        (after.transactions - before.transactions) as f64 / orders,
+        "transactions",
+    );
+    report.figure(
+        SECTION,
+        format!("syncs of the write-ahead log for each order, {how}"),
+        (after.syncs - before.syncs) as f64 / orders,
+        "syncs",
+    );
+    report.figure(SECTION, format!("write-ahead log for each order, {how}"), (after.wal_bytes - before.wal_bytes) as f64 / orders, "bytes");
+    told(admin, outcome.good).await
+}
+
+/// Prints the statements that take the most time; they are for whoever looks for waste and not part of the table.
+async fn told(admin: &PgPool, orders: u64) -> Result<()> {
+    let sql = "select calls, total_exec_time, left(regexp_replace(query, '\\s+', ' ', 'g'), 90) from pg_stat_statements s \
+               join pg_database d on d.oid = s.dbid where d.datname = current_database() and toplevel \
+               order by total_exec_time desc limit $1";
+    let Ok(rows) = sqlx::query(sql).bind(TOLD).fetch_all(admin).await else { return Ok(()) };
+    for row in rows {
+        let (calls, millis, query): (i64, f64, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        println!("    {calls:>7} calls, {millis:>8.0} ms for {orders} orders: {query}");
+    }
+    Ok(())
+}
+
+/// Allocations, counted by another program, whose allocator counts.
+async fn allocations(bench: &mut Bench) -> Result<()> {
+    let program = std::env::current_exe()?.with_file_name("allocations");
+    if !program.is_file() {
+        bench.report.note("allocations are not counted: the example `allocations` is not built");
+        return Ok(());
+    }
+    let output = Command::new(program).stdin(Stdio::null()).stderr(Stdio::inherit()).output().await?;
+    let counted: serde_json::Value = serde_json::from_slice(&output.stdout).context("what was counted")?;
+    for (what, figure) in counted.as_object().into_iter().flatten() {
+        bench.report.figure(SECTION, what.clone(), figure.as_f64().unwrap_or_default(), "allocations");
+    }
+    Ok(())
+}
