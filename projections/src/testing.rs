@@ -5,9 +5,10 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use domain::{
     bill::{self, BillLine},
+    customer::{self, ErasureReason, Sealed},
     envelope::{RecordedEvent, StreamKey, StreamType},
     event::AggregateEvent,
-    ids::{BillId, LineId, MerchantId, OrderId, PaymentIntentId, PspId, RefundId, StoreId, Ulid},
+    ids::{BillId, CustomerId, LineId, MerchantId, OrderId, PaymentIntentId, PspId, RefundId, StoreId, Ulid},
     integrity::recorded_hash,
     merchant,
     money::{Currency, Money},
@@ -65,7 +66,12 @@ impl History {
     pub(crate) fn add<E: AggregateEvent>(&mut self, stream_type: StreamType, id: impl Into<Ulid>, event: impl Into<E>) -> &mut Self {
         let stream = StreamKey { tenant: MERCHANT, stream_type, stream_id: id.into() };
         let encoded = event.into().encode();
-        self.raw(stream, encoded.event_type, encoded.payload)
+        self.raw(stream, encoded.event_type, encoded.payload);
+        if let (Some(pii), Some(last)) = (encoded.pii, self.0.last_mut().and_then(Arc::get_mut)) {
+            last.pii = Some(pii);
+            last.hash = recorded_hash(last);
+        }
+        self
     }
 
     pub(crate) fn raw(&mut self, stream: StreamKey, event_type: &str, payload: Vec<u8>) -> &mut Self {
@@ -246,9 +252,21 @@ impl History {
         self.add::<bill::Event>(StreamType::Bill, bill_id, recorded)
     }
 
+    /// Two people, one of whom is forgotten again.
+    pub(crate) fn customers(&mut self) -> &mut Self {
+        let (kept, gone) = (CustomerId(Ulid(5001)), CustomerId(Ulid(5002)));
+        let profile = || Sealed(vec![1, 2, 3]);
+        for customer_id in [kept, gone] {
+            self.add::<customer::Event>(StreamType::Customer, customer_id, customer::Registered { customer_id, profile: profile() });
+        }
+        self.add::<customer::Event>(StreamType::Customer, kept, customer::ProfileChanged { customer_id: kept, profile: profile() });
+        let erased = customer::Erased { customer_id: gone, reason: ErasureReason::Requested };
+        self.add::<customer::Event>(StreamType::Customer, gone, erased)
+    }
+
     pub(crate) fn sale_and_refund() -> Vec<Arc<RecordedEvent>> {
         let mut history = Self::default();
-        history.directory().order(1).order(2).bill(1).bill(2).pay(2).pay(1).refund(1);
+        history.directory().order(1).order(2).bill(1).bill(2).pay(2).pay(1).refund(1).customers();
         history.0
     }
 }
