@@ -48,7 +48,9 @@ impl Import {
         let scratch = ScratchDir::new("volume");
         let mut writer = csv::Writer::from_path(scratch.path().join("rows.csv")).unwrap();
         writer.write_record(header).unwrap();
-        rows.iter().for_each(|row| writer.write_record(row).unwrap());
+        for row in rows {
+            writer.write_record(row).unwrap();
+        }
         writer.flush().unwrap();
         let mapping = root().join("mappings").join(mapping).canonicalize().unwrap();
         Self { database: TestDatabase::new().await, scratch, mapping }

@@ -45,9 +45,9 @@ pub fn online_retail(rows: &[StringRecord]) -> Facts {
     let mut sales: BTreeMap<(String, String), Vec<Sale>> = BTreeMap::new();
     for (number, invoice) in in_order {
         if number.starts_with('C') {
-            credit_note(&mut facts, &invoice, &mut sales)
+            credit_note(&mut facts, &invoice, &mut sales);
         } else {
-            retail_sale(&mut facts, number, &invoice, &mut sales)
+            retail_sale(&mut facts, number, &invoice, &mut sales);
         }
     }
     facts.linked.sort();
