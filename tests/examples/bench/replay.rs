@@ -14,11 +14,13 @@ use projections::{
     LogReader,
     fold::{Batch, Fold, Step},
     install::install,
-    rebuild::rebuild,
+    rebuild::{ROWS_IN_MEMORY, Wanted, rebuild},
     rows::Rows,
+    runner,
 };
 use sqlx::PgPool;
 use support::{OwnServers, TestDatabase};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Bench, cpu, history,
@@ -37,6 +39,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     history::fill(&database, bench.effort.choose(30_000, 4_000)).await?;
     let events = u64::try_from(database.head().await.pos)?;
     let worker = database.pool(Role::Worker);
+    catch_up(&worker, database.head().await.pos).await?;
     let (mut copies, mut decodes, mut folds, mut rebuilds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.effort.rounds() {
         copies.push(per_second(events, copy_out(&database.admin).await?));
@@ -51,7 +54,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     report.ratio(SECTION, "read and decoded ÷ COPY-out", (decode, copy), None);
     report.figure(SECTION, "replay: read, decoded, folded into every read model in memory", fold, "events/s");
     report.ratio(SECTION, "replay ÷ COPY-out", (fold, copy), Some(Aim::AtLeast(0.7)));
-    report.figure(SECTION, "rebuild of every read model into its tables", rebuild, "events/s");
+    report.figure(SECTION, "rebuild of every read model: folded into tables, compared, switched", rebuild, "events/s");
     report.ratio(SECTION, "rebuild ÷ COPY-out", (rebuild, copy), Some(Aim::AtLeast(0.7)));
     memory(bench, &worker).await?;
     worker.close().await;
@@ -124,11 +127,25 @@ async fn fold(worker: &PgPool) -> Result<Duration> {
     .await
 }
 
-/// Every read model into its tables, one after the other.
+/// The live read models, up to the head: what a rebuild is compared with.
+async fn catch_up(worker: &PgPool, head: i64) -> Result<()> {
+    let stop = CancellationToken::new();
+    let mut running = runner::start_all(worker, None, &stop);
+    for (name, progress) in &mut running.progress {
+        progress.wait_for(|position| *position >= head).await.with_context(|| format!("{name} ended early"))?;
+    }
+    stop.cancel();
+    while running.tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Every read model folded into tables beside the live ones, compared with them row by row, and switched; one after the other.
 async fn rebuild_all(database: &TestDatabase, worker: &PgPool) -> Result<Duration> {
     let started = Instant::now();
     for projection in projections::all() {
-        rebuild(&database.admin, worker, projection, |_| {}).await?;
+        let wanted = Wanted { connections: 2, rows_in_memory: ROWS_IN_MEMORY, accept_differences: false };
+        let report = rebuild(&database.admin, worker, projection, wanted, |_| {}).await?;
+        anyhow::ensure!(report.switched_at.is_some(), "{}: {:?}", report.projection, report.differences);
     }
     Ok(started.elapsed())
 }
