@@ -261,12 +261,12 @@ impl Shared {
     async fn serve(&self, config: &Config, state: AppState, full: bool, loops: &mut JoinSet<&'static str>) -> Result<SocketAddr> {
         let mut app = if full { router::router(state.clone()) } else { router::gateway_router(state.clone()) };
         if full {
-            let hub = Hub::starting_at(self.head.pos);
-            let (log, epoch, shutdown) = (self.worker_pool.clone(), self.head.epoch, self.shutdown.clone());
-            app = app.merge(ws::router(WsState { hub: hub.clone(), log, app: state, epoch, shutdown }));
+            let hub = Hub::starting_at(self.head.pos, self.head.epoch);
+            let (log, shutdown) = (self.worker_pool.clone(), self.shutdown.clone());
+            app = app.merge(ws::router(WsState { hub: hub.clone(), log: log.clone(), app: state, shutdown }));
             loops.spawn(named(
                 "live events",
-                ws::feed_hub(self.feed.clone(), hub, self.commands.clone(), self.head.pos, self.shutdown.clone()),
+                ws::feed_hub(self.feed.clone(), log, hub, self.commands.clone(), self.head.pos, self.shutdown.clone()),
             ));
         }
         let listener = TcpListener::bind(config.http.listen).await;

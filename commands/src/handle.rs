@@ -113,6 +113,12 @@ impl CommandHandler {
         }
     }
 
+    /// Forgets every warm state: the log is not the one that they came from.
+    pub fn forget_all(&self) {
+        self.0.warm.clear();
+        self.0.noticed.clear();
+    }
+
     /// The injected clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.0.clock

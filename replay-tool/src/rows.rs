@@ -148,7 +148,7 @@ mod tests {
         let all = Model::all();
         let names: std::collections::HashSet<_> = all.iter().map(|model| model.table.name).collect();
         assert_eq!(names.len(), all.len());
-        assert_eq!(Model::named("order_lines").ok().map(|model| model.schema()), Some("orders_v1".to_owned()));
+        assert_eq!(Model::named("order_lines").ok().map(|model| model.schema()), Some("orders_v2".to_owned()));
         assert!(Model::named("nothing").is_err());
     }
 }

@@ -100,23 +100,23 @@ async fn replay_compares_versions_that_stand_at_the_same_position() {
     // A second version that came out differently in one field, and lost a table.
     let head = platform.database.head().await.pos;
     for sql in [
-        "create schema orders_v2".to_owned(),
-        "create table orders_v2.orders as select * from orders_v1.orders".to_owned(),
-        "update orders_v2.orders set total = total + 1".to_owned(),
-        "create table orders_v2.order_timeline as select * from orders_v1.order_timeline".to_owned(),
-        "grant usage on schema orders_v2 to smartpos_worker".to_owned(),
-        "grant select on all tables in schema orders_v2 to smartpos_worker".to_owned(),
-        format!("insert into read.checkpoint values ('orders', 2, {head})"),
+        "create schema orders_v3".to_owned(),
+        "create table orders_v3.orders as select * from orders_v2.orders".to_owned(),
+        "update orders_v3.orders set total = total + 1".to_owned(),
+        "create table orders_v3.order_timeline as select * from orders_v2.order_timeline".to_owned(),
+        "grant usage on schema orders_v3 to smartpos_worker".to_owned(),
+        "grant select on all tables in schema orders_v3 to smartpos_worker".to_owned(),
+        format!("insert into read.checkpoint values ('orders', 3, {head})"),
     ] {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&platform.database.admin).await.unwrap();
     }
-    let diff = replay(&platform.database, &["diff", "orders_v1", "orders_v2"]).await.sound();
+    let diff = replay(&platform.database, &["diff", "orders_v2", "orders_v3"]).await.sound();
     assert_eq!(diff.lines[0], json!({"read_model": "orders", "key": order, "changed": {"total": {"before": 1000, "after": 1001}}}));
     assert_eq!(diff.lines[1]["read_model"], "order_lines");
     assert_eq!(diff.lines[1]["removed"]["order_id"], order);
-    assert_eq!(diff.lines[2], json!({"between": ["orders_v1", "orders_v2"], "added": 0, "removed": 1, "changed": 1}));
-    sqlx::query("update read.checkpoint set pos = pos - 1 where version = 2").execute(&platform.database.admin).await.unwrap();
-    let apart = replay(&platform.database, &["diff", "orders_v1", "orders_v2"]).await;
+    assert_eq!(diff.lines[2], json!({"between": ["orders_v2", "orders_v3"], "added": 0, "removed": 1, "changed": 1}));
+    sqlx::query("update read.checkpoint set pos = pos - 1 where version = 3").execute(&platform.database.admin).await.unwrap();
+    let apart = replay(&platform.database, &["diff", "orders_v2", "orders_v3"]).await;
     assert!(apart.code == 2 && apart.errors.contains("stands at position"), "{apart:?}");
     platform.stop().await;
 }
@@ -136,8 +136,8 @@ async fn replay_refuses_what_does_not_exist() {
         (&["as-of", "1", "order"], "there is no read model 'order'; there are"),
         (&["as-of", "1", "orders", "colour=red"], "orders has no column 'colour'; it has key"),
         (&["as-of", "1", "orders", "status"], "column=value"),
-        (&["diff", "1", "orders_v1"], "cannot be compared"),
-        (&["diff", "orders_v1", "bills_v1"], "not versions of one projection"),
+        (&["diff", "1", "orders_v2"], "cannot be compared"),
+        (&["diff", "orders_v2", "bills_v2"], "not versions of one projection"),
     ];
     for (arguments, why) in refusals {
         let refused = replay(&platform.database, arguments).await;

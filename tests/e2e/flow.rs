@@ -268,3 +268,67 @@ async fn another_store_or_tenant_hears_nothing_of_an_order() {
     }
     platform.stop().await;
 }
+
+/// The code with which the server closed the socket.
+async fn close_code(socket: &mut Socket) -> u16 {
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(15), socket.next()).await.expect("an end in time");
+        match message.expect("a closing frame").expect("a message") {
+            Message::Close(Some(frame)) => return frame.code.into(),
+            Message::Text(_) | Message::Ping(_) | Message::Pong(_) => {}
+            other @ (Message::Binary(_) | Message::Close(None) | Message::Frame(_)) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The database as it was when the log ended at `pos`, as a backup brings it back.
+async fn restore(platform: &TestPlatform, pos: i64) {
+    let sql = format!(
+        "set local session_replication_role = replica;
+         delete from log.stream_head h where not exists
+             (select from log.event e where e.stream_id = h.stream_id and e.tenant = h.tenant and e.pos <= {pos});
+         delete from log.event where pos > {pos};
+         delete from log.commit where first_pos > {pos};
+         delete from log.append_key where last_pos > {pos};
+         update log.head set pos = {pos}, hash = (select hash from log.commit order by first_pos desc limit 1);
+         update process.checkpoint set pos = least(pos, {pos})"
+    );
+    let mut tx = platform.database.admin.begin().await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_restored_to_the_past_cuts_sockets_off_and_goes_on_in_a_new_epoch() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (kept, _) = platform.billed(&shop, 60_00).await;
+    platform.settled().await;
+    let head = platform.database.head().await;
+    let (lost, _) = platform.billed(&shop, 70_00).await;
+    platform.settled().await;
+    let mut before = socket(&platform, &shop.cashier).await;
+    subscribe(&mut before, &format!("order.{lost}"), Some(0)).await;
+    assert_eq!(next_frame(&mut before).await["epoch"], head.epoch);
+
+    restore(&platform, head.pos).await;
+    assert_eq!(close_code(&mut before).await, 4009);
+    eventually("a new epoch", Duration::from_secs(15), || async { (platform.database.head().await.epoch > head.epoch).then_some(()) })
+        .await;
+    // What was lost does not exist, what was kept can be worked with, and whoever listens hears of it under the new epoch.
+    eventually("the lost order is gone", Duration::from_secs(15), || async {
+        (platform.get(&shop.cashier, &format!("/v1/orders/{lost}")).await.status == 404).then_some(())
+    })
+    .await;
+    let frame = eventually("frames of the new epoch", Duration::from_secs(20), || async {
+        let mut after = socket(&platform, &shop.cashier).await;
+        subscribe(&mut after, &format!("order.{kept}"), Some(0)).await;
+        let frame = next_frame(&mut after).await;
+        (frame["epoch"].as_i64()? > i64::from(head.epoch)).then_some(frame)
+    })
+    .await;
+    assert_eq!((&frame["type"], &frame["seq"]), (&json!("order.opened"), &json!(1)));
+    platform.billed(&shop, 80_00).await;
+    platform.proves_itself().await;
+    platform.stop().await;
+}

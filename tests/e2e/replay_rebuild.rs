@@ -114,8 +114,8 @@ async fn a_difference_is_shown_and_refused_until_it_is_accepted() {
     let trading = Trading::start().await;
     trading.sell(5).await;
     trading.settled().await;
-    let tamper = "update orders_v1.orders set total = total + 1 where key = (select min(key) from orders_v1.orders); \
-                  delete from orders_v1.order_lines where key = (select min(key) from orders_v1.order_lines)";
+    let tamper = "update orders_v2.orders set total = total + 1 where key = (select min(key) from orders_v2.orders); \
+                  delete from orders_v2.order_lines where key = (select min(key) from orders_v2.order_lines)";
     sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
     let refused = replay(&trading.database, &["rebuild", "orders"]).await;
     assert_eq!(refused.code, 1, "{refused:?}");
@@ -142,7 +142,7 @@ async fn a_rollback_serves_the_earlier_copy_caught_up_and_can_itself_be_undone()
     assert_eq!(replay(&trading.database, &["rollback", "orders"]).await.code, 2, "nothing to go back to");
     trading.sell(5).await;
     trading.settled().await;
-    let table = "select 'orders_v1.orders'::regclass::oid::bigint";
+    let table = "select 'orders_v2.orders'::regclass::oid::bigint";
     let first: i64 = trading.one(table).await;
     replay(&trading.database, &["rebuild", "orders"]).await.sound();
     let second: i64 = trading.one(table).await;
@@ -170,7 +170,7 @@ async fn a_check_in_many_passes_says_what_one_in_a_single_pass_says() {
         sell(&trading.write.handler, shop, 2).await;
     }
     trading.settled().await;
-    let tamper = "update orders_v1.orders set total = total + 1 where key in (select key from orders_v1.orders order by key limit 3)";
+    let tamper = "update orders_v2.orders set total = total + 1 where key in (select key from orders_v2.orders order by key limit 3)";
     sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
     let pool = trading.database.pool(Role::Worker);
     let silent: projections::check::Folded = std::sync::Arc::new(|_| {});
@@ -199,7 +199,7 @@ async fn a_rebuild_killed_in_the_middle_does_no_harm_and_the_next_one_works() {
     trading.settled().await;
     // Once before the first event is folded, and once with every row in place, before the switch: held there by locks.
     for (lock, under_way) in [
-        ("lock table log.event in access exclusive mode", "select to_regclass('orders_v1_rebuild.orders') is not null"),
+        ("lock table log.event in access exclusive mode", "select to_regclass('orders_v2_rebuild.orders') is not null"),
         (
             "select pos from read.checkpoint where name = 'orders' for update",
             "select exists (select from read.checkpoint where name = 'orders#rebuild' and pos > 0)",

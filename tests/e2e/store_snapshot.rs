@@ -25,9 +25,11 @@ async fn snapshot(admin: &PgPool, order: OrderId) -> Option<(i64, i16)> {
 async fn long_order(database: &TestDatabase) -> (Shop, OrderId) {
     let write = database.write_side();
     let shop = Shop::open(&write.handler).await;
-    let codes: Vec<String> = (0..120).map(|n| format!("ITEM-{n}")).collect();
-    let items: Vec<(&str, i64)> = codes.iter().map(|code| (code.as_str(), 100)).collect();
-    let order = shop.open_order(&write.handler, &items).await;
+    // One by one: lines that come together are one event.
+    let order = shop.open_order(&write.handler, &[("ITEM-0", 100)]).await;
+    for n in 1..120 {
+        shop.add_line(&write.handler, &shop.caller(&write.handler), order, new_line(&format!("ITEM-{n}"), 100)).await.unwrap();
+    }
     assert_eq!(snapshot(&database.admin, order).await, None);
     write.stop().await;
     (shop, order)

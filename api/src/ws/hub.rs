@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -71,6 +71,8 @@ pub struct Hub {
     state: Arc<Mutex<State>>,
     sessions: Arc<AtomicU64>,
     position: Arc<AtomicI64>,
+    epoch: Arc<AtomicI32>,
+    beginnings: Arc<AtomicU64>,
 }
 
 impl Hub {
@@ -79,11 +81,32 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A hub that knows of nothing after `position` yet.
-    pub fn starting_at(position: i64) -> Self {
+    /// A hub that knows of nothing after `position` of the log's `epoch` yet.
+    pub fn starting_at(position: i64, epoch: i32) -> Self {
         let hub = Self::default();
-        hub.position.store(position, Ordering::Release);
+        hub.start_anew(position, epoch);
         hub
+    }
+
+    /// The log was restored to the past: what was kept and what sessions have seen is void. All of them are cut off.
+    pub fn start_anew(&self, position: i64, epoch: i32) {
+        let mut state = self.state();
+        state.kept.clear();
+        self.position.store(position, Ordering::Release);
+        self.epoch.store(epoch, Ordering::Release);
+        self.beginnings.fetch_add(1, Ordering::Release);
+        state.listeners.clear();
+    }
+
+    /// How often everything began anew: a session that began before the last time saw what is void. More than the epoch, which
+    /// is raised a moment after the log was found shorter.
+    pub fn beginnings(&self) -> u64 {
+        self.beginnings.load(Ordering::Acquire)
+    }
+
+    /// The log's epoch; raised when it was restored to the past.
+    pub fn epoch(&self) -> i32 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// A number for a new session.
@@ -234,8 +257,8 @@ mod tests {
 
     #[test]
     fn newest_events_are_kept_for_resuming() {
-        assert!(Hub::starting_at(1000).kept_after(500).is_none(), "a new process does not pretend to know the past");
-        let hub = Hub::starting_at(10);
+        assert!(Hub::starting_at(1000, 1).kept_after(500).is_none(), "a new process does not pretend to know the past");
+        let hub = Hub::starting_at(10, 1);
         hub.dispatch([event(11, 1, None), event(12, 1, None)].map(Arc::new).to_vec());
         assert_eq!(hub.kept_after(11).unwrap().len(), 1);
         assert_eq!(hub.kept_after(10).unwrap().len(), 2);

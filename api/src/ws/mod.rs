@@ -38,8 +38,6 @@ pub struct WsState {
     pub log: PgPool,
     /// Checks tokens.
     pub app: AppState,
-    /// The log's epoch.
-    pub epoch: i32,
     /// Ends all sessions.
     pub shutdown: CancellationToken,
 }
@@ -73,11 +71,12 @@ async fn upgrade(
     };
     let who = Listening { tenant, store: principal.store, role: principal.role };
     let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).read_buffer_size(READ_BUFFER).write_buffer_size(0);
-    upgrade.on_upgrade(move |socket| Session::run(socket, state.hub, state.log, state.epoch, who, state.shutdown))
+    upgrade.on_upgrade(move |socket| Session::run(socket, state.hub, state.log, who, state.shutdown))
 }
 
 /// Feeds the hub from the log's tail until `shutdown`, and tells the command handler what other processes wrote.
-pub async fn feed_hub(feed: Feed, hub: Hub, commands: CommandHandler, mut after: i64, shutdown: CancellationToken) {
+/// When the log turns out to have been restored to the past, everything begins anew at its present head.
+pub async fn feed_hub(feed: Feed, log: PgPool, hub: Hub, commands: CommandHandler, mut after: i64, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         let batch = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -85,18 +84,41 @@ pub async fn feed_hub(feed: Feed, hub: Hub, commands: CommandHandler, mut after:
         };
         match batch {
             Ok(events) => {
-                if let Some(last) = events.last() {
-                    after = last.pos;
-                    for event in &events {
-                        commands.notice(event.stream, event.version);
-                    }
-                    hub.dispatch(events);
+                let Some(last) = events.last() else {
+                    after = notice_a_restore(&log, &hub, &commands, after).await;
+                    continue;
+                };
+                after = last.pos;
+                for event in &events {
+                    commands.notice(event.stream, event.version);
                 }
+                hub.dispatch(events);
+            }
+            Err(projections::Error::AheadOfLog { .. }) => {
+                after = notice_a_restore(&log, &hub, &commands, after).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "live events wait for the log");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
+        }
+    }
+}
+
+/// Looks, when nothing comes or less than was there, whether the log is still the one that was read; says from where to go on.
+async fn notice_a_restore(log: &PgPool, hub: &Hub, commands: &CommandHandler, after: i64) -> i64 {
+    match commands::event_store::log_head(log).await {
+        Ok(head) if head.epoch != hub.epoch() || head.pos < after => {
+            tracing::error!(position = head.pos, epoch = head.epoch, "the log was restored to the past: every session begins anew");
+            commands.forget_all();
+            hub.start_anew(head.pos, head.epoch);
+            head.pos
+        }
+        Ok(_) => after,
+        Err(error) => {
+            tracing::warn!(%error, "live events wait for the log");
+            after
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Session {
     hub: Hub,
     log: PgPool,
     epoch: i32,
+    /// See [`Hub::beginnings`].
+    beginning: u64,
     who: Listening,
     id: u64,
     queue: mpsc::Receiver<Delivery>,
@@ -79,15 +81,20 @@ pub struct Session {
 
 impl Session {
     /// Serves a socket until it ends.
-    pub async fn run(socket: WebSocket, hub: Hub, log: PgPool, epoch: i32, who: Listening, shutdown: CancellationToken) {
+    pub async fn run(socket: WebSocket, hub: Hub, log: PgPool, who: Listening, shutdown: CancellationToken) {
+        let (epoch, beginning) = (hub.epoch(), hub.beginnings());
         let id = hub.next_session();
         gauge!("smartpos_ws_sessions").increment(1);
         let (sender, queue) = mpsc::channel(SESSION_QUEUE);
-        let mut session = Self { socket, hub, log, epoch, who, id, queue, sender: sender.downgrade(), topics: HashMap::new() };
+        let mut session = Self { socket, hub, log, epoch, beginning, who, id, queue, sender: sender.downgrade(), topics: HashMap::new() };
         let end = session.serve(sender, shutdown).await;
         session.hub.leave(session.id, session.topics.keys().copied().collect::<Vec<_>>());
         let close = match end {
             End::Gone => None,
+            // What the client has seen is of an epoch that is over.
+            End::Slow if session.beginning != session.hub.beginnings() => {
+                Some((4009, "the log was restored to the past; read everything again"))
+            }
             End::Slow => Some((4008, "too slow; resume from your last sequence")),
             End::Stopping => Some((1012, "restarting; resume from your last sequence")),
         };
@@ -174,6 +181,9 @@ impl Session {
         let Some(queue) = first.take().or_else(|| self.sender.upgrade()) else { return Ok(()) };
         // Listening starts before the past is read, so that nothing falls between.
         self.hub.listen(self.id, topic, self.who.tenant, self.who.store, queue);
+        if self.topics.is_empty() {
+            (self.epoch, self.beginning) = (self.hub.epoch(), self.hub.beginnings());
+        }
         self.topics.insert(topic, after.unwrap_or(0));
         self.say(&json!({"type": "subscribed", "topic": name, "epoch": self.epoch, "position": self.hub.position()})).await?;
         match after {
