@@ -67,6 +67,7 @@ pub async fn record_unlinked(unit: &mut UnitOfWork, new: UnlinkedRefund) -> Resu
         store_id: new.store_id,
         business_date: store.business_date(new.given_at),
         amount: new.amount,
+        cash_rounding: 0,
         tender: new.tender,
         acquirer: new.acquirer,
         destination: Destination::Original,
@@ -100,6 +101,7 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
         store_id: details.store_id,
         business_date: store.details.as_ref().map_or(given_at.date_naive(), |store| store.business_date(given_at)),
         amount,
+        cash_rounding: cash_rounding(&payment, amount, new.destination),
         tender: details.tender,
         acquirer: payment.payment.as_ref().and_then(|payment| payment.acquirer.clone()),
         destination: new.destination,
@@ -119,6 +121,13 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
         unit.decide::<Bill>(bill_id, command).await?;
     }
     Ok(state)
+}
+
+/// Only the payment that closed a bill was rounded, so only the refund that empties it takes the rounding back.
+fn cash_rounding(payment: &payment_intent::State, amount: Money, destination: Destination) -> i64 {
+    let by_hand = destination == Destination::Cash || payment.details.as_ref().is_some_and(|details| details.tender == Tender::Cash);
+    let empties = amount.amount == payment.refundable();
+    payment.payment.as_ref().filter(|_| by_hand && empties).map_or(0, |paid| paid.cash_rounding)
 }
 
 fn provider_payment(payment: &payment_intent::State) -> Option<ProviderPayment> {

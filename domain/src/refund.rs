@@ -43,8 +43,11 @@ pub struct Requested {
     pub store_id: StoreId,
     /// The store's business date at that moment.
     pub business_date: NaiveDate,
-    /// How much.
+    /// How much of the payment goes back.
     pub amount: Money,
+    /// What is handed out beside `amount`, signed: the refund that empties a cash payment takes its cash rounding back, so that
+    /// no more leaves the drawer than came in. Minor units.
+    pub cash_rounding: i64,
     /// How the payment was tendered; of an unlinked refund, how the money is given.
     pub tender: Tender,
     /// Who moves the money for the shop (acquirer, terminal operator), in the shop's own word.

@@ -29,6 +29,7 @@ fn requested() -> Requested {
             paid_at: DateTime::UNIX_EPOCH,
         }),
         breakdown: None,
+        cash_rounding: 0,
     }
 }
 

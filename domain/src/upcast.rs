@@ -50,7 +50,7 @@ fn without_tip(value: Value) -> Value {
 
 /// Refunds were known by their amount only.
 fn without_parts(value: Value) -> Value {
-    with(value, &[("acquirer", Value::Null), ("breakdown", Value::Null)])
+    with(value, &[("acquirer", Value::Null), ("breakdown", Value::Null), ("cash_rounding", Value::from(0))])
 }
 
 /// Lifts `payload` from `version` to `newest`.

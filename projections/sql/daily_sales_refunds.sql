@@ -6,6 +6,7 @@ create table daily_sales_refunds (
     business_date date    not null,
     currency      text    not null,
     amount        bigint  not null,
+    cash_rounding bigint  not null,
     tender        text    not null,
     acquirer      text,
     unlinked      boolean not null,

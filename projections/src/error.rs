@@ -49,6 +49,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A lock was not to be had in time; whoever holds it lets go some day.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("55P03"))
+    }
+
     /// The data itself was refused (SQLSTATE class 22 or 23), so that trying the same again cannot help.
     pub(crate) fn is_bad_data(&self) -> bool {
         match self {

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use crate::{
     error::Error,
     projection::{Projection, TableSpec},
-    tables::set_schema,
+    tables::{self, set_schema},
     visibility,
 };
 
@@ -15,7 +15,8 @@ use crate::{
 const SETUP_LOCK: i64 = 0x736d_6172_7470_6f73;
 
 /// Makes what is missing; leaves alone what exists. A new version of a projection gets tables beside the old one's, and
-/// the views stay with the old one until [`serve_current`].
+/// the views stay with the old one until its projector
+/// has caught up (`read.serve`).
 ///
 /// # Errors
 /// `Sql`.
@@ -26,33 +27,14 @@ pub async fn install(owner: &PgPool) -> Result<(), Error> {
         let schema = projection.schema();
         install_tables(&mut tx, projection.as_ref(), &schema).await?;
         add_checkpoint(&mut tx, projection.name(), projection.version()).await?;
-        for table in projection.tables() {
-            if !exists(&mut tx, "read", table.name).await? {
-                create_view(&mut tx, &schema, table.name).await?;
-            }
+        // The first version there is serves at once; a later one when its projector has caught up.
+        let missing = "select exists (select from unnest($1::text[]) as t (name) where to_regclass('read.' || t.name) is null)";
+        let tables: Vec<&str> = projection.tables().iter().map(|table| table.name).collect();
+        if sqlx::query_scalar(missing).bind(tables).fetch_one(&mut *tx).await? {
+            tables::serve(&mut tx, projection.as_ref(), false).await?;
         }
     }
     Ok(tx.commit().await?)
-}
-
-/// Points the views at this build's version of a projection, in one transaction; the old tables stay for a way back.
-/// To be called once the new version has caught up.
-///
-/// # Errors
-/// `Sql`.
-pub async fn serve_current(owner: &PgPool, projection: &dyn Projection) -> Result<(), Error> {
-    let mut tx = owner.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(SETUP_LOCK).execute(&mut *tx).await?;
-    replace_views(&mut tx, projection).await?;
-    Ok(tx.commit().await?)
-}
-
-pub(crate) async fn replace_views(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(), Error> {
-    for table in projection.tables() {
-        run(connection, format!("drop view if exists read.{}", table.name)).await?;
-        create_view(connection, &projection.schema(), table.name).await?;
-    }
-    Ok(())
 }
 
 pub(crate) async fn add_checkpoint(connection: &mut PgConnection, name: &str, version: i32) -> Result<(), Error> {
@@ -114,12 +96,6 @@ async fn secure_table(connection: &mut PgConnection, table: &TableSpec) -> Resul
         run(connection, sql).await?;
     }
     Ok(())
-}
-
-async fn create_view(connection: &mut PgConnection, schema: &str, table: &str) -> Result<(), Error> {
-    // The invoker's rights and policies count, not the view owner's.
-    run(connection, format!("create view read.{table} with (security_invoker = true) as select * from {schema}.{table}")).await?;
-    run(connection, format!("grant select on read.{table} to smartpos_app, smartpos_worker")).await
 }
 
 async fn exists(connection: &mut PgConnection, schema: &str, relation: &str) -> Result<bool, Error> {

@@ -2,7 +2,7 @@
 //!
 //! **To add a read model**: a file like `models/refunds.rs` (row, projection, queries), its table in `sql/`, a line in
 //! [`all`]. **To change one**: raise its `version`; the new version gets a schema of its own and folds from the start,
-//! while the views in schema `read` keep naming the old one until [`install::serve_current`].
+//! while the views in schema `read` keep naming the old one until the new one has caught up (`read.serve`).
 //!
 //! A projection is a pure fold over typed rows ([`projection`], [`rows`], [`fold`]). The [`runner`] feeds it from the
 //! [`feed`] and writes changed rows and the checkpoint in one transaction, by compare-and-set: exactly once in effect.

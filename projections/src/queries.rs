@@ -89,7 +89,12 @@ impl ReadModels {
         );
         // One round trip. Several statements at once take no parameters; ids written out hold nothing but letters, digits,
         // `-` and `_`, whoever gave them.
-        Ok(self.pool.begin_with(AssertSqlSafe(sql)).await?)
+        //
+        // A task of its own, out of reach of a caller that hangs up: a begin that is dropped half way would put a connection
+        // back into the pool inside a read-only transaction that nobody ends, to be met by whoever writes next.
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(AssertSqlSafe(sql)).await }).await;
+        Ok(begun.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))??)
     }
 
     /// All rows of a selection.

@@ -17,7 +17,7 @@ use crate::{
     fold::{Batch, Fold, Step},
     projection::Projection,
     rows::Rows,
-    tables::{self, Target},
+    tables::{self, Standing, Target},
 };
 
 /// Most events of a batch.
@@ -42,7 +42,7 @@ pub async fn run(projection: Arc<dyn Projection>, pool: PgPool, feed: Feed, shut
             () = shutdown.cancelled() => return,
             turn = projector.turn(&feed) => turn,
         };
-        progress.send_replace(projector.position());
+        progress.send_replace(projector.certain());
         let rest = match turn {
             Ok(events) => {
                 pause = BACK_OFF.0;
@@ -92,10 +92,8 @@ pub fn start_all(pool: &PgPool, nats: Option<async_nats::Client>, shutdown: &Can
 
 /// What is in memory of a projection.
 struct State {
-    position: i64,
+    standing: Standing,
     fold: Fold,
-    /// Rows of `read.quarantine` that `fold` knows.
-    halted: usize,
 }
 
 /// One projection at one place in the log.
@@ -108,15 +106,26 @@ pub(crate) struct Projector {
     last_position: i64,
     /// Up to this position batches have one event each, to find the one whose rows the database refuses.
     careful_until: i64,
+    /// The views are known to name this version.
+    serves: bool,
 }
 
 impl Projector {
     pub(crate) fn new(target: Target, projection: Arc<dyn Projection>, pool: PgPool) -> Self {
-        Self { projection, pool, target, state: None, last_position: 0, careful_until: 0 }
+        Self { projection, pool, target, state: None, last_position: 0, careful_until: 0, serves: false }
     }
 
     pub(crate) const fn position(&self) -> i64 {
         self.last_position
+    }
+
+    /// What queries may take for folded in: nothing after a failure, until the database was asked. Rows are committed without
+    /// waiting for the disk, so a database that crashed may have gone back.
+    const fn certain(&self) -> i64 {
+        match &self.state {
+            Some(state) => state.standing.pos,
+            None => 0,
+        }
     }
 
     fn name(&self) -> String {
@@ -128,7 +137,7 @@ impl Projector {
         let position = self.resume().await?;
         let most = self.most(position);
         match feed.next_batch(position, most, WAIT).await {
-            Ok(events) if events.is_empty() => self.notice_a_move(position).await.map(|()| 0),
+            Ok(events) if events.is_empty() => self.notice_a_move().await.map(|()| 0),
             Ok(events) => {
                 let count = events.len();
                 self.fold_and_write(events).await.map(|()| count)
@@ -154,11 +163,15 @@ impl Projector {
         if position < self.careful_until { 1 } else { BATCH }
     }
 
-    /// A rebuild or a reset may have moved the checkpoint while nothing happened.
-    async fn notice_a_move(&mut self, position: i64) -> Result<(), Error> {
+    /// A rebuild or a reset may have put another copy in place, or moved the checkpoint, while nothing happened. When all is folded
+    /// in, this version is the one to serve.
+    async fn notice_a_move(&mut self) -> Result<(), Error> {
         let mut connection = self.pool.acquire().await?;
-        if tables::checkpoint(&mut connection, &self.target).await? != position {
+        let (standing, _) = tables::standing(&mut connection, &self.target).await?;
+        if self.state.as_ref().is_some_and(|state| state.standing != standing) {
             self.state = None;
+        } else if !self.serves {
+            self.serves = tables::serve(&mut connection, self.projection.as_ref(), false).await?;
         }
         Ok(())
     }
@@ -166,20 +179,20 @@ impl Projector {
     /// The position reached; reads checkpoint and quarantine when they are not in memory.
     pub(crate) async fn resume(&mut self) -> Result<i64, Error> {
         if let Some(state) = &self.state {
-            return Ok(state.position);
+            return Ok(state.standing.pos);
         }
         let mut connection = self.pool.acquire().await?;
-        let position = tables::checkpoint(&mut connection, &self.target).await?;
-        let (streams, halted) = tables::halted(&mut connection, &self.target).await?;
-        self.state = Some(State { position, fold: Fold::new(Rows::new(), streams), halted });
-        self.last_position = position;
-        Ok(position)
+        let (standing, streams) = tables::standing(&mut connection, &self.target).await?;
+        self.state = Some(State { standing, fold: Fold::new(Rows::new(), streams) });
+        self.last_position = standing.pos;
+        Ok(standing.pos)
     }
 
     /// Folds consecutive events, the first of them right after the position, and writes.
     pub(crate) async fn fold_and_write(&mut self, events: Vec<Arc<RecordedEvent>>) -> Result<(), Error> {
         // Taken: whatever goes wrong, the next turn begins at what the database says.
-        let Some(State { position, mut fold, halted }) = self.state.take() else { return Ok(()) };
+        let Some(State { standing, mut fold }) = self.state.take() else { return Ok(()) };
+        let position = standing.pos;
         let projection = Arc::clone(&self.projection);
         let single = if let [event] = events.as_slice() { Some(Arc::clone(event)) } else { None };
         let batch = Batch::new(projection.as_ref(), events);
@@ -188,7 +201,7 @@ impl Projector {
             return stopped.map_or(Ok(()), Err);
         };
         let changes = fold.rows.changes()?;
-        match tables::commit(&self.pool, &self.target, (position, to), halted, &changes, &fold.quarantined).await {
+        match tables::commit(&self.pool, &self.target, standing, to, &changes, &fold.quarantined).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) if error.is_bad_data() => {
@@ -196,25 +209,25 @@ impl Projector {
                     self.careful_until = to;
                     return Err(error);
                 };
-                return self.set_aside(&event, position, halted, &error).await;
+                return self.set_aside(&event, standing, &error).await;
             }
             Err(error) => return Err(error),
         }
         self.report(&fold);
         metrics::counter!("smartpos_projection_applied_total", "projection" => self.name()).increment((to - position).unsigned_abs());
-        let halted = halted + fold.quarantined.len();
+        let standing = Standing { pos: to, halted: standing.halted + fold.quarantined.len(), ..standing };
         fold.quarantined.clear();
         fold.rows.written(MOST_ROWS);
-        self.state = Some(State { position: to, fold, halted });
+        self.state = Some(State { standing, fold });
         self.last_position = to;
         stopped.map_or(Ok(()), Err)
     }
 
     /// Passes over the one event whose rows the database refuses, and halts its stream.
-    async fn set_aside(&self, event: &RecordedEvent, position: i64, halted: usize, error: &Error) -> Result<(), Error> {
+    async fn set_aside(&self, event: &RecordedEvent, from: Standing, error: &Error) -> Result<(), Error> {
         let mut fold = Fold::new(Rows::new(), HashMap::new());
         fold.quarantine(event, error.to_string());
-        if tables::commit(&self.pool, &self.target, (position, event.pos), halted, &[], &fold.quarantined).await? {
+        if tables::commit(&self.pool, &self.target, from, event.pos, &[], &fold.quarantined).await? {
             self.report(&fold);
         }
         Ok(())

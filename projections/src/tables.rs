@@ -101,15 +101,42 @@ pub(crate) async fn load(
     Ok(loaded)
 }
 
-/// Moves the checkpoint from `from` to `to` and writes what changed, all in one transaction.
+/// Where a copy of a projection stands, as [`commit`] compares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The checkpoint.
+    pub pos: i64,
+    /// Streams halted, as rows of `read.quarantine`.
+    pub halted: usize,
+    /// Which copy: the identity of its schema. After a rebuild or a rollback another copy has the name, at the same position and
+    /// perhaps with other rows; what is in memory of the old one must not be written over them.
+    pub copy: i64,
+}
+
+/// Where the copy under this name stands now; and its halted streams.
+pub(crate) async fn standing(connection: &mut PgConnection, target: &Target) -> Result<(Standing, HashMap<StreamKey, i64>), Error> {
+    let sql = "select pos, to_regnamespace($3)::oid::bigint from read.checkpoint where name = $1 and version = $2";
+    let (pos, copy) = sqlx::query_as(sql).bind(&target.name).bind(target.version).bind(&target.schema).fetch_one(&mut *connection).await?;
+    let (streams, halted) = halted(connection, target).await?;
+    Ok((Standing { pos, halted, copy }, streams))
+}
+
+/// Points the views at this version if it has come as far as the one in service; says whether they name it now.
+pub(crate) async fn serve(connection: &mut PgConnection, projection: &dyn Projection, anew: bool) -> Result<bool, Error> {
+    let tables: Vec<&str> = projection.tables().iter().map(|table| table.name).collect();
+    let query = sqlx::query_scalar("select read.serve($1, $2, $3, $4)").bind(projection.name()).bind(projection.version());
+    Ok(query.bind(tables).bind(anew).fetch_one(connection).await?)
+}
+
+/// Moves the checkpoint on to `to` and writes what changed, all in one transaction.
 ///
-/// `false`: the checkpoint stood elsewhere (another copy of this projector was faster), or other than `halted` streams are
-/// halted by now (a rebuild released some); nothing is written.
+/// `false`: the copy stands elsewhere by now (another projector was faster, a rebuild released halted streams), or another copy
+/// has taken its place; nothing is written.
 pub(crate) async fn commit(
     pool: &PgPool,
     target: &Target,
-    (from, to): (i64, i64),
-    halted: usize,
+    from: Standing,
+    to: i64,
     changes: &[Changes],
     quarantined: &[Quarantined],
 ) -> Result<bool, Error> {
@@ -117,9 +144,11 @@ pub(crate) async fn commit(
     // disk here, so that the syncs are left to those who append.
     let mut tx = begin(pool, &target.schema, "; set local synchronous_commit to off").await?;
     let sql = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3 \
-               and $5 = (select count(*) from read.quarantine where name = $1 and version = $2)";
-    let halted = i64::try_from(halted).unwrap_or(i64::MAX);
-    let moved = sqlx::query(sql).bind(&target.name).bind(target.version).bind(from).bind(to).bind(halted).execute(&mut *tx).await?;
+               and $5 = (select count(*) from read.quarantine where name = $1 and version = $2) \
+               and $7 = to_regnamespace($6)::oid::bigint";
+    let halted = i64::try_from(from.halted).unwrap_or(i64::MAX);
+    let query = sqlx::query(sql).bind(&target.name).bind(target.version).bind(from.pos).bind(to).bind(halted);
+    let moved = query.bind(&target.schema).bind(from.copy).execute(&mut *tx).await?;
     if moved.rows_affected() == 0 {
         return Ok(false);
     }

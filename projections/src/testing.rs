@@ -239,6 +239,7 @@ impl History {
             reason: "cold".into(),
             provider: None,
             breakdown: None,
+            cash_rounding: 0,
         };
         let succeeded =
             refund::Succeeded { refund_id, payment_intent_id: Some(payment_intent_id), bill_id: bill, amount, provider_reference: None };

@@ -76,6 +76,19 @@ async fn cash_is_rounded_and_change_given_and_the_order_completed_in_one_step() 
     let path = format!("/v1/orders/{order}?min_pos={}", paid.header("smartpos-position"));
     let read = platform.get(&shop.cashier, &path).await.ok();
     assert_eq!(read.body["status"], "completed", "the read waits for the write");
+    // Given back in two parts, no more leaves the drawer than came in: 30.00, then 69.30 less the 0.05 that was never paid.
+    let refund = |amount: Value| {
+        let body = json!({"payment_id": paid.id(), "amount": amount, "destination": "cash", "reason": "cold"});
+        platform.post(&shop.manager, "/v1/refunds", body)
+    };
+    let part = refund(json!({"amount": 30_00, "currency": "THB"})).await.ok();
+    assert_eq!(part.body["cash_rounding"]["amount"], 0);
+    let rest = refund(json!({"amount": 69_30, "currency": "THB"})).await.ok();
+    assert_eq!(rest.body["cash_rounding"], json!({"amount": -5, "currency": "THB"}));
+    platform.settled().await;
+    let sql = "select sum(amount + cash_rounding - refunds_amount)::bigint, sum(cash_rounding)::bigint from read.daily_tender_sales where tender = 'cash'";
+    let drawer: (i64, i64) = sqlx::query_as(sql).fetch_one(&platform.platform.worker_pool).await.unwrap();
+    assert_eq!(drawer, (0, 0), "the drawer is as it was");
     platform.proves_itself().await;
     platform.stop().await;
 }

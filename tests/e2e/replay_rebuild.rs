@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 use support::{Replayed, Shop, TestDatabase, WriteSide, eventually, replay, replay_command};
 use tokio_util::sync::CancellationToken;
 
-const MODELS: [&str; 6] = ["directory", "orders", "bills", "payments", "refunds", "daily_sales"];
+const MODELS: [&str; 7] = ["directory", "orders", "bills", "payments", "refunds", "customers", "daily_sales"];
 
 /// A database with read models, a shop, and the projectors of a worker.
 struct Trading {
@@ -45,6 +45,14 @@ impl Trading {
             (behind >= head).then_some(())
         })
         .await;
+    }
+
+    /// Projectors that remember nothing, in the place of those that run.
+    async fn restart_projectors(&mut self) {
+        self.stop.cancel();
+        while self.running.tasks.join_next().await.is_some() {}
+        self.stop = CancellationToken::new();
+        self.running = runner::start_all(&self.database.pool(Role::Worker), None, &self.stop);
     }
 
     async fn stop(self) {
@@ -132,6 +140,59 @@ async fn a_difference_is_shown_and_refused_until_it_is_accepted() {
     assert_eq!(replay(&trading.database, &["check"]).await.code, 1, "the live rows are as they were");
     let accepted = replay(&trading.database, &["rebuild", "orders", "--accept-differences"]).await.sound();
     assert_eq!(line(&accepted, "orders")["differing"], 2);
+    trading.proves_itself().await;
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_that_remembers_wrong_rows_does_not_write_them_over_the_healed_ones() {
+    let mut trading = Trading::start().await;
+    trading.sell(2).await;
+    trading.settled().await;
+    let tamper = "update daily_sales_v2.daily_sales set total = total + 1";
+    sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
+    trading.restart_projectors().await;
+    trading.sell(1).await; // the wrong row is in memory now
+    trading.settled().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    replay(&trading.database, &["rebuild", "daily_sales", "--accept-differences"]).await.sound();
+    trading.sell(1).await;
+    trading.proves_itself().await;
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_serves_once_it_has_come_as_far_as_the_old_one() {
+    let mut trading = Trading::start().await;
+    trading.sell(2).await;
+    trading.settled().await;
+    trading.stop.cancel();
+    while trading.running.tasks.join_next().await.is_some() {}
+    // As an earlier build left it: its version in service, read up to the head; the new one installed and empty.
+    let earlier = "create schema orders_v1;
+         create table orders_v1.orders as select * from orders_v2.orders;
+         create table orders_v1.order_lines as select * from orders_v2.order_lines;
+         create table orders_v1.order_timeline as select * from orders_v2.order_timeline;
+         insert into read.checkpoint select 'orders', 1, pos from log.head;
+         delete from orders_v2.orders; delete from orders_v2.order_lines; delete from orders_v2.order_timeline;
+         update read.checkpoint set pos = 0 where name = 'orders' and version = 2;
+         drop view read.orders, read.order_lines, read.order_timeline;
+         create view read.orders as select * from orders_v1.orders;
+         create view read.order_lines as select * from orders_v1.order_lines;
+         create view read.order_timeline as select * from orders_v1.order_timeline";
+    sqlx::raw_sql(earlier).execute(&trading.database.admin).await.unwrap();
+    projections::install::install(&trading.database.admin).await.unwrap();
+    let serving = "select read.serving('orders')";
+    assert_eq!(trading.one::<String>(serving).await, "orders_v1", "an empty version does not serve");
+    // Nor does a rebuild of it, which is empty as well.
+    replay(&trading.database, &["rebuild", "orders"]).await.sound();
+    assert_eq!(trading.one::<String>(serving).await, "orders_v1");
+    trading.restart_projectors().await;
+    eventually("the new version serves", Duration::from_secs(20), || async {
+        (trading.one::<String>(serving).await == "orders_v2").then_some(())
+    })
+    .await;
+    assert_eq!(trading.one::<i64>("select count(*) from read.orders").await, 2);
     trading.proves_itself().await;
     trading.stop().await;
 }

@@ -30,6 +30,9 @@ pub struct RefundResource {
     /// How much.
     #[schema(value_type = MoneySchema)]
     pub amount: Money,
+    /// What is handed out beside the amount, signed: the refund that empties a cash payment takes its cash rounding back.
+    #[schema(value_type = MoneySchema)]
+    pub cash_rounding: Money,
     /// How the payment was tendered, or the money given.
     #[schema(value_type = TenderSchema)]
     pub tender: Tender,
@@ -62,6 +65,7 @@ impl Resource<refund::State> for RefundResource {
             store_id: details.store_id.to_string(),
             status: state.status.as_str(),
             amount: details.amount,
+            cash_rounding: Money::new(details.cash_rounding, details.amount.currency),
             tender: details.tender,
             destination: details.destination,
             reason: details.reason.clone(),

@@ -163,6 +163,7 @@ fn requested(destination: Destination, provider: Option<ProviderPayment>) -> ref
         reason: "cold soup".into(),
         provider,
         breakdown: None,
+        cash_rounding: 0,
     }
 }
 

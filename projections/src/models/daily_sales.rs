@@ -256,6 +256,8 @@ fn count_refund(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError
     let mut tender = day.tender(rows, refund.tender, refund.acquirer.as_deref())?;
     add(&mut tender.refunds_count, 1, "the number of refunds")?;
     add(&mut tender.refunds_amount, refund.amount, "the sum of refunds")?;
+    let given_back = refund.cash_rounding.checked_neg().ok_or_else(|| ApplyError::overflow("the sum of cash rounding"))?;
+    add(&mut tender.cash_rounding, given_back, "the sum of cash rounding")?;
     rows.put(sales);
     rows.put(tender);
     refund.counted = true;
@@ -295,6 +297,7 @@ fn pending_refund(event: &RecordedEvent, requested: &refund::Requested) -> Pendi
         business_date: requested.business_date,
         currency: requested.amount.currency,
         amount: requested.amount.amount,
+        cash_rounding: requested.cash_rounding,
         tender: match requested.destination {
             Destination::Cash => Tender::Cash,
             Destination::Original => requested.tender,

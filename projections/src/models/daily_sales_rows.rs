@@ -139,7 +139,7 @@ pub struct DailyTenderSalesRow {
     pub count: i64,
     /// What they settled, minor units.
     pub amount: i64,
-    /// Cash rounding collected beside it, signed, minor units.
+    /// Cash rounding collected beside it, less what refunds took back of it, signed, minor units.
     pub cash_rounding: i64,
     /// Tips collected beside it, minor units.
     pub tips: i64,
@@ -223,6 +223,8 @@ pub struct PendingRefundRow {
     pub currency: Currency,
     /// Minor units.
     pub amount: i64,
+    /// Handed out beside the amount, signed, minor units.
+    pub cash_rounding: i64,
     /// By which the money leaves.
     pub tender: Tender,
     /// Who moves it for the shop.

@@ -58,6 +58,7 @@ impl Story {
             reason: "cold".into(),
             provider: None,
             breakdown: None,
+            cash_rounding: 0,
         };
         self.0.add::<refund::Event>(StreamType::Refund, RefundId(Ulid(refund)), requested);
         self

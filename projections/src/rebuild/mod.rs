@@ -144,10 +144,7 @@ async fn rebuild_guarded(
 
     let accepted = comparison.differing == 0 || wanted.accept_differences;
     let switched_at = if accepted {
-        let mut hold = follower.meet(owner, live, progress).await?;
-        switch::change_places(&mut hold, projection.as_ref(), live, &shadow).await?;
-        hold.commit().await?;
-        Some(follower.position())
+        Some(follower.take_over(owner, projection.as_ref(), live, &shadow, progress).await?)
     } else {
         drop_shadow(owner, &shadow).await?;
         None
@@ -178,10 +175,7 @@ pub async fn rollback(
             return Err(Error::Rebuild { projection: projection.name(), what });
         }
         let mut follower = switch::Follower::new(worker, &projection, &retired);
-        let mut hold = follower.meet(owner, &live, &mut progress).await?;
-        switch::change_places(&mut hold, projection.as_ref(), &live, &retired).await?;
-        hold.commit().await?;
-        Ok(follower.position())
+        follower.take_over(owner, projection.as_ref(), &live, &retired, &mut progress).await
     }
     .await;
     guard.release().await?;

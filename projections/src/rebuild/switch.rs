@@ -1,14 +1,23 @@
 //! Two copies of a projection meet at one position and change places.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use super::Stage;
-use crate::{error::Error, install::replace_views, log_reader::LogReader, projection::Projection, runner::Projector, tables::Target};
+use crate::{
+    error::Error,
+    log_reader::LogReader,
+    projection::Projection,
+    runner::Projector,
+    tables::{self, Target},
+};
 
 /// So few events behind that the live projector may be held for them.
 const CLOSE: i64 = 2_000;
+
+/// How often a switch is tried again after a reader held a view for too long.
+const TAKE_OVER_TRIES: u32 = 30;
 
 /// Follows the live copy with another one.
 pub(super) struct Follower {
@@ -50,6 +59,34 @@ impl Follower {
         Ok(hold)
     }
 
+    /// Puts the follower's copy in the place of the live one, at the position that it gives. A long read on a view (a dump, say) is
+    /// waited for between tries, never with the live projector held.
+    pub(super) async fn take_over(
+        &mut self,
+        owner: &PgPool,
+        projection: &dyn Projection,
+        live: &Target,
+        incoming: &Target,
+        progress: &mut impl FnMut(Stage),
+    ) -> Result<i64, Error> {
+        let mut tries = 0;
+        loop {
+            let mut hold = self.meet(owner, live, progress).await?;
+            match change_places(&mut hold, projection, live, incoming).await {
+                Ok(()) => {
+                    hold.commit().await?;
+                    return Ok(self.position());
+                }
+                Err(error) if error.is_lock_timeout() && tries < TAKE_OVER_TRIES => {
+                    hold.rollback().await?;
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     async fn go_to(&mut self, goal: i64, progress: &mut impl FnMut(Stage)) -> Result<(), Error> {
         loop {
             let position = self.projector.resume().await?;
@@ -72,12 +109,10 @@ impl Follower {
 }
 
 /// Puts `incoming` in the place of the live copy, which becomes the retired one. `hold` holds the live projector.
-pub(super) async fn change_places(
-    hold: &mut PgConnection,
-    projection: &dyn Projection,
-    live: &Target,
-    incoming: &Target,
-) -> Result<(), Error> {
+async fn change_places(hold: &mut PgConnection, projection: &dyn Projection, live: &Target, incoming: &Target) -> Result<(), Error> {
+    // A copy of a version that is not in service yet takes its place behind the scenes.
+    let first = projection.tables().first().map_or("", |table| table.name);
+    let serving: Option<String> = sqlx::query_scalar("select read.serving($1)").bind(first).fetch_one(&mut *hold).await?;
     let (retired, leaving) = (Target::retired(live), Target::beside(live, "leaving"));
     // Another row in its place, not a changed one: a projector waiting for the old row must find it gone, and start afresh.
     rename(hold, live, &leaving).await?;
@@ -91,7 +126,10 @@ pub(super) async fn change_places(
     }
     rename(hold, incoming, live).await?;
     rename(hold, &leaving, &retired).await?;
-    replace_views(hold, projection).await
+    if serving.as_deref() == Some(live.schema.as_str()) {
+        tables::serve(hold, projection, true).await?;
+    }
+    Ok(())
 }
 
 async fn rename(connection: &mut PgConnection, from: &Target, to: &Target) -> Result<(), Error> {
