@@ -70,15 +70,26 @@ fn kinds_are_told_apart_by_their_type() {
     assert_eq!(slugs.len(), Kind::ALL.len());
 }
 
-/// The rules of the domain, read from where they are declared: `Name … => Class, "message";`.
+/// The text of every source file below `folder`.
+fn sources(folder: &Path, texts: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, texts);
+        } else {
+            texts.push(fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// The rules of the domain, read from wherever they are declared: `Name … => Class, "message";`.
 fn declared_rules() -> Vec<(String, &'static str, String)> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../domain/src");
+    let mut texts = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../domain/src"), &mut texts);
+    let blocks: Vec<_> = texts.iter().filter_map(|text| text.split("\nrejections! {").nth(1)).collect();
+    assert!(!blocks.is_empty(), "rules are declared otherwise now");
     let mut rules = Vec::new();
-    for name in ["bill", "merchant", "order", "payment_intent", "refund", "store"] {
-        let file =
-            [format!("{name}.rs"), format!("{name}/command.rs")].map(|file| source.join(file)).into_iter().find(|file| file.is_file());
-        let text = fs::read_to_string(file.unwrap()).unwrap();
-        let block = text.split("rejections! {").nth(1).unwrap();
+    for block in blocks {
         for line in block.lines().skip(3).map(str::trim).take_while(|line| *line != "}") {
             let (left, message) = line.split_once(" => ").unwrap();
             let (class, message) = message.split_once(", ").unwrap();
@@ -93,6 +104,7 @@ fn declared_rules() -> Vec<(String, &'static str, String)> {
         }
     }
     rules.push(("AlreadyTaken".to_owned(), "409", "another one has this code".to_owned()));
+    rules.push((crate::routes::orders::TAX_CLASS_STATED.to_owned(), "422", crate::routes::orders::STATED_BY_FILES_ONLY.to_owned()));
     rules.sort();
     rules.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1 && a.2 == b.2);
     rules

@@ -119,7 +119,9 @@ async fn target(unit: &mut UnitOfWork, new: &NewPayment) -> Result<Target, Comma
             };
             Bill::decide(&bill, reserve).map_err(rejected)?;
             let closes = amount.amount == bill.outstanding();
-            let rounded = if new.tender == Tender::Cash && closes { details.tax_profile.cash_due(amount.amount) } else { amount.amount };
+            // A historical sale was rounded then or not at all: what its source does not say is not invented.
+            let rounds = new.tender == Tender::Cash && closes && new.evidence != Evidence::Import;
+            let rounded = if rounds { details.tax_profile.cash_due(amount.amount) } else { amount.amount };
             Ok(Target {
                 store_id: details.store_id,
                 bill_id: Some(bill_id),

@@ -60,6 +60,9 @@ pub struct UnlinkedRefund {
 /// Any rejection of a refund; `StoreNotFound`, `StoreNotActive`.
 pub async fn record_unlinked(unit: &mut UnitOfWork, new: UnlinkedRefund) -> Result<Arc<refund::State>, CommandError> {
     let store = trading_store(unit, new.store_id).await?;
+    if new.amount.currency != store.currency {
+        return Err(CommandError::Rejected(refund::Rejection::CurrencyMismatch { expected: store.currency }.into()));
+    }
     let requested = Requested {
         refund_id: new.refund_id,
         payment_intent_id: None,

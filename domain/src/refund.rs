@@ -14,7 +14,7 @@ use crate::{
     event::events,
     ids::{BillId, PaymentIntentId, RefundId, StoreId},
     merchant::is_text,
-    money::Money,
+    money::{Currency, Money},
     order::MAX_LINES,
     payment_intent::Tender,
     rejection::rejections,
@@ -200,10 +200,12 @@ rejections! {
         AmountNotPositive => Invalid, "the amount must be positive";
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         RefundClosed { status: &'static str } => State, "the refund is {status}";
-        CardToCashNotAllowed => Invalid, "a card payment is not given back in cash";
+        CardToCashNotAllowed => Invalid, "a payment by card, or by a way that is not known, is not given back in cash";
+        CurrencyMismatch { expected: Currency } => Invalid, "the store sells in {expected}";
+        AcquirerInvalid => Invalid, "acquirer must have 1 to 64 characters";
         UnlinkedRefundIsRecorded => Invalid, "a refund without a payment names no bill and no provider, and goes by a recorded tender";
         UnlinkedRefundCannotFail => State, "a refund without a payment is recorded as given; no provider can refuse it";
-        TipNotLinked => Invalid, "a payment's refund gives back what paid the bill; a tip goes back by a refund without a payment";
+        TipNotLinked => Invalid, "a payment's refund gives back what paid the bill; the tip beside it cannot be given back";
         BreakdownDoesNotAdd => Invalid, "the parts of the refund are out of bounds or do not add up to its amount";
     }
 }
@@ -316,8 +318,11 @@ fn request(state: &State, details: Requested) -> Result<Vec<Event>, Rejection> {
     if !is_text(&details.reason, 200) {
         return Err(Rejection::ReasonRequired);
     }
-    if details.tender == Tender::Card && details.destination == Destination::Cash {
+    if matches!(details.tender, Tender::Card | Tender::Unknown) && details.destination == Destination::Cash {
         return Err(Rejection::CardToCashNotAllowed);
+    }
+    if details.acquirer.as_deref().is_some_and(|text| !is_text(text, 64)) {
+        return Err(Rejection::AcquirerInvalid);
     }
     if details.payment_intent_id.is_none() && (details.bill_id.is_some() || details.provider.is_some() || !details.tender.is_recorded()) {
         return Err(Rejection::UnlinkedRefundIsRecorded);

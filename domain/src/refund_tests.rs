@@ -86,7 +86,9 @@ fn a_refund_gives_something_back_for_a_reason() {
 #[test]
 fn a_card_payment_does_not_leave_the_drawer_as_cash() {
     let by = |tender, destination| Requested { tender, destination, ..requested() };
-    given::<Refund>(&[]).when(request(by(Tender::Card, Destination::Cash))).then_rejected("CardToCashNotAllowed");
+    for refused in [Tender::Card, Tender::Unknown] {
+        given::<Refund>(&[]).when(request(by(refused, Destination::Cash))).then_rejected("CardToCashNotAllowed");
+    }
     for allowed in [by(Tender::Card, Destination::Original), by(Tender::PromptPay, Destination::Cash), by(Tender::Cash, Destination::Cash)]
     {
         given::<Refund>(&[]).when(request(allowed.clone())).then(&[allowed.into()]);
@@ -179,6 +181,9 @@ fn a_refund_without_a_payment_is_recorded_with_its_parts() {
         Requested { provider: requested().provider, ..unlinked() },
     ] {
         given::<Refund>(&[]).when(request(bad)).then_rejected("UnlinkedRefundIsRecorded");
+    }
+    for acquirer in [String::new(), "x".repeat(65)] {
+        given::<Refund>(&[]).when(request(Requested { acquirer: Some(acquirer), ..unlinked() })).then_rejected("AcquirerInvalid");
     }
 }
 

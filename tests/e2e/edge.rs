@@ -281,6 +281,14 @@ async fn the_order_lines_discounts_and_voids_of_a_table_end_in_the_right_bill() 
     let shop = platform.shop().await;
     let order = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 100_00)).await.id();
     let line = json!({"item_code": "PAD", "name": "Pad thai", "quantity_milli": 2000, "unit_price": {"amount": 120_00, "currency": "THB"}, "tax_class": "standard"});
+    let mut stated = line.clone();
+    stated["tax_class"] = json!("stated");
+    let mut opened = order_body(&shop, 100_00);
+    opened["lines"] = json!([stated]);
+    for (path, body) in [(format!("/v1/orders/{order}/lines"), stated), ("/v1/orders".to_owned(), opened)] {
+        let refused = platform.post(&shop.cashier, &path, body).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["code"]), (422, &json!("TaxClassStated")), "{refused:?}");
+    }
     let added = platform.post(&shop.cashier, &format!("/v1/orders/{order}/lines"), line.clone()).await.ok();
     let lines = added.body["lines"].as_array().unwrap();
     let id_of = |line: &Value| line["id"].as_str().unwrap().to_owned();

@@ -5,7 +5,14 @@ use std::path::{Path, PathBuf};
 use commands::{
     committer,
     database::{self, Role},
+    refunds::{self, UnlinkedRefund},
     system::{RandomIds, SystemClock},
+};
+use domain::{
+    ids::{RefundId, Ulid},
+    money::Money,
+    payment_intent::Tender,
+    refund::Refund,
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::sync::watch;
@@ -154,6 +161,62 @@ async fn a_store_that_differs_stops_the_import(log: &Log, scratch: &Scratch) {
     assert_eq!(log.contents().await, before);
 }
 
+async fn a_store_that_cannot_be_opened_refuses_its_own_rows(log: &Log, scratch: &Scratch) {
+    let open = SHOP.replace("tax = ", "unlisted = \"open\"\ntax = ").replace("\"shop\"", "\"shop-4\"");
+    let mapping = scratch.file("stores.toml", &open);
+    // Both make the code A-B, which only one of them can have.
+    let rows = "1,A B,2024-03-01 10:00,Tea,1,10,C,,\n2,A-B,2024-03-01 10:00,Tea,1,10,C,,\n3,C,2024-03-01 10:00,Tea,1,10,C,,\n";
+    let file = scratch.file("stores.csv", &format!("{HEADER}{rows}"));
+    let report = run(&log.handler, &ImportOptions { in_flight: 1, ..options(&file, &mapping) }).await.unwrap();
+    assert_eq!((report.added, report.rejected_orders), (2, 1));
+    assert_eq!(report.rejected[0].line, 3);
+    let reason = &report.rejected[0].reason;
+    assert!(reason.starts_with("AlreadyTaken: store 'A-B' cannot be opened: "), "{reason}");
+}
+
+async fn an_imported_cash_sale_is_not_rounded(log: &Log, scratch: &Scratch) {
+    let odd = SHOP.replace("tax = \"untaxed\"", "tax = \"thai_inclusive\"").replace("\"shop\"", "\"shop-5\"");
+    let mapping = scratch.file("odd.toml", &odd);
+    let file = scratch.file("odd.csv", &format!("{HEADER}odd,,2024-03-01 10:00,Tea,1,45.51,C,,\n"));
+    let report = run(&log.handler, &options(&file, &mapping)).await.unwrap();
+    assert_eq!((report.added, report.totals[0].total.amount), (1, 45_51));
+    let sql = "select (convert_from(payload, 'UTF8')::jsonb ->> 'cash_rounding')::bigint, \
+               (convert_from(payload, 'UTF8')::jsonb #>> '{amount,amount}')::bigint from log.event \
+               where type = 'payment_intent.succeeded' order by pos desc limit 1";
+    assert_eq!(sqlx::query_as::<_, (i64, i64)>(sql).fetch_one(&log.owner).await.unwrap(), (0, 45_51));
+}
+
+async fn a_refund_without_a_payment_is_in_the_stores_currency(log: &Log) {
+    let mapping = Mapping::parse(SHOP).unwrap();
+    let tenant = setup::merchant_details(&mapping).merchant_id;
+    let refund = UnlinkedRefund {
+        refund_id: RefundId(Ulid::from(7_u128)),
+        store_id: check::store_id(&mapping, "S1"),
+        amount: Money::new(10_00, "GBP".parse().unwrap()),
+        tender: Tender::Cash,
+        acquirer: None,
+        reason: "credit note".to_owned(),
+        given_at: chrono::DateTime::UNIX_EPOCH,
+        breakdown: None,
+    };
+    let caller = setup::caller(&mapping, tenant, Ulid::from(8_u128));
+    let record = async |refund: UnlinkedRefund| {
+        let work = log.handler.transact(&caller, move |unit| {
+            let refund = refund.clone();
+            Box::pin(async move {
+                let refund_id = refund.refund_id;
+                refunds::record_unlinked(unit, refund).await?;
+                unit.reply::<Refund>(201, refund_id, &())
+            })
+        });
+        work.await.map(drop).map_err(|error| error.to_string())
+    };
+    let before = log.contents().await;
+    assert_eq!(record(refund.clone()).await, Err("the store sells in THB".to_owned()));
+    assert_eq!(log.contents().await, before);
+    assert_eq!(record(UnlinkedRefund { amount: Money::thb(10_00), ..refund }).await, Ok(()));
+}
+
 async fn an_interrupted_import_goes_on(log: &Log, scratch: &Scratch) {
     let grouped = SHOP.replace("key = \"no\"", "key = \"no\"\nrows = \"consecutive\"");
     let mapping = scratch
@@ -203,6 +266,9 @@ async fn imports_into_a_real_log() {
     changes_conflicts_and_refusals_are_told(&log, &scratch).await;
     linked_refunds_give_back_once_and_never_too_much(&log, &scratch).await;
     a_store_that_differs_stops_the_import(&log, &scratch).await;
+    a_store_that_cannot_be_opened_refuses_its_own_rows(&log, &scratch).await;
+    an_imported_cash_sale_is_not_rounded(&log, &scratch).await;
+    a_refund_without_a_payment_is_in_the_stores_currency(&log).await;
     an_interrupted_import_goes_on(&log, &scratch).await;
     the_coffee_machine_is_imported_whole(&log).await;
     log.owner.close().await;

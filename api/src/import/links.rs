@@ -59,12 +59,16 @@ impl Links {
         }
         let number = self.sales;
         self.sales += 1;
+        let before = self.young.size;
         for row in rows {
             let sales = self.young.rows.entry(row).or_default();
             if sales.last() != Some(&number) {
                 sales.push(number);
                 self.young.size += 1;
             }
+        }
+        if self.young.size == before {
+            return; // no row finds it, and nothing that only grows may hold it
         }
         self.young.sales.insert(number, Matched { key: key.to_owned(), paid, left: amount });
         self.young.numbers.insert(paid.payment_intent_id, number);
@@ -119,5 +123,14 @@ mod tests {
         links.give_back(paid(2).payment_intent_id, 4_50);
         assert_eq!(found(&links, &[pot], 50).as_deref(), Some("b"));
         assert_eq!(found(&links, &[pot], 51), None);
+    }
+
+    #[test]
+    fn a_sale_that_no_row_finds_is_not_held() {
+        let mut links = Links::default();
+        links.remember("a", paid(1), 10_00, std::iter::empty());
+        assert_eq!((links.young.sales.len(), links.young.numbers.len(), links.young.size), (0, 0, 0));
+        links.remember("b", paid(2), 10_00, [[1; 16]].into_iter());
+        assert_eq!((links.young.sales.len(), links.young.numbers.len(), links.young.size), (1, 1, 1));
     }
 }

@@ -79,7 +79,7 @@ pub struct Rounded {
     /// Of lines of orders, in minor units, exact.
     #[serde(serialize_with = "as_text")]
     pub orders: Decimal,
-    /// Of lines of refunds.
+    /// Of lines of refunds; they lower what orders come to, and so does this.
     #[serde(serialize_with = "as_text")]
     pub refunds: Decimal,
 }
@@ -222,7 +222,7 @@ impl ImportReport {
         }
         let Rounded { lines, orders, refunds } = self.rounding;
         if lines > 0 {
-            let minor = (orders + refunds).normalize();
+            let minor = (orders - refunds).normalize();
             writeln!(f, "  {:<24}{lines:>12}  {:>20}  minor units", "lines rounded, by", minor.to_string())?;
         }
         Ok(())
@@ -316,5 +316,17 @@ impl RejectFile {
     fn record(&mut self, cells: &StringRecord, more: &[&str]) -> Result<(), ImportError> {
         let written = self.writer.write_record(cells.iter().chain(more.iter().copied()));
         written.map_err(|error| ImportError::File { path: self.path.clone(), error: std::io::Error::other(error) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rounding_changed_in_refunds_is_taken_off() {
+        let rounding = Rounded { lines: 3, orders: Decimal::new(-4, 1), refunds: Decimal::new(3, 1) };
+        let shown = ImportReport { rounding, ..ImportReport::default() }.to_string();
+        assert!(shown.contains(" -0.7  minor units"), "{shown}");
     }
 }

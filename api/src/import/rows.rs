@@ -155,8 +155,8 @@ pub struct Steps {
     seen: Recent<()>,
     /// What is known of recent sales; empty unless the mapping has refunds.
     links: Links,
-    /// The row before could not be used and may have belonged to the order that comes now.
-    spoiled: Option<u64>,
+    /// Line of the newest row that could not be used, and number of the last row whose order it may have begun.
+    spoiled: Option<(u64, u64)>,
     ended: bool,
 }
 
@@ -219,7 +219,7 @@ impl Steps {
     /// Puts a row to its order, or begins one; ends the orders that no later row can belong to.
     fn group(&mut self, key: String, row: Row) {
         self.rows += 1;
-        let cut = self.spoiled.take().filter(|_| self.within > 0).map(|line| may_belong(line, row.line));
+        let cut = self.spoiled.filter(|(_, last)| self.rows <= *last).map(|(line, _)| may_belong(line, row.line));
         if self.open.get(&key).is_some_and(|open| open.rows.len() >= MAX_ROWS) {
             self.close(&key);
         }
@@ -249,18 +249,25 @@ impl Steps {
         }
     }
 
-    /// A row whose cells cannot be trusted. Its key neither, so with several rows per order its neighbours are incomplete.
+    /// A row whose cells cannot be trusted: the orders that it may belong to are incomplete. Where orders may be scattered and
+    /// what stands as its key is that of an order under way, it is that one; otherwise any that is, or begins within reach.
     fn unusable(&mut self, row: Row, reason: String) {
         let line = row.line;
-        if let Some(open) = self.touched.back().and_then(|(_, key)| self.open.get_mut(key)) {
+        let key = self.planner.key(&row).to_owned();
+        let spoil = |open: &mut Open| {
             let first = open.rows.first().map_or(line, |row| row.line);
             open.problem.get_or_insert(may_belong(line, first));
+        };
+        match self.open.get_mut(&key) {
+            Some(open) if self.within > 1 => spoil(open),
+            Some(_) | None => {
+                self.open.values_mut().for_each(spoil);
+                self.spoiled = Some((line, self.rows.saturating_add(self.within)));
+            }
         }
         if self.within <= 1 {
             self.close_up_to(u64::MAX);
         }
-        self.spoiled = Some(line);
-        let key = self.planner.key(&row).to_owned();
         self.ready.push_back(Step { rows: vec![row], key, what: StepKind::Bad(RowProblem { line, reason }) });
     }
 

@@ -90,6 +90,30 @@ fn an_unusable_row_spoils_the_orders_that_it_may_belong_to() {
 }
 
 #[test]
+fn an_unusable_row_spoils_scattered_orders_as_far_as_its_key_tells() {
+    let scattered = grouped().replace("rows = \"consecutive\"", "rows = \"consecutive\"\nwithin = 2");
+    let row = |key: &str| format!("{key},,2024-03-01 10:15,Tea,1,10,C,,\n");
+    let rows = |keys: &[&str], bad: &str, more: &[&str]| {
+        let rows = |keys: &[&str]| keys.iter().map(|key| row(key)).collect::<String>();
+        rows(keys) + bad + &rows(more)
+    };
+    // Its key is that of an order under way: no other is concerned.
+    let told = story(&scattered, &rows(&["6", "7"], "6,,2024\n", &["6", "7", "8"]));
+    let spoiled = |key: &str, line: usize| format!("{key} bad {line}: line 4 may belong to this order, but cannot be used");
+    let unusable = |key: &str| format!("{key} bad 4: the row has 3 cells, the header 9");
+    assert_eq!(told, [unusable("6"), spoiled("6", 2), "7 sold 2".to_owned(), "8 sold 1".to_owned()]);
+    // It is not: all orders under way, and those that begin within reach of it.
+    for bad in ["x,,2024\n", ",,2024\n"] {
+        let told = story(&scattered, &rows(&["6", "7"], bad, &["6", "7", "8", "9"]));
+        let key = bad.split(',').next().unwrap();
+        assert_eq!(told, [unusable(key), spoiled("6", 2), spoiled("7", 3), "8 sold 1".to_owned(), "9 sold 1".to_owned()]);
+        let told = story(&scattered, &rows(&["6"], &(row("7") + bad), &["8", "9", "10"]));
+        let expected = [unusable(key), spoiled("6", 2), spoiled("7", 3), spoiled("8", 5), spoiled("9", 6), "10 sold 1".to_owned()];
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
 fn lines_are_counted_through_quoted_line_breaks_and_bom() {
     let bytes = format!("\u{feff}{HEADER}7,,2024-03-01 10:15,\"Tea\",1,10,C,\"a\nb\",\n8,,2024-03-01 10:15,Tea,1,x,C,,\n");
     let steps = steps_of(Mapping::parse(SHOP).unwrap(), bytes.as_bytes());

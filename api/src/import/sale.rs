@@ -14,7 +14,7 @@ use domain::{
     refund::{Breakdown, Destination},
 };
 use rust_decimal::Decimal;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A row as it was read.
 #[derive(Debug, Clone)]
@@ -157,20 +157,18 @@ pub struct LineRounding {
     pub difference: Decimal,
 }
 
-/// Money given back. Serialised it is the body of the idempotency key.
-#[derive(Debug, Clone, Serialize)]
+/// Money given back. Serialised it is the body of the idempotency key, see [`RefundMeaning`].
+#[derive(Debug, Clone)]
 pub struct RefundUnit {
     /// The refund's own key in the source.
     pub key: String,
     /// The refund.
     pub refund_id: RefundId,
     /// Out of which sale; nothing when that is not known.
-    #[serde(flatten)]
     pub link: Option<RefundLink>,
     /// Where.
     pub store_id: StoreId,
     /// The store, should it have to be opened.
-    #[serde(skip)]
     pub store: Arc<NewStore>,
     /// How the sale was paid, or the money given.
     pub tender: Tender,
@@ -185,8 +183,48 @@ pub struct RefundUnit {
     /// What is given back.
     pub breakdown: Breakdown,
     /// What rounding its lines to minor units changed.
-    #[serde(skip)]
     pub rounding: LineRounding,
+}
+
+/// What a refund means, as its idempotency key knows it.
+#[derive(Serialize)]
+struct RefundMeaning<'a> {
+    key: &'a str,
+    refund_id: RefundId,
+    #[serde(flatten)]
+    link: Option<&'a RefundLink>,
+    tender: Tender,
+    amount: Money,
+    given_at: DateTime<Utc>,
+    reason: &'a str,
+    #[serde(flatten)]
+    by_itself: Option<ByItself<'a>>,
+}
+
+/// What a refund means beyond that when no sale says it. Keys of refunds with a sale are older than these fields.
+#[derive(Serialize)]
+struct ByItself<'a> {
+    store_id: StoreId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acquirer: Option<&'a str>,
+    breakdown: &'a Breakdown,
+}
+
+impl Serialize for RefundUnit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let by_itself = || ByItself { store_id: self.store_id, acquirer: self.acquirer.as_deref(), breakdown: &self.breakdown };
+        let meaning = RefundMeaning {
+            key: &self.key,
+            refund_id: self.refund_id,
+            link: self.link.as_ref(),
+            tender: self.tender,
+            amount: self.amount,
+            given_at: self.given_at,
+            reason: &self.reason,
+            by_itself: self.link.is_none().then(by_itself),
+        };
+        meaning.serialize(serializer)
+    }
 }
 
 /// The sale out of whose payment money is given back.
@@ -232,3 +270,7 @@ pub enum Planned {
     /// Left out, under this reason.
     Skipped(String),
 }
+
+#[cfg(test)]
+#[path = "sale_tests.rs"]
+mod tests;

@@ -87,7 +87,9 @@ impl Writer {
     /// # Errors
     /// `Halt` when the log does not take it whatever is tried.
     pub async fn write(&self, sale: &SaleUnit) -> Result<Written, Halt> {
-        self.store(&sale.store).await.map_err(Halt::Setup)?;
+        if let Some(refused) = self.store(&sale.store).await? {
+            return Ok(refused);
+        }
         let caller = self.caller_for(&sale.key, "import order", sale)?;
         let answer: Result<Answer, CommandError> = retrying(|| {
             self.handler.transact(&caller, move |unit| {
@@ -104,7 +106,9 @@ impl Writer {
     /// # Errors
     /// `Halt` when the log does not take it whatever is tried.
     pub async fn give_back(&self, refund: &RefundUnit) -> Result<Written, Halt> {
-        self.store(&refund.store).await.map_err(Halt::Setup)?;
+        if let Some(refused) = self.store(&refund.store).await? {
+            return Ok(refused);
+        }
         let caller = self.caller_for(&refund.key, "import refund", refund)?;
         let answer: Result<Answer, CommandError> = retrying(|| {
             self.handler.transact(&caller, move |unit| {
@@ -121,7 +125,9 @@ impl Writer {
     /// # Errors
     /// `Halt` when the log does not take it whatever is tried.
     pub async fn adjust(&self, ledger: &LedgerUnit) -> Result<Written, Halt> {
-        self.store(&ledger.store).await.map_err(Halt::Setup)?;
+        if let Some(refused) = self.store(&ledger.store).await? {
+            return Ok(refused);
+        }
         let caller = self.caller_for(&ledger.key, "import ledger adjustment", ledger)?;
         let answer: Result<Answer, CommandError> = retrying(|| {
             self.handler.transact(&caller, move |unit| {
@@ -140,10 +146,17 @@ impl Writer {
         Ok(Caller { idempotency: Some(key), ..self.caller.clone() })
     }
 
-    /// Makes sure that a store is open; asks the log once per store and run.
-    async fn store(&self, store: &NewStore) -> Result<(), ImportError> {
+    /// Makes sure that a store is open; asks the log once per store and run. A store that a rule forbids refuses what is
+    /// sold there; the rest of the file goes on.
+    async fn store(&self, store: &NewStore) -> Result<Option<Written>, Halt> {
         let ready = self.stores.lock().unwrap_or_else(PoisonError::into_inner).entry(store.store_id).or_default().clone();
-        ready.get_or_try_init(|| setup::ensure_store(&self.handler, &self.caller, store)).await.map(drop)
+        match ready.get_or_try_init(|| setup::ensure_store(&self.handler, &self.caller, store)).await {
+            Ok(()) => Ok(None),
+            Err(ImportError::Setup { what, error: CommandError::Rejected(rejected) }) => {
+                Ok(Some(Written::Refused(format!("{}: {what} cannot be opened: {rejected}", rejected.code))))
+            }
+            Err(error) => Err(Halt::Setup(error)),
+        }
     }
 }
 

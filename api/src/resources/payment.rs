@@ -66,7 +66,7 @@ pub struct PaymentResource {
     /// Given back.
     #[schema(value_type = MoneySchema)]
     pub refunded: Money,
-    /// Neither given back nor set aside for it.
+    /// Neither given back nor set aside for it; zero while the payment is disputed.
     #[schema(value_type = MoneySchema)]
     pub refundable: Money,
     /// Why it failed.
@@ -110,7 +110,7 @@ impl Resource<payment_intent::State> for PaymentResource {
             merchant_reference: details.merchant_reference.clone(),
             next_action: next_action(state),
             refunded: money(state.refunded_total),
-            refundable: money(state.refundable()),
+            refundable: money(if state.dispute.is_some() { 0 } else { state.refundable() }),
             failure: if state.status == Status::Expired { Some(expired()) } else { state.attempt.as_ref().and_then(failure) },
             expires_at: details.expires_at,
             paid_at: payment.map(|payment| payment.paid_at),

@@ -199,6 +199,19 @@ fn the_published_status_of_a_payment_follows_its_intent() {
 }
 
 #[test]
+fn nothing_of_a_disputed_payment_can_be_given_back() {
+    let refundable = |commands: &[payment_intent::Command]| {
+        let start = [created(Tender::PromptPay), started(), ready(), paid()];
+        let state = after::<PaymentIntent>([&start[..], &refunded(11, 10_00), commands].concat());
+        shown::<_, PaymentResource>(&state)["refundable"]["amount"].as_i64().unwrap()
+    };
+    let business_date = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
+    let dispute = payment_intent::Command::Dispute { reason: "not me".into(), disputed_at: chrono::DateTime::UNIX_EPOCH, business_date };
+    assert!(refundable(&[]) > 0);
+    assert_eq!(refundable(&[dispute]), 0);
+}
+
+#[test]
 fn a_qr_is_shown_while_it_can_be_paid() {
     let intent = |commands: Vec<payment_intent::Command>| {
         shown::<_, PaymentIntentResource>(&after::<PaymentIntent>([vec![created(Tender::PromptPay)], commands].concat()))

@@ -33,6 +33,11 @@ use crate::{
 };
 
 const COLLECTION: &str = "/v1/orders";
+/// Code of the problem that a line of tax class `stated` is.
+pub(crate) const TAX_CLASS_STATED: &str = "TaxClassStated";
+/// What it says.
+pub(crate) const STATED_BY_FILES_ONLY: &str =
+    "tax_class 'stated' is for taxes that an imported file states; the class of a line is standard, zero or exempt";
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -78,7 +83,7 @@ pub struct LineInput {
     /// For one piece, in the store's currency.
     #[schema(value_type = MoneySchema)]
     pub(super) unit_price: Money,
-    /// Class of tax; `standard` unless told.
+    /// Class of tax; `standard` unless told. `stated` is refused: only an imported file states a tax.
     #[serde(default = "standard")]
     #[schema(value_type = Option<TaxClassSchema>)]
     tax_class: TaxClass,
@@ -93,9 +98,13 @@ fn standard() -> TaxClass {
 
 impl LineInput {
     /// # Errors
-    /// `CurrencyMismatch`.
+    /// `CurrencyMismatch`, `TaxClassStated`.
     pub(super) fn checked(self, currency: Currency) -> Result<NewLine, CommandError> {
         check_currency(self.unit_price, currency)?;
+        if self.tax_class == TaxClass::Stated {
+            let message = STATED_BY_FILES_ONLY.to_owned();
+            return Err(CommandError::Rejected(Rejected { code: TAX_CLASS_STATED, class: RejectionClass::Invalid, message }));
+        }
         Ok(NewLine {
             line_id: self.line_id,
             item_code: self.item_code,

@@ -131,7 +131,7 @@ rejections! {
         TenderAmountDiffers => Invalid, "a recorded tender must be for exactly the amount of the intent";
         TipInvalid => Invalid, "the tip must be between 0 and 100,000,000,000 minor units";
         AcquirerInvalid => Invalid, "acquirer must have 1 to 64 characters";
-        PaymentDisputed => State, "the payment is disputed; what goes back is decided there";
+        PaymentDisputed => State, "the payment is disputed; nothing of it can be given back";
         AttemptUnresolved => State, "the provider has not yet shown that nothing was paid";
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         NotCaptured { status: &'static str } => State, "the payment is {status}; only captured money can be given back";
