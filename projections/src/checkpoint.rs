@@ -281,6 +281,18 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_says_a_field_twice_is_refused() {
+        let (signed, _) = signed();
+        let text = serde_json::to_string(&signed).unwrap();
+        assert!(SignedCheckpoint::read(&text).is_ok());
+        for twice in [text.replace("\"position\":30", "\"position\":31,\"position\":30"), text.replacen('{', "{\"epoch\":1,", 1)] {
+            assert_ne!(twice, text);
+            let error = SignedCheckpoint::read(&twice).unwrap_err().to_string();
+            assert!(error.contains("duplicate field"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_key_survives_its_file() {
         let (_, key) = signed();
         let pem = key.to_pem().unwrap();

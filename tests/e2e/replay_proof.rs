@@ -45,8 +45,12 @@ impl Auditor {
 
     /// Checks a proof with a database URL that leads nowhere.
     async fn check(&self, proof: &Value) -> i32 {
+        self.check_text(&proof.to_string()).await
+    }
+
+    async fn check_text(&self, proof: &str) -> i32 {
         let file = self.dir.path().join("proof.json");
-        std::fs::write(&file, proof.to_string()).unwrap();
+        std::fs::write(&file, proof).unwrap();
         check_file(&file, &self.public).await
     }
 }
@@ -145,6 +149,27 @@ async fn a_proof_with_any_field_changed_proves_nothing() {
         more["note"] = json!("x");
         assert_eq!(auditor.check(&more).await, 1);
     }
+}
+
+#[tokio::test]
+async fn a_proof_that_says_a_field_twice_proves_nothing() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let text = auditor.prove(&database, 6).await.sound().lines[0].to_string();
+    assert_eq!(auditor.check_text(&text).await, 0);
+    // At the top, in the event, in its payload's wrapping and in the checkpoint: readers that take the first would be misled.
+    for (place, false_one) in [
+        ("\"commit_index\":", "\"commit_index\":7,"),
+        ("\"actor\":", "\"actor\":\"user:another\","),
+        ("\"payload\":{", "\"payload\":{\"text\":\"{}\"},"),
+        ("\"epoch\":", "\"epoch\":9,"),
+    ] {
+        let twice = text.replacen(place, &format!("{false_one}{place}"), 1);
+        assert_ne!(twice, text, "{place}");
+        assert_eq!(auditor.check_text(&twice).await, 1, "{place}");
+    }
+    let wrapped = text.replacen("\"payload\":{", "\"payload\":{\"text\":\"{}\",", 1);
+    assert_eq!(auditor.check_text(&wrapped).await, 1);
 }
 
 #[tokio::test]
