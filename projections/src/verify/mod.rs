@@ -11,7 +11,8 @@
 //!
 //! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position. A
 //! change whose author recomputes an event's hash is found in its commit, as a range. A rewritten log in which everything is
-//! recomputed is consistent, and only differs from checkpoints that were published before.
+//! recomputed is consistent, and only differs from checkpoints that were published before. No hash covers idempotency keys: a
+//! stored answer or request hash (`log.append_key`) that was changed is not found.
 
 mod chain;
 mod commits;
