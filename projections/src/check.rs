@@ -1,21 +1,28 @@
 //! Proves that the read models are what the log says: folds it once more in memory and compares row by row.
 //!
-//! Each model is read in one REPEATABLE READ transaction, so projectors may go on meanwhile. A long log is folded in several
-//! passes, each for a part of the tenants, so that only their rows are in memory at once.
+//! Each model is read in one REPEATABLE READ transaction, so projectors may go on meanwhile; rebuilds and checks of one model
+//! wait for each other or refuse, since a transaction finds tables under their present names, not those of its moment. A long log
+//! is folded in several passes, each for a part of the tenants, so that only their rows are in memory at once.
+//!
+//! A halted stream is folded as far as the model has read it, so that a new mistake shows beside it; that the model lacks the
+//! rest of it is a difference in itself, and reported as such.
 
 use std::{collections::HashMap, sync::Arc};
 
+use domain::envelope::StreamKey;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::{
     error::Error,
     fold::{Fold, fold_events},
     log_reader,
     projection::{Projection, TableSpec},
+    rebuild,
     rows::Rows,
+    search::StreamName,
     tables::{self, Target, set_schema},
 };
 
@@ -35,8 +42,28 @@ pub struct CheckReport {
     pub differences: Vec<String>,
     /// How many differ in all.
     pub differing: u64,
+    /// Streams that the model stopped reading, by position: what they say from there on is not in its rows.
+    pub halted: Vec<HaltedStream>,
     /// SHA-256 over all rows in a fixed order, hex: equal for equal read models, wherever they are.
     pub digest: String,
+}
+
+impl CheckReport {
+    /// The model is what the log says: no row differs and no stream is left out.
+    pub const fn is_sound(&self) -> bool {
+        self.differing == 0 && self.halted.is_empty()
+    }
+}
+
+/// A stream that a model does not read to its end.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct HaltedStream {
+    /// Its merchant.
+    pub tenant: String,
+    /// `ord_…`.
+    pub stream: String,
+    /// Its first event that could not be applied.
+    pub position: i64,
 }
 
 /// Events up to which a model is folded in one pass.
@@ -94,8 +121,24 @@ pub async fn check_in_passes(
     wanted: Option<i32>,
     folded: &Folded,
 ) -> Result<CheckReport, Error> {
+    // Closed rather than kept should this end early: with the connection, the lock is given back.
+    let mut connection = pool.acquire().await?;
+    connection.close_on_drop();
+    // Before the transaction, whose moment must not be older than the names.
+    rebuild::hold_off(&mut connection, projection).await?;
+    let report = check_held(&mut connection, projection, wanted, folded).await;
+    rebuild::let_go(&mut connection, projection).await?;
+    report
+}
+
+async fn check_held(
+    connection: &mut PgConnection,
+    projection: &dyn Projection,
+    wanted: Option<i32>,
+    folded: &Folded,
+) -> Result<CheckReport, Error> {
     let target = Target::live(projection);
-    let mut tx = pool.begin().await?;
+    let mut tx = connection.begin().await?;
     sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
     sqlx::query("set local time zone 'UTC'").execute(&mut *tx).await?;
     set_schema(&mut tx, &target.schema).await?;
@@ -113,7 +156,16 @@ pub async fn check_in_passes(
     let (rows, digest) = digest(&mut tx, projection).await?;
     tx.commit().await?;
     let Comparison { differences, differing } = report;
-    Ok(CheckReport { projection: target.name, position, rows, differences, differing, digest })
+    Ok(CheckReport { projection: target.name, position, rows, differences, differing, halted: halted_streams(halted), digest })
+}
+
+fn halted_streams(halted: HashMap<StreamKey, i64>) -> Vec<HaltedStream> {
+    let mut streams: Vec<HaltedStream> = halted
+        .into_iter()
+        .map(|(stream, position)| HaltedStream { tenant: stream.tenant.to_string(), stream: StreamName::of(&stream).to_string(), position })
+        .collect();
+    streams.sort_by(|a, b| (a.position, &a.stream).cmp(&(b.position, &b.stream)));
+    streams
 }
 
 /// In how many passes a log of this length is folded.

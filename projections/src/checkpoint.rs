@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     document::{self, HexHash, HexSignature},
     error::Error,
-    log_reader::{self, fixed},
+    log_reader::{self, fixed, time},
     snapshot,
 };
 
@@ -221,10 +221,10 @@ async fn read_chain(connection: &mut PgConnection, mut progress: impl FnMut(i64)
         let (first_pos, last_pos): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         let (prev_hash, hash) = (fixed(row.try_get(3)?, first_pos)?, fixed(row.try_get(4)?, first_pos)?);
         let (before, before_hash) = chain.last.map_or((0, [0; 32]), |(last, _, hash)| (last, hash));
-        if first_pos != before + 1 || prev_hash != before_hash {
-            return Err(Error::Corrupt { position: before + 1, what: "the commits are not one chain here".to_owned() });
+        if before.checked_add(1) != Some(first_pos) || prev_hash != before_hash {
+            return Err(Error::Corrupt { position: before.saturating_add(1), what: "the commits are not one chain here".to_owned() });
         }
-        chain.last = Some((last_pos, row.try_get(2)?, hash));
+        chain.last = Some((last_pos, time(&row, 2, first_pos)?, hash));
         chain.tree.push(&hash);
         if chain.tree.size().is_multiple_of(1_000) {
             progress(last_pos);
@@ -278,6 +278,18 @@ mod tests {
         }
         let upper = serde_json::to_string(&signed).unwrap().replace(&hex::encode([7; 32]), &hex::encode_upper([0xab; 32]));
         assert!(SignedCheckpoint::read(&upper).is_err());
+    }
+
+    #[test]
+    fn a_document_that_says_a_field_twice_is_refused() {
+        let (signed, _) = signed();
+        let text = serde_json::to_string(&signed).unwrap();
+        assert!(SignedCheckpoint::read(&text).is_ok());
+        for twice in [text.replace("\"position\":30", "\"position\":31,\"position\":30"), text.replacen('{', "{\"epoch\":1,", 1)] {
+            assert_ne!(twice, text);
+            let error = SignedCheckpoint::read(&twice).unwrap_err().to_string();
+            assert!(error.contains("duplicate field"), "{error}");
+        }
     }
 
     #[test]

@@ -8,7 +8,11 @@ use domain::{
     ids::{MerchantId, Ulid},
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{
+    AssertSqlSafe, Decode, PgConnection, PgPool, Postgres, Row as _, Type,
+    error::BoxDynError,
+    postgres::{PgRow, PgTypeInfo, PgValueFormat, PgValueRef},
+};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -161,14 +165,13 @@ fn check_gapless(after: i64, events: &[Arc<RecordedEvent>]) -> Result<(), Error>
 /// A row of `log.event` with the columns of [`EVENT_COLUMNS`].
 ///
 /// # Errors
-/// `Sql` for a column of another type; `Corrupt` for a stream type that this build does not know or a hash of another length.
+/// `Sql` for a column of another type; `Corrupt` for a stream type that this build does not know, a time that is none or a hash
+/// of another length.
 pub fn row_to_event(row: &PgRow) -> Result<RecordedEvent, Error> {
     let pos: i64 = row.try_get(0)?;
     let stream_type: &str = row.try_get(2)?;
     let stream_type = StreamType::parse(stream_type)
         .ok_or_else(|| Error::Corrupt { position: pos, what: format!("stream type '{stream_type}' is not known to this build") })?;
-    let occurred_at: DateTime<Utc> = row.try_get(8)?;
-    let recorded_at: DateTime<Utc> = row.try_get(9)?;
     Ok(RecordedEvent {
         pos,
         stream: StreamKey { tenant: MerchantId(ulid(row, 1)?), stream_type, stream_id: ulid(row, 3)? },
@@ -176,8 +179,8 @@ pub fn row_to_event(row: &PgRow) -> Result<RecordedEvent, Error> {
         event_type: row.try_get(5)?,
         schema_version: row.try_get(6)?,
         slice: row.try_get(7)?,
-        occurred_at,
-        recorded_at,
+        occurred_at: time(row, 8, pos)?,
+        recorded_at: time(row, 9, pos)?,
         correlation_id: ulid(row, 10)?,
         causation_id: ulid(row, 11)?,
         actor: row.try_get(12)?,
@@ -191,6 +194,34 @@ pub fn row_to_event(row: &PgRow) -> Result<RecordedEvent, Error> {
 fn ulid(row: &PgRow, column: usize) -> Result<Ulid, Error> {
     let uuid: Uuid = row.try_get(column)?;
     Ok(Ulid::from_bytes(*uuid.as_bytes()))
+}
+
+/// A time as PostgreSQL sends it: microseconds since 2000, of which the least and the greatest mean infinity.
+struct StoredTime(i64);
+
+impl Type<Postgres> for StoredTime {
+    fn type_info() -> PgTypeInfo {
+        <DateTime<Utc> as Type<Postgres>>::type_info()
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for StoredTime {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        match value.format() {
+            PgValueFormat::Binary => Ok(Self(<i64 as Decode<Postgres>>::decode(value)?)),
+            PgValueFormat::Text => Err("a time of the log is read in binary form only".into()),
+        }
+    }
+}
+
+/// 2000-01-01 in microseconds since 1970.
+const YEAR_2000_US: i64 = 946_684_800_000_000;
+
+/// A column that holds a time. The driver's own conversion panics on infinity, which someone may have put there.
+pub(crate) fn time(row: &PgRow, column: usize, position: i64) -> Result<DateTime<Utc>, Error> {
+    let StoredTime(since_2000) = row.try_get(column)?;
+    let time = since_2000.checked_add(YEAR_2000_US).and_then(DateTime::from_timestamp_micros);
+    time.ok_or_else(|| Error::Corrupt { position, what: "a time is infinite or out of range".to_owned() })
 }
 
 pub(crate) fn fixed(bytes: Vec<u8>, position: i64) -> Result<[u8; 32], Error> {

@@ -200,7 +200,8 @@ pub(crate) async fn write(connection: &mut PgConnection, changes: &Changes) -> R
 }
 
 /// Empties the tables and starts again from the first event, if the checkpoint is beyond `limit`: another copy may have done
-/// it already. Readers see the old rows until the transaction ends.
+/// it already. Readers see the old rows until the transaction ends. The copy that a rebuild retired is of the same void history:
+/// without its checkpoint nobody rolls back to it, and the next rebuild drops its schema.
 pub(crate) async fn wipe(pool: &PgPool, projection: &dyn Projection, target: &Target, limit: i64) -> Result<(), Error> {
     let mut tx = begin_in(pool, &target.schema).await?;
     let sql = "update read.checkpoint set pos = 0 where name = $1 and version = $2 and pos > $3";
@@ -208,11 +209,11 @@ pub(crate) async fn wipe(pool: &PgPool, projection: &dyn Projection, target: &Ta
     if wiped.rows_affected() == 0 {
         return Ok(());
     }
-    sqlx::query("delete from read.quarantine where name = $1 and version = $2")
-        .bind(&target.name)
-        .bind(target.version)
-        .execute(&mut *tx)
-        .await?;
+    let retired = Target::retired(target);
+    for (table, name) in [("quarantine", &target.name), ("quarantine", &retired.name), ("checkpoint", &retired.name)] {
+        let sql = AssertSqlSafe(format!("delete from read.{table} where name = $1 and version = $2"));
+        sqlx::query(sql).bind(name).bind(target.version).execute(&mut *tx).await?;
+    }
     for table in projection.tables() {
         sqlx::query(AssertSqlSafe(format!("delete from {}", table.name))).execute(&mut *tx).await?;
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use projections::check::check_all;
+use projections::check::{CheckReport, check_all};
 use serde_json::json;
 
 use crate::{
@@ -14,7 +14,13 @@ use crate::{
 
 /// Arguments of `check`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  replay check\n  replay check --json")]
+#[command(after_help = "\
+Examples:
+  replay check
+  replay check --json
+
+A stream that a read model halted at, because it could not apply an event, is a finding as well as a row that differs. Waits for
+a rebuild of the model; no rebuild of it begins meanwhile.")]
 pub struct CheckArgs {}
 
 /// Checks the read models.
@@ -32,15 +38,18 @@ pub async fn run(session: &Session, CheckArgs {}: CheckArgs) -> Verdict {
     let mut answer = session.answer();
     for report in &reports {
         let line = json!({"read_model": report.projection, "position": report.position, "rows": report.rows,
-            "digest": report.digest, "differing": report.differing, "differences": report.differences});
+            "digest": report.digest, "differing": report.differing, "differences": report.differences, "halted": report.halted});
         let mut text =
             format!("{:<14} position {:>8}  {:>8} rows  digest {}", report.projection, report.position, report.rows, report.digest);
         for difference in &report.differences {
             text.push_str("\n  ");
             text.push_str(difference);
         }
+        for halted in &report.halted {
+            text.push_str(&format!("\n  halted at position {}: {} of {}", halted.position, halted.stream, halted.tenant));
+        }
         answer.line(&line, &text)?;
     }
     answer.finish()?;
-    Ok(Finding::sound_if(reports.iter().all(|report| report.differing == 0)))
+    Ok(Finding::sound_if(reports.iter().all(CheckReport::is_sound)))
 }

@@ -45,7 +45,7 @@ pub async fn run(session: &Session, args: CheckpointArgs) -> Verdict {
         let key = PrivateKey::from_seed(&seed);
         files::write_secret(&path, &key.to_pem()?)?;
         let public = hex::encode(key.public());
-        println!("{}", if session.json { json!({"public_key": public}).to_string() } else { public });
+        files::print(&if session.json { json!({"public_key": public}).to_string() } else { public })?;
         return Ok(Finding::Sound);
     }
     let path = args.key.ok_or_else(|| Failure::usage("give --key or --new-key"))?;
@@ -64,6 +64,6 @@ pub async fn run(session: &Session, args: CheckpointArgs) -> Verdict {
         Err(error) => return Err(error.into()),
     };
     // The document is what is published: one form, with --json or without, and no digest after it.
-    println!("{}", serde_json::to_string(&SignedCheckpoint::sign(checkpoint, &key))?);
+    files::print(&serde_json::to_string(&SignedCheckpoint::sign(checkpoint, &key))?)?;
     Ok(Finding::Sound)
 }

@@ -59,7 +59,8 @@ enum Format {
 /// Writes a range of the log.
 ///
 /// # Errors
-/// `Usage` when the file exists; `Fault` when the log cannot be read, an event is no JSON, or the file cannot be written.
+/// `Usage` when the file exists; `Fault` when the log cannot be read or lacks a position, an event is no JSON, or the file cannot
+/// be written. What was written by then stays, without a summary.
 pub async fn run(session: &Session, args: ExportArgs) -> Verdict {
     let pool = session.reader().await?;
     let (after, until) = event_line::positions(&pool, args.from, args.to).await?;
@@ -74,12 +75,18 @@ pub async fn run(session: &Session, args: ExportArgs) -> Verdict {
     let filter = Filter { after, until: Some(until), ..Filter::default() };
     let mut written = 0_i64;
     let mut events = search(&pool, &filter, None);
+    let mut last = after;
     while let Some(event) = events.try_next().await? {
+        gapless(last, event.pos)?;
+        last = event.pos;
         written += 1;
         if written % 1_000 == 0 {
             progress.at(written);
         }
         file.event(event)?;
+    }
+    if last < until {
+        gapless(last, until.saturating_add(1))?;
     }
     file.finish()?;
     drop(progress);
@@ -94,6 +101,13 @@ pub async fn run(session: &Session, args: ExportArgs) -> Verdict {
         answer.finish()?;
     }
     Ok(Finding::Sound)
+}
+
+/// Every position of a range is exported, or nothing is said to be.
+fn gapless(before: i64, next: i64) -> anyhow::Result<()> {
+    let expected = before.saturating_add(1);
+    anyhow::ensure!(next == expected, "position {expected}: the event is missing; the export is not complete");
+    Ok(())
 }
 
 enum File {

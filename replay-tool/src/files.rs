@@ -63,6 +63,16 @@ pub fn write_secret(path: &Path, content: &str) -> Result<(), Failure> {
     }
 }
 
+/// Prints a document on standard output.
+///
+/// # Errors
+/// Standard output is closed or full.
+pub fn print(document: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{document}")?;
+    out.flush()
+}
+
 /// Where a result goes: `-` is standard output, anything else a file that must not exist yet.
 ///
 /// # Errors

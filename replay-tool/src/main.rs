@@ -31,8 +31,9 @@ use session::{Session, SessionArgs};
 
 /// Asks the log of a SmartPOS platform, and what is folded from it, an auditor's questions.
 ///
-/// Every answer ends in a digest: SHA-256 over its lines in their JSON form. The same question about the same log gives the
-/// same digest, wherever and whenever it is asked, with --json or without.
+/// Answers end in a digest: SHA-256 over their lines in their JSON form. The same question about the same log gives the same
+/// digest, wherever and whenever it is asked, with --json or without. Only documents stand alone: what `checkpoint` and `prove`
+/// print, and an export to standard output.
 #[derive(Parser)]
 #[command(version, propagate_version = true, max_term_width = 120, after_help = EXIT_CODES)]
 struct Cli {

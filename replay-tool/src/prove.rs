@@ -3,10 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use projections::proof::{SignedProof, prove};
-use serde_json::json;
+use projections::{
+    proof::{SignedProof, prove},
+    search::StreamName,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
+    event_line,
     files::{self, PublicKey},
     outcome::{Failure, Finding, Verdict},
     progress::Progress,
@@ -32,7 +37,12 @@ pub struct ProveArgs {
 
 /// Arguments of `check-proof`.
 #[derive(Args)]
-#[command(after_help = "Example:\n  replay check-proof event-4711.json --public-key auditor.pub")]
+#[command(after_help = "\
+Examples:
+  replay check-proof event-4711.json --public-key auditor.pub
+  replay check-proof event-4711.json --public-key auditor.pub --log-id 0193d3f0-…
+
+One publisher may sign several logs: compare the log id that is printed with the one you expect, or give it.")]
 pub struct CheckProofArgs {
     /// A file made by `replay prove`.
     #[arg(value_name = "FILE")]
@@ -40,6 +50,9 @@ pub struct CheckProofArgs {
     /// Key of the checkpoint's publisher: 64 hex digits, or a file that holds them. Get it from the publisher.
     #[arg(long, value_name = "KEY")]
     public_key: PublicKey,
+    /// The log that the proof must be about (`log_id` of its checkpoints).
+    #[arg(long, value_name = "UUID")]
+    log_id: Option<Uuid>,
 }
 
 /// Prints the proof of one event as JSON.
@@ -60,7 +73,8 @@ pub async fn run(session: &Session, args: ProveArgs) -> Verdict {
     drop(progress);
     match proof {
         Ok(proof) => {
-            println!("{}", serde_json::to_string(&proof)?);
+            // The document is what is handed out: one form, and no digest after it.
+            files::print(&serde_json::to_string(&proof)?)?;
             Ok(Finding::Sound)
         }
         Err(projections::Error::Corrupt { position, what }) => {
@@ -79,26 +93,44 @@ pub fn check(session: &Session, args: &CheckProofArgs) -> Verdict {
     let text = files::text(&args.proof)?;
     let checked = SignedProof::read(&text).and_then(|signed| signed.verify(&args.public_key.0).map(|()| signed));
     let mut answer = session.answer();
-    let finding = match checked {
+    let finding = match checked.map_err(|error| error.to_string()).and_then(|signed| of_log(signed, args.log_id)) {
         Ok(signed) => {
-            let (event, checkpoint) = (&signed.proof.event, &signed.checkpoint.checkpoint);
-            let line = json!({"proven": true, "position": event.pos, "type": event.event_type, "checkpoint_position": checkpoint.position,
-                "payload": String::from_utf8_lossy(&event.payload)});
-            let text = format!(
-                "proven: {} stands at position {} of the log that was signed at position {}\n{}",
-                event.event_type,
-                event.pos,
-                checkpoint.position,
-                String::from_utf8_lossy(&event.payload)
-            );
+            let (line, text) = shown(&signed);
             answer.line(&line, &text)?;
             Finding::Sound
         }
         Err(error) => {
-            answer.line(&json!({"proven": false, "what": error.to_string()}), &format!("not proven: {error}"))?;
+            answer.line(&json!({"proven": false, "what": error}), &format!("not proven: {error}"))?;
             Finding::Wrong
         }
     };
     answer.finish()?;
     Ok(finding)
+}
+
+/// The proof, if it is about the log that is asked for.
+fn of_log(signed: SignedProof, wanted: Option<Uuid>) -> Result<SignedProof, String> {
+    let log_id = Uuid::from_bytes(signed.checkpoint.checkpoint.log_id);
+    match wanted {
+        Some(wanted) if wanted != log_id => Err(format!("the proof is about another log, {log_id}")),
+        Some(_) | None => Ok(signed),
+    }
+}
+
+/// What is proven, as JSON and for people.
+fn shown(signed: &SignedProof) -> (Value, String) {
+    let (event, checkpoint) = (&signed.proof.event, &signed.checkpoint.checkpoint);
+    let (tenant, log_id) = (event.stream.tenant.to_string(), Uuid::from_bytes(checkpoint.log_id).to_string());
+    let stream = StreamName::of(&event.stream);
+    let recorded_at = event_line::time(event.recorded_at);
+    let payload = String::from_utf8_lossy(&event.payload);
+    let line = json!({"proven": true, "log_id": log_id, "epoch": checkpoint.epoch, "checkpoint_position": checkpoint.position,
+        "position": event.pos, "tenant": tenant, "stream": stream.to_string(), "version": event.version, "type": event.event_type,
+        "recorded_at": recorded_at, "actor": event.actor, "payload": payload});
+    let text = format!(
+        "proven: {} stands at position {} of the log {log_id}, epoch {}, that was signed at position {}\n\
+         version {} of {stream} of {tenant}, recorded at {recorded_at}, by {}\n{payload}",
+        event.event_type, event.pos, checkpoint.epoch, checkpoint.position, event.version, event.actor
+    );
+    (line, text)
 }

@@ -6,6 +6,7 @@ use domain::ids::MerchantId;
 use projections::{Projection, projection::TableSpec};
 use serde_json::Value;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::outcome::Failure;
 
@@ -56,13 +57,16 @@ impl std::str::FromStr for Filter {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (column, value) = text.split_once('=').filter(|(column, _)| !column.is_empty()).ok_or("must be column=value")?;
-        // A merchant by the name that people know it by; the column holds the same as a uuid.
-        let value = match (column, value.parse::<MerchantId>()) {
-            ("tenant", Ok(merchant)) => uuid::Uuid::from_bytes(merchant.0.to_bytes()).to_string(),
-            _ => value.to_owned(),
-        };
+        let value = if column == "tenant" { tenant(value) } else { value.to_owned() };
         Ok(Self { column: column.to_owned(), value })
     }
+}
+
+/// A merchant by the name that people know it by, or a uuid in any form, as the column holds it.
+fn tenant(value: &str) -> String {
+    let merchant = value.parse::<MerchantId>().map(|merchant| Uuid::from_bytes(merchant.0.to_bytes()));
+    let uuid = merchant.ok().or_else(|| value.parse().ok());
+    uuid.map_or_else(|| value.to_owned(), |uuid| uuid.to_string())
 }
 
 /// Filters, all of which must hold.
@@ -77,7 +81,7 @@ impl Filters {
     /// The one tenant that is asked for, if there is one.
     pub fn tenant(&self) -> Option<MerchantId> {
         let tenant = self.0.iter().find(|filter| filter.column == "tenant")?;
-        let uuid: uuid::Uuid = tenant.value.parse().ok()?;
+        let uuid: Uuid = tenant.value.parse().ok()?;
         Some(MerchantId(domain::ids::Ulid::from_bytes(*uuid.as_bytes())))
     }
 
@@ -140,6 +144,11 @@ mod tests {
         let by = |text: String| Filters(vec![text.parse().unwrap()]);
         assert_eq!(by(format!("tenant={merchant}")).tenant(), Some(merchant));
         assert!(by(format!("tenant={merchant}")).hold(&json!({"tenant": "00000000-0000-0000-0000-000000000007"})));
+        for uuid in ["000000000000000000000000000000AB", "{00000000-0000-0000-0000-0000000000AB}"] {
+            let filters = by(format!("tenant={uuid}"));
+            assert!(filters.hold(&json!({"tenant": "00000000-0000-0000-0000-0000000000ab"})), "{uuid}");
+            assert_eq!(filters.tenant(), Some(MerchantId(domain::ids::Ulid(0xab))), "{uuid}");
+        }
         assert_eq!(by("status=open".into()).tenant(), None);
     }
 

@@ -82,6 +82,24 @@ async fn json_lines_hold_every_event_with_its_payload_byte_for_byte() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 
+#[tokio::test]
+async fn a_range_that_lacks_a_position_is_not_exported() {
+    let database = written().await;
+    let tamper =
+        "set session_replication_role = replica; delete from log.event where pos in (20, 64); set session_replication_role = origin";
+    sqlx::raw_sql(tamper).execute(&database.admin).await.unwrap();
+    let dir = ScratchDir::new("replay-gap");
+    let export = async |name: &str, from: &str, to: &str| {
+        let path = dir.path().join(name);
+        replay(&database, &["export", "--out", path.to_str().unwrap(), "--from", from, "--to", to]).await
+    };
+    for (name, from, to, missing) in [("a", "1", "40", "position 20"), ("b", "20", "30", "position 20"), ("c", "21", "64", "position 64")] {
+        let refused = export(name, from, to).await;
+        assert!(refused.code == 3 && refused.lines.is_empty() && refused.errors.contains(missing), "{refused:?}");
+    }
+    export("d", "21", "63").await.sound();
+}
+
 /// What is compared of an event.
 #[derive(Debug, PartialEq)]
 struct Columns {

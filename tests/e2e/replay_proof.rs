@@ -45,8 +45,12 @@ impl Auditor {
 
     /// Checks a proof with a database URL that leads nowhere.
     async fn check(&self, proof: &Value) -> i32 {
+        self.check_text(&proof.to_string()).await
+    }
+
+    async fn check_text(&self, proof: &str) -> i32 {
         let file = self.dir.path().join("proof.json");
-        std::fs::write(&file, proof.to_string()).unwrap();
+        std::fs::write(&file, proof).unwrap();
         check_file(&file, &self.public).await
     }
 }
@@ -148,6 +152,27 @@ async fn a_proof_with_any_field_changed_proves_nothing() {
 }
 
 #[tokio::test]
+async fn a_proof_that_says_a_field_twice_proves_nothing() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let text = auditor.prove(&database, 6).await.sound().lines[0].to_string();
+    assert_eq!(auditor.check_text(&text).await, 0);
+    // At the top, in the event, in its payload's wrapping and in the checkpoint: readers that take the first would be misled.
+    for (place, false_one) in [
+        ("\"commit_index\":", "\"commit_index\":7,"),
+        ("\"actor\":", "\"actor\":\"user:another\","),
+        ("\"payload\":{", "\"payload\":{\"text\":\"{}\"},"),
+        ("\"epoch\":", "\"epoch\":9,"),
+    ] {
+        let twice = text.replacen(place, &format!("{false_one}{place}"), 1);
+        assert_ne!(twice, text, "{place}");
+        assert_eq!(auditor.check_text(&twice).await, 1, "{place}");
+    }
+    let wrapped = text.replacen("\"payload\":{", "\"payload\":{\"text\":\"{}\",", 1);
+    assert_eq!(auditor.check_text(&wrapped).await, 1);
+}
+
+#[tokio::test]
 async fn a_proof_says_nothing_under_another_key() {
     let database = written().await;
     let (one, other) = (auditor(&database).await, auditor(&database).await);
@@ -157,6 +182,47 @@ async fn a_proof_says_nothing_under_another_key() {
     assert_eq!(check_file(&file, &one.public).await, 0);
     assert_eq!(check_file(&file, &other.public).await, 1);
     assert_eq!(check_file(Path::new("nowhere.json"), &one.public).await, 2);
+}
+
+#[tokio::test]
+async fn a_checked_proof_says_whose_event_it_is_and_of_which_log() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let proof = auditor.prove(&database, 6).await.sound().lines[0].clone();
+    let file = auditor.dir.path().join("event.json");
+    std::fs::write(&file, proof.to_string()).unwrap();
+    let check = async |more: &[&str]| {
+        let arguments = [&["check-proof", file.to_str().unwrap(), "--public-key", &auditor.public], more].concat();
+        replay(&database, &arguments).await
+    };
+    let line = check(&[]).await.sound().lines[0].clone();
+    for field in ["position", "tenant", "version", "type", "actor"] {
+        let wanted = &proof["event"][field];
+        // Ids are bare in a proof and carry their kind's prefix where people read them.
+        assert!(line[field] == *wanted || line[field].as_str().unwrap().ends_with(wanted.as_str().unwrap()), "{field} in {line}");
+    }
+    assert!(line["stream"].as_str().unwrap().ends_with(proof["event"]["stream_id"].as_str().unwrap()), "{line}");
+    let recorded = |value: &Value| value["recorded_at"].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    assert_eq!(recorded(&line), recorded(&proof["commit"]));
+    assert_eq!((&line["log_id"], &line["epoch"]), (&proof["checkpoint"]["log_id"], &proof["checkpoint"]["epoch"]));
+    check(&["--log-id", line["log_id"].as_str().unwrap()]).await.sound();
+    let other = check(&["--log-id", "00000000-0000-0000-0000-000000000001"]).await;
+    assert_eq!((other.code, &other.lines[0]["proven"]), (1, &json!(false)));
+}
+
+#[tokio::test]
+async fn a_document_that_nobody_takes_is_a_fault_and_no_panic() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let (key, checkpoint) = (auditor.dir.path().join("auditor.pem"), auditor.checkpoint.to_str().unwrap());
+    for arguments in [vec!["checkpoint", "--key", key.to_str().unwrap()], vec!["prove", "6", "--checkpoint", checkpoint]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = support::replay_command(&database, &arguments);
+        command.stdout(writer);
+        let status = tokio::task::spawn_blocking(move || command.status()).await.unwrap().unwrap();
+        assert_eq!(status.code(), Some(3), "{arguments:?}");
+    }
 }
 
 #[tokio::test]

@@ -299,3 +299,65 @@ async fn a_rebuild_needs_a_model_and_the_owner() {
     assert_eq!(nobody.output().unwrap().status.code(), Some(2));
     trading.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_stream_is_a_finding_of_a_check_though_every_row_is_as_folded() {
+    let trading = Trading::start().await;
+    trading.sell(2).await;
+    trading.settled().await;
+    let head = trading.database.head().await.pos;
+    // Halted from its next event on: what was read of it is right.
+    let sql = "insert into read.quarantine select 'orders', 2, tenant, stream_type, stream_id, $1, 'x' from log.event \
+               where type = 'order.opened' order by pos limit 1";
+    sqlx::query(sql).bind(head + 1).execute(&trading.database.admin).await.unwrap();
+    let checked = replay(&trading.database, &["check"]).await;
+    assert_eq!(checked.code, 1, "{checked:?}");
+    let orders = line(&checked, "orders");
+    assert_eq!((&orders["differing"], &orders["halted"][0]["position"]), (&json!(0), &json!(head + 1)));
+    assert!(orders["halted"][0]["stream"].as_str().unwrap().starts_with("ord_"), "{orders}");
+    assert_eq!(orders["halted"][0]["tenant"], trading.shop.merchant.to_string());
+    assert_eq!(line(&checked, "bills")["halted"], json!([]));
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_waits_for_a_rebuild_of_its_model_and_none_begins_meanwhile() {
+    let trading = Trading::start().await;
+    trading.sell(2).await;
+    trading.settled().await;
+    let lock = "hashtextextended('smartpos rebuild orders_v2', 0)";
+    let mut other = trading.database.admin.acquire().await.unwrap();
+    let mut run = async |sql: &str| sqlx::raw_sql(AssertSqlSafe(format!("select {sql}({lock})"))).execute(&mut *other).await.unwrap();
+    run("pg_advisory_lock").await;
+    let mut checking = spawn(&trading.database, &["check"]);
+    let waits = "select exists (select from pg_locks where locktype = 'advisory' and not granted and mode = 'ShareLock' \
+                 and database = (select oid from pg_database where datname = current_database()))";
+    eventually("the check waits", Duration::from_secs(20), || async { trading.one::<bool>(waits).await.then_some(()) }).await;
+    assert!(checking.try_wait().unwrap().is_none());
+    run("pg_advisory_unlock").await;
+    assert_eq!(checking.wait().unwrap().code(), Some(0));
+    run("pg_advisory_lock_shared").await;
+    let refused = replay(&trading.database, &["rebuild", "orders"]).await;
+    assert!(refused.code == 2 && refused.errors.contains("a check, is under way"), "{refused:?}");
+    run("pg_advisory_unlock_shared").await;
+    replay(&trading.database, &["rebuild", "orders"]).await.sound();
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_rolls_back_to_a_copy_of_a_history_that_was_given_up() {
+    let trading = Trading::start().await;
+    trading.sell(2).await;
+    trading.settled().await;
+    // What a rebuild of another version left is none of this one's business.
+    let other = "insert into read.checkpoint (name, version, pos) values ('orders#rebuild', 1, 5)";
+    sqlx::raw_sql(other).execute(&trading.database.admin).await.unwrap();
+    replay(&trading.database, &["rebuild", "orders"]).await.sound();
+    assert_eq!(trading.one::<i64>("select pos from read.checkpoint where name = 'orders#rebuild'").await, 5);
+    let orders = projections::all().into_iter().find(|projection| projection.name() == "orders").unwrap();
+    projections::rebuild::reset(&trading.database.pool(Role::Worker), orders.as_ref()).await.unwrap();
+    let refused = replay(&trading.database, &["rollback", "orders"]).await;
+    assert!(refused.code == 2 && refused.errors.contains("no earlier copy"), "{refused:?}");
+    trading.proves_itself().await;
+    trading.stop().await;
+}

@@ -145,6 +145,72 @@ async fn a_changed_commit_or_head_is_found() {
     assert_eq!(found_after("update log.head set pos = 8").await, (9, 9));
 }
 
+/// What is tampered with.
+const TABLES: [&str; 5] = ["event", "commit", "head", "stream_head", "append_key"];
+
+/// Keeps the log as it is, for [`restore`].
+async fn keep(database: &TestDatabase) {
+    let copies: Vec<String> = TABLES.iter().map(|table| format!("create table kept.{table} as table log.{table};")).collect();
+    let sql = format!("create schema kept; {}", copies.concat());
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&database.admin).await.unwrap();
+}
+
+async fn restore(database: &TestDatabase) {
+    let copies = TABLES.map(|table| format!("delete from log.{table}; insert into log.{table} table kept.{table}"));
+    tamper(database, &copies.join("; ")).await;
+}
+
+#[tokio::test]
+async fn a_time_that_is_none_is_found_like_any_other_change() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-infinite");
+    let _ = checkpoint(&database, &dir).await;
+    let key = dir.path().join("auditor.pem");
+    keep(&database).await;
+    for time in ["'infinity'", "'-infinity'", "'294276-12-31 00:00:00Z'", "'4713-01-01 00:00:00Z BC'"] {
+        for column in ["occurred_at", "recorded_at"] {
+            tamper(&database, &format!("update log.event set {column} = {time} where pos = 7")).await;
+            assert_eq!(first(&replay(&database, &["verify"]).await), (7, 7), "{column} {time}");
+            restore(&database).await;
+        }
+        tamper(&database, &format!("update log.commit set recorded_at = {time} where first_pos = 4")).await;
+        assert_eq!(first(&replay(&database, &["verify"]).await).0, 4, "{time}");
+        restore(&database).await;
+    }
+    tamper(&database, "update log.commit set recorded_at = 'infinity' where first_pos = 4").await;
+    let signed = replay(&database, &["checkpoint", "--key", key.to_str().unwrap()]).await;
+    assert_eq!((signed.code, signed.lines.len()), (1, 0), "not signed: {signed:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_hides_nothing_else() {
+    let database = written().await;
+    keep(&database).await;
+    let payloads = "update log.event set payload = payload || ' ' where pos in (2, 9)";
+    for unreadable in [
+        "update log.commit set hash = substr(hash, 2) where first_pos = 4",
+        "update log.commit set prev_hash = '' where first_pos = 4",
+        "update log.commit set recorded_at = 'infinity' where first_pos = 4",
+        "update log.event set occurred_at = 'infinity' where pos = 4",
+        "insert into log.commit select 9000000000000000000, 9000000000000000000, recorded_at, hash, hash from log.commit where first_pos = 4",
+        "insert into log.commit select 9223372036854775807, 9223372036854775807, recorded_at, hash, hash from log.commit where first_pos = 4",
+        "insert into log.commit select -9223372036854775807, 9223372036854775807, recorded_at, hash, hash from log.commit where first_pos = 4",
+        "update log.commit set last_pos = 9223372036854775807 where first_pos = 4",
+        "update log.stream_head set version = 9223372036854775807",
+        "update log.append_key set first_pos = 9223372036854775807, last_pos = 9223372036854775807",
+        "update log.head set pos = 9223372036854775807",
+    ] {
+        tamper(&database, &format!("{unreadable}; {payloads}")).await;
+        let found = replay(&database, &["verify"]).await;
+        restore(&database).await;
+        assert_eq!(found.code, 1, "{unreadable}: {found:?}");
+        let exact = |line: &&Value| line["what"].as_str().is_some_and(|what| what.contains("the event does not hash"));
+        let positions: Vec<i64> = found.lines.iter().filter(exact).map(|line| line["position"].as_i64().unwrap()).collect();
+        assert_eq!(positions, [2, 9], "{unreadable}: {found:?}");
+        assert!(found.lines.len() > 3, "{unreadable}: {found:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_deleted_row_is_found_at_its_position() {
     for position in [1, 4, 5, 7, 9] {

@@ -16,7 +16,7 @@ use sqlx::{PgConnection, PgPool, Row as _};
 use crate::{
     checkpoint::{SignedCheckpoint, TrustError},
     error::Error,
-    log_reader::{self, fixed},
+    log_reader::{self, fixed, time},
     snapshot,
     verify::Commit,
 };
@@ -99,11 +99,11 @@ async fn commit_at(connection: &mut PgConnection, position: i64) -> Result<Optio
     let Some(row) = sqlx::query(sql).bind(position).fetch_optional(connection).await? else { return Ok(None) };
     let first_pos: i64 = row.try_get(0)?;
     let (prev_hash, hash) = (fixed(row.try_get(3)?, first_pos)?, fixed(row.try_get(4)?, first_pos)?);
-    Ok(Some(Commit { first_pos, last_pos: row.try_get(1)?, recorded_at: row.try_get(2)?, prev_hash, hash }))
+    Ok(Some(Commit { first_pos, last_pos: row.try_get(1)?, recorded_at: time(&row, 2, first_pos)?, prev_hash, hash }))
 }
 
 async fn events_of(connection: &mut PgConnection, commit: &Commit) -> Result<Vec<RecordedEvent>, Error> {
-    log_reader::stream(connection, commit.first_pos - 1, commit.last_pos).try_collect().await
+    log_reader::stream(connection, commit.first_pos.saturating_sub(1), commit.last_pos).try_collect().await
 }
 
 /// The paths of the commit and of the one after it, in the tree of the checkpoint.

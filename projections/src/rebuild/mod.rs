@@ -19,7 +19,7 @@ mod switch;
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
 pub use self::compare::Difference;
 use crate::{
@@ -85,7 +85,8 @@ impl Target {
         Self::beside(live, "rebuild")
     }
 
-    fn retired(live: &Self) -> Self {
+    /// Where the copy waits that the last rebuild or rollback replaced.
+    pub(crate) fn retired(live: &Self) -> Self {
         Self::beside(live, "retired")
     }
 }
@@ -94,7 +95,7 @@ impl Target {
 /// `worker`: a member of `smartpos_worker`, two connections more than `wanted` says. `progress` hears of every stage.
 ///
 /// # Errors
-/// `Sql`; `Corrupt` for an event that this build does not know; `Rebuild` when another one is under way; `AheadOfLog`.
+/// `Sql`; `Corrupt` for an event that this build does not know; `Rebuild` when another one or a check is under way; `AheadOfLog`.
 pub async fn rebuild(
     owner: &PgPool,
     worker: &PgPool,
@@ -195,10 +196,29 @@ async fn drop_shadow(owner: &PgPool, shadow: &Target) -> Result<(), Error> {
     let mut tx = owner.begin().await?;
     sqlx::query(AssertSqlSafe(format!("drop schema if exists {} cascade", shadow.schema))).execute(&mut *tx).await?;
     for table in ["quarantine", "checkpoint"] {
-        let sql = AssertSqlSafe(format!("delete from read.{table} where name = $1"));
-        sqlx::query(sql).bind(&shadow.name).execute(&mut *tx).await?;
+        let sql = AssertSqlSafe(format!("delete from read.{table} where name = $1 and version = $2"));
+        sqlx::query(sql).bind(&shadow.name).bind(shadow.version).execute(&mut *tx).await?;
     }
     Ok(tx.commit().await?)
+}
+
+/// Waits until no rebuild or rollback of a projection is under way, and keeps others from beginning, until [`let_go`] or the end
+/// of the connection: its tables keep their names. Takes no snapshot that lasts.
+pub(crate) async fn hold_off(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(), Error> {
+    let sql = "select pg_advisory_lock_shared(hashtextextended($1, 0))";
+    sqlx::query(sql).bind(lock_name(projection)).execute(connection).await?;
+    Ok(())
+}
+
+/// Ends [`hold_off`].
+pub(crate) async fn let_go(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(), Error> {
+    let sql = "select pg_advisory_unlock_shared(hashtextextended($1, 0))";
+    sqlx::query(sql).bind(lock_name(projection)).execute(connection).await?;
+    Ok(())
+}
+
+fn lock_name(projection: &dyn Projection) -> String {
+    format!("smartpos rebuild {}", projection.schema())
 }
 
 /// One rebuild or rollback of a projection at a time; ends with its connection, however the process ends.
@@ -210,13 +230,13 @@ struct Guard {
 impl Guard {
     async fn take(owner: &PgPool, projection: &dyn Projection) -> Result<Self, Error> {
         let mut connection = owner.acquire().await?;
-        let lock = format!("smartpos rebuild {}", projection.schema());
+        let lock = lock_name(projection);
         let sql = "select pg_try_advisory_lock(hashtextextended($1, 0))";
         let free: bool = sqlx::query_scalar(sql).bind(&lock).fetch_one(&mut *connection).await?;
         if free {
             Ok(Self { connection, lock })
         } else {
-            Err(Error::Rebuild { projection: projection.name(), what: "another one is under way".to_owned() })
+            Err(Error::Rebuild { projection: projection.name(), what: "another one, or a check, is under way".to_owned() })
         }
     }
 
@@ -226,7 +246,8 @@ impl Guard {
     }
 }
 
-/// Empties a projection and lets its projector fold it again in place. Simpler than [`rebuild`], but readers see it grow.
+/// Empties a projection and lets its projector fold it again in place. Simpler than [`rebuild`], but readers see it grow, and
+/// there is no way back.
 ///
 /// # Errors
 /// `Sql`.

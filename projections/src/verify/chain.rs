@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 use domain::integrity::merkle::Accumulator;
 
 use super::{
-    Commit, MOST_PROBLEMS, Problem, VerifyReport,
+    Commit, MOST_UNEXPLAINED, Problem, VerifyReport,
     commits::{Part, Unexplained},
     exchanged,
+    problems::Problems,
 };
 use crate::{checkpoint::SignedCheckpoint, log_reader::Head};
 
@@ -22,7 +23,7 @@ pub(super) struct Chain {
     last_hash: [u8; 32],
     last_recorded: Option<DateTime<Utc>>,
     tree: Accumulator,
-    problems: Vec<Problem>,
+    problems: Problems,
     unexplained: Vec<Unexplained>,
 }
 
@@ -40,7 +41,7 @@ impl Chain {
             last_hash: [0; 32],
             last_recorded: None,
             tree: Accumulator::default(),
-            problems: Vec::new(),
+            problems: Problems::default(),
             unexplained: Vec::new(),
         }
     }
@@ -52,9 +53,8 @@ impl Chain {
         }
         self.events += part.events;
         self.problems.extend(part.problems);
-        self.problems.truncate(MOST_PROBLEMS);
         for unexplained in part.unexplained {
-            if self.unexplained.len() < MOST_PROBLEMS {
+            if self.unexplained.len() < MOST_UNEXPLAINED {
                 self.unexplained.push(unexplained);
             }
         }
@@ -62,16 +62,18 @@ impl Chain {
 
     fn commit(&mut self, commit: &Commit) {
         self.commits += 1;
-        if commit.first_pos != self.last_pos + 1 {
-            let (from, until) = (self.last_pos + 1, (commit.first_pos - 1).max(self.last_pos + 1));
-            self.problem(Problem::within(from, until, format!("the next commit begins at {}", commit.first_pos)));
+        // Positions may be forged, up to the greatest there is: nothing may overflow.
+        if self.last_pos.checked_add(1) != Some(commit.first_pos) {
+            let from = self.last_pos.saturating_add(1);
+            let until = commit.first_pos.saturating_sub(1).max(from);
+            self.problems.push(Problem::within(from, until, format!("the next commit begins at {}", commit.first_pos)));
         }
         if commit.prev_hash != self.last_hash {
             let what = "the commit does not follow the one before: its previous hash is another";
-            self.problem(Problem::at(commit.first_pos, what));
+            self.problems.push(Problem::at(commit.first_pos, what));
         }
         if self.last_recorded.is_some_and(|before| commit.recorded_at < before) {
-            self.problem(Problem::at(commit.first_pos, "recorded_at goes back"));
+            self.problems.push(Problem::at(commit.first_pos, "recorded_at goes back"));
         }
         (self.last_pos, self.last_hash, self.last_recorded) = (commit.last_pos, commit.hash, Some(commit.recorded_at));
         self.tree.push(&commit.hash);
@@ -84,7 +86,7 @@ impl Chain {
             let expected = &signed.checkpoint;
             let place = |what: &str| format!("the checkpoint of position {} {what}", expected.position);
             // Until the checkpoint before, the log is known to be what it was; the difference lies after it.
-            let from = self.held.last().map_or(1, |position| position + 1);
+            let from = self.held.last().map_or(1, |position| position.saturating_add(1));
             let what = if expected.position != commit.last_pos {
                 place("lies within a commit")
             } else if expected.log_id != *self.head.log_id.as_bytes() {
@@ -101,47 +103,35 @@ impl Chain {
                 self.held.push(expected.position);
                 continue;
             };
-            self.problem(Problem::within(from.min(expected.position), expected.position, what));
+            self.problems.push(Problem::within(from.min(expected.position), expected.position, what));
         }
     }
 
     /// The end: what was seen must be what the head says. `others`: what was found beside the chain.
-    pub(super) fn finish(mut self, others: Vec<Problem>) -> VerifyReport {
-        for problem in exchanged::explain(&std::mem::take(&mut self.unexplained)) {
-            self.problem(problem);
-        }
+    pub(super) fn finish(mut self, others: impl IntoIterator<Item = Problem>) -> VerifyReport {
+        self.problems.extend(exchanged::explain(&std::mem::take(&mut self.unexplained)));
+        self.problems.extend(others);
         let (last_pos, head_pos) = (self.last_pos, self.head.pos);
         if last_pos != head_pos {
-            let from = last_pos.min(head_pos) + 1;
+            let from = last_pos.min(head_pos).saturating_add(1);
             let what = format!("the commits end at {last_pos} but the head of the log says {head_pos}");
-            self.problem(Problem::within(from, last_pos.max(head_pos), what));
+            self.problems.push(Problem::within(from, last_pos.max(head_pos), what));
         } else if self.last_hash != self.head.hash {
-            self.problem(Problem::at(head_pos, "the head of the log has another hash than the newest commit"));
+            self.problems.push(Problem::at(head_pos, "the head of the log has another hash than the newest commit"));
         }
         for signed in std::mem::take(&mut self.checkpoints) {
             let position = signed.checkpoint.position;
             let what = format!("the log ends before position {position}, for which there is a checkpoint");
-            self.problem(Problem::within(last_pos + 1, position, what));
+            self.problems.push(Problem::within(last_pos.saturating_add(1), position, what));
         }
-        let Self { mut problems, events, commits, head, held, .. } = self;
-        problems.extend(others);
-        // The exact finding first, then the wider one.
-        problems.sort_by(|a, b| (a.position, a.until, &a.what).cmp(&(b.position, b.until, &b.what)));
-        problems.dedup();
-        problems.truncate(MOST_PROBLEMS);
-        VerifyReport { events, commits, head_pos: head.pos, head_hash: hex::encode(head.hash), checkpoints: held, problems }
-    }
-
-    /// The end of a verification that could not go on.
-    pub(super) fn unreadable(self, position: i64, what: String) -> VerifyReport {
-        let problems = vec![Problem::at(position, what)];
-        let head_hash = hex::encode(self.head.hash);
-        VerifyReport { events: 0, commits: 0, head_pos: self.head.pos, head_hash, checkpoints: Vec::new(), problems }
-    }
-
-    fn problem(&mut self, problem: Problem) {
-        if self.problems.len() < MOST_PROBLEMS {
-            self.problems.push(problem);
+        let Self { problems, events, commits, head, held, .. } = self;
+        VerifyReport {
+            events,
+            commits,
+            head_pos: head.pos,
+            head_hash: hex::encode(head.hash),
+            checkpoints: held,
+            problems: problems.into_vec(),
         }
     }
 }

@@ -7,7 +7,7 @@ use domain::{
     integrity::{commit_hash, merkle::Hash, merkle_root, recorded_hash},
 };
 
-use super::{Commit, MOST_PROBLEMS, Problem};
+use super::{Commit, MOST_UNEXPLAINED, Problem, problems::Problems};
 
 /// A commit whose events each are what they claim, and that as a whole is not.
 pub(super) struct Unexplained {
@@ -54,16 +54,18 @@ struct Open {
 pub(super) struct PartVerifier {
     waiting: VecDeque<Commit>,
     open: Option<Open>,
+    problems: Problems,
     part: Part,
 }
 
 impl PartVerifier {
-    /// The commits of the part, by position.
-    pub(super) fn new(commits: Vec<Commit>) -> Self {
+    /// The commits of the part, by position, and what is wrong with their rows.
+    pub(super) fn new(commits: Vec<Commit>, broken: Vec<Problem>) -> Self {
         let last_position = commits.last().map_or(0, |commit| commit.last_pos);
         let waiting = commits.iter().cloned().collect();
         let part = Part { events: 0, commits, problems: Vec::new(), unexplained: Vec::new(), last_position };
-        let mut verifier = Self { waiting, open: None, part };
+        let mut verifier = Self { waiting, open: None, problems: Problems::default(), part };
+        verifier.problems.extend(broken);
         verifier.open_next();
         verifier
     }
@@ -76,10 +78,10 @@ impl PartVerifier {
         let as_claimed = recorded_hash(event) == event.hash;
         open.intact &= as_claimed;
         if !as_claimed {
-            self.problem(Problem::at(event.pos, "the event does not hash to what it claims"));
+            self.problems.push(Problem::at(event.pos, "the event does not hash to what it claims"));
         }
         if event.recorded_at != recorded_at {
-            self.problem(Problem::at(event.pos, "recorded_at differs from that of its commit"));
+            self.problems.push(Problem::at(event.pos, "recorded_at differs from that of its commit"));
         }
     }
 
@@ -88,14 +90,14 @@ impl PartVerifier {
         if let Some(open) = self.place(position) {
             open.intact = false;
         }
-        self.problem(Problem::at(position, what));
+        self.problems.push(Problem::at(position, what));
     }
 
     pub(super) fn finish(mut self) -> Part {
         while self.open.is_some() {
             self.close();
         }
-        self.part
+        Part { problems: self.problems.into_vec(), ..self.part }
     }
 
     /// Counts the event; gives the commit that it belongs to.
@@ -106,7 +108,7 @@ impl PartVerifier {
             self.close();
         }
         if self.open.as_ref().is_none_or(|open| position < open.commit.first_pos) {
-            self.problem(Problem::at(position, "the event belongs to no commit"));
+            self.problems.push(Problem::at(position, "the event belongs to no commit"));
             return None;
         }
         let expected = self.open.as_ref().map_or(position, |open| open.expected);
@@ -115,7 +117,7 @@ impl PartVerifier {
         }
         let open = self.open.as_mut()?;
         open.intact &= position == expected;
-        open.expected = position + 1;
+        open.expected = position.saturating_add(1);
         Some(open)
     }
 
@@ -124,18 +126,18 @@ impl PartVerifier {
         let Some(open) = self.open.take() else { return };
         let Open { commit, expected, hashes, intact } = open;
         if commit.last_pos < commit.first_pos {
-            self.problem(Problem::at(commit.first_pos, format!("the commit ends before it begins, at {}", commit.last_pos)));
+            self.problems.push(Problem::at(commit.first_pos, format!("the commit ends before it begins, at {}", commit.last_pos)));
         } else if expected <= commit.last_pos {
             self.missing(expected, commit.last_pos);
         } else if intact {
             let last_pos = commit.last_pos;
             let unexplained = Unexplained { commit, hashes };
             if !unexplained.fits(&merkle_root(&unexplained.hashes)) {
-                if self.part.unexplained.len() < MOST_PROBLEMS {
+                if self.part.unexplained.len() < MOST_UNEXPLAINED {
                     self.part.unexplained.push(unexplained);
                 } else {
                     let what = "the commit does not hash to what it claims";
-                    self.problem(Problem::within(unexplained.commit.first_pos, last_pos, what));
+                    self.problems.push(Problem::within(unexplained.commit.first_pos, last_pos, what));
                 }
             }
         }
@@ -149,12 +151,6 @@ impl PartVerifier {
 
     fn missing(&mut self, from: i64, until: i64) {
         let what = if from == until { "the event is missing".to_owned() } else { format!("the events up to {until} are missing") };
-        self.problem(Problem::within(from, until, what));
-    }
-
-    fn problem(&mut self, problem: Problem) {
-        if self.part.problems.len() < MOST_PROBLEMS {
-            self.part.problems.push(problem);
-        }
+        self.problems.push(Problem::within(from, until, what));
     }
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row as _};
 
-use super::{MOST_PROBLEMS, Problem};
+use super::{Problem, problems::MOST};
 use crate::{error::Error, log_reader::Head};
 
 /// Keys that name positions which no single commit holds.
@@ -14,7 +14,7 @@ const SQL: &str = "select scope, key, first_pos, last_pos from log.append_key k 
 
 /// Verifies all keys as the connection sees them.
 pub(super) async fn verify(connection: &mut PgConnection, head: &Head) -> Result<Vec<Problem>, Error> {
-    let most = i64::try_from(MOST_PROBLEMS).unwrap_or(i64::MAX);
+    let most = i64::try_from(MOST).unwrap_or(i64::MAX);
     let rows = sqlx::query(SQL).bind(head.pos).bind(most).fetch_all(connection).await?;
     let mut problems = Vec::new();
     for row in rows {
@@ -24,7 +24,7 @@ pub(super) async fn verify(connection: &mut PgConnection, head: &Head) -> Result
         problems.push(match (first, last) {
             // What lies beyond the head is missing; what does not, was named wrongly.
             (Some(first), Some(last)) if last > head.pos && first <= last => {
-                Problem::within(first.max(head.pos + 1), last, what("names events beyond the end of the log"))
+                Problem::within(first.max(head.pos.saturating_add(1)), last, what("names events beyond the end of the log"))
             }
             (Some(first), Some(last)) => {
                 Problem::at(first, what(&format!("names positions {first} to {last}, which are no part of one commit")))

@@ -11,12 +11,14 @@
 //!
 //! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position. A
 //! change whose author recomputes an event's hash is found in its commit, as a range. A rewritten log in which everything is
-//! recomputed is consistent, and only differs from checkpoints that were published before.
+//! recomputed is consistent, and only differs from checkpoints that were published before. No hash covers idempotency keys: a
+//! stored answer or request hash (`log.append_key`) that was changed is not found.
 
 mod chain;
 mod commits;
 mod exchanged;
 mod keys;
+mod problems;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -28,18 +30,19 @@ use sqlx::{PgConnection, PgPool, Row as _};
 use self::{
     chain::Chain,
     commits::{Part, PartVerifier},
+    problems::Problems,
 };
 use crate::{
     checkpoint::SignedCheckpoint,
     error::Error,
-    log_reader::{self, fixed},
+    log_reader::{self, fixed, time},
     snapshot,
 };
 
 /// Positions read at once over one connection.
 const PART: i64 = 20_000;
-/// Most problems that a report lists; the first ones tell the story.
-const MOST_PROBLEMS: usize = 100;
+/// Most commits of which it is asked why they do not hash to what they claim, in a part and in all.
+const MOST_UNEXPLAINED: usize = 100;
 
 /// Something in the log that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -140,21 +143,22 @@ pub async fn verify_against(
         problems.extend(keys::verify(&mut moment.keeper, &head).await?);
         Ok(problems)
     };
-    let found = tokio::try_join!(commits, others);
+    let (chain, others): (Chain, Problems) = tokio::try_join!(commits, others)?;
     moment.keeper.commit().await?;
-    match found {
-        Ok((chain, others)) => Ok(chain.finish(others)),
-        // A commit that cannot be read: nothing beyond it can be judged.
-        Err(Error::Corrupt { position, what }) => Ok(Chain::new(&head, &[]).unreadable(position, what)),
-        Err(error) => Err(error),
-    }
+    Ok(chain.finish(others.into_vec()))
 }
 
 /// Where to cut the log: after commits, about every [`PART`] positions. Every position and every commit lies in exactly one
-/// part, also those that should not exist.
+/// part, also those that should not exist. Walks from commit to commit, not from number to number: a first position may be
+/// forged to be anywhere.
 async fn parts(connection: &mut PgConnection) -> Result<Vec<(i64, i64)>, Error> {
-    let sql = "select distinct c.last_pos from generate_series($1::bigint, (select max(first_pos) from log.commit), $1::bigint) as wanted \
-               cross join lateral (select last_pos from log.commit where first_pos <= wanted order by first_pos desc limit 1) c order by 1";
+    let sql = "with recursive cut (first_pos, last_pos) as ( \
+                   (select first_pos, last_pos from log.commit where first_pos >= $1 order by first_pos limit 1) \
+                   union all \
+                   select c.first_pos, c.last_pos from cut cross join lateral (select first_pos, last_pos from log.commit \
+                       where cut.first_pos <= 9223372036854775807 - $1 and log.commit.first_pos >= cut.first_pos + $1 \
+                       order by first_pos limit 1) c) \
+               select distinct last_pos from cut order by 1";
     let cuts: Vec<i64> = sqlx::query_scalar(sql).bind(PART).fetch_all(connection).await?;
     let ends: Vec<i64> = cuts.into_iter().chain([i64::MAX]).collect();
     Ok([i64::MIN].into_iter().chain(ends.iter().copied()).zip(ends.iter().copied()).collect())
@@ -163,7 +167,8 @@ async fn parts(connection: &mut PgConnection) -> Result<Vec<(i64, i64)>, Error> 
 /// Reads and verifies one part.
 async fn read_part(pool: &PgPool, moment: &str, after: i64, until: i64) -> Result<Part, Error> {
     let mut tx = snapshot::join(pool, moment).await?;
-    let mut verifier = PartVerifier::new(read_commits(&mut tx, after, until).await?);
+    let (commits, broken) = read_commits(&mut tx, after, until).await?;
+    let mut verifier = PartVerifier::new(commits, broken);
     let mut events = log_reader::stream(&mut tx, after, until);
     while let Some(event) = events.next().await {
         match event {
@@ -177,14 +182,35 @@ async fn read_part(pool: &PgPool, moment: &str, after: i64, until: i64) -> Resul
     Ok(verifier.finish())
 }
 
-async fn read_commits(connection: &mut PgConnection, after: i64, until: i64) -> Result<Vec<Commit>, Error> {
+/// The commits whose first position lies in a part, and what is wrong with their rows. What cannot be read of a commit is
+/// replaced by zeros, which fit nothing, so that all the rest is judged.
+async fn read_commits(connection: &mut PgConnection, after: i64, until: i64) -> Result<(Vec<Commit>, Vec<Problem>), Error> {
     let sql = "select first_pos, last_pos, recorded_at, prev_hash, hash from log.commit \
                where first_pos > $1 and first_pos <= $2 order by first_pos";
     let rows = sqlx::query(sql).bind(after).bind(until).fetch_all(connection).await?;
-    let commits = rows.into_iter().map(|row| {
+    let (mut commits, mut broken) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
         let first_pos = row.try_get(0)?;
-        let (prev_hash, hash) = (fixed(row.try_get(3)?, first_pos)?, fixed(row.try_get(4)?, first_pos)?);
-        Ok(Commit { first_pos, last_pos: row.try_get(1)?, recorded_at: row.try_get(2)?, prev_hash, hash })
-    });
-    commits.collect()
+        let commit = Commit {
+            first_pos,
+            last_pos: row.try_get(1)?,
+            recorded_at: or_zero(time(&row, 2, first_pos), &mut broken)?,
+            prev_hash: or_zero(fixed(row.try_get(3)?, first_pos), &mut broken)?,
+            hash: or_zero(fixed(row.try_get(4)?, first_pos), &mut broken)?,
+        };
+        commits.push(commit);
+    }
+    Ok((commits, broken))
+}
+
+/// A field of a commit, or zero and a problem.
+fn or_zero<T: Default>(field: Result<T, Error>, broken: &mut Vec<Problem>) -> Result<T, Error> {
+    match field {
+        Ok(field) => Ok(field),
+        Err(Error::Corrupt { position, what }) => {
+            broken.push(Problem::at(position, format!("of the commit, {what}")));
+            Ok(T::default())
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{MOST_PROBLEMS, Problem};
+use super::{Problem, problems::Problems};
 use crate::{error::Error, log_reader::Head};
 
 /// Events beside the heads of their streams, by stream and version; either may be missing.
@@ -30,12 +30,12 @@ pub(super) struct StreamVerifier {
     /// Where something that is missing at the end of the log would stand.
     after_head: i64,
     current: Option<Current>,
-    problems: Vec<Problem>,
+    problems: Problems,
 }
 
 impl StreamVerifier {
-    pub(super) const fn new(head_pos: i64) -> Self {
-        Self { after_head: head_pos.saturating_add(1), current: None, problems: Vec::new() }
+    pub(super) fn new(head_pos: i64) -> Self {
+        Self { after_head: head_pos.saturating_add(1), current: None, problems: Problems::default() }
     }
 
     /// The next event of a stream, or a stream's head without events.
@@ -51,18 +51,19 @@ impl StreamVerifier {
         let beyond = past && !current.beyond;
         current.beyond |= past;
         let head = current.head.unwrap_or(0);
-        if version != before + 1 {
-            self.problem(Problem::at(pos, format!("version {version} of its stream comes after {before}")));
+        if before.checked_add(1) != Some(version) {
+            self.problems.push(Problem::at(pos, format!("version {version} of its stream comes after {before}")));
         }
         if pos <= before_pos {
-            self.problem(Problem::at(pos, format!("version {version} of its stream stands before version {before}, at {before_pos}")));
+            self.problems
+                .push(Problem::at(pos, format!("version {version} of its stream stands before version {before}, at {before_pos}")));
         }
         if beyond {
-            self.problem(Problem::at(pos, format!("the head of its stream knows versions up to {head}, this is {version}")));
+            self.problems.push(Problem::at(pos, format!("the head of its stream knows versions up to {head}, this is {version}")));
         }
     }
 
-    pub(super) fn finish(mut self) -> Vec<Problem> {
+    pub(super) fn finish(mut self) -> Problems {
         self.close();
         self.problems
     }
@@ -72,19 +73,13 @@ impl StreamVerifier {
         if head > version {
             let stream = domain::ids::Ulid::from_bytes(*id.as_bytes());
             let what = format!("the head of {kind} {stream} is version {head}, the log has no more than {version}");
-            self.problem(Problem::at(self.after_head, what));
-        }
-    }
-
-    fn problem(&mut self, problem: Problem) {
-        if self.problems.len() < MOST_PROBLEMS {
-            self.problems.push(problem);
+            self.problems.push(Problem::at(self.after_head, what));
         }
     }
 }
 
 /// Verifies all streams of the log as the connection sees it.
-pub(super) async fn verify(connection: &mut PgConnection, head: &Head) -> Result<Vec<Problem>, Error> {
+pub(super) async fn verify(connection: &mut PgConnection, head: &Head) -> Result<Problems, Error> {
     let mut verifier = StreamVerifier::new(head.pos);
     let mut rows = sqlx::query(SQL).fetch(connection);
     while let Some(row) = rows.try_next().await? {

@@ -32,7 +32,7 @@ fn commits(events: &[RecordedEvent], size: usize) -> (Commits, Head) {
 fn verify(commits: &[(Commit, Vec<RecordedEvent>)], head: &Head) -> Vec<Problem> {
     let mut chain = Chain::new(head, &[]);
     for part in commits.chunks(2) {
-        let mut verifier = PartVerifier::new(part.iter().map(|(commit, _)| commit.clone()).collect());
+        let mut verifier = PartVerifier::new(part.iter().map(|(commit, _)| commit.clone()).collect(), Vec::new());
         part.iter().flat_map(|(_, events)| events).for_each(|event| verifier.event(event));
         chain.part(verifier.finish());
     }
@@ -101,6 +101,22 @@ fn an_event_of_no_commit_is_named() {
     assert_eq!((problems.len(), problems[0].position), (1, head.pos + 1), "{problems:?}");
 }
 
+#[test]
+fn positions_at_the_ends_of_what_there_is_are_problems_like_others() {
+    let (sound, head) = sample();
+    let end = head.pos;
+    for (first_pos, last_pos) in [(i64::MAX, i64::MAX), (i64::MIN + 1, i64::MAX), (end + 1, i64::MAX), (i64::MAX, i64::MIN)] {
+        let mut commits = sound.clone();
+        let event = RecordedEvent { pos: first_pos, version: i64::MAX, ..commits[0].1[0].clone() };
+        let commit = Commit { first_pos, last_pos, ..commits[0].0.clone() };
+        commits.push((commit.clone(), vec![event]));
+        commits.push((commit, Vec::new()));
+        assert!(!verify(&commits, &head).is_empty());
+        commits.rotate_right(2);
+        assert!(!verify(&commits, &Head { pos: i64::MAX, ..head.clone() }).is_empty());
+    }
+}
+
 /// Stream; version and position of an event, if any; version of the head, if any.
 type StoredRow = (u8, Option<(i64, i64)>, Option<i64>);
 
@@ -112,7 +128,7 @@ fn a_stream_is_held_to_its_versions_and_its_head() {
         for (n, event, head) in rows {
             verifier.row(key(*n), *event, *head);
         }
-        verifier.finish().into_iter().map(|problem| problem.position).collect::<Vec<_>>()
+        verifier.finish().into_vec().into_iter().map(|problem| problem.position).collect::<Vec<_>>()
     };
     assert_eq!(check(&[(1, Some((1, 4)), Some(2)), (1, Some((2, 9)), Some(2)), (2, Some((1, 5)), Some(1))]), [0; 0]);
     assert_eq!(check(&[(1, Some((1, 4)), Some(3)), (1, Some((3, 9)), Some(3))]), [9], "a version is missing");
@@ -122,4 +138,17 @@ fn a_stream_is_held_to_its_versions_and_its_head() {
     assert_eq!(check(&[(1, Some((1, 4)), None)]), [4], "no head");
     assert_eq!(check(&[(1, Some((1, 4)), Some(2))]), [21], "the head knows more than the log");
     assert_eq!(check(&[(1, None, Some(1))]), [21], "a head without events");
+    assert_eq!(check(&[(1, Some((i64::MAX, 4)), Some(i64::MAX)), (1, Some((1, 5)), Some(i64::MAX))])[0], 4, "no overflow");
+}
+
+#[test]
+fn of_too_many_problems_the_lowest_positions_are_kept_whatever_the_order_of_streams() {
+    let mut verifier = StreamVerifier::new(1_000);
+    for n in 0..=255 {
+        // The later a stream comes, the lower its position.
+        let key = (Uuid::nil(), "order".to_owned(), Uuid::from_bytes([n; 16]));
+        verifier.row(key, Some((7, 300 - i64::from(n))), Some(7));
+    }
+    let positions: Vec<i64> = verifier.finish().into_vec().iter().map(|problem| problem.position).collect();
+    assert_eq!(positions, (45..145).collect::<Vec<_>>());
 }
