@@ -62,6 +62,15 @@ impl Keyring {
         Self(Arc::new(Inner { pool, master, random }))
     }
 
+    /// Whether the keys in this database are wrapped by this master key. The first one that asks becomes the database's.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn is_of_this_database(&self) -> Result<bool, CommandError> {
+        let tag = authentic(&self.0.master.0, &[b"smartpos master key check"]);
+        Ok(sqlx::query_scalar("select privacy.check_master($1)").bind(&tag[..]).fetch_one(&self.0.pool).await?)
+    }
+
     /// Checks a profile and seals it under the person's key, which is made when there is none.
     ///
     /// # Errors
@@ -85,10 +94,11 @@ impl Keyring {
         Ok(Sealed(self.encrypt(&key, &bound, &text)?))
     }
 
-    /// Opens the profiles of one tenant's customers. Those whose key was destroyed are not among the answers.
+    /// Opens the profiles of one tenant's customers. Those whose key was destroyed are not among the answers, nor is one that does not
+    /// open, which is logged: the others can be read all the same.
     ///
     /// # Errors
-    /// `Unavailable`; `Fault` for a ciphertext or a key that does not open.
+    /// `Unavailable`.
     pub async fn open(&self, tenant: MerchantId, sealed: &[(CustomerId, Vec<u8>)]) -> Result<HashMap<CustomerId, Profile>, CommandError> {
         if sealed.is_empty() {
             return Ok(HashMap::new());
@@ -105,12 +115,20 @@ impl Keyring {
         let mut profiles = HashMap::new();
         for (customer, ciphertext) in sealed {
             let Some(wrapped) = keys.get(customer) else { continue };
-            let bound = bound_to(tenant, *customer);
-            let text = decrypt(&*self.unwrap(&bound, wrapped)?, &bound, ciphertext).ok_or_else(does_not_open)?;
-            let profile = serde_json::from_slice(&text).map_err(|_| does_not_open())?;
-            profiles.insert(*customer, profile);
+            match self.open_one(&bound_to(tenant, *customer), wrapped, ciphertext) {
+                Ok(profile) => {
+                    profiles.insert(*customer, profile);
+                }
+                Err(error) => tracing::error!(%tenant, %customer, %error, "a profile cannot be read"),
+            }
         }
         Ok(profiles)
+    }
+
+    fn open_one(&self, bound: &[u8], wrapped: &[u8], ciphertext: &[u8]) -> Result<Profile, CommandError> {
+        let text = decrypt(&*self.unwrap(bound, wrapped)?, bound, ciphertext).ok_or_else(does_not_open)?;
+        // What serde says could repeat the text.
+        serde_json::from_slice(&text).map_err(|_| does_not_open())
     }
 
     /// A request body whose texts under `profile` are replaced by keyed hashes. Idempotency keys remember fingerprints of bodies for
@@ -150,6 +168,19 @@ impl Keyring {
         key.map(Zeroizing::new)
             .ok_or_else(|| CommandError::Fault("the key of a person does not unwrap: the master key is another one".to_owned()))
     }
+}
+
+/// HMAC-SHA256 over parts that cannot run into each other.
+fn authentic(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // A key of a whole block, which HMAC makes of a shorter one by the same zeros: so there is no length to refuse.
+    let mut block = Zeroizing::new([0_u8; 64]);
+    block[..32].copy_from_slice(key);
+    let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new((&*block).into());
+    for part in parts {
+        mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 fn decrypt(key: &[u8; 32], bound: &[u8], ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
