@@ -187,7 +187,15 @@ async fn a_repeat_gets_its_first_answer_and_another_person_under_the_key_is_name
     assert_eq!((&first.bytes, again.header("idempotency-replayed")), (&again.bytes, "true"));
     let other = register(&profile("Malee")).await;
     assert_eq!((other.status.as_u16(), &other.body["code"]), (422, &json!("IdempotencyKeyReused")));
-    assert!(other.body["detail"].as_str().unwrap().contains("/profile/name"), "{other:?}");
+    assert!(other.body["detail"].as_str().unwrap().contains("'/profile'"), "{other:?}");
+    // What is remembered of the person: one short tag for all of it.
+    let fingerprints: Vec<Value> =
+        sqlx::query_scalar("select convert_from(fingerprint, 'UTF8')::jsonb from log.append_key where key = 'one'")
+            .fetch_all(&platform.database.admin)
+            .await
+            .unwrap();
+    let names: Vec<_> = fingerprints[0].as_object().unwrap().keys().collect();
+    assert_eq!((fingerprints.len(), names), (1, vec!["(operation)", "/profile"]));
     platform.stop().await;
 }
 
