@@ -10,6 +10,7 @@ pub mod import_command;
 pub mod key_file;
 pub mod linger;
 pub mod local;
+pub mod master_key;
 pub mod openapi;
 pub mod platform;
 pub mod problem;

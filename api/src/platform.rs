@@ -9,15 +9,11 @@ use commands::{
     database::{self, Role},
     event_store::{self, LogHead},
     handle::CommandHandler,
-    personal::{Keyring, MasterKey},
+    personal::Keyring,
     process_runner, provider_worker, relay,
-    system::{RandomIds, SystemClock, SystemRandom},
+    system::{RandomIds, SystemClock},
 };
-use domain::{
-    clock::{Clock, RandomSource as _},
-    event::DomainEvent,
-    upcast,
-};
+use domain::{clock::Clock, event::DomainEvent, upcast};
 use gateway::{ProviderRegistry, ScbProvider};
 use projections::{Feed, LogReader, ReadModels, queries::Progress, runner};
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -27,13 +23,11 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::{
     auth::{SigningKey, TokenIssuer, TokenVerifier, load_or_create_key},
     config::Config,
-    key_file::{self, KeyFileError},
-    router, server,
+    master_key, router, server,
     state::{AppState, Lag, Parts, Readiness},
     telemetry,
     ws::{self, WsState, hub::Hub},
@@ -134,6 +128,8 @@ impl Platform {
         let app_pool = database::pool(&servers.database_url, Role::App, config.http.query_connections)?;
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
         let head = event_store::log_head(&worker_pool).await.context("the log cannot be read; was the database migrated?")?;
+        // Before anything runs: with the wrong key nothing may be written.
+        let keyring = if roles.contains(&ProcessRole::Api) { Some(master_key::keyring(config, &app_pool).await?) } else { None };
         let app_options = database::options(&servers.database_url, Role::App)?;
         let (committer, committer_task) = committer::spawn(app_options, moved.clone(), committer_stop.clone());
         let commands = CommandHandler::new(app_pool.clone(), committer, Arc::new(SystemClock), Arc::new(RandomIds));
@@ -164,8 +160,6 @@ impl Platform {
         let mut address = None;
         if roles.contains(&ProcessRole::Api) || roles.contains(&ProcessRole::Gateway) {
             let full = roles.contains(&ProcessRole::Api);
-            let keyring =
-                if full { Some(Keyring::new(shared.app_pool.clone(), master_key(config)?, Arc::new(SystemRandom))) } else { None };
             let state = shared.state(config, &key, &reads, keyring)?;
             address = Some(shared.serve(config, state, full, &mut loops).await?);
         }
@@ -291,19 +285,6 @@ fn providers(config: &Config) -> Result<ProviderRegistry> {
 fn signing_key(config: &Config) -> Result<SigningKey> {
     let file = config.auth.key_file.clone().unwrap_or_else(|| config.data_dir.join("auth.pem"));
     load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))
-}
-
-/// The key that wraps the keys of persons, as 64 hex digits in its file.
-fn master_key(config: &Config) -> Result<MasterKey> {
-    let file = config.privacy.master_key_file.clone().unwrap_or_else(|| config.data_dir.join("master.key"));
-    let text = key_file::load_or_create(&file, || {
-        let mut bytes = Zeroizing::new([0_u8; 32]);
-        SystemRandom.fill(bytes.as_mut());
-        Ok::<_, KeyFileError>(Zeroizing::new(format!("{}\n", hex::encode(bytes.as_ref()))))
-    })?;
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    hex::decode_to_slice(text.trim(), bytes.as_mut()).with_context(|| format!("{}: not 64 hex digits", file.display()))?;
-    Ok(MasterKey::new(bytes))
 }
 
 /// A projection further behind than this makes the process not ready.

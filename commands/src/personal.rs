@@ -3,7 +3,10 @@
 //! XChaCha20-Poly1305 throughout. A ciphertext is `1 ‖ nonce (24 bytes) ‖ text and tag`; what it belongs to (tenant and person) is
 //! authenticated with it, so that one moved to another person's place does not open.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use chacha20poly1305::{
     KeyInit as _, XChaCha20Poly1305, XNonce,
@@ -62,6 +65,15 @@ impl Keyring {
         Self(Arc::new(Inner { pool, master, random }))
     }
 
+    /// Whether the keys in this database are wrapped by this master key. The first one that asks becomes the database's.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn is_of_this_database(&self) -> Result<bool, CommandError> {
+        let tag = authentic(&self.0.master.0, &[b"smartpos master key check"]);
+        Ok(sqlx::query_scalar("select privacy.check_master($1)").bind(&tag[..]).fetch_one(&self.0.pool).await?)
+    }
+
     /// Checks a profile and seals it under the person's key, which is made when there is none.
     ///
     /// # Errors
@@ -85,10 +97,11 @@ impl Keyring {
         Ok(Sealed(self.encrypt(&key, &bound, &text)?))
     }
 
-    /// Opens the profiles of one tenant's customers. Those whose key was destroyed are not among the answers.
+    /// Opens the profiles of one tenant's customers. Those whose key was destroyed are not among the answers, nor is one that does not
+    /// open, which is logged: the others can be read all the same.
     ///
     /// # Errors
-    /// `Unavailable`; `Fault` for a ciphertext or a key that does not open.
+    /// `Unavailable`.
     pub async fn open(&self, tenant: MerchantId, sealed: &[(CustomerId, Vec<u8>)]) -> Result<HashMap<CustomerId, Profile>, CommandError> {
         if sealed.is_empty() {
             return Ok(HashMap::new());
@@ -105,34 +118,36 @@ impl Keyring {
         let mut profiles = HashMap::new();
         for (customer, ciphertext) in sealed {
             let Some(wrapped) = keys.get(customer) else { continue };
-            let bound = bound_to(tenant, *customer);
-            let text = decrypt(&*self.unwrap(&bound, wrapped)?, &bound, ciphertext).ok_or_else(does_not_open)?;
-            let profile = serde_json::from_slice(&text).map_err(|_| does_not_open())?;
-            profiles.insert(*customer, profile);
+            match self.open_one(&bound_to(tenant, *customer), wrapped, ciphertext) {
+                Ok(profile) => {
+                    profiles.insert(*customer, profile);
+                }
+                Err(error) => tracing::error!(%tenant, %customer, %error, "a profile cannot be read"),
+            }
         }
         Ok(profiles)
     }
 
-    /// A request body whose texts under `profile` are replaced by keyed hashes. Idempotency keys remember fingerprints of bodies for
-    /// ever: plain hashes of names and numbers could be found again by trying.
-    pub fn masked(&self, body: &Value) -> Value {
-        let mut masked = body.clone();
-        if let Some(Value::Object(fields)) = masked.get_mut("profile") {
-            for (name, value) in fields.iter_mut() {
-                *value = Value::String(self.keyed_hash(name, value));
-            }
-        }
-        masked
+    fn open_one(&self, bound: &[u8], wrapped: &[u8], ciphertext: &[u8]) -> Result<Profile, CommandError> {
+        let text = decrypt(&*self.unwrap(bound, wrapped)?, bound, ciphertext).ok_or_else(does_not_open)?;
+        // What serde says could repeat the text.
+        serde_json::from_slice(&text).map_err(|_| does_not_open())
     }
 
-    fn keyed_hash(&self, name: &str, value: &Value) -> String {
-        // HMAC takes keys of any length; this one has 32 bytes.
-        let Ok(mut mac) = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.0.master.0.as_ref()) else { return String::new() };
-        for part in ["smartpos request fingerprint", name, &value.to_string()] {
-            mac.update(part.as_bytes());
-            mac.update(&[0]);
+    /// A request body whose `profile` is replaced by a short tag that only the master key makes; `request` is what tells the request
+    /// apart from all others: tenant, scope, operation, idempotency key.
+    ///
+    /// Fingerprints of bodies are kept for ever, longer than a person. This one tells a repeat from another profile, and no more: at
+    /// 16 bits very many profiles have the same tag, and none says anything about another request's.
+    pub fn masked(&self, body: &Value, request: &[&[u8]]) -> Value {
+        let mut masked = body.clone();
+        if let Some(profile) = masked.get_mut("profile") {
+            let key = Zeroizing::new(authentic(&self.0.master.0, &[b"smartpos fingerprint"]));
+            let text = Zeroizing::new(in_order(profile).to_string());
+            let [first, second, ..] = authentic(&key, &[request, &[text.as_bytes()]].concat());
+            *profile = Value::String(format!("{first:02x}{second:02x}"));
         }
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        masked
     }
 
     fn encrypt(&self, key: &[u8; 32], bound: &[u8], text: &[u8]) -> Result<Vec<u8>, CommandError> {
@@ -150,6 +165,26 @@ impl Keyring {
         key.map(Zeroizing::new)
             .ok_or_else(|| CommandError::Fault("the key of a person does not unwrap: the master key is another one".to_owned()))
     }
+}
+
+/// The same with the fields of an object in the order of their names, whatever order they came in.
+fn in_order(value: &Value) -> Value {
+    let Value::Object(fields) = value else { return value.clone() };
+    let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
+    sorted.into_iter().map(|(name, value)| (name.clone(), in_order(value))).collect()
+}
+
+/// HMAC-SHA256 over parts that cannot run into each other.
+fn authentic(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // A key of a whole block, which HMAC makes of a shorter one by the same zeros: so there is no length to refuse.
+    let mut block = Zeroizing::new([0_u8; 64]);
+    block[..32].copy_from_slice(key);
+    let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new((&*block).into());
+    for part in parts {
+        mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 fn decrypt(key: &[u8; 32], bound: &[u8], ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -205,14 +240,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fingerprint_is_equal_for_equal_profiles_and_cannot_be_tried_without_the_master_key() {
-        let body = |name: &str| json!({"profile": {"name": name}, "note": 1});
-        let ring = keyring(1);
-        assert_eq!(ring.masked(&body("Somchai")), ring.masked(&body("Somchai")));
-        assert_ne!(ring.masked(&body("Somchai")), ring.masked(&body("Malee")));
-        assert_ne!(ring.masked(&body("Somchai")), keyring(2).masked(&body("Somchai")));
-        assert!(!ring.masked(&body("Somchai")).to_string().contains("Somchai"));
-        assert_eq!(ring.masked(&body("Somchai"))["note"], 1);
+    async fn a_repeat_has_the_same_tag_and_the_same_person_elsewhere_has_another() {
+        let body = |name: &str| json!({"profile": {"name": name, "phone": "+66812345678"}, "note": 1});
+        let (ring, request) = (keyring(1), [&b"tenant"[..], b"scope", b"operation", b"key"]);
+        let masked = ring.masked(&body("Somchai"), &request);
+        let turned: Value = serde_json::from_str(r#"{"note":1,"profile":{"phone":"+66812345678","name":"Somchai"}}"#).unwrap();
+        assert_eq!(ring.masked(&turned, &request), masked);
+        assert_ne!(ring.masked(&body("Malee"), &request), masked);
+        assert_ne!(keyring(2).masked(&body("Somchai"), &request), masked, "cannot be tried without the master key");
+        for part in 0..request.len() {
+            let mut other = request;
+            other[part] = b"another";
+            assert_ne!(ring.masked(&body("Somchai"), &other), masked, "part {part}");
+        }
+        // Parts cannot run into each other.
+        assert_ne!(ring.masked(&body("Somchai"), &[b"tenants", b"cope", b"operation", b"key"]), masked);
+        // 16 bits for the whole profile: too few to find a person by trying, none for a single field.
+        assert_eq!((masked["profile"].as_str().unwrap().len(), &masked["note"]), (4, &json!(1)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{Arguments as _, AssertSqlSafe, Execute as _, PgConnection, postgres::PgArguments};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use crate::{
@@ -118,23 +118,33 @@ impl ReadModels {
         let orphan = || Error::BadRow { table: R::TABLE, key: String::new(), what: "no projection has this table".to_owned() };
         let all = crate::all();
         let projection = all.iter().find(|projection| projection.tables().iter().any(|table| table.name == R::TABLE)).ok_or_else(orphan)?;
-        let _turn = if select.stream.is_none() { Some(self.turn().await?) } else { None };
+        let turn = if select.stream.is_none() { Some(self.turn().await?) } else { None };
         let named = named_in(projection.as_ref(), &select);
         let mut tx = self.scoped(scope).await?;
         let rows = fold(&mut tx, projection.as_ref(), scope, position, &select, &named).await.map_err(too_slow)?;
         let (scope, schema) = (*scope, projection.schema());
         // Up to hundreds of thousands of rows: not a thing to do between two awaits.
-        let seen = tokio::task::spawn_blocking(move || Seen::of(&rows, named, &scope, R::TABLE)).await.map_err(std::io::Error::from);
-        let seen = seen.map_err(sqlx::Error::from)??;
+        let (seen, _turn) = aside(turn, move || Seen::of(&rows, named, &scope, R::TABLE)).await?;
+        let seen = seen?;
         let found = seen.ask(&mut tx, &schema, select).await.map_err(too_slow)?;
         tx.commit().await?;
         found.iter().map(|text| parse(text)).collect()
     }
 
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
-        let turn = tokio::time::timeout(WAIT_FOR_A_TURN, self.folds.acquire()).await;
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let turn = tokio::time::timeout(WAIT_FOR_A_TURN, self.folds.clone().acquire_owned()).await;
         turn.ok().and_then(Result::ok).ok_or(Error::Busy)
     }
+}
+
+/// Does `work` on a thread of its own and gives the turn back with what it made. The work goes on when whoever asked is gone, and
+/// so long it keeps the turn: people who ask and hang up cannot start more of it than there are turns.
+async fn aside<T: Send + 'static>(
+    turn: Option<OwnedSemaphorePermit>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<(T, Option<OwnedSemaphorePermit>), Error> {
+    let done = tokio::task::spawn_blocking(move || (work(), turn)).await.map_err(std::io::Error::from);
+    Ok(done.map_err(sqlx::Error::from)?)
 }
 
 /// The statement time-out says that there was too much to do.
@@ -206,6 +216,7 @@ async fn tenants(connection: &mut PgConnection, projection: &dyn Projection, sco
         // A merchant stays with its PSP for ever and never leaves the directory, whose policy holds here too.
         tenants.extend(sqlx::query_scalar::<_, Uuid>("select tenant from read.merchants").fetch_all(connection).await?);
     }
+    tenants.sort_unstable();
     tenants.dedup();
     Ok(tenants)
 }

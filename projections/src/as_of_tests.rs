@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
@@ -130,4 +130,22 @@ async fn a_fold_has_no_more_rows_than_it_may() {
     let needed = fold(usize::MAX).await.unwrap();
     assert!(fold(needed).await.is_ok());
     assert!(matches!(fold(needed - 1).await, Err(Error::TooMuch)));
+}
+
+#[tokio::test]
+async fn work_of_one_who_hung_up_keeps_its_turn_until_it_is_done() {
+    let turns = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+    let turn = turns.clone().acquire_owned().await.unwrap();
+    let (started, has_started) = tokio::sync::oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let asked = tokio::spawn(aside(Some(turn), move || {
+        started.send(()).unwrap();
+        released.recv().unwrap();
+    }));
+    has_started.await.unwrap();
+    asked.abort();
+    assert!(asked.await.unwrap_err().is_cancelled());
+    assert_eq!(turns.available_permits(), 0, "the work goes on");
+    release.send(()).unwrap();
+    drop(tokio::time::timeout(Duration::from_secs(10), turns.acquire()).await.expect("the turn comes back").unwrap());
 }

@@ -1,10 +1,15 @@
 //! People: known by their profile while they want to be, unreadable everywhere once they are erased.
 
+use api::{
+    config::Config,
+    platform::{Platform, ProcessRole, Servers},
+    simulated_provider::free_address,
+};
 use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row as _};
-use support::{ApiShop, TestPlatform, nobody, replay};
+use support::{ApiShop, ScratchDir, TestPlatform, nobody, replay};
 
 const NAME: &str = "Somchai Jaidee";
 const PHONE: &str = "+66812345678";
@@ -182,7 +187,15 @@ async fn a_repeat_gets_its_first_answer_and_another_person_under_the_key_is_name
     assert_eq!((&first.bytes, again.header("idempotency-replayed")), (&again.bytes, "true"));
     let other = register(&profile("Malee")).await;
     assert_eq!((other.status.as_u16(), &other.body["code"]), (422, &json!("IdempotencyKeyReused")));
-    assert!(other.body["detail"].as_str().unwrap().contains("/profile/name"), "{other:?}");
+    assert!(other.body["detail"].as_str().unwrap().contains("'/profile'"), "{other:?}");
+    // What is remembered of the person: one short tag for all of it.
+    let fingerprints: Vec<Value> =
+        sqlx::query_scalar("select convert_from(fingerprint, 'UTF8')::jsonb from log.append_key where key = 'one'")
+            .fetch_all(&platform.database.admin)
+            .await
+            .unwrap();
+    let names: Vec<_> = fingerprints[0].as_object().unwrap().keys().collect();
+    assert_eq!((fingerprints.len(), names), (1, vec!["(operation)", "/profile"]));
     platform.stop().await;
 }
 
@@ -232,5 +245,49 @@ async fn an_auditor_erases_a_person_with_the_replay_tool_and_only_when_meant() {
     assert_eq!(places_of(&platform, &[NAME, PHONE]).await, [""; 0]);
     replay(&platform.database, &["verify"]).await.sound();
     platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_master_key_on_the_same_database_is_refused_at_the_start() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let customer = registered(&platform, &shop).await;
+    // Its data directory is empty, so a key of its own is made there, as for one who lost the file.
+    let elsewhere = ScratchDir::new("other-master");
+    let mut config = Config { data_dir: elsewhere.path().to_path_buf(), ..platform.config.clone() };
+    config.http.listen = free_address().unwrap();
+    let (database_url, nats_url) = (platform.database.url.clone(), platform.database.nats_url.clone());
+    let servers = Servers { database_url, owner_url: None, nats_url };
+    let Err(refused) = Platform::start(&config, &servers, &[ProcessRole::Api]).await else { panic!("another key is taken") };
+    let file = elsewhere.path().join("master.key").display().to_string();
+    assert!(format!("{refused:#}").contains(&file), "{refused:#}");
+    // The one that was there is not disturbed; a host with its key may join.
+    platform.get_until(&shop.cashier, &format!("/v1/customers/{customer}"), |customer| customer["profile"]["name"] == NAME).await;
+    config.data_dir.clone_from(&platform.config.data_dir);
+    Platform::start(&config, &servers, &[ProcessRole::Api]).await.expect("the same key is taken").stop().await;
+    for sql in ["update privacy.master_check set tag = tag", "delete from privacy.master_check", "truncate privacy.master_check"] {
+        assert!(sqlx::raw_sql(sql).execute(&platform.database.admin).await.is_err(), "{sql} went through");
+    }
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_does_not_open_hides_no_other() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (broken, other) = (registered(&platform, &shop).await, registered(&platform, &shop).await);
+    for customer in [&broken, &other] {
+        platform.get_until(&shop.cashier, &format!("/v1/customers/{customer}"), |customer| customer["profile"]["name"] == NAME).await;
+    }
+    let id = broken.parse::<domain::ids::CustomerId>().unwrap().0;
+    let sql = "alter table privacy.subject_key disable trigger user;
+               update privacy.subject_key set wrapped = overlay(wrapped placing '\\x00'::bytea from 40) where subject = '{id}';
+               alter table privacy.subject_key enable trigger user";
+    let sql = sql.replace("{id}", &uuid::Uuid::from_bytes(id.to_bytes()).to_string());
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&platform.database.admin).await.unwrap();
+    let listed = platform.get(&shop.admin, "/v1/customers").await.ok();
+    let profile = |id: &str| listed.body["data"].as_array().unwrap().iter().find(|customer| customer["id"] == id).unwrap().get("profile");
+    assert_eq!((profile(&broken), &profile(&other).unwrap()["name"]), (None, &json!(NAME)));
     platform.stop().await;
 }

@@ -9,6 +9,7 @@ use commands::{
     error::CommandError,
     handle::{Caller, UnitOfWork},
     idempotency::{Answer, IdempotencyKey},
+    personal::Keyring,
 };
 use domain::{
     bill::{self, Bill},
@@ -86,11 +87,25 @@ impl<P: Policy> Change<P> {
         Ok(self.caller_in(tenant, tenant.0, body))
     }
 
+    /// The same for a body with a profile, of which the idempotency key remembers no more than tells a repeat from another request.
+    ///
+    /// # Errors
+    /// As [`Self::caller`].
+    pub fn caller_masking(&self, keyring: &Keyring, body: &Value) -> Result<Caller, Problem> {
+        let (tenant, scope, key) = (self.principal().tenant()?.0.to_bytes(), self.scope(), self.key.as_deref().unwrap_or_default());
+        let request = [&tenant[..], scope.as_bytes(), self.operation.as_bytes(), key.as_bytes()];
+        self.caller(&keyring.masked(body, &request))
+    }
+
+    /// Within which an idempotency key is used once: who asks, for which kind of operation.
+    fn scope(&self) -> String {
+        format!("{}|{}", self.principal().actor(), self.route)
+    }
+
     /// The caller within `tenant`, whose keys are kept under `keys_of`.
     pub fn caller_in(&self, tenant: MerchantId, keys_of: Ulid, body: &Value) -> Caller {
         let actor = self.principal().actor();
-        let scope = format!("{actor}|{}", self.route);
-        let idempotency = self.key.as_ref().map(|key| IdempotencyKey::new(keys_of, scope, key.clone(), &self.operation, body));
+        let idempotency = self.key.as_ref().map(|key| IdempotencyKey::new(keys_of, self.scope(), key.clone(), &self.operation, body));
         Caller {
             tenant,
             actor,

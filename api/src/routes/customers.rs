@@ -58,8 +58,9 @@ async fn register(
     body: Json<CustomerInput>,
 ) -> Result<Response, Problem> {
     let keyring = state.keyring()?;
-    let caller = change.caller(&keyring.masked(&body.raw))?;
-    // One person for all attempts: an attempt that lost a race must not leave a key behind.
+    let caller = change.caller_masking(&keyring, &body.raw)?;
+    // One person for all attempts of this request, so that one that lost a race takes its key again. A repeat that came in at the
+    // same time leaves a key of its own behind: one that seals nothing, under an id that nobody was told.
     let customer_id = CustomerId(state.ids.next());
     let profile = body.value.profile;
     let work = state.commands.transact(&caller, |unit| {
@@ -84,7 +85,7 @@ async fn modify(
     body: Json<CustomerInput>,
 ) -> Result<Response, Problem> {
     let keyring = state.keyring()?;
-    let caller = change.caller(&keyring.masked(&body.raw))?;
+    let caller = change.caller_masking(&keyring, &body.raw)?;
     let profile = body.value.profile;
     let work = state.commands.transact(&caller, |unit| {
         let (keyring, profile) = (keyring.clone(), profile.clone());

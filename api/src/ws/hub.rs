@@ -17,14 +17,16 @@ use domain::{
     ids::{MerchantId, StoreId},
 };
 use metrics::{counter, gauge};
+use projections::feed::size;
 use tokio::sync::mpsc;
 
 use super::topic::{Topic, visible_in};
 
 /// Frames that may wait for one session before it is cut off.
 pub const SESSION_QUEUE: usize = 256;
-/// Newest events kept for resuming.
+/// Newest events kept for resuming, and their bytes.
 const KEPT: usize = 10_000;
+const KEPT_BYTES: usize = 16 << 20;
 
 /// An event on its way to the sessions that listen to a topic.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ struct Listener {
 struct State {
     listeners: HashMap<Topic, Vec<Listener>>,
     kept: VecDeque<Arc<RecordedEvent>>,
+    kept_bytes: usize,
 }
 
 /// Shared by all sessions of a process; cheap to clone.
@@ -92,6 +95,7 @@ impl Hub {
     pub fn start_anew(&self, position: i64, epoch: i32) {
         let mut state = self.state();
         state.kept.clear();
+        state.kept_bytes = 0;
         self.position.store(position, Ordering::Release);
         self.epoch.store(epoch, Ordering::Release);
         self.beginnings.fetch_add(1, Ordering::Release);
@@ -149,10 +153,7 @@ impl Hub {
             let slow: Vec<u64> = topics.into_iter().flat_map(|topic| state.deliver(topic, &event, store)).collect();
             state.cut_off(&slow);
             self.position.store(event.pos, Ordering::Release);
-            state.kept.push_back(event);
-            if state.kept.len() > KEPT {
-                state.kept.pop_front();
-            }
+            state.keep(event);
         }
         gauge!("smartpos_ws_topics").set(u32::try_from(state.listeners.len()).unwrap_or(u32::MAX));
     }
@@ -169,6 +170,17 @@ impl Hub {
 }
 
 impl State {
+    /// Keeps an event for resuming; the oldest ones go, but never the last.
+    fn keep(&mut self, event: Arc<RecordedEvent>) {
+        self.kept_bytes = self.kept_bytes.saturating_add(size(&event));
+        self.kept.push_back(event);
+        while self.kept.len() > KEPT || (self.kept_bytes > KEPT_BYTES && self.kept.len() > 1) {
+            if let Some(oldest) = self.kept.pop_front() {
+                self.kept_bytes = self.kept_bytes.saturating_sub(size(&oldest));
+            }
+        }
+    }
+
     /// Hands an event to a topic's listeners; returns the sessions that could not take it.
     fn deliver(&self, topic: Topic, event: &Arc<RecordedEvent>, store: Option<StoreId>) -> Vec<u64> {
         let Some(listeners) = self.listeners.get(&topic) else { return Vec::new() };
@@ -263,5 +275,21 @@ mod tests {
         assert_eq!(hub.kept_after(11).unwrap().len(), 1);
         assert_eq!(hub.kept_after(10).unwrap().len(), 2);
         assert!(hub.kept_after(9).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes_and_without_a_gap() {
+        let hub = Hub::starting_at(0, 1);
+        for pos in 1..=20 {
+            hub.dispatch(vec![Arc::new(RecordedEvent { payload: vec![b' '; 1 << 20], ..event(pos, 1, None) })]);
+        }
+        // Sixteen times a MiB and what else an event takes is more than 16 MiB.
+        assert!(hub.kept_after(4).is_none());
+        assert_eq!(hub.kept_after(5).unwrap().iter().map(|event| event.pos).collect::<Vec<_>>(), (6..=20).collect::<Vec<_>>());
+        hub.dispatch(vec![Arc::new(RecordedEvent { payload: vec![b' '; 17 << 20], ..event(21, 1, None) })]);
+        assert_eq!(hub.kept_after(20).unwrap().len(), 1, "the newest one stays, whatever its size");
+        hub.dispatch(vec![Arc::new(event(22, 1, None))]);
+        assert_eq!(hub.kept_after(21).unwrap().len(), 1);
+        assert!(hub.kept_after(20).is_none());
     }
 }

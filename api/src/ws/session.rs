@@ -161,7 +161,11 @@ impl Session {
     async fn subscribe(&mut self, name: &str, after: Option<i64>, first: &mut Option<mpsc::Sender<Delivery>>) -> Result<(), axum::Error> {
         let Some(topic) = Topic::parse(name) else {
             return self
-                .say_error(Some(name), "TopicUnknown", "topics are store., order., bill., payment_intent., refund. or merchant. and an id")
+                .say_error(
+                    Some(name),
+                    "TopicUnknown",
+                    "topics are store., order., bill., payment_intent., refund., customer. or merchant. and an id",
+                )
                 .await;
         };
         let allowed = match topic {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{error::Error, log_reader::LogReader};
 use ring::Ring;
+pub use ring::size;
 
 /// The feed. Cheap to clone.
 #[derive(Clone)]

@@ -59,7 +59,8 @@ impl Ring {
     }
 }
 
-fn size(event: &RecordedEvent) -> usize {
+/// Bytes that an event takes in memory, near enough for a bound.
+pub fn size(event: &RecordedEvent) -> usize {
     size_of::<RecordedEvent>() + event.payload.len() + event.meta.len() + event.pii.as_ref().map_or(0, Vec::len)
 }
 
