@@ -194,7 +194,7 @@ async fn a_repeat_gets_its_first_answer_and_another_person_under_the_key_is_name
             .fetch_all(&platform.database.admin)
             .await
             .unwrap();
-    let names: Vec<_> = fingerprints[0].as_object().unwrap().keys().collect();
+    let names: Vec<&str> = fingerprints[0].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!((fingerprints.len(), names), (1, vec!["(operation)", "/profile"]));
     platform.stop().await;
 }
