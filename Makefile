@@ -25,7 +25,7 @@ test: setup ## build the programs and run every test, on real servers
 
 volume: setup ## import both large data sets whole, killed and resumed, and compare every total (data in ../shared)
 	cargo build --release --bin smartpos
-	SMARTPOS_PROGRAM='$(CURDIR)/target/release/smartpos' SMARTPOS_VOLUME=full \
+	PROGRAM_UNDER_TEST='$(CURDIR)/target/release/smartpos' VOLUME=full \
 	cargo test -p tests --test e2e volume:: -- --nocapture --test-threads 1
 
 check: ## formatting, lints without warnings, licences and advisories

@@ -1,5 +1,5 @@
 //! Real data at volume: the program imports a public data set, is killed at odd moments, goes on, and the read models equal a
-//! decimal computation over the file to the last unit. A prefix of each set unless `SMARTPOS_VOLUME=full`.
+//! decimal computation over the file to the last unit. A prefix of each set unless `VOLUME=full`.
 
 use std::{io::Read, path::PathBuf, time::Duration};
 
@@ -18,7 +18,7 @@ fn root() -> PathBuf {
 }
 
 fn is_full() -> bool {
-    std::env::var_os("SMARTPOS_VOLUME").is_some_and(|value| value == "full")
+    std::env::var_os("VOLUME").is_some_and(|value| value == "full")
 }
 
 /// Header and rows of the files, one after the other; nothing where they are not, unless all of them are asked for.

@@ -26,9 +26,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// The program beside the test binary's `deps` directory, or the one that `SMARTPOS_PROGRAM` names.
+    /// The program beside the test binary's `deps` directory, or the one that `PROGRAM_UNDER_TEST` names.
     pub fn program() -> PathBuf {
-        std::env::var_os("SMARTPOS_PROGRAM").map_or_else(|| built("smartpos"), PathBuf::from)
+        std::env::var_os("PROGRAM_UNDER_TEST").map_or_else(|| built("smartpos"), PathBuf::from)
     }
 
     /// Starts it in `dir` with exactly these additions to the environment; its output goes to `<dir>/<name>.log`.
