@@ -46,7 +46,8 @@ pub async fn run(session: &Session, CheckArgs {}: CheckArgs) -> Verdict {
             text.push_str(difference);
         }
         for halted in &report.halted {
-            text.push_str(&format!("\n  halted at position {}: {} of {}", halted.position, halted.stream, halted.tenant));
+            let halted = format!("\n  halted at position {}: {} of {}", halted.position, halted.stream, halted.tenant);
+            text.push_str(&halted);
         }
         answer.line(&line, &text)?;
     }
