@@ -180,9 +180,10 @@ async fn serve(config: Config, roles: &[ProcessRole], stop: CancellationToken) -
             Err(error) => return Err(error),
         }
     };
-    match platform.address {
-        Some(address) => tracing::info!(?roles, %address, "started"),
-        None => tracing::info!(?roles, "started"),
+    if let Some(address) = platform.address {
+        tracing::info!(?roles, %address, "started");
+    } else {
+        tracing::info!(?roles, "started");
     }
     let failed = tokio::select! {
         () = stop.cancelled() => None,

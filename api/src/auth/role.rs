@@ -113,12 +113,11 @@ impl Role {
             P::MerchantRegister => matches!(self, R::PlatformAdmin),
             P::MerchantManage => matches!(self, R::PlatformAdmin | R::MerchantAdmin),
             P::MerchantRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Manager | R::Auditor),
-            P::StoreManage => matches!(self, R::MerchantAdmin),
+            P::StoreManage | P::CustomerErase => matches!(self, R::MerchantAdmin),
             P::StoreRead => true,
             P::OrderWrite | P::BillWrite | P::PaymentTake => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe => self.needs_merchant(),
             P::CustomerWrite | P::CustomerRead => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
-            P::CustomerErase => matches!(self, R::MerchantAdmin),
             P::RefundRequest => matches!(self, R::MerchantAdmin | R::Manager),
             P::ReportRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
         }
