@@ -294,6 +294,8 @@ async fn drive(mut driver: Driver, mut inbox: mpsc::Receiver<(AppendItem, Replie
                     let _ = reply.send(outcome);
                 }
             }
+            // Those who were just answered may have something next: it joins this batch instead of waiting for it.
+            tokio::task::yield_now().await;
         }
     }
 }
