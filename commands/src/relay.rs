@@ -166,17 +166,8 @@ async fn round(
     let mut pokes = client.subscribe(poke_subject(&head)).await.map_err(nats)?;
     let inspect_at = tokio::time::Instant::now() + INSPECT_EVERY;
     loop {
-        let page = event_store::read_log(pool, last, PAGE).await?;
-        let full = i64::try_from(page.len()).unwrap_or(0) == PAGE;
-        if let Some(newest) = page.last().map(|event| event.pos) {
-            publish(context, &log, base, &page).await?;
-            last = newest;
-            gauge!("smartpos_relay_position").set(u32::try_from(newest).unwrap_or(u32::MAX));
-        }
         // A stream that lags far is looked at only once it has caught up; its publishes notice trouble by themselves.
-        if full {
-            continue;
-        }
+        last = publish_after(pool, context, &log, base, last).await?;
         if tokio::time::Instant::now() >= inspect_at {
             return Ok(());
         }
@@ -261,8 +252,27 @@ async fn create(context: &jetstream::Context, head: &LogHead, base: i64) -> Resu
     Ok(())
 }
 
-/// Publishes a page with all its messages in flight; each names the sequence before it.
-async fn publish(context: &jetstream::Context, log: &str, base: i64, page: &[RecordedEvent]) -> Result<(), RelayError> {
+/// Publishes what the log holds after `last`, page by page; the next page is read while the last one is being acknowledged.
+/// Gives the newest position published.
+async fn publish_after(pool: &PgPool, context: &jetstream::Context, log: &str, base: i64, mut last: i64) -> Result<i64, RelayError> {
+    let mut page = event_store::read_log(pool, last, PAGE).await?;
+    while let Some(newest) = page.last().map(|event| event.pos) {
+        let acks = send(context, log, base, &page).await?;
+        let next = async {
+            let full = i64::try_from(page.len()).unwrap_or(0) == PAGE;
+            if full { event_store::read_log(pool, newest, PAGE).await } else { Ok(Vec::new()) }
+        };
+        let (acknowledged, next) = tokio::join!(acknowledged(acks, base, &page), next);
+        acknowledged?;
+        last = newest;
+        gauge!("smartpos_relay_position").set(u32::try_from(newest).unwrap_or(u32::MAX));
+        page = next?;
+    }
+    Ok(last)
+}
+
+/// Sends a page with all its messages in flight; each names the sequence before it.
+async fn send(context: &jetstream::Context, log: &str, base: i64, page: &[RecordedEvent]) -> Result<Vec<Ack>, RelayError> {
     let mut acks = Vec::with_capacity(page.len());
     for event in page {
         let mut headers = HeaderMap::new();
@@ -272,6 +282,11 @@ async fn publish(context: &jetstream::Context, log: &str, base: i64, page: &[Rec
         let sent = context.publish_with_headers(subject(log, event), headers, wire::encode(event).into());
         acks.push(timeout(NATS_TIMEOUT, sent).await.map_err(nats)?.map_err(nats)?.into_future());
     }
+    Ok(acks)
+}
+
+/// Waits until the stream has taken every event of `page` at its own sequence.
+async fn acknowledged(acks: Vec<Ack>, base: i64, page: &[RecordedEvent]) -> Result<(), RelayError> {
     let answers = timeout(NATS_TIMEOUT * 2, join_all(acks)).await.map_err(nats)?;
     for (event, answer) in page.iter().zip(answers) {
         let ack = answer.map_err(|_| RelayError::Refused(event.pos))?;
@@ -282,6 +297,8 @@ async fn publish(context: &jetstream::Context, log: &str, base: i64, page: &[Rec
     counter!("smartpos_relay_published_total").increment(u64::try_from(page.len()).unwrap_or(0));
     Ok(())
 }
+
+type Ack = <jetstream::context::PublishAckFuture as IntoFuture>::IntoFuture;
 
 #[cfg(test)]
 mod tests {

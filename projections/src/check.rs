@@ -79,7 +79,7 @@ pub async fn check(pool: &PgPool) -> Result<Vec<CheckReport>, Error> {
     check_all(pool, 1, Arc::new(|_| {})).await
 }
 
-/// Hears how many more events were folded.
+/// Hears by how many positions the check of a read model moved on.
 pub type Folded = Arc<dyn Fn(i64) + Send + Sync>;
 
 /// Checks every projection, each at its own checkpoint, `connections` of them at once. `pool`: a role that is a member of
@@ -190,8 +190,18 @@ async fn fold_pass(
     pass: (i32, i32),
     folded: &Folded,
 ) -> Result<(), Error> {
-    let events = log_reader::stream_of_tenants(connection, position, pass).inspect(|_| folded(1)).boxed();
-    fold_events(events, projection, fold, usize::MAX).await
+    // Each pass is its share of the way.
+    let share = |position: i64| position / i64::from(pass.1.max(1));
+    let mut reached = 0;
+    let events = log_reader::for_projection(connection, projection, position, pass);
+    let events = events.inspect(|event| {
+        if let Ok(event) = event {
+            folded(share(event.pos) - std::mem::replace(&mut reached, share(event.pos)));
+        }
+    });
+    fold_events(events.boxed(), projection, fold, usize::MAX).await?;
+    folded(share(position) - reached);
+    Ok(())
 }
 
 /// All rows of a projection, counted and hashed in a fixed order.

@@ -15,7 +15,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::{error::Error, projection::Projection};
 
 /// Where the log ends, and which log it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,18 +95,22 @@ pub(crate) fn stream(connection: &mut PgConnection, after: i64, last: i64) -> Bo
 /// A number by which tenants are dealt out evenly: a random byte of their ids.
 pub(crate) const TENANT_NUMBER: &str = "get_byte(uuid_send(tenant), 15)";
 
-/// Events up to `last` of every `parts`th tenant.
-pub(crate) fn stream_of_tenants(
-    connection: &mut PgConnection,
+/// Events up to `last` of every `parts`th tenant, of the streams that `projection` reads.
+pub(crate) fn for_projection<'c>(
+    connection: &'c mut PgConnection,
+    projection: &dyn Projection,
     last: i64,
     (part, parts): (i32, i32),
-) -> BoxStream<'_, Result<RecordedEvent, Error>> {
-    if parts <= 1 {
-        return stream(connection, 0, last);
-    }
-    let sql = format!("select {EVENT_COLUMNS} from log.event where pos <= $1 and {TENANT_NUMBER} % $2 = $3 order by pos");
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(last).bind(parts).bind(part);
+) -> BoxStream<'c, Result<RecordedEvent, Error>> {
+    let tenants = if parts <= 1 { String::new() } else { format!("and {TENANT_NUMBER} % {parts} = {part}") };
+    let sql = format!("select {EVENT_COLUMNS} from log.event where pos <= $1 and stream_type = any($2) {tenants} order by pos");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(last).bind(kinds_read_by(projection));
     query.fetch(connection).map(|row| row_to_event(&row?)).boxed()
+}
+
+/// The stored words of the stream types that `projection` reads.
+pub(crate) fn kinds_read_by(projection: &dyn Projection) -> Vec<&'static str> {
+    StreamType::ALL.into_iter().filter(|kind| projection.reads(*kind)).map(StreamType::as_str).collect()
 }
 
 /// Events after `after` up to and including `last` of these tenants' streams of these kinds, in order; for the application role.

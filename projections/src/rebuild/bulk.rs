@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use domain::envelope::{RecordedEvent, StreamType};
+use domain::envelope::RecordedEvent;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -14,7 +14,7 @@ use super::{Stage, Wanted, copy::Copier};
 use crate::{
     error::Error,
     fold::{Batch, Fold, Step},
-    log_reader::{EVENT_COLUMNS, TENANT_NUMBER, row_to_event},
+    log_reader::{EVENT_COLUMNS, TENANT_NUMBER, kinds_read_by, row_to_event},
     projection::{Locality, Projection},
     rows::Rows,
     runner::BATCH,
@@ -110,10 +110,13 @@ impl Part {
             Locality::Stream => "slice::integer",
             Locality::Tenant => TENANT_NUMBER,
         };
-        let kinds: Vec<&str> = StreamType::ALL.into_iter().filter(|kind| self.projection.reads(*kind)).map(StreamType::as_str).collect();
         let sql =
             format!("select {EVENT_COLUMNS} from log.event where pos <= $1 and stream_type = any($2) and {number} % $3 = $4 order by pos");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(self.goal).bind(kinds).bind(self.parts).bind(self.number);
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(self.goal)
+            .bind(kinds_read_by(self.projection.as_ref()))
+            .bind(self.parts)
+            .bind(self.number);
         query.fetch(connection).map(|row| row_to_event(&row?)).boxed()
     }
 
