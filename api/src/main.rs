@@ -19,6 +19,9 @@ use api::{
     token_command::{self, TokenArgs},
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Event-sourced orders, bills and payments for SmartPOS terminals.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]

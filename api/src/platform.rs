@@ -206,10 +206,12 @@ impl Shared {
                 loops.spawn(named("relay", work));
             }
             ProcessRole::Projector => {
+                let turns = runner::Turns::default();
                 for projection in projections::all() {
                     let (progress, follow) = watch::channel(0);
                     projectors.push((projection.name(), follow));
-                    let work = runner::run(projection, self.worker_pool.clone(), self.feed.clone(), self.shutdown.clone(), progress);
+                    let (pool, feed, shutdown) = (self.worker_pool.clone(), self.feed.clone(), self.shutdown.clone());
+                    let work = runner::run(projection, pool, feed, shutdown, progress, turns.clone());
                     loops.spawn(named("projector", work));
                 }
             }

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use domain::envelope::RecordedEvent;
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,15 +27,22 @@ const MOST_ROWS: usize = 20_000;
 /// How long a batch is waited for; only bounds how late a shutdown or a lag figure is.
 const WAIT: Duration = Duration::from_secs(1);
 /// After a batch that left nothing waiting, so that what comes meanwhile shares the next transaction. One event after a quiet
-/// time is folded at once; on a busy log a hundred transactions a second are enough.
-const PACE: Duration = Duration::from_millis(10);
+/// time is folded at once; on a busy log forty transactions a second are enough.
+const PACE: Duration = Duration::from_millis(25);
 /// Pauses between tries after a failure.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// Runs one projection until `shutdown`. `pool`: a role that is a member of `smartpos_worker`. `progress` carries the
-/// checkpoint. Never gives up: failures are logged and tried again.
-pub async fn run(projection: Arc<dyn Projection>, pool: PgPool, feed: Feed, shutdown: CancellationToken, progress: watch::Sender<i64>) {
-    let mut projector = Projector::new(Target::live(projection.as_ref()), projection, pool);
+/// checkpoint; `turns` is shared by the projections of this process. Never gives up: failures are logged and tried again.
+pub async fn run(
+    projection: Arc<dyn Projection>,
+    pool: PgPool,
+    feed: Feed,
+    shutdown: CancellationToken,
+    progress: watch::Sender<i64>,
+    turns: Turns,
+) {
+    let mut projector = Projector { turns, ..Projector::new(Target::live(projection.as_ref()), projection, pool) };
     let mut pause = BACK_OFF.0;
     while !shutdown.is_cancelled() {
         let turn = tokio::select! {
@@ -82,12 +89,35 @@ pub fn start_all(pool: &PgPool, nats: Option<async_nats::Client>, shutdown: &Can
     let feed = Feed::start(crate::LogReader::new(pool.clone()), nats, shutdown.clone());
     let mut progress = Vec::new();
     let mut tasks = tokio::task::JoinSet::new();
+    let turns = Turns::default();
     for projection in crate::all() {
         let (sender, receiver) = watch::channel(0);
         progress.push((projection.name(), receiver));
-        tasks.spawn(run(projection, pool.clone(), feed.clone(), shutdown.clone(), sender));
+        tasks.spawn(run(projection, pool.clone(), feed.clone(), shutdown.clone(), sender, turns.clone()));
     }
     Running { feed, progress, tasks }
+}
+
+/// Who may fold and write. All projections of a process hear of an event at the same moment, and commands, which share the
+/// machine, must not queue behind every one of them.
+#[derive(Debug, Clone)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    /// How long a turn is waited for: one that hangs in the database holds up nobody for longer.
+    const PATIENCE: Duration = Duration::from_millis(250);
+
+    async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::time::timeout(Self::PATIENCE, Arc::clone(&self.0).acquire_owned()).await.ok().and_then(Result::ok)
+    }
+}
+
+impl Default for Turns {
+    /// One for every two processors.
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self(Arc::new(Semaphore::new((processors / 2).max(1))))
+    }
 }
 
 /// What is in memory of a projection.
@@ -108,11 +138,21 @@ pub(crate) struct Projector {
     careful_until: i64,
     /// The views are known to name this version.
     serves: bool,
+    turns: Turns,
 }
 
 impl Projector {
     pub(crate) fn new(target: Target, projection: Arc<dyn Projection>, pool: PgPool) -> Self {
-        Self { projection, pool, target, state: None, last_position: 0, careful_until: 0, serves: false }
+        Self {
+            projection,
+            pool,
+            target,
+            state: None,
+            last_position: 0,
+            careful_until: 0,
+            serves: false,
+            turns: Turns::default(),
+        }
     }
 
     pub(crate) const fn position(&self) -> i64 {
@@ -140,6 +180,7 @@ impl Projector {
             Ok(events) if events.is_empty() => self.notice_a_move().await.map(|()| 0),
             Ok(events) => {
                 let count = events.len();
+                let _turn = self.turns.wait().await;
                 self.fold_and_write(events).await.map(|()| count)
             }
             Err(Error::AheadOfLog { after, head }) => {
