@@ -50,6 +50,9 @@ impl SettingField {
     }
 }
 
+/// Makes a connector from settings.
+type Connect = fn(&Value, Clock) -> Result<Arc<dyn PaymentProvider>, GatewayError>;
+
 /// One provider.
 pub struct ProviderKind {
     /// As in events and the webhook path: `scb`.
@@ -60,7 +63,7 @@ pub struct ProviderKind {
     pub capabilities: Capabilities,
     /// All its settings.
     pub fields: &'static [SettingField],
-    connect: fn(&Value, Clock) -> Result<Arc<dyn PaymentProvider>, GatewayError>,
+    connect: Connect,
 }
 
 impl fmt::Debug for ProviderKind {

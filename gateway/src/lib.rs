@@ -16,7 +16,7 @@
 //! 1. Make `src/<name>/` with the same files as `scb`: `mod.rs` (the port), `config.rs` (settings), `client.rs` (calls and
 //!    credentials), `mapping.rs` (wire format and error classes), `webhook.rs`, `capabilities.rs`, `simulator/`.
 //! 2. Declare the module below and add its line to `catalog::all`.
-//! 3. Add its line to the contract suite in `tests/contract/`, and what is its alone to `tests/<name>.rs`.
+//! 3. Add its file and its line to the contract suite in `tests/contract/`; what is its alone goes into that file too.
 
 use std::sync::Arc;
 

@@ -78,6 +78,11 @@ impl Core {
     pub(crate) fn flip(&self, number: usize) -> bool {
         (self.config.seed.wrapping_add(number as u64)).is_multiple_of(2)
     }
+
+    /// Sends a call-back.
+    pub(crate) fn announce(&self, body: &str, plan: &CallbackPlan) {
+        self.courier.dispatch(body, plan);
+    }
 }
 
 /// One provider's simulator.
