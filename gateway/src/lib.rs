@@ -28,17 +28,22 @@ pub mod error;
 mod failure;
 mod http;
 mod measure;
+pub mod omise;
 pub mod promptpay;
 pub mod registry;
 pub mod scb;
 mod secret;
+mod signature;
 pub mod simulator;
+pub mod stripe;
 mod token;
 
 pub use error::GatewayError;
+pub use omise::{OmiseConfig, OmiseProvider};
 pub use registry::ProviderRegistry;
 pub use scb::{ScbConfig, ScbProvider};
 pub use secret::Secret;
+pub use stripe::{StripeConfig, StripeProvider};
 
 /// The injected clock (UTC): the program passes the real one, tests one that they move.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

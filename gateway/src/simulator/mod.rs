@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Clock;
 
 pub(crate) mod callback;
+pub(crate) mod charge_levers;
+pub(crate) mod charges;
 mod control;
 mod faults;
 pub(crate) mod journal;
@@ -80,7 +82,6 @@ impl Core {
     }
 
     /// Sends a call-back that no lever asked for (an event of the provider's own).
-    #[expect(dead_code, reason = "for providers that announce more than payments")]
     pub(crate) fn announce(&self, body: &str) {
         self.courier.dispatch(body, &CallbackPlan::default());
     }
