@@ -2,10 +2,9 @@
 //!
 //! `charge.complete` is not "paid" and the object inside follows the account's own version, so an event only says *look*.
 
-use std::collections::BTreeMap;
-
 use domain::provider::{HintSubject, RawWebhook, WebhookHint, WebhookRefusal};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{OmiseConfig, mapping::is_id};
 use crate::{promptpay::is_reference, signature};
@@ -30,7 +29,7 @@ struct Object {
     #[serde(default)]
     charge: Option<String>,
     #[serde(default)]
-    metadata: BTreeMap<String, serde_json::Value>,
+    metadata: Map<String, Value>,
     #[serde(default)]
     paid: Option<bool>,
 }
@@ -59,7 +58,7 @@ fn about(data: Object) -> (HintSubject, Option<String>) {
         "charge" => {
             let id = data.id.filter(|id| is_id(id));
             let paid = id.clone().filter(|_| data.paid == Some(true));
-            let reference = data.metadata.get("reference").and_then(|value| value.as_str()).filter(|text| is_reference(text));
+            let reference = data.metadata.get("reference").and_then(Value::as_str).filter(|text| is_reference(text));
             // Our reference is known before the answer to our call came; the provider's id may not be.
             let subject = match (reference, id) {
                 (Some(reference), _) => HintSubject::Reference(reference.to_owned()),

@@ -83,6 +83,11 @@ impl Charge {
         self.metadata.get("reference").cloned().unwrap_or_default()
     }
 
+    /// As the caller gave it; notes of the simulator's own begin with `sim_`.
+    pub(crate) fn shown_metadata(&self) -> BTreeMap<&str, &str> {
+        self.metadata.iter().filter(|(name, _)| !name.starts_with("sim_")).map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
     /// What went back or is on its way.
     pub(crate) fn refunded(&self) -> i64 {
         self.refunds.iter().filter(|r| r.state != "failed").map(|r| r.amount).sum()

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use domain::provider::{AttemptKey, AttemptView, ExchangeLog, RefundRequest};
 use reqwest::Method;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{
     StripeConfig,
@@ -80,7 +81,8 @@ impl Client {
         for _ in 0..MAX_PAGES {
             let page: List<Intent> = self.get("inquire", "/v1/payment_intents", &query, log).await?;
             let last = page.data.last().map(|intent| intent.id.clone());
-            if let Some(found) = page.data.into_iter().find(|intent| intent.metadata.get("attempt") == Some(&ours)) {
+            if let Some(found) = page.data.into_iter().find(|intent| intent.metadata.get("attempt").and_then(Value::as_str) == Some(&ours))
+            {
                 return Ok(Some(found));
             }
             match last {
@@ -111,7 +113,7 @@ impl Client {
         for _ in 0..MAX_PAGES {
             let page: List<Refund> = self.get("inquire_refund", "/v1/refunds", &query, log).await?;
             let last = page.data.last().map(|refund| refund.id.clone());
-            if let Some(found) = page.data.into_iter().find(|refund| refund.metadata.get("refund") == Some(&ours)) {
+            if let Some(found) = page.data.into_iter().find(|refund| refund.metadata.get("refund").and_then(Value::as_str) == Some(&ours)) {
                 return Ok(Some(found));
             }
             match last {

@@ -1,13 +1,12 @@
 //! Stripe's objects, its error classes, and their meaning in our words.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use domain::{
     money::{Currency, Money},
     provider::{AttemptKey, AttemptStatus, AttemptView, NextAction, PaymentSeen, RefundStatus},
 };
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::failure::{Failure, decline};
 
@@ -35,7 +34,7 @@ pub(super) struct Intent {
     #[serde(default)]
     latest_charge: Option<Charge>,
     #[serde(default)]
-    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) metadata: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +111,7 @@ pub(super) struct Refund {
     #[serde(default)]
     failure_reason: Option<String>,
     #[serde(default)]
-    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) metadata: Map<String, Value>,
 }
 
 impl Problem {
@@ -179,7 +178,7 @@ fn time(seconds: i64) -> Result<DateTime<Utc>, Failure> {
 
 /// An intent in our words; `Uncertain` when it is another attempt's.
 pub(super) fn read_intent(intent: Intent, key: &AttemptKey) -> Result<AttemptView, Failure> {
-    if intent.metadata.get("attempt") != Some(&key.attempt_id.0.to_string()) {
+    if intent.metadata.get("attempt").and_then(Value::as_str) != Some(&key.attempt_id.0.to_string()) {
         return Err(Failure::Uncertain("the answer speaks of another attempt".to_owned()));
     }
     let mut payments = Vec::new();

@@ -2,10 +2,9 @@
 //!
 //! Events come in any order and more than once, so an event only says *look*.
 
-use std::collections::BTreeMap;
-
 use domain::provider::{HintSubject, RawWebhook, WebhookHint, WebhookRefusal};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{StripeConfig, mapping::is_id};
 use crate::{promptpay::is_reference, signature};
@@ -33,7 +32,7 @@ struct Object {
     #[serde(default)]
     payment_intent: Option<String>,
     #[serde(default)]
-    metadata: Option<BTreeMap<String, String>>,
+    metadata: Option<Map<String, Value>>,
 }
 
 pub(super) fn read(config: &StripeConfig, raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
@@ -54,7 +53,8 @@ pub(super) fn read(config: &StripeConfig, raw: &RawWebhook<'_>) -> Result<Webhoo
         return Err(malformed("the event has no usable id"));
     }
     let Object { object, id, payment_intent, metadata } = event.data.object;
-    let reference = metadata.unwrap_or_default().remove("reference").filter(|reference| is_reference(reference));
+    let metadata = metadata.unwrap_or_default();
+    let reference = metadata.get("reference").and_then(Value::as_str).filter(|text| is_reference(text)).map(str::to_owned);
     let intent = if object == "payment_intent" { id } else { payment_intent };
     let is_money = ["payment_intent", "charge", "refund", "dispute"].contains(&object.as_str());
     // Our reference is known before the answer to our call came; the provider's id may not be.

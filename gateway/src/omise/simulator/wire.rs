@@ -78,7 +78,7 @@ pub(super) fn charge(charge: &Charge, refundable: bool, home: &str) -> Value {
         "card": if charge.card { json!({"object": "card", "last_digits": "4242", "name": "SIMULATED PAYER"}) } else { Value::Null },
         "source": if charge.card { Value::Null } else { source },
         "refunds": {"object": "list", "data": charge.refunds.iter().map(|r| refund(charge, r)).collect::<Vec<_>>()},
-        "metadata": charge.metadata, "dispute": if charge.disputed { dispute(charge, "dspt_test_of_charge") } else { Value::Null },
+        "metadata": charge.shown_metadata(), "dispute": if charge.disputed { dispute(charge, "dspt_test_of_charge") } else { Value::Null },
     })
 }
 

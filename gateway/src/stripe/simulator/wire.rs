@@ -88,7 +88,7 @@ pub(super) fn intent(charge: &Charge) -> Value {
         "id": charge.id, "object": "payment_intent", "amount": charge.amount, "amount_received": charge.captured,
         "amount_capturable": charge.held, "currency": charge.paid_currency.unwrap_or(charge.currency).code().to_lowercase(),
         "status": status(charge), "cancellation_reason": reason, "capture_method": if charge.manual { "manual" } else { "automatic" },
-        "created": charge.created_at.timestamp(), "metadata": charge.metadata, "livemode": false,
+        "created": charge.created_at.timestamp(), "metadata": charge.shown_metadata(), "livemode": false,
         "next_action": next_action(charge), "last_payment_error": last_error(charge),
         "latest_charge": if has_charge { charge_object(charge) } else { Value::Null },
         "client_secret": format!("{}_secret_sim", charge.id), "payment_method": "pm_of_the_payer",
@@ -99,7 +99,7 @@ pub(super) fn charge_object(charge: &Charge) -> Value {
     json!({
         "id": charge_id(charge), "object": "charge", "amount": charge.amount, "amount_captured": charge.captured,
         "amount_refunded": charge.refunded(), "captured": charge.captured > 0, "disputed": charge.disputed,
-        "created": charge.paid_at.unwrap_or(charge.created_at).timestamp(), "payment_intent": charge.id, "metadata": charge.metadata,
+        "created": charge.paid_at.unwrap_or(charge.created_at).timestamp(), "payment_intent": charge.id, "metadata": charge.shown_metadata(),
         "payment_method_details": {"card": {"last4": "4242", "capture_before": charge.created_at.timestamp() + HOLD_SECONDS}},
     })
 }
