@@ -24,12 +24,16 @@ use chrono::{DateTime, Utc};
 
 mod amount;
 mod bangkok;
+pub mod catalog;
 pub mod error;
 mod failure;
+pub mod guard;
 mod http;
+pub mod kbank;
 mod measure;
 pub mod omise;
 pub mod promptpay;
+pub mod qr_image;
 pub mod registry;
 pub mod scb;
 mod secret;
@@ -39,6 +43,8 @@ pub mod stripe;
 mod token;
 
 pub use error::GatewayError;
+pub use guard::{Guarded, Health};
+pub use kbank::{KbankConfig, KbankProvider};
 pub use omise::{OmiseConfig, OmiseProvider};
 pub use registry::ProviderRegistry;
 pub use scb::{ScbConfig, ScbProvider};

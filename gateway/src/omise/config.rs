@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::NAME;
 use crate::{
+    catalog::SettingField,
     error::{GatewayError, check_base_url, check_timeout},
     secret::Secret,
 };
@@ -31,7 +32,7 @@ pub struct OmiseConfig {
     /// How long a charge may be absent from the list after it was made; 2 minutes unless told.
     #[serde(default = "OmiseConfig::default_settling_ms")]
     pub settling_ms: u64,
-    /// For one HTTP exchange, connecting included; 20 s unless told.
+    /// For one HTTP exchange, connecting included; 10 s unless told.
     #[serde(default = "OmiseConfig::default_timeout_ms")]
     pub timeout_ms: u64,
 }
@@ -49,12 +50,12 @@ impl OmiseConfig {
 
     /// Two minutes.
     pub const fn default_settling_ms() -> u64 {
-        120_000
+        110_000
     }
 
-    /// Cards are slower than codes.
+    /// What most installations wait for one exchange.
     pub const fn default_timeout_ms() -> u64 {
-        20_000
+        10_000
     }
 
     pub(super) const fn timeout(&self) -> Duration {
@@ -93,3 +94,14 @@ impl OmiseConfig {
         Ok(())
     }
 }
+
+/// For whoever fills in the settings.
+pub const FIELDS: &[SettingField] = &[
+    SettingField::base_url(),
+    SettingField::secret("secret_key", "skey_… of the account"),
+    SettingField::secret("webhook_secret", "the webhook secret as the dashboard shows it, base64"),
+    SettingField::optional("promptpay_min", "the least that PromptPay takes, satang; 2000 unless told"),
+    SettingField::optional("promptpay_max", "the most that PromptPay takes, satang; 15000000 unless told"),
+    SettingField::optional("settling_ms", "how long a charge may be absent from the list after it was made; 120000 unless told"),
+    SettingField::timeout(),
+];

@@ -34,7 +34,7 @@ mod webhook;
 
 pub use capabilities::CAPABILITIES;
 use client::Client;
-pub use config::OmiseConfig;
+pub use config::{FIELDS, OmiseConfig};
 use unsettled::Unsettled;
 
 /// The name in events, metrics and the webhook path.

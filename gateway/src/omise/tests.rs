@@ -11,7 +11,7 @@ use domain::{
 use serde_json::{Value, json};
 
 use super::{OmiseConfig, mapping, webhook};
-use crate::{Secret, failure::Failure};
+use crate::failure::Failure;
 
 fn config(secret: &str) -> OmiseConfig {
     serde_json::from_value(json!({"base_url": "http://127.0.0.1:9", "secret_key": "skey_test_1", "webhook_secret": secret})).unwrap()

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::NAME;
 use crate::{
+    catalog::SettingField,
     error::{GatewayError, check_base_url, check_timeout},
     secret::Secret,
 };
@@ -29,15 +30,15 @@ pub struct StripeConfig {
     /// The account may raise held amounts.
     #[serde(default)]
     pub incremental_authorization: bool,
-    /// For one HTTP exchange, connecting included; 20 s unless told.
+    /// For one HTTP exchange, connecting included; 10 s unless told.
     #[serde(default = "StripeConfig::default_timeout_ms")]
     pub timeout_ms: u64,
 }
 
 impl StripeConfig {
-    /// Cards are slower than codes.
+    /// What most installations wait for one exchange.
     pub const fn default_timeout_ms() -> u64 {
-        20_000
+        10_000
     }
 
     /// The version that this connector was written against.
@@ -69,3 +70,14 @@ impl StripeConfig {
         Ok(())
     }
 }
+
+/// For whoever fills in the settings.
+pub const FIELDS: &[SettingField] = &[
+    SettingField::base_url(),
+    SettingField::secret("secret_key", "sk_… or rk_… of the account"),
+    SettingField::secret("webhook_secret", "whsec_… of the registered endpoint, at least 16 characters"),
+    SettingField::optional("api_version", "the version of the interface; the one this connector was written against unless told"),
+    SettingField::optional("promptpay_email", "where Stripe announces PromptPay refunds; not sent unless told"),
+    SettingField::optional("incremental_authorization", "the account may raise held amounts"),
+    SettingField::timeout(),
+];

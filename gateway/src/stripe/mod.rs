@@ -31,7 +31,7 @@ mod webhook;
 
 pub use capabilities::with_increment as capabilities_with_increment;
 use client::{Client, Form, checked};
-pub use config::StripeConfig;
+pub use config::{FIELDS, StripeConfig};
 use mapping::Intent;
 
 /// The name in events, metrics and the webhook path.
