@@ -156,7 +156,7 @@ async fn a_hold_is_reversed_a_code_is_expired_and_a_hold_lapses() {
     assert_eq!(done(world.cancel(&held.key).await).status, AttemptStatus::Canceled);
     let code = code(&world, 100_00);
     world.started(&code).await;
-    assert_eq!(done(world.cancel(&code.key).await).status, AttemptStatus::Expired);
+    assert_eq!(done(world.cancel(&code.key).await).status, AttemptStatus::Canceled);
     let lapsing = hold(&world);
     world.started(&lapsing).await;
     world.post("/sim/expire", json!({"reference": lapsing.key.reference})).await;

@@ -52,6 +52,10 @@ pub(super) struct Charge {
     paid_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     #[serde(default)]
+    expires_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    expired_at: Option<DateTime<Utc>>,
+    #[serde(default)]
     source: Option<Source>,
     #[serde(default)]
     pub(super) metadata: Map<String, Value>,
@@ -185,6 +189,8 @@ fn status(charge: Charge, currency: Currency) -> AttemptStatus {
         "failed" => AttemptStatus::Failed(refusal(charge.failure_code.as_deref(), charge.failure_message.as_deref())),
         "reversed" if charge.expired => AttemptStatus::Expired,
         "reversed" => AttemptStatus::Canceled,
+        // Before its time means: by our call.
+        "expired" if charge.expired_at.zip(charge.expires_at).is_some_and(|(at, due)| at < due) => AttemptStatus::Canceled,
         "expired" => AttemptStatus::Expired,
         other => AttemptStatus::Unrecognized(other.chars().take(64).collect()),
     }

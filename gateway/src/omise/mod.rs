@@ -45,6 +45,7 @@ pub struct OmiseProvider {
     config: OmiseConfig,
     client: Client,
     unsettled: Unsettled,
+    unsettled_refunds: Unsettled,
 }
 
 impl fmt::Debug for OmiseProvider {
@@ -61,7 +62,7 @@ impl OmiseProvider {
     pub fn new(config: OmiseConfig, clock: Clock) -> Result<Self, GatewayError> {
         config.check()?;
         let client = Client::new(&config, clock)?;
-        Ok(Self { unsettled: Unsettled::new(config.settling()), client, config })
+        Ok(Self { unsettled: Unsettled::new(config.settling()), unsettled_refunds: Unsettled::new(config.settling()), client, config })
     }
 
     async fn create(&self, request: &StartRequest, log: &ExchangeLog) -> CallOutcome<AttemptView> {
@@ -217,19 +218,19 @@ impl OmiseProvider {
         }
         let now = self.client.now();
         let begun_at = i64::try_from(id.timestamp_ms()).ok().and_then(DateTime::<Utc>::from_timestamp_millis).unwrap_or(now);
-        if !self.unsettled.may_create(id, begun_at, now) {
+        if !self.unsettled_refunds.may_create(id, begun_at, now) {
             return CallOutcome::Unknown("an earlier try may have made a refund that the list does not show yet".to_owned());
         }
-        self.unsettled.sending(id, now);
+        self.unsettled_refunds.sending(id, now);
         match self.client.refund(request, log).await {
             Ok(refund) => read(mapping::read_refund(refund), Kind::Money),
             Err(failure @ (Failure::Uncertain(_) | Failure::NotFound(_))) => failure.outcome(Kind::Money),
             Err(Failure::Conflict(reason)) => {
-                self.unsettled.made_nothing(id);
+                self.unsettled_refunds.made_nothing(id);
                 CallOutcome::Declined(decline("refund_refused", &reason))
             }
             Err(failure) => {
-                self.unsettled.made_nothing(id);
+                self.unsettled_refunds.made_nothing(id);
                 failure.outcome(Kind::Money)
             }
         }
@@ -241,7 +242,7 @@ impl OmiseProvider {
             Ok(None) => {
                 let now = self.client.now();
                 // The settling time must be over before absence proves anything.
-                if self.unsettled.may_create(request.refund_id.0, now, now) {
+                if self.unsettled_refunds.may_create(request.refund_id.0, now, now) {
                     CallOutcome::Done(RefundStatus::NotFound)
                 } else {
                     CallOutcome::NotAttempted("the list may not show the refund yet".to_owned())

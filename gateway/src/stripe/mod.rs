@@ -1,7 +1,7 @@
 //! Stripe-format PaymentIntents: cards by token and PromptPay, one intent there for each of our attempts.
 //!
-//! Every POST carries an idempotency key. Stripe keeps the answer to a key for a day and replays it, a 500 too, so a
-//! repeat that fails again is settled by looking, and a repeat after that day never creates. Source: Stripe API reference,
+//! Every POST carries an idempotency key. Stripe keeps the answer to a key for a day and replays it, a 500 too, so what
+//! stays unclear is settled by an inquiry, and a repeat after that day never creates. Source: Stripe API reference,
 //! idempotent requests, payment intents, refunds.
 
 use std::fmt;
@@ -81,7 +81,7 @@ impl StripeProvider {
         self.settle(posted, key, log).await
     }
 
-    /// A refused card's intent is the answer; what is unclear or ahead of us is looked up once.
+    /// A refused card's intent is the answer; where the books are ahead of us, they are. What is unclear an inquiry settles.
     async fn settle(
         &self,
         posted: Result<Intent, (Failure, Option<Box<Intent>>)>,
@@ -103,11 +103,11 @@ impl StripeProvider {
             Err((failure, _)) => failure,
         };
         match failure {
-            Failure::Uncertain(_) | Failure::Conflict(_) => match self.client.find(key, log).await {
+            Failure::Conflict(_) => match self.client.find(key, log).await {
                 Ok(Some(view)) => CallOutcome::Done(view),
                 Ok(None) | Err(_) => failure.outcome(Kind::Money),
             },
-            Failure::NotAttempted(_) | Failure::Unauthorized(_) | Failure::NotFound(_) | Failure::Declined(_) => {
+            Failure::Uncertain(_) | Failure::NotAttempted(_) | Failure::Unauthorized(_) | Failure::NotFound(_) | Failure::Declined(_) => {
                 failure.outcome(Kind::Money)
             }
         }
@@ -207,10 +207,6 @@ impl StripeProvider {
         }
         match self.client.post_refund(request, log).await {
             Ok(refund) => refund_outcome(mapping::read_refund(refund), Kind::Money),
-            Err(failure @ (Failure::Uncertain(_) | Failure::Conflict(_))) => match self.client.find_refund(request, log).await {
-                Ok(Some(refund)) => refund_outcome(mapping::read_refund(refund), Kind::Money),
-                Ok(None) | Err(_) => failure.outcome(Kind::Money),
-            },
             Err(failure) => failure.outcome(Kind::Money),
         }
     }

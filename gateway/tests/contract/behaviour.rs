@@ -93,6 +93,7 @@ async fn persevere(world: &World, request: &domain::provider::StartRequest) -> C
         if matches!(outcome, CallOutcome::Done(_) | CallOutcome::Declined(_)) {
             return outcome;
         }
+        world.settle();
     }
     panic!("no outcome after five tries");
 }

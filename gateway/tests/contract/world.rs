@@ -66,6 +66,8 @@ pub struct Traits {
     pub has_tokens: bool,
     /// The simulator takes a second payment on one attempt.
     pub pays_twice: bool,
+    /// How long an unclear creation may stay invisible, and so is not repeated.
+    pub settling: TimeDelta,
     /// Texts that nobody may see.
     pub secrets: &'static [&'static str],
 }
@@ -126,6 +128,11 @@ impl World {
 
     pub fn now(&self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.micros.load(Ordering::SeqCst)).unwrap()
+    }
+
+    /// Time passes until the provider's books must show whatever was made.
+    pub fn settle(&self) {
+        self.micros.fetch_add(self.traits.settling.num_microseconds().unwrap(), Ordering::SeqCst);
     }
 
     pub fn request(&self, satang: i64) -> StartRequest {

@@ -267,8 +267,9 @@ impl Omise {
             charge.metadata.insert("sim_pre_auth".to_owned(), "yes".to_owned());
         }
         locked(&self.charges).write(charge.clone()).map_err(|refusal| wire::refused(refusal, "bad_request"))?;
-        let key = if charge.stand == Stand::AwaitsPayer { "charge.create" } else { "charge.complete" };
-        self.core.announce(&self.event(key, &charge));
+        if charge.stand != Stand::AwaitsPayer {
+            self.core.announce(&self.event("charge.complete", &charge));
+        }
         Ok(ok(&self.shown(&charge)))
     }
 
@@ -285,15 +286,10 @@ impl Omise {
         let close = |charge: &mut Charge, wanted: Stand| {
             if charge.stand == wanted { charge.close(Closing::Canceled, "") } else { Err(Refusal::Duplicate) }
         };
-        let expire = |charge: &mut Charge| {
-            close(charge, Stand::AwaitsPayer)?;
-            charge.stand = Stand::Expired;
-            Ok(())
-        };
         let (code, key, changed) = match verb {
             "capture" => ("failed_capture", "charge.capture", charges.change(id, capture)),
             "reverse" => ("failed_reverse", "charge.reverse", charges.change(id, |charge| close(charge, Stand::Held))),
-            "expire" => ("failed_expire", "charge.expire", charges.change(id, expire)),
+            "expire" => ("failed_expire", "charge.expire", charges.change(id, |charge| close(charge, Stand::AwaitsPayer))),
             _ => return Err(wire::missing()),
         };
         let (charge, ()) = changed.map_err(|refusal| wire::refused(refusal, code))?;

@@ -41,7 +41,7 @@ pub(super) fn status(charge: &Charge) -> &'static str {
         Stand::AwaitsPayer | Stand::Held => "pending",
         Stand::Paid => "successful",
         Stand::Failed(_) => "failed",
-        Stand::Canceled if charge.card => "reversed",
+        Stand::Canceled if charge.manual => "reversed",
         Stand::Expired if charge.manual => "reversed",
         Stand::Canceled | Stand::Expired => "expired",
     }
@@ -58,6 +58,13 @@ pub(super) fn charge(charge: &Charge, refundable: bool, home: &str) -> Value {
     let waits = charge.stand == Stand::AwaitsPayer;
     let failure = if let Stand::Failed(code) = &charge.stand { json!(code) } else { Value::Null };
     let fee = fee(charge);
+    let expires_at = charge.created_at + TimeDelta::days(if charge.card { 7 } else { 1 });
+    let expired_at = match charge.stand {
+        Stand::Expired => Some(expires_at),
+        // By a call, before its time.
+        Stand::Canceled => Some(charge.created_at),
+        Stand::AwaitsPayer | Stand::Held | Stand::Paid | Stand::Failed(_) => None,
+    };
     let source = json!({
         "object": "source", "type": "promptpay", "flow": "offline", "amount": charge.amount,
         "scannable_code": {"object": "barcode", "type": "qr", "image": {
@@ -73,7 +80,7 @@ pub(super) fn charge(charge: &Charge, refundable: bool, home: &str) -> Value {
         "failure_code": failure, "failure_message": if failure.is_null() { Value::Null } else { json!("the payer's bank refused") },
         "authorize_uri": if waits && charge.card { json!(format!("{home}/payments/{}/authorize", charge.id)) } else { Value::Null },
         "paid_at": charge.paid_at.map(time), "created_at": time(charge.created_at),
-        "expires_at": time(charge.created_at + TimeDelta::days(if charge.card { 7 } else { 1 })),
+        "expires_at": time(expires_at), "expired_at": expired_at.map(time),
         "transaction": if paid { json!(charge.id.replacen("chrg", "trxn", 1)) } else { Value::Null },
         "card": if charge.card { json!({"object": "card", "last_digits": "4242", "name": "SIMULATED PAYER"}) } else { Value::Null },
         "source": if charge.card { Value::Null } else { source },

@@ -274,7 +274,9 @@ impl Stripe {
             swipe(&mut charge, token, now)?;
         }
         locked(&self.charges).write(charge.clone()).map_err(|refusal| wire::refused(refusal, ""))?;
-        self.core.announce(&self.event_of(&charge));
+        if charge.stand != Stand::AwaitsPayer {
+            self.core.announce(&self.event_of(&charge));
+        }
         if token == "pm_sim_stored_500" {
             return Ok(self.word(Wording::Http(StatusCode::INTERNAL_SERVER_ERROR)));
         }
