@@ -160,7 +160,7 @@ async fn expire<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Jso
 }
 
 async fn lie<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json<PayRequest>) -> StatusCode {
-    provider.core().announce(&provider.lie(&request), &request.webhook);
+    provider.core().courier.dispatch(&provider.lie(&request), &request.webhook);
     StatusCode::ACCEPTED
 }
 
@@ -168,7 +168,7 @@ fn moved<P: Simulated>(provider: &P, moved: Result<Moved, Refusal>, plan: &Callb
     match moved {
         Ok(Moved { answer, callback }) => {
             if let Some(body) = callback {
-                provider.core().announce(&body, plan);
+                provider.core().courier.dispatch(&body, plan);
             }
             Json(answer).into_response()
         }

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Clock;
 
 pub(crate) mod callback;
+pub(crate) mod charge_levers;
+pub(crate) mod charges;
 mod control;
 mod faults;
 pub(crate) mod journal;
@@ -79,9 +81,9 @@ impl Core {
         (self.config.seed.wrapping_add(number as u64)).is_multiple_of(2)
     }
 
-    /// Sends a call-back.
-    pub(crate) fn announce(&self, body: &str, plan: &CallbackPlan) {
-        self.courier.dispatch(body, plan);
+    /// Sends a call-back that no lever asked for (an event of the provider's own).
+    pub(crate) fn announce(&self, body: &str) {
+        self.courier.dispatch(body, &CallbackPlan::default());
     }
 }
 

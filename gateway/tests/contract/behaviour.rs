@@ -95,6 +95,7 @@ async fn persevere(world: &World, request: &StartRequest) -> CallOutcome<Attempt
         if matches!(outcome, CallOutcome::Done(_) | CallOutcome::Declined(_)) {
             return outcome;
         }
+        world.settle();
     }
     panic!("no outcome after five tries");
 }

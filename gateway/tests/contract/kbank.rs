@@ -22,6 +22,7 @@ async fn world_with(setup: Setup, changes: Value) -> World {
         has_status: true,
         has_tokens: true,
         pays_twice: false,
+        settling: chrono::TimeDelta::zero(),
         secrets: &["kb-hidden-id", "kb-hidden-secret", "kb-hidden-partner", "kb-hidden-path-secret", "simk-0000", "a2ItaGlkZGVu"],
     };
     let bank = Settings {

@@ -6,7 +6,9 @@
 mod behaviour;
 mod kbank;
 mod moved;
+mod omise;
 mod scb;
+mod stripe;
 mod webhooks;
 mod world;
 
@@ -59,4 +61,4 @@ macro_rules! contract {
     };
 }
 
-contract!(kbank, scb);
+contract!(kbank, omise, scb, stripe);

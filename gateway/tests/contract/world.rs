@@ -66,6 +66,8 @@ pub struct Traits {
     pub has_tokens: bool,
     /// The simulator takes a second payment on one attempt.
     pub pays_twice: bool,
+    /// How long an unclear creation may stay invisible, and so is not repeated.
+    pub settling: TimeDelta,
     /// Texts that nobody may see.
     pub secrets: &'static [&'static str],
 }
@@ -134,6 +136,11 @@ impl World {
 
     pub fn advance_seconds(&self, seconds: i64) {
         self.micros.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+
+    /// Time passes until the provider's books must show whatever was made.
+    pub fn settle(&self) {
+        self.micros.fetch_add(self.traits.settling.num_microseconds().unwrap(), Ordering::SeqCst);
     }
 
     pub fn request(&self, satang: i64) -> StartRequest {
