@@ -10,7 +10,7 @@ use crate::{
     ids::RefundId,
     money::Money,
     payment_intent::{Evidence, PaymentReport},
-    provider::{CallOutcome, PaymentSeen, QrCreated, RefundDone},
+    provider::{AttemptStatus, AttemptView, CallOutcome, NextAction, PaymentSeen, RefundStatus},
     refund::ProviderPayment,
 };
 
@@ -59,7 +59,7 @@ fn later(now: DateTime<Utc>, ms: i64) -> DateTime<Utc> {
 }
 
 /// After asking for a QR.
-pub fn after_create(attempt: AttemptRef, tried: u32, outcome: CallOutcome<QrCreated>, now: DateTime<Utc>) -> Step {
+pub fn after_create(attempt: AttemptRef, tried: u32, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
     // The reference is the same on every repeat, so a repeat makes no second thing to pay; after the deadline nobody needs a QR.
     let again = |attempt: AttemptRef| {
@@ -67,8 +67,9 @@ pub fn after_create(attempt: AttemptRef, tried: u32, outcome: CallOutcome<QrCrea
         (due < attempt.expires_at).then(|| (Task::CreateQr { attempt, tried: tried.saturating_add(1) }, due))
     };
     match outcome {
-        CallOutcome::Done(qr) => {
-            let command = ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload: qr.payload };
+        CallOutcome::Done(view) => {
+            let AttemptStatus::ActionRequired(NextAction::ShowQr { payload }) = view.status else { return Step::default() };
+            let command = ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload: payload };
             Step { commands: vec![command], next: None }
         }
         CallOutcome::Declined(decline) => {
@@ -84,16 +85,10 @@ pub fn after_create(attempt: AttemptRef, tried: u32, outcome: CallOutcome<QrCrea
 }
 
 /// After asking what was paid.
-pub fn after_inquiry(
-    attempt: AttemptRef,
-    mode: InquiryMode,
-    asked: u32,
-    outcome: CallOutcome<Vec<PaymentSeen>>,
-    now: DateTime<Utc>,
-) -> Step {
+pub fn after_inquiry(attempt: AttemptRef, mode: InquiryMode, asked: u32, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let payment_intent_id = attempt.payment_intent_id;
     let seen = match outcome {
-        CallOutcome::Done(seen) => seen,
+        CallOutcome::Done(view) => view.payments,
         // A read that failed says nothing; ask again on the schedule.
         CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => {
             let due = later(now, silence_delay_ms(asked));
@@ -101,7 +96,7 @@ pub fn after_inquiry(
             return Step { commands: vec![], next };
         }
     };
-    let kept: Vec<&PaymentSeen> = seen.iter().filter(|payment| !payment.reversed).collect();
+    let kept: Vec<&PaymentSeen> = seen.iter().filter(|payment| !payment.is_reversed()).collect();
     let mut commands: Vec<ProcessCommand> = kept.iter().map(|payment| confirm(&attempt, payment)).collect();
     // Another amount does not close the intent: it is recorded and the watch goes on, so that the intent still ends.
     let closes = kept.iter().any(|payment| payment.amount == attempt.amount);
@@ -137,12 +132,12 @@ pub struct Hint {
 
 /// After asking what was paid because a call-back said so. Everything in the books counts; the hint is done once the books
 /// show the very transaction that it spoke of, since they may lag behind the call-back.
-pub fn after_hint(attempt: &AttemptRef, hint: Hint, outcome: CallOutcome<Vec<PaymentSeen>>, now: DateTime<Utc>) -> Step {
+pub fn after_hint(attempt: &AttemptRef, hint: Hint, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let seen = match outcome {
-        CallOutcome::Done(seen) => seen,
+        CallOutcome::Done(view) => view.payments,
         CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => vec![],
     };
-    let commands = seen.iter().filter(|payment| !payment.reversed).map(|payment| confirm(attempt, payment)).collect();
+    let commands = seen.iter().filter(|payment| !payment.is_reversed()).map(|payment| confirm(attempt, payment)).collect();
     let found = seen.iter().any(|payment| payment.transaction_id == hint.transaction_id);
     Step { commands, next: if found { None } else { look_again(hint, now) } }
 }
@@ -187,13 +182,22 @@ pub fn after_refund(
     amount: Money,
     payment: ProviderPayment,
     tried: u32,
-    outcome: CallOutcome<RefundDone>,
+    outcome: CallOutcome<RefundStatus>,
     now: DateTime<Utc>,
 ) -> Step {
     match outcome {
-        CallOutcome::Done(done) => {
-            let command = ProcessCommand::SucceedRefund { refund_id, provider_reference: done.provider_reference };
+        CallOutcome::Done(RefundStatus::Succeeded { provider_reference }) => {
+            let command = ProcessCommand::SucceedRefund { refund_id, provider_reference };
             Step { commands: vec![command], next: None }
+        }
+        CallOutcome::Done(RefundStatus::Failed(decline)) => {
+            let (code, message) = (decline.code, decline.message);
+            Step { commands: vec![ProcessCommand::FailRefund { refund_id, code, message }], next: None }
+        }
+        CallOutcome::Done(RefundStatus::Pending { .. } | RefundStatus::NotFound) => {
+            let tried = tried.saturating_add(1);
+            let next = Some((Task::CheckRefund { refund_id, amount, payment, tried }, later(now, retry_delay_ms(tried))));
+            Step { commands: vec![], next }
         }
         CallOutcome::Declined(decline) => {
             let (code, message) = (decline.code, decline.message);
@@ -218,16 +222,16 @@ pub fn after_refund_check(
     amount: Money,
     payment: ProviderPayment,
     tried: u32,
-    outcome: CallOutcome<Vec<PaymentSeen>>,
+    outcome: CallOutcome<AttemptView>,
     now: DateTime<Utc>,
 ) -> Step {
     let tried = tried.saturating_add(1);
     let due = later(now, retry_delay_ms(tried));
-    let CallOutcome::Done(seen) = outcome else {
+    let CallOutcome::Done(AttemptView { payments: seen, .. }) = outcome else {
         return Step { commands: vec![], next: Some((Task::CheckRefund { refund_id, amount, payment, tried }, due)) };
     };
     match seen.iter().find(|seen| seen.transaction_id == payment.transaction_id) {
-        Some(seen) if seen.reversed => {
+        Some(seen) if seen.is_reversed() => {
             let provider_reference = seen.transaction_id.clone();
             Step { commands: vec![ProcessCommand::SucceedRefund { refund_id, provider_reference }], next: None }
         }
