@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod bills;
+pub mod call_backs;
 pub mod committer;
 pub mod customers;
 pub mod database;
@@ -18,6 +19,7 @@ pub mod payments;
 pub mod personal;
 pub mod process_commands;
 pub mod process_runner;
+pub mod provider_accounts;
 pub mod provider_worker;
 pub mod refunds;
 pub mod relay;

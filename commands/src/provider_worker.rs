@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    call_backs,
     error::CommandError,
     event_store::ulid_of,
     handle::{Caller, CommandHandler},
@@ -211,26 +212,29 @@ impl Worker {
 
     /// Looks for what a call-back spoke of; waits when the attempt that its reference names is not known yet.
     async fn follow_hint(&self, leased: Leased, hint: work::Hint) -> Result<(), CommandError> {
-        let known = sqlx::query("select tenant, attempt from process.provider_reference where provider = $1 and reference = $2")
-            .bind(&hint.provider)
-            .bind(&hint.reference)
-            .fetch_optional(&self.pool)
-            .await?;
-        if hint.tried >= work::HINT_TRIES {
-            tracing::error!(?hint, known = known.is_some(), "a call-back speaks of a payment that the provider's books do not show");
-            counter!("smartpos_webhooks_unconfirmed_total").increment(1);
-        }
-        let Some(row) = known else {
-            return match work::look_again(hint, self.now()) {
-                Some((task, due)) => self.replace(&leased.key, leased.tenant, &task, due).await,
-                None => self.remove(&leased.key).await,
+        let call_back = call_backs::of_task(&leased.key);
+        let last = hint.tried >= work::HINT_TRIES;
+        let Some((tenant, attempt)) = call_backs::attempt_of(&self.pool, &hint.provider, &hint.reference).await? else {
+            return match (call_back, work::look_again(hint, self.now())) {
+                (Some(id), _) => Ok(call_backs::park(&self.pool, id, &leased.key).await?),
+                (None, Some((task, due))) => self.replace(&leased.key, leased.tenant, &task, due).await,
+                (None, None) => self.remove(&leased.key).await,
             };
         };
-        let Json(attempt): Json<AttemptRef> = row.try_get("attempt")?;
-        let leased = Leased { tenant: row.try_get("tenant")?, ..leased };
-        let outcome = self.ask(MerchantId(ulid_of(leased.tenant)), &attempt).await;
+        let leased = Leased { tenant, ..leased };
+        let outcome = self.ask(MerchantId(ulid_of(tenant)), &attempt).await;
         let step = work::after_hint(&attempt, hint, outcome, self.now());
-        self.conclude(leased, step).await
+        let unconfirmed = last && step.commands.is_empty();
+        if unconfirmed {
+            tracing::error!(key = leased.key, reference = attempt.reference, "the provider's books do not show what a call-back spoke of");
+            counter!("smartpos_webhooks_unconfirmed_total").increment(1);
+        }
+        let settled = step.next.is_none();
+        self.conclude(leased, step).await?;
+        match call_back {
+            Some(id) if settled => Ok(call_backs::settle(&self.pool, id, tenant, !unconfirmed).await?),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Appends what the answer meant, then replaces or removes the task.

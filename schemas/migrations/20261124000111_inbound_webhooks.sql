@@ -5,7 +5,6 @@
 --   done         what it spoke of is in the provider's books, and so in the log; or it spoke of nothing of ours
 --   unconfirmed  the provider's books do not show what it spoke of: for a person
 --   refused      did not prove its sender, or cannot be read; no effect. The newest few of each account are kept
-drop index if exists process.webhook_provider_transaction_id_key;
 alter table process.webhook drop constraint webhook_provider_transaction_id_key;
 alter table process.webhook rename column transaction_id to delivery_id;
 alter table process.webhook
@@ -59,7 +58,7 @@ begin
     if stored.state = 'received' then
         insert into process.task (key, tenant, task, due_at)
         values ('webhook:' || stored.id, coalesce(p_tenant, '00000000-0000-0000-0000-000000000000'),
-                jsonb_set(p_task, '{webhook}', to_jsonb(stored.id)), p_at)
+                p_task, p_at)
         on conflict (key) do nothing;
     end if;
     return stored.fresh;
