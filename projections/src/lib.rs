@@ -54,6 +54,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(models::payments::Payments),
         Arc::new(models::refunds::Refunds),
         Arc::new(models::customers::Customers),
+        Arc::new(models::provider_accounts::ProviderAccounts),
         Arc::new(models::daily_sales::DailySales),
     ]
 }
