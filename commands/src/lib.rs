@@ -26,6 +26,7 @@ mod provider_calls;
 pub mod provider_worker;
 pub mod refunds;
 pub mod relay;
+pub mod routing;
 pub mod snapshot;
 pub mod system;
 pub mod tenants;

@@ -10,9 +10,10 @@ use domain::{
     money::Money,
     payment_intent::{self, Created, Evidence, NewAttempt, PaymentIntent, PaymentReport, Tender},
     provider::reference_of,
+    routing::Choice,
 };
 
-use crate::{error::CommandError, handle::UnitOfWork, tenants::trading_store};
+use crate::{error::CommandError, handle::UnitOfWork, routing, tenants::trading_store};
 
 /// What is paid.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,20 @@ pub struct AttemptOptions {
     pub manual_capture: bool,
     /// Where the payer's browser goes after an action.
     pub return_url: Option<String>,
+}
+
+impl AttemptOptions {
+    /// The same at the account that was chosen.
+    pub(crate) fn at(self, choice: &Choice) -> Self {
+        // The platform's own accounts are named after their provider.
+        let provider_account = (choice.account != choice.provider).then(|| choice.account.clone());
+        Self { provider_account, route: Some(choice.why.clone()), ..self }
+    }
+
+    /// Nothing but the account that was chosen.
+    pub(crate) fn of(choice: &Choice) -> Self {
+        Self::default().at(choice)
+    }
 }
 
 /// A payment to be started.
@@ -161,7 +176,7 @@ fn rejected(rejection: bill::Rejection) -> CommandError {
 }
 
 /// Holds the amount on the bill, where there is one, and records the fact from which the call follows.
-async fn start_attempt(
+pub(crate) async fn start_attempt(
     unit: &mut UnitOfWork,
     state: &payment_intent::State,
     provider: String,
@@ -171,6 +186,13 @@ async fn start_attempt(
     let not_found = || CommandError::Rejected(payment_intent::Rejection::PaymentIntentNotFound.into());
     let details = state.details.as_ref().ok_or_else(not_found)?;
     let payment_intent_id = details.payment_intent_id;
+    let (provider, options) = match options.route {
+        Some(_) => (provider, options),
+        None => match routing::choose(unit, details).await? {
+            Some(choice) => (choice.provider.clone(), options.at(&choice)),
+            None => (provider, options),
+        },
+    };
     if let (Some(bill_id), payment_intent::Status::RequiresPaymentMethod) = (details.bill_id, state.status) {
         let (amount, currency) = (details.amount.amount, details.amount.currency);
         unit.decide::<Bill>(bill_id, bill::Command::ReservePayment { payment_intent_id, amount, currency }).await?;

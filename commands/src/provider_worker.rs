@@ -7,8 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::{CommandId, MerchantId},
+    ids::{AttemptId, CommandId, MerchantId, PaymentIntentId},
     process::{AttemptRef, Task, work, work_hold, work_refund},
+    provider::CallOutcome,
 };
 use metrics::{counter, gauge};
 use sqlx::{PgPool, Row, types::Json};
@@ -23,6 +24,7 @@ use crate::{
     event_store::ulid_of,
     handle::{Caller, CommandHandler},
     process_runner::execute,
+    routing,
     provider_calls::Calls,
 };
 
@@ -131,7 +133,15 @@ impl Worker {
             Task::Start { attempt, card_token, return_url, tried } => {
                 let start = work::Start { attempt, card_token, return_url, tried };
                 let outcome = self.calls.start(tenant, &start).await;
+                let waited = matches!(outcome, CallOutcome::NotAttempted(_)) && tried >= routing::TRIES_BEFORE_ANOTHER;
+                if waited && self.give_up(tenant, start.attempt.clone()).await? {
+                    return self.remove(&leased.key).await;
+                }
                 work::after_start(start, outcome, self.now())
+            }
+            Task::Reroute { payment_intent_id, attempt_id } => {
+                self.go_on(tenant, payment_intent_id, attempt_id).await?;
+                return self.remove(&leased.key).await;
             }
             Task::Inquire { attempt, mode, asked } => {
                 let outcome = self.calls.inquire(tenant, &attempt, self.now()).await;
@@ -163,6 +173,50 @@ impl Worker {
 
     fn now(&self) -> DateTime<Utc> {
         self.handler.clock().now()
+    }
+
+    /// Gives up an attempt that never reached its provider, if another account takes the payment.
+    async fn give_up(&self, tenant: MerchantId, attempt: AttemptRef) -> Result<bool, CommandError> {
+        let answer = self
+            .handler
+            .transact(&self.caller(tenant), |unit| {
+                let attempt = attempt.clone();
+                Box::pin(async move {
+                    routing::give_up(unit, &attempt).await?;
+                    Ok(unit.done())
+                })
+            })
+            .await?;
+        Ok(answer.position.is_some())
+    }
+
+    /// Goes on with a payment at the next account.
+    async fn go_on(&self, tenant: MerchantId, id: PaymentIntentId, failed: AttemptId) -> Result<(), CommandError> {
+        let work = self.handler.transact(&self.caller(tenant), |unit| {
+            Box::pin(async move {
+                routing::go_on(unit, id, failed).await?;
+                Ok(unit.done())
+            })
+        });
+        match work.await {
+            // The payment has moved on, or has no attempt left.
+            Err(CommandError::Rejected(rejected)) => {
+                tracing::warn!(%rejected, %id, "a payment does not go on at another account");
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    fn caller(&self, tenant: MerchantId) -> Caller {
+        Caller {
+            tenant,
+            actor: "process:provider_worker".to_owned(),
+            device: None,
+            correlation_id: CommandId(self.handler.ids().next()).0,
+            idempotency: None,
+            if_match: None,
+        }
     }
 
     /// Looks for what a call-back spoke of; waits when the attempt that its reference names is not known yet.

@@ -139,7 +139,7 @@ fn provider_payment(payment: &payment_intent::State) -> Option<ProviderPayment> 
     let (attempt, captured) = (payment.paying_attempt()?, payment.payment.as_ref()?);
     let last = payment.attempt.as_ref().filter(|last| last.started.attempt_id == attempt.attempt_id);
     Some(ProviderPayment {
-        provider: attempt.provider.clone(),
+        provider: attempt.account().to_owned(),
         reference: attempt.reference.clone(),
         provider_id: last.and_then(|last| last.provider_id.clone()),
         transaction_id: captured.transaction_id.clone()?,

@@ -154,7 +154,11 @@ pub fn route(request: &Request<'_>, candidates: &[Candidate]) -> Result<Vec<Choi
     taking.sort_by(|a, b| (a.health, a.priority, &a.account).cmp(&(b.health, b.priority, &b.account)));
     let count = taking.len();
     let choice = |(n, candidate): (usize, &&Candidate)| {
-        let whose = if candidate.store.is_some() { "the store's" } else { "the merchant's" };
+        let whose = match candidate.store {
+            Some(_) => "the store's",
+            None if candidate.account == candidate.provider => "the platform's",
+            None => "the merchant's",
+        };
         let health = match candidate.health {
             Health::Good => "",
             Health::Recovering => ", recovering",

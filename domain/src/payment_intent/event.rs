@@ -124,6 +124,13 @@ pub struct AttemptStarted {
 }
 
 impl AttemptStarted {
+    /// The account that it goes to: `pac_…`, or the provider's name for the platform's own.
+    pub fn account(&self) -> &str {
+        self.provider_account.as_deref().unwrap_or(&self.provider)
+    }
+}
+
+impl AttemptStarted {
     /// The same without its token, for facts that name the attempt again.
     #[must_use]
     pub fn named(&self) -> Self {

@@ -18,6 +18,7 @@ use crate::{
 pub mod checkout;
 pub mod provider_calls;
 pub mod refund;
+pub mod rerouting;
 pub mod work;
 pub mod work_hold;
 pub mod work_refund;
@@ -277,6 +278,13 @@ pub enum Task {
         /// How often it was asked before.
         asked: u32,
     },
+    /// An attempt failed for a reason that lies with its account: go on at another one, if there is any.
+    Reroute {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt that failed.
+        attempt_id: AttemptId,
+    },
     /// A call-back named our reference; find the attempt, then ask until the books show what it spoke of.
     FollowHint {
         /// The provider's name.
@@ -403,6 +411,7 @@ pub const ALL: &[Manager] = &[
     Manager { name: "checkout", react: checkout::react },
     Manager { name: "refund", react: refund::react },
     Manager { name: "provider_calls", react: provider_calls::react },
+    Manager { name: "rerouting", react: rerouting::react },
 ];
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ fn attempt_ref(started: &AttemptStarted, provider_id: Option<String>) -> Attempt
     AttemptRef {
         payment_intent_id: started.payment_intent_id,
         attempt_id: started.attempt_id,
-        provider: started.provider.clone(),
+        // Calls and call-backs go by the account.
+        provider: started.account().to_owned(),
         reference: started.reference.clone(),
         provider_id,
         tender: started.tender,
