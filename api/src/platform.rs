@@ -236,6 +236,7 @@ impl Shared {
             reads: reads.clone(),
             keyring,
             webhook_pool: self.app_pool.clone(),
+            log_pool: self.worker_pool.clone(),
             providers: self.providers.clone(),
             default_provider: "scb".to_owned(),
             verifier: TokenVerifier::new(key)?,

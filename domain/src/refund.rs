@@ -262,7 +262,7 @@ pub struct Refund;
 
 impl Aggregate for Refund {
     const STREAM_TYPE: StreamType = StreamType::Refund;
-    const STATE_SCHEMA: i16 = 2;
+    const STATE_SCHEMA: i16 = 3;
     type Command = Command;
     type Event = Event;
     type State = State;

@@ -12,6 +12,7 @@ pub mod health;
 pub mod merchants;
 pub mod order_lines;
 pub mod orders;
+mod payment_intent_changes;
 pub mod payment_intents;
 pub mod payments;
 pub mod query;
