@@ -204,10 +204,7 @@ impl AccountProviders {
     /// # Errors
     /// `Unavailable`, `Corrupt`.
     pub async fn candidates(&self, tenant: MerchantId) -> Result<Vec<Candidate>, CommandError> {
-        let accounts = match &self.0.accounts {
-            Some(accounts) => accounts.of(tenant).await?,
-            None => vec![],
-        };
+        let accounts = self.accounts()?.of(tenant).await?;
         if accounts.is_empty() {
             return Ok(self.0.own.iter().map(|(name, guarded)| own_candidate(name, guarded)).collect());
         }

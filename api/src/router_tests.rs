@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::*;
+use commands::provider_accounts::ProviderAccounts;
+
+use crate::{account_providers::AccountProviders, config::AccountSettings};
 use crate::{
     auth::{Permission, Role, SigningKey, TokenIssuer, TokenRequest, TokenVerifier},
     state::{Lag, Parts, Readiness},
@@ -98,13 +101,19 @@ fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer) {
     let (committer, _) = committer::spawn(options, Arc::new(watch::channel(0).0), CancellationToken::new());
     let key = SigningKey::generate().unwrap();
     let issuer = TokenIssuer::new(&key).unwrap();
+    let keyring = Keyring::new(pool.clone(), MasterKey::new(Zeroizing::new([1; 32])), Arc::new(SystemRandom));
     let mut parts = Parts {
         commands: CommandHandler::new(pool.clone(), committer, Arc::new(Noon), Arc::new(RandomIds)),
         reads: ReadModels::new(pool.clone()),
-        keyring: Some(Keyring::new(pool.clone(), MasterKey::new(Zeroizing::new([1; 32])), Arc::new(SystemRandom))),
+        keyring: Some(keyring),
         webhook_pool: pool.clone(),
         log_pool: pool,
-        providers: ProviderRegistry::new().with(Arc::new(Stub)).unwrap(),
+        providers: AccountProviders::new(
+            Some(ProviderAccounts::new(pool.clone(), keyring.clone())),
+            &ProviderRegistry::new().with(Arc::new(Stub)).unwrap(),
+            Arc::new(|| Noon.now()),
+            AccountSettings::default(),
+        ),
         default_provider: "stub".into(),
         verifier: TokenVerifier::new(&key).unwrap(),
         issuer: Some(issuer.clone()),

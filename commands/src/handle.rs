@@ -107,7 +107,15 @@ pub struct UnitOfWork {
 impl CommandHandler {
     /// A handler that reads through `pool` and writes through `committer`.
     pub fn new(pool: PgPool, committer: Committer, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
-        Self(Arc::new(Inner { pool, committer, warm: Cache::new(WARM_STATES), noticed: Cache::new(WARM_STATES), clock, ids, candidates: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            pool,
+            committer,
+            warm: Cache::new(WARM_STATES),
+            noticed: Cache::new(WARM_STATES),
+            clock,
+            ids,
+            candidates: OnceLock::new(),
+        }))
     }
 
     /// Has attempts go to the accounts that `candidates` knows; said once, before the first command.

@@ -16,7 +16,7 @@ use domain::{
 };
 use sqlx::PgPool;
 
-use crate::exchanges;
+use crate::{call_backs, exchanges};
 
 /// Finds a merchant's account at a provider, by the provider's name.
 pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option<Arc<dyn PaymentProvider>>> + Send + Sync>;
@@ -51,6 +51,7 @@ impl Calls {
         };
         let log = ExchangeLog::default();
         let outcome = provider.start(&request, &log).await;
+        self.learn_name(attempt, &outcome).await;
         self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
         outcome
     }
@@ -64,6 +65,7 @@ impl Calls {
         };
         let log = ExchangeLog::default();
         let outcome = provider.inquire(&request, &log).await;
+        self.learn_name(attempt, &outcome).await;
         self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
         outcome
     }
@@ -172,6 +174,16 @@ impl Calls {
             took_ms: 0,
         });
         self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
+    }
+
+    /// Keeps the provider's own name for an attempt. Should that fail, the next inquiry tells it again.
+    async fn learn_name(&self, attempt: &AttemptRef, outcome: &CallOutcome<AttemptView>) {
+        let CallOutcome::Done(AttemptView { provider_id: Some(provider_id), .. }) = outcome else { return };
+        if attempt.provider_id.is_none()
+            && let Err(error) = call_backs::remember(&self.pool, attempt, provider_id).await
+        {
+            tracing::warn!(%error, "a provider's name for an attempt could not be kept");
+        }
     }
 
     /// A provider that is not configured is an outcome, not a fault: nothing reaches its books.

@@ -24,8 +24,8 @@ use crate::{
     event_store::ulid_of,
     handle::{Caller, CommandHandler},
     process_runner::execute,
-    routing,
     provider_calls::Calls,
+    routing,
 };
 
 /// Calls under way side by side.
@@ -192,7 +192,8 @@ impl Worker {
 
     /// Goes on with a payment at the next account.
     async fn go_on(&self, tenant: MerchantId, id: PaymentIntentId, failed: AttemptId) -> Result<(), CommandError> {
-        let work = self.handler.transact(&self.caller(tenant), |unit| {
+        let caller = self.caller(tenant);
+        let work = self.handler.transact(&caller, |unit| {
             Box::pin(async move {
                 routing::go_on(unit, id, failed).await?;
                 Ok(unit.done())

@@ -25,8 +25,7 @@ use crate::{
 pub(crate) const TRIES_BEFORE_ANOTHER: u32 = 3;
 
 /// The accounts that a merchant's payments could go to, with the health of their providers.
-pub type Candidates =
-    Arc<dyn Fn(MerchantId) -> Pin<Box<dyn Future<Output = Result<Vec<Candidate>, CommandError>> + Send>> + Send + Sync>;
+pub type Candidates = Arc<dyn Fn(MerchantId) -> Pin<Box<dyn Future<Output = Result<Vec<Candidate>, CommandError>> + Send>> + Send + Sync>;
 
 /// Chooses an account; nothing in a process that knows of none, where the caller names the provider.
 ///
@@ -35,9 +34,9 @@ pub type Candidates =
 pub(crate) async fn choose(unit: &UnitOfWork, details: &Created) -> Result<Option<Choice>, CommandError> {
     match unit.candidates().await? {
         None => Ok(None),
-        Some(candidates) => best(details, &candidates, &[]).map(Some).map_err(|NoRoute { why }| {
-            CommandError::Rejected(Rejection::NoProviderAccount { reason: why }.into())
-        }),
+        Some(candidates) => best(details, &candidates, &[])
+            .map(Some)
+            .map_err(|NoRoute { why }| CommandError::Rejected(Rejection::NoProviderAccount { reason: why }.into())),
     }
 }
 

@@ -81,6 +81,7 @@ fn subject(step: &Step) -> Option<String> {
         | DomainEvent::Order(_)
         | DomainEvent::Bill(_)
         | DomainEvent::Customer(_)
+        | DomainEvent::ProviderAccount(_)
         | DomainEvent::LedgerAdjustment(_) => None,
     }
 }

@@ -5,7 +5,9 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
-    ids::{BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, ProviderAccountId, RefundId, StoreId, Ulid},
+    ids::{
+        BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, ProviderAccountId, RefundId, StoreId, Ulid,
+    },
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
 use sqlx::PgPool;

@@ -6,6 +6,7 @@ pub mod merchant;
 pub mod order;
 pub mod payment;
 pub mod payment_intent;
+pub mod provider_account;
 pub mod refund;
 pub mod report;
 pub mod store;

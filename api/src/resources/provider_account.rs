@@ -48,6 +48,7 @@ pub struct ProviderAccountResource {
     pub secrets: BTreeMap<String, String>,
     /// Until when call-backs by the former secrets are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub former_secrets_good_until: Option<DateTime<Utc>>,
     /// Where the provider sends its call-backs; a provider that signs nothing adds the secret of the path.
     #[schema(examples("/webhooks/scb/accounts/pac_01HZY3T5V6W7X8Y9Z0A1B2C3D4"))]

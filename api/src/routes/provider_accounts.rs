@@ -86,7 +86,12 @@ pub struct OpenAccount {
     secrets: Secrets,
 }
 
-fn answer(unit: &UnitOfWork, state: &provider_account::State, status: u16, id: ProviderAccountId) -> Result<commands::handle::Reply, CommandError> {
+fn answer(
+    unit: &UnitOfWork,
+    state: &provider_account::State,
+    status: u16,
+    id: ProviderAccountId,
+) -> Result<commands::handle::Reply, CommandError> {
     unit.reply::<ProviderAccount>(status, id, &shown(ProviderAccountResource::of(state, unit.version::<ProviderAccount>(id)))?)
 }
 
@@ -124,7 +129,8 @@ async fn open(
                 settings: input.settings,
             };
             providers.connect(&input.provider, &terms, &input.secrets).map_err(refused)?;
-            let new = NewAccount { id, provider: input.provider, store_id: input.store_id, live: input.live, terms, secrets: input.secrets };
+            let new =
+                NewAccount { id, provider: input.provider, store_id: input.store_id, live: input.live, terms, secrets: input.secrets };
             let account = provider_accounts::open(unit, providers.accounts()?, new).await?;
             answer(unit, &account, 201, id)
         })

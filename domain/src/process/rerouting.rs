@@ -28,7 +28,8 @@ mod tests {
     use crate::ids::{AttemptId, MerchantId, Ulid};
 
     fn after(code: &str) -> Vec<Intent> {
-        let failed = AttemptFailed { attempt_id: AttemptId(Ulid::from_bytes([3; 16])), bill_id: None, code: code.into(), message: String::new() };
+        let failed =
+            AttemptFailed { attempt_id: AttemptId(Ulid::from_bytes([3; 16])), bill_id: None, code: code.into(), message: String::new() };
         let event = DomainEvent::PaymentIntent(failed.into());
         let tenant = MerchantId(Ulid::from_bytes([1; 16]));
         react(&Happened { tenant, stream_id: Ulid::from_bytes([2; 16]), recorded_at: chrono::DateTime::UNIX_EPOCH, event: &event })
