@@ -1,6 +1,6 @@
 //! What changes a payment intent beside the straight way, and `explain`.
 
-use axum::{extract::State, response::Response};
+use axum::{extract::State, http::header, response::Response};
 use chrono::{DateTime, Utc};
 use commands::{
     payment_cases::{self, Decision},
@@ -30,6 +30,9 @@ use crate::{
     state::AppState,
 };
 
+/// Side of a QR picture.
+const QR_PIXELS: usize = 480;
+
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -41,6 +44,8 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(dispute))
         .routes(routes!(resolve_dispute))
         .routes(routes!(explain))
+        .routes(routes!(qr_png))
+        .routes(routes!(qr_svg))
 }
 
 /// What is to change; the rest stays.
@@ -353,4 +358,38 @@ async fn explain(
     let lines = projections::explain::explain(&state.log_pool, id).await?;
     let data = lines.iter().map(projections::explain::Line::value).collect();
     Ok(ask.answer(axum::Json(ExplanationResource { data })))
+}
+
+/// The payload of the QR that is to be scanned now.
+async fn qr_payload(ask: &Ask<may::PaymentRead, Payments>, id: PaymentIntentId) -> Result<String, Problem> {
+    let row = ask.reads.payment(&ask.scope, id).await?;
+    let row = row.ok_or_else(|| Problem::missing(payment_intent::Rejection::PaymentIntentNotFound))?;
+    let resource = PaymentIntentResource::of(&row.document, row.stamp.version);
+    let payload = resource.and_then(|intent| intent.next_action).and_then(|action| action.qr_payload);
+    payload.ok_or_else(|| Problem::new(Kind::NotFound, "there is no QR to be scanned at the moment"))
+}
+
+/// The QR to be scanned, as a PNG picture of about 480 × 480 pixels.
+#[utoipa::path(get, path = "/v1/payment-intents/{id}/qr.png", tag = "payment-intents",
+    params(("id" = String, Path, description = "`pi_…`")),
+    responses((status = 200, description = "The picture", body = String, content_type = "image/png")),
+    extensions(("x-permission" = json!("payment_read"))))]
+async fn qr_png(ask: Ask<may::PaymentRead, Payments>, Id(id): Id<PaymentIntentId>) -> Result<Response, Problem> {
+    let picture = gateway::qr_image::png(&qr_payload(&ask, id).await?, QR_PIXELS).map_err(|error| not_drawn(&error))?;
+    Ok(ask.answer(([(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")], picture)))
+}
+
+/// The QR to be scanned, as an SVG picture.
+#[utoipa::path(get, path = "/v1/payment-intents/{id}/qr.svg", tag = "payment-intents",
+    params(("id" = String, Path, description = "`pi_…`")),
+    responses((status = 200, description = "The picture", body = String, content_type = "image/svg+xml")),
+    extensions(("x-permission" = json!("payment_read"))))]
+async fn qr_svg(ask: Ask<may::PaymentRead, Payments>, Id(id): Id<PaymentIntentId>) -> Result<Response, Problem> {
+    let picture = gateway::qr_image::svg(&qr_payload(&ask, id).await?).map_err(|error| not_drawn(&error))?;
+    Ok(ask.answer(([(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "no-store")], picture)))
+}
+
+/// A payload that the provider gave and that fits no QR code.
+fn not_drawn(error: &gateway::qr_image::QrImageError) -> Problem {
+    Problem::new(Kind::NotFound, format!("the QR cannot be drawn: {error}"))
 }
