@@ -2,6 +2,7 @@
 //! `DATABASE_URL`, `MIGRATE_DATABASE_URL` and `NATS_URL` are read under their usual names.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -73,8 +74,20 @@ pub struct Privacy {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Providers {
-    /// SCB, for PromptPay.
+    /// SCB, for PromptPay: the platform's own account, for merchants without one.
     pub scb: Option<Scb>,
+    /// What merchants may set of their own accounts.
+    pub accounts: AccountSettings,
+}
+
+/// What merchants may set of their own accounts, and what is set for them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccountSettings {
+    /// Base URL of each provider, by its name, for accounts that name none.
+    pub base_urls: BTreeMap<String, String>,
+    /// Hosts that an account's own `base_url` may name; no other, or a merchant could have the platform call its own network.
+    pub hosts: Vec<String>,
 }
 
 /// SCB's developer API.

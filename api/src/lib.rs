@@ -1,5 +1,6 @@
 //! Speaks HTTP and composes the roles of the platform; the only crate that knows all the others.
 
+pub mod account_providers;
 pub mod auth;
 pub mod config;
 pub mod demo;

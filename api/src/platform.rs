@@ -5,12 +5,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use async_nats::Client as Nats;
 use commands::{
-    committer,
+    call_backs, committer,
     database::{self, Role},
     event_store::{self, LogHead},
     handle::CommandHandler,
     personal::Keyring,
-    process_runner, provider_worker, relay,
+    process_runner,
+    provider_accounts::ProviderAccounts,
+    provider_worker, relay,
     system::{RandomIds, SystemClock},
 };
 use domain::{clock::Clock, event::DomainEvent, upcast};
@@ -25,6 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    account_providers::AccountProviders,
     auth::{SigningKey, TokenIssuer, TokenVerifier, load_or_create_key},
     config::Config,
     master_key, router, server,
@@ -106,7 +109,7 @@ struct Shared {
     nats: Nats,
     moved: Arc<watch::Sender<i64>>,
     tasks: Arc<Notify>,
-    providers: ProviderRegistry,
+    providers: AccountProviders,
     shutdown: CancellationToken,
     head: LogHead,
     feed: Feed,
@@ -129,10 +132,17 @@ impl Platform {
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
         let head = event_store::log_head(&worker_pool).await.context("the log cannot be read; was the database migrated?")?;
         // Before anything runs: with the wrong key nothing may be written.
-        let keyring = if roles.contains(&ProcessRole::Api) { Some(master_key::keyring(config, &app_pool).await?) } else { None };
+        let sealed = [ProcessRole::Api, ProcessRole::Gateway].iter().any(|role| roles.contains(role));
+        let keyring = if sealed { Some(master_key::keyring(config, &app_pool).await?) } else { None };
         let app_options = database::options(&servers.database_url, Role::App)?;
         let (committer, committer_task) = committer::spawn(app_options, moved.clone(), committer_stop.clone());
         let commands = CommandHandler::new(app_pool.clone(), committer, Arc::new(SystemClock), Arc::new(RandomIds));
+        let providers = account_providers(config, &app_pool, keyring.as_ref())?;
+        let known = providers.clone();
+        commands.route_by(Arc::new(move |tenant| {
+            let known = known.clone();
+            Box::pin(async move { known.candidates(tenant).await })
+        }));
         let (options, address) = crate::embedded::nats_options(&servers.nats_url).context("NATS_URL cannot be used")?;
         let nats = options.retry_on_initial_connect().connect(address).await.context("NATS_URL cannot be used")?;
         // One reader of the log for all projections and the sockets of this process.
@@ -144,7 +154,7 @@ impl Platform {
             nats,
             moved,
             tasks: Arc::new(Notify::new()),
-            providers: providers(config)?,
+            providers,
             shutdown: shutdown.clone(),
             head,
             feed,
@@ -221,11 +231,16 @@ impl Shared {
                 loops.spawn(named("process managers", work));
             }
             ProcessRole::Gateway => {
-                let registry = self.providers.clone();
-                let find: provider_worker::Providers = Arc::new(move |name| registry.get(name));
+                let known = self.providers.clone();
+                let find: provider_worker::Providers = Arc::new(move |tenant, name| {
+                    let known = known.clone();
+                    Box::pin(async move { known.find(tenant, &name).await })
+                });
                 let (pool, commands) = (self.worker_pool.clone(), self.commands.clone());
                 let work = provider_worker::run(pool, commands, find, self.tasks.clone(), self.shutdown.clone());
                 loops.spawn(named("provider worker", work));
+                let work = call_backs::run(self.worker_pool.clone(), self.commands.clock().clone(), self.shutdown.clone());
+                loops.spawn(named("parked call-backs", work));
             }
         }
     }
@@ -238,6 +253,7 @@ impl Shared {
             reads: reads.clone(),
             keyring,
             webhook_pool: self.app_pool.clone(),
+            log_pool: self.worker_pool.clone(),
             providers: self.providers.clone(),
             default_provider: "scb".to_owned(),
             verifier: TokenVerifier::new(key)?,
@@ -272,6 +288,12 @@ impl Shared {
         loops.spawn(named("http", server::serve(listener, app, shutdown)));
         Ok(address)
     }
+}
+
+fn account_providers(config: &Config, pool: &PgPool, keyring: Option<&Keyring>) -> Result<AccountProviders> {
+    let accounts = keyring.map(|keyring| ProviderAccounts::new(pool.clone(), keyring.clone()));
+    let clock: gateway::Clock = Arc::new(|| SystemClock.now());
+    Ok(AccountProviders::new(accounts, &providers(config)?, clock, config.providers.accounts.clone()))
 }
 
 fn providers(config: &Config) -> Result<ProviderRegistry> {

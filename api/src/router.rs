@@ -30,8 +30,21 @@ use crate::{
 /// Longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// First path segments that answer without `/v1`, too.
-const RESOURCES: [&str; 10] =
-    ["auth", "bills", "customers", "merchants", "orders", "payment-intents", "payments", "refunds", "reports", "stores"];
+const RESOURCES: [&str; 13] = [
+    "auth",
+    "bills",
+    "customers",
+    "inbound-webhooks",
+    "merchants",
+    "orders",
+    "payment-intents",
+    "payments",
+    "provider-accounts",
+    "providers",
+    "refunds",
+    "reports",
+    "stores",
+];
 
 /// The edge of the platform. What else is to be served, such as `/ws`, is merged into it.
 pub fn router(state: AppState) -> Router {
@@ -59,6 +72,8 @@ pub fn described() -> OpenApiRouter<AppState> {
         .merge(routes::refunds::router())
         .merge(routes::customers::router())
         .merge(routes::reports::router())
+        .merge(routes::provider_accounts::router())
+        .merge(routes::inbound_webhooks::router())
         .merge(routes::webhooks::router())
         .merge(routes::health::router());
     openapi::complete(routes.get_openapi_mut());

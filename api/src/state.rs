@@ -5,7 +5,6 @@ use std::{ops::Deref, sync::Arc};
 use commands::{handle::CommandHandler, personal::Keyring};
 use domain::clock::{Clock, IdSource};
 use futures_util::future::BoxFuture;
-use gateway::ProviderRegistry;
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::ReadModels;
 use serde::Serialize;
@@ -13,6 +12,7 @@ use sqlx::PgPool;
 use utoipa::ToSchema;
 
 use crate::{
+    account_providers::AccountProviders,
     auth::{TokenIssuer, TokenVerifier},
     problem::Problem,
 };
@@ -27,8 +27,10 @@ pub struct Parts {
     pub keyring: Option<Keyring>,
     /// Where inbound call-backs are stored.
     pub webhook_pool: PgPool,
+    /// The log, for explanations: a role that may read it.
+    pub log_pool: PgPool,
     /// The payment providers in service.
-    pub providers: ProviderRegistry,
+    pub providers: AccountProviders,
     /// Name of the provider that PromptPay payments go to.
     pub default_provider: String,
     /// Checks tokens.

@@ -3,7 +3,11 @@
 //! A [`UnitOfWork`] gathers the decisions of one command over any number of streams; [`CommandHandler::transact`] appends
 //! them as one item and answers. Recent states are kept warm by version, so a command on a warm stream reads nothing.
 
-use std::{any::Any, collections::BTreeMap, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use domain::{
     clock::{Clock, IdSource},
@@ -12,6 +16,7 @@ use domain::{
     event::AggregateEvent,
     ids::{CommandId, MerchantId, StoreId, Ulid},
     rejection::{Rejected, RejectionClass},
+    routing::Candidate,
 };
 use futures_util::future::BoxFuture;
 use quick_cache::sync::Cache;
@@ -23,6 +28,7 @@ use crate::{
     error::CommandError,
     event_store,
     idempotency::{Answer, IdempotencyKey},
+    routing::Candidates,
     snapshot,
 };
 
@@ -62,6 +68,7 @@ struct Inner {
     noticed: Cache<StreamKey, i64>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
+    candidates: OnceLock<Candidates>,
 }
 
 /// Handles commands; cheap to clone.
@@ -100,7 +107,20 @@ pub struct UnitOfWork {
 impl CommandHandler {
     /// A handler that reads through `pool` and writes through `committer`.
     pub fn new(pool: PgPool, committer: Committer, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
-        Self(Arc::new(Inner { pool, committer, warm: Cache::new(WARM_STATES), noticed: Cache::new(WARM_STATES), clock, ids }))
+        Self(Arc::new(Inner {
+            pool,
+            committer,
+            warm: Cache::new(WARM_STATES),
+            noticed: Cache::new(WARM_STATES),
+            clock,
+            ids,
+            candidates: OnceLock::new(),
+        }))
+    }
+
+    /// Has attempts go to the accounts that `candidates` knows; said once, before the first command.
+    pub fn route_by(&self, candidates: Candidates) {
+        let _ = self.0.candidates.set(candidates);
     }
 
     /// Forgets a warm state that the log has moved beyond. States that are only read (a store, a merchant) are not
@@ -315,6 +335,14 @@ impl UnitOfWork {
         let id = self.handler.0.ids.next();
         self.fresh.push(id);
         T::from(id)
+    }
+
+    /// The accounts that a payment of this unit's merchant could go to; nothing where nobody has said.
+    pub(crate) async fn candidates(&self) -> Result<Option<Vec<Candidate>>, CommandError> {
+        match self.handler.0.candidates.get() {
+            Some(candidates) => candidates(self.tenant).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Now, UTC.

@@ -5,22 +5,28 @@
 
 pub mod batch;
 pub mod bills;
+pub mod call_backs;
 pub mod committer;
 pub mod customers;
 pub mod database;
 pub mod error;
 pub mod event_store;
+pub mod exchanges;
 pub mod handle;
 pub mod idempotency;
 pub mod ledger_adjustments;
 pub mod orders;
+pub mod payment_cases;
 pub mod payments;
 pub mod personal;
 pub mod process_commands;
 pub mod process_runner;
+pub mod provider_accounts;
+mod provider_calls;
 pub mod provider_worker;
 pub mod refunds;
 pub mod relay;
+pub mod routing;
 pub mod snapshot;
 pub mod system;
 pub mod tenants;

@@ -1,4 +1,5 @@
 //! Personal data at rest: sealed under the person's own key, which is wrapped by the master key and destroyed with the person.
+//! Secrets of provider accounts are kept the same way, each account being a subject with a key of its own.
 //!
 //! XChaCha20-Poly1305 throughout. A ciphertext is `1 ‖ nonce (24 bytes) ‖ text and tag`; what it belongs to (tenant and person) is
 //! authenticated with it, so that one moved to another person's place does not open.
@@ -15,7 +16,7 @@ use chacha20poly1305::{
 use domain::{
     clock::RandomSource,
     customer::{Profile, Rejection, Sealed},
-    ids::{CustomerId, MerchantId},
+    ids::{CustomerId, MerchantId, Ulid},
 };
 use hmac::{Hmac, Mac as _};
 use serde_json::Value;
@@ -81,20 +82,51 @@ impl Keyring {
     /// under another master key.
     pub async fn seal(&self, tenant: MerchantId, customer: CustomerId, profile: &Profile) -> Result<Sealed, CommandError> {
         profile.check().map_err(|rejection| CommandError::Rejected(rejection.into()))?;
-        let bound = bound_to(tenant, customer);
+        let text = Zeroizing::new(serde_json::to_vec(profile).map_err(|error| CommandError::Fault(error.to_string()))?);
+        let sealed = self.seal_text(tenant, customer.0, &text).await?;
+        sealed.ok_or_else(|| CommandError::Rejected(Rejection::CustomerErased.into()))
+    }
+
+    /// Seals a text under the key of its subject, which is made when there is none; nothing when that key was destroyed.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Fault` when the key was wrapped under another master key.
+    pub(crate) async fn seal_text(&self, tenant: MerchantId, subject: Ulid, text: &[u8]) -> Result<Option<Sealed>, CommandError> {
+        let bound = bound_to(tenant, subject);
         let mut fresh = Zeroizing::new([0_u8; 32]);
         self.0.random.fill(fresh.as_mut());
         let offered = self.encrypt(&self.0.master.0, &bound, fresh.as_ref())?;
         let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select privacy.take_key($1, $2, $3)")
             .bind(uuid_of(tenant))
-            .bind(uuid_of(customer))
+            .bind(uuid_of(subject))
             .bind(offered)
             .fetch_one(&self.0.pool)
             .await?;
-        let wrapped = wrapped.ok_or_else(|| CommandError::Rejected(Rejection::CustomerErased.into()))?;
+        let Some(wrapped) = wrapped else { return Ok(None) };
         let key = self.unwrap(&bound, &wrapped)?;
-        let text = Zeroizing::new(serde_json::to_vec(profile).map_err(|error| CommandError::Fault(error.to_string()))?);
-        Ok(Sealed(self.encrypt(&key, &bound, &text)?))
+        Ok(Some(Sealed(self.encrypt(&key, &bound, text)?)))
+    }
+
+    /// Opens what [`Self::seal_text`] sealed.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Fault` when it does not open or its key was destroyed.
+    pub(crate) async fn open_text(&self, tenant: MerchantId, subject: Ulid, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select wrapped from privacy.find_keys($1, $2)")
+            .bind(uuid_of(tenant))
+            .bind(vec![uuid_of(subject)])
+            .fetch_optional(&self.0.pool)
+            .await?;
+        let bound = bound_to(tenant, subject);
+        let key = self.unwrap(&bound, &wrapped.ok_or_else(does_not_open)?)?;
+        decrypt(&key, &bound, &sealed.0).ok_or_else(does_not_open)
+    }
+
+    /// Four hex digits by which people tell one secret from another, and nobody can try one without the master key.
+    pub(crate) fn mark(&self, parts: &[&[u8]]) -> String {
+        let key = Zeroizing::new(authentic(&self.0.master.0, &[b"smartpos secret mark"]));
+        let [first, second, ..] = authentic(&key, parts);
+        format!("{first:02x}{second:02x}")
     }
 
     /// Opens the profiles of one tenant's customers. Those whose key was destroyed are not among the answers, nor is one that does not
@@ -118,7 +150,7 @@ impl Keyring {
         let mut profiles = HashMap::new();
         for (customer, ciphertext) in sealed {
             let Some(wrapped) = keys.get(customer) else { continue };
-            match self.open_one(&bound_to(tenant, *customer), wrapped, ciphertext) {
+            match self.open_one(&bound_to(tenant, customer.0), wrapped, ciphertext) {
                 Ok(profile) => {
                     profiles.insert(*customer, profile);
                 }
@@ -134,18 +166,19 @@ impl Keyring {
         serde_json::from_slice(&text).map_err(|_| does_not_open())
     }
 
-    /// A request body whose `profile` is replaced by a short tag that only the master key makes; `request` is what tells the request
-    /// apart from all others: tenant, scope, operation, idempotency key.
+    /// A request body whose `profile` and `secrets` are replaced by short tags that only the master key makes; `request` is what
+    /// tells the request apart from all others: tenant, scope, operation, idempotency key.
     ///
-    /// Fingerprints of bodies are kept for ever, longer than a person. This one tells a repeat from another profile, and no more: at
-    /// 16 bits very many profiles have the same tag, and none says anything about another request's.
+    /// Fingerprints of bodies are kept for ever, longer than a person. A tag tells a repeat from another profile, and no more: at
+    /// 16 bits very many profiles have the same one, and none says anything about another request's.
     pub fn masked(&self, body: &Value, request: &[&[u8]]) -> Value {
         let mut masked = body.clone();
-        if let Some(profile) = masked.get_mut("profile") {
+        for field in ["profile", "secrets"] {
+            let Some(hidden) = masked.get_mut(field) else { continue };
             let key = Zeroizing::new(authentic(&self.0.master.0, &[b"smartpos fingerprint"]));
-            let text = Zeroizing::new(in_order(profile).to_string());
+            let text = Zeroizing::new(in_order(hidden).to_string());
             let [first, second, ..] = authentic(&key, &[request, &[text.as_bytes()]].concat());
-            *profile = Value::String(format!("{first:02x}{second:02x}"));
+            *hidden = Value::String(format!("{first:02x}{second:02x}"));
         }
         masked
     }
@@ -194,19 +227,18 @@ fn decrypt(key: &[u8; 32], bound: &[u8], ciphertext: &[u8]) -> Option<Zeroizing<
     XChaCha20Poly1305::new(key.into()).decrypt(&XNonce::from(nonce), payload).ok().map(Zeroizing::new)
 }
 
-fn bound_to(tenant: MerchantId, customer: CustomerId) -> Vec<u8> {
-    [&b"smartpos personal 1"[..], &tenant.0.to_bytes(), &customer.0.to_bytes()].concat()
+fn bound_to(tenant: MerchantId, subject: Ulid) -> Vec<u8> {
+    [&b"smartpos personal 1"[..], &tenant.0.to_bytes(), &subject.to_bytes()].concat()
 }
 
 fn does_not_open() -> CommandError {
-    CommandError::Fault("a profile does not open under its key".to_owned())
+    CommandError::Fault("what was sealed does not open under its key".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    use domain::ids::Ulid;
     use serde_json::json;
 
     use super::*;
@@ -262,6 +294,6 @@ mod tests {
     #[test]
     fn a_person_is_bound_with_the_tenant() {
         let (a, b) = (Ulid::from_bytes([1; 16]), Ulid::from_bytes([2; 16]));
-        assert_ne!(bound_to(MerchantId(a), CustomerId(b)), bound_to(MerchantId(b), CustomerId(a)));
+        assert_ne!(bound_to(MerchantId(a), b), bound_to(MerchantId(b), a));
     }
 }

@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::{CommandId, MerchantId},
-    process::{AttemptRef, InquiryMode, Task, work},
-    provider::{CallOutcome, Decline, InquiryRequest, PaymentProvider, PaymentSeen, QrRequest, RefundRequest},
+    ids::{AttemptId, CommandId, MerchantId, PaymentIntentId},
+    process::{AttemptRef, Task, work, work_hold, work_refund},
+    provider::CallOutcome,
 };
 use metrics::{counter, gauge};
 use sqlx::{PgPool, Row, types::Json};
@@ -17,11 +17,15 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use crate::provider_calls::Providers;
 use crate::{
+    call_backs,
     error::CommandError,
     event_store::ulid_of,
     handle::{Caller, CommandHandler},
     process_runner::execute,
+    provider_calls::Calls,
+    routing,
 };
 
 /// Calls under way side by side.
@@ -33,9 +37,6 @@ const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// Poll for due tasks.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Finds a provider by name.
-pub type Providers = Arc<dyn Fn(&str) -> Option<Arc<dyn PaymentProvider>> + Send + Sync>;
-
 struct Leased {
     key: String,
     tenant: Uuid,
@@ -44,7 +45,7 @@ struct Leased {
 
 /// Runs until `shutdown`; calls under way are finished first. A slow call holds one place, not the others.
 pub async fn run(pool: PgPool, handler: CommandHandler, providers: Providers, tasks: Arc<Notify>, shutdown: CancellationToken) {
-    let worker = Arc::new(Worker { pool, handler, providers });
+    let worker = Arc::new(Worker { calls: Calls { pool: pool.clone(), providers }, pool, handler });
     let mut calls = JoinSet::new();
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
@@ -78,7 +79,7 @@ pub async fn run(pool: PgPool, handler: CommandHandler, providers: Providers, ta
 struct Worker {
     pool: PgPool,
     handler: CommandHandler,
-    providers: Providers,
+    calls: Calls,
 }
 
 impl Worker {
@@ -124,39 +125,47 @@ impl Worker {
     }
 
     async fn perform(&self, leased: Leased) -> Result<(), CommandError> {
+        let tenant = MerchantId(ulid_of(leased.tenant));
         let step = match leased.task.clone() {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
                 return self.follow_hint(leased, work::Hint { provider, reference, transaction_id, tried }).await;
             }
-            Task::CreateQr { attempt, tried } => self.create_qr(attempt, tried).await,
-            Task::Inquire { attempt, mode, asked } => self.inquire(attempt, mode, asked).await,
+            Task::Start { attempt, card_token, return_url, tried } => {
+                let start = work::Start { attempt, card_token, return_url, tried };
+                let outcome = self.calls.start(tenant, &start).await;
+                let waited = matches!(outcome, CallOutcome::NotAttempted(_)) && tried >= routing::TRIES_BEFORE_ANOTHER;
+                if waited && self.give_up(tenant, start.attempt.clone()).await? {
+                    return self.remove(&leased.key).await;
+                }
+                work::after_start(start, outcome, self.now())
+            }
+            Task::Reroute { payment_intent_id, attempt_id } => {
+                self.go_on(tenant, payment_intent_id, attempt_id).await?;
+                return self.remove(&leased.key).await;
+            }
+            Task::Inquire { attempt, mode, asked } => {
+                let outcome = self.calls.inquire(tenant, &attempt, self.now()).await;
+                work::after_inquiry(attempt, mode, asked, outcome, self.now())
+            }
+            Task::Stop { attempt, mode, tried } => {
+                let outcome = self.calls.cancel(tenant, &attempt, self.now()).await;
+                work_hold::after_stop(attempt, mode, tried, outcome, self.now())
+            }
+            Task::Capture { attempt, capture, tried } => {
+                let outcome = self.calls.capture(tenant, &attempt, capture).await;
+                work_hold::after_capture(attempt, capture, tried, outcome, self.now())
+            }
+            Task::Increase { attempt, total, tried } => {
+                let outcome = self.calls.increase(tenant, &attempt, total).await;
+                work_hold::after_increase(attempt, total, tried, outcome, self.now())
+            }
             Task::Refund { refund_id, amount, payment, tried } => {
-                let outcome = match self.provider(&payment.provider) {
-                    Err(outcome) => outcome,
-                    Ok(provider) => {
-                        let request = RefundRequest {
-                            refund_id,
-                            reference: payment.reference.clone(),
-                            transaction_id: payment.transaction_id.clone(),
-                            amount,
-                            captured: payment.captured,
-                            paid_at: payment.paid_at,
-                        };
-                        provider.refund(&request).await
-                    }
-                };
-                work::after_refund(refund_id, amount, payment, tried, outcome, self.now())
+                let outcome = self.calls.refund(tenant, refund_id, amount, &payment, self.now()).await;
+                work_refund::after_refund(refund_id, amount, payment, tried, outcome, self.now())
             }
             Task::CheckRefund { refund_id, amount, payment, tried } => {
-                // A payment stays in the books of its day; asking for every day since would grow without end.
-                let day_after = payment.paid_at + chrono::Duration::days(1);
-                let request =
-                    InquiryRequest { reference: payment.reference.clone(), created_at: payment.paid_at, now: self.now().min(day_after) };
-                let outcome = match self.provider(&payment.provider) {
-                    Err(outcome) => outcome,
-                    Ok(provider) => provider.inquire(&request).await,
-                };
-                work::after_refund_check(refund_id, amount, payment, tried, outcome, self.now())
+                let outcome = self.calls.inquire_refund(tenant, refund_id, amount, &payment, self.now()).await;
+                work_refund::after_refund_check(refund_id, amount, payment, tried, outcome, self.now())
             }
         };
         self.conclude(leased, step).await
@@ -166,65 +175,80 @@ impl Worker {
         self.handler.clock().now()
     }
 
-    /// A provider that is not configured is an outcome, not a fault: nothing reaches its books.
-    fn provider<T>(&self, name: &str) -> Result<Arc<dyn PaymentProvider>, CallOutcome<T>> {
-        (self.providers)(name).ok_or_else(|| {
-            CallOutcome::Declined(Decline {
-                code: "provider_not_configured".to_owned(),
-                message: format!("the provider '{name}' is not configured"),
+    /// Gives up an attempt that never reached its provider, if another account takes the payment.
+    async fn give_up(&self, tenant: MerchantId, attempt: AttemptRef) -> Result<bool, CommandError> {
+        let answer = self
+            .handler
+            .transact(&self.caller(tenant), |unit| {
+                let attempt = attempt.clone();
+                Box::pin(async move {
+                    routing::give_up(unit, &attempt).await?;
+                    Ok(unit.done())
+                })
             })
-        })
+            .await?;
+        Ok(answer.position.is_some())
     }
 
-    async fn create_qr(&self, attempt: AttemptRef, tried: u32) -> work::Step {
-        let request = QrRequest {
-            attempt_id: attempt.attempt_id,
-            reference: attempt.reference.clone(),
-            amount: attempt.amount,
-            expires_at: attempt.expires_at,
-        };
-        let outcome = match self.provider(&attempt.provider) {
-            Err(outcome) => outcome,
-            Ok(provider) => provider.create_qr(&request).await,
-        };
-        work::after_create(attempt, tried, outcome, self.now())
+    /// Goes on with a payment at the next account.
+    async fn go_on(&self, tenant: MerchantId, id: PaymentIntentId, failed: AttemptId) -> Result<(), CommandError> {
+        let caller = self.caller(tenant);
+        let work = self.handler.transact(&caller, |unit| {
+            Box::pin(async move {
+                routing::go_on(unit, id, failed).await?;
+                Ok(unit.done())
+            })
+        });
+        match work.await {
+            // The payment has moved on, or has no attempt left.
+            Err(CommandError::Rejected(rejected)) => {
+                tracing::warn!(%rejected, %id, "a payment does not go on at another account");
+                Ok(())
+            }
+            other => other.map(drop),
+        }
     }
 
-    async fn inquire(&self, attempt: AttemptRef, mode: InquiryMode, asked: u32) -> work::Step {
-        let outcome = self.ask(&attempt).await;
-        work::after_inquiry(attempt, mode, asked, outcome, self.now())
-    }
-
-    async fn ask(&self, attempt: &AttemptRef) -> CallOutcome<Vec<PaymentSeen>> {
-        let request = InquiryRequest { reference: attempt.reference.clone(), created_at: attempt.created_at, now: self.now() };
-        match self.provider(&attempt.provider) {
-            Err(outcome) => outcome,
-            Ok(provider) => provider.inquire(&request).await,
+    fn caller(&self, tenant: MerchantId) -> Caller {
+        Caller {
+            tenant,
+            actor: "process:provider_worker".to_owned(),
+            device: None,
+            correlation_id: CommandId(self.handler.ids().next()).0,
+            idempotency: None,
+            if_match: None,
         }
     }
 
     /// Looks for what a call-back spoke of; waits when the attempt that its reference names is not known yet.
     async fn follow_hint(&self, leased: Leased, hint: work::Hint) -> Result<(), CommandError> {
-        let known = sqlx::query("select tenant, attempt from process.provider_reference where provider = $1 and reference = $2")
-            .bind(&hint.provider)
-            .bind(&hint.reference)
-            .fetch_optional(&self.pool)
-            .await?;
-        if hint.tried >= work::HINT_TRIES {
-            tracing::error!(?hint, known = known.is_some(), "a call-back speaks of a payment that the provider's books do not show");
-            counter!("smartpos_webhooks_unconfirmed_total").increment(1);
-        }
-        let Some(row) = known else {
-            return match work::look_again(hint, self.now()) {
-                Some((task, due)) => self.replace(&leased.key, leased.tenant, &task, due).await,
-                None => self.remove(&leased.key).await,
+        let call_back = call_backs::of_task(&leased.key);
+        let last = hint.tried >= work::HINT_TRIES;
+        let Some((tenant, attempt)) = call_backs::attempt_of(&self.pool, &hint.provider, &hint.reference).await? else {
+            return match (call_back, work::look_again(hint, self.now())) {
+                (Some(id), _) => Ok(call_backs::park(&self.pool, id, &leased.key).await?),
+                (None, Some((task, due))) => self.replace(&leased.key, leased.tenant, &task, due).await,
+                (None, None) => self.remove(&leased.key).await,
             };
         };
-        let Json(attempt): Json<AttemptRef> = row.try_get("attempt")?;
-        let leased = Leased { tenant: row.try_get("tenant")?, ..leased };
-        let outcome = self.ask(&attempt).await;
+        let leased = Leased { tenant, ..leased };
+        let merchant = MerchantId(ulid_of(tenant));
+        if hint.tried == 0 {
+            self.calls.note_call_back(merchant, &attempt, &leased.key, hint.transaction_id.as_deref(), self.now()).await;
+        }
+        let outcome = self.calls.inquire(merchant, &attempt, self.now()).await;
         let step = work::after_hint(&attempt, hint, outcome, self.now());
-        self.conclude(leased, step).await
+        let unconfirmed = last && step.commands.is_empty();
+        if unconfirmed {
+            tracing::error!(key = leased.key, reference = attempt.reference, "the provider's books do not show what a call-back spoke of");
+            counter!("smartpos_webhooks_unconfirmed_total").increment(1);
+        }
+        let settled = step.next.is_none();
+        self.conclude(leased, step).await?;
+        match call_back {
+            Some(id) if settled => Ok(call_backs::settle(&self.pool, id, tenant, !unconfirmed).await?),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Appends what the answer meant, then replaces or removes the task.

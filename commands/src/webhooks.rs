@@ -1,21 +1,33 @@
-//! Inbound call-backs: stored exactly as they came, acknowledged fast, followed later by a task.
+//! Inbound call-backs: stored exactly as they came with what their signature proved, acknowledged fast, looked into later by a
+//! task. See the migration `inbound_webhooks` for the states.
 
 use chrono::{DateTime, Utc};
-use domain::{ids::WebhookId, process::Task, provider::WebhookHint};
-use sqlx::{PgPool, types::Json};
+use domain::{
+    ids::{MerchantId, WebhookId},
+    process::Task,
+    provider::{HintSubject, WebhookHint, WebhookRefusal},
+};
+use sqlx::{FromRow, PgPool, types::Json};
 use uuid::Uuid;
 
 use crate::event_store::uuid_of;
 
-/// A call-back that proved its sender.
+/// Refused deliveries kept of each account and reason.
+const REFUSED_KEPT: i32 = 200;
+/// Bytes kept of a refused body.
+const REFUSED_BYTES: usize = 16 * 1024;
+
+/// A call-back as it came.
 #[derive(Debug)]
-pub struct Received<'a> {
+pub struct Delivery<'a> {
     /// Our name for this delivery.
     pub id: WebhookId,
     /// The provider's name.
     pub provider: &'a str,
-    /// What it claims.
-    pub hint: &'a WebhookHint,
+    /// `pac_…`, or the provider's name for the platform's own account.
+    pub account: &'a str,
+    /// Whose account it is; nothing for the platform's own.
+    pub tenant: Option<MerchantId>,
     /// When it came, UTC.
     pub received_at: DateTime<Utc>,
     /// Its headers, secrets left out.
@@ -24,30 +36,196 @@ pub struct Received<'a> {
     pub body: &'a [u8],
 }
 
-/// Stores a call-back and schedules the look at the provider's books; one row and one task per provider transaction, however
-/// often it is delivered. Returns whether it was new.
+/// What a delivery is about, as columns and as the task that looks into it.
+struct Subject<'a> {
+    reference: Option<&'a str>,
+    provider_id: Option<&'a str>,
+    state: &'static str,
+    task: Option<Task>,
+}
+
+fn subject_of<'a>(account: &str, hint: &'a WebhookHint) -> Subject<'a> {
+    let task = |name: &str| {
+        let (provider, reference, transaction_id) = (account.to_owned(), name.to_owned(), hint.transaction_id.clone());
+        Some(Task::FollowHint { provider, reference, transaction_id, tried: 0 })
+    };
+    match &hint.subject {
+        HintSubject::Reference(name) => Subject { reference: Some(name), provider_id: None, state: "received", task: task(name) },
+        HintSubject::ProviderId(name) => Subject { reference: None, provider_id: Some(name), state: "received", task: task(name) },
+        HintSubject::Nothing => Subject { reference: None, provider_id: None, state: "done", task: None },
+    }
+}
+
+/// Stores a call-back that proved its sender and schedules the look at the provider's books; one row and one task per delivery
+/// id, however often it is delivered. Returns whether it was new.
 ///
 /// # Errors
 /// The driver's; the sender must then not be acknowledged.
-pub async fn receive(pool: &PgPool, received: &Received<'_>) -> Result<bool, sqlx::Error> {
-    let task = Task::FollowHint {
-        provider: received.provider.to_owned(),
-        reference: received.hint.reference.clone(),
-        transaction_id: received.hint.transaction_id.clone(),
-        tried: 0,
-    };
-    let key = format!("hint:{}:{}", received.provider, received.hint.transaction_id);
-    let fresh: bool = sqlx::query_scalar(include_str!("sql/receive_webhook.sql"))
-        .bind(uuid_of(received.id))
-        .bind(received.provider)
-        .bind(&received.hint.transaction_id)
-        .bind(received.received_at)
-        .bind(Json(received.headers))
-        .bind(received.body)
-        .bind(key)
-        .bind(Uuid::nil())
-        .bind(Json(task))
+pub async fn take(pool: &PgPool, delivery: &Delivery<'_>, hint: &WebhookHint) -> Result<bool, sqlx::Error> {
+    let subject = subject_of(delivery.account, hint);
+    sqlx::query_scalar("select process.take_webhook($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)")
+        .bind(uuid_of(delivery.id))
+        .bind(delivery.provider)
+        .bind(delivery.account)
+        .bind(delivery.tenant.map(uuid_of))
+        .bind(&hint.delivery_id)
+        .bind(subject.reference)
+        .bind(subject.provider_id)
+        .bind(&hint.transaction_id)
+        .bind(delivery.received_at)
+        .bind(Json(delivery.headers))
+        .bind(delivery.body)
+        .bind(subject.state)
+        .bind(subject.task.map(Json))
         .fetch_one(pool)
-        .await?;
-    Ok(fresh)
+        .await
+}
+
+/// Keeps a call-back that was refused, in place of the oldest of its kind. It has no effect.
+///
+/// # Errors
+/// The driver's.
+pub async fn refuse(pool: &PgPool, delivery: &Delivery<'_>, refusal: &WebhookRefusal) -> Result<(), sqlx::Error> {
+    let signature = match refusal {
+        WebhookRefusal::NotAuthentic => "bad",
+        WebhookRefusal::Stale => "stale",
+        WebhookRefusal::Malformed(..) => "malformed",
+    };
+    let body = delivery.body.get(..REFUSED_BYTES).unwrap_or(delivery.body);
+    sqlx::query("select process.refuse_webhook($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
+        .bind(uuid_of(delivery.id))
+        .bind(delivery.provider)
+        .bind(delivery.account)
+        .bind(delivery.tenant.map(uuid_of))
+        .bind(signature)
+        .bind(refusal.to_string())
+        .bind(delivery.received_at)
+        .bind(Json(delivery.headers))
+        .bind(body)
+        .bind(REFUSED_KEPT)
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+/// A stored call-back without what it said.
+#[derive(Debug, Clone, FromRow)]
+pub struct Stored {
+    /// Our name for it.
+    pub id: Uuid,
+    /// Order of arrival.
+    pub place: i64,
+    /// The provider's name.
+    pub provider: String,
+    /// `pac_…`, or the provider's name.
+    pub account: String,
+    /// `ok`, `bad`, `stale` or `malformed`.
+    pub signature: String,
+    /// `received`, `parked`, `done`, `unconfirmed` or `refused`.
+    pub state: String,
+    /// The provider's key against double processing.
+    pub delivery_id: Option<String>,
+    /// Our name for the attempt.
+    pub reference: Option<String>,
+    /// The provider's name for it.
+    pub provider_id: Option<String>,
+    /// The money that it speaks of.
+    pub transaction_id: Option<String>,
+    /// Why it was refused.
+    pub problem: Option<String>,
+    /// When it came first, UTC.
+    pub received_at: DateTime<Utc>,
+    /// How often it came.
+    pub deliveries: i32,
+    /// Size of its body.
+    pub bytes: i32,
+}
+
+/// Which stored call-backs.
+#[derive(Debug, Clone, Default)]
+pub struct WebhookFilter {
+    /// In this state.
+    pub state: Option<String>,
+    /// Of this account.
+    pub account: Option<String>,
+}
+
+/// A page of what a merchant may see, or without a merchant of what belongs to none; newest first, before `before`.
+///
+/// # Errors
+/// The driver's.
+pub async fn list(
+    pool: &PgPool,
+    tenant: Option<MerchantId>,
+    filter: &WebhookFilter,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Stored>, sqlx::Error> {
+    sqlx::query_as("select * from process.list_webhooks($1, $2, $3, $4, $5)")
+        .bind(tenant.map(uuid_of))
+        .bind(&filter.state)
+        .bind(&filter.account)
+        .bind(before)
+        .bind(i32::try_from(limit).unwrap_or(i32::MAX))
+        .fetch_all(pool)
+        .await
+}
+
+/// A stored call-back as it came.
+#[derive(Debug, FromRow)]
+pub struct Original {
+    /// What is known of it.
+    #[sqlx(flatten)]
+    pub stored: Stored,
+    /// Its headers.
+    pub headers: Json<Vec<(String, String)>>,
+    /// Its body, byte for byte; of a refused one the beginning.
+    pub body: Vec<u8>,
+}
+
+/// One stored call-back; `None` for what the merchant may not see.
+///
+/// # Errors
+/// The driver's.
+pub async fn find(pool: &PgPool, tenant: Option<MerchantId>, id: WebhookId) -> Result<Option<Original>, sqlx::Error> {
+    sqlx::query_as("select * from process.find_webhook($1, $2)").bind(tenant.map(uuid_of)).bind(uuid_of(id)).fetch_optional(pool).await
+}
+
+/// Looks into a stored call-back once more, as it reads now. False when another row is this very delivery already.
+///
+/// # Errors
+/// The driver's.
+pub async fn reopen(
+    pool: &PgPool,
+    tenant: Option<MerchantId>,
+    stored: &Stored,
+    hint: &WebhookHint,
+    now: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let subject = subject_of(&stored.account, hint);
+    sqlx::query_scalar("select process.reopen_webhook($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        .bind(tenant.map(uuid_of))
+        .bind(stored.id)
+        .bind(&hint.delivery_id)
+        .bind(subject.reference)
+        .bind(subject.provider_id)
+        .bind(&hint.transaction_id)
+        .bind(now)
+        .bind(subject.state)
+        .bind(subject.task.map(Json))
+        .fetch_one(pool)
+        .await
+}
+
+impl Stored {
+    /// What a call-back that proved its sender said when it came; nothing for one that was refused.
+    pub fn hint(&self) -> Option<WebhookHint> {
+        let subject = match (&self.reference, &self.provider_id) {
+            (Some(reference), _) => HintSubject::Reference(reference.clone()),
+            (None, Some(provider_id)) => HintSubject::ProviderId(provider_id.clone()),
+            (None, None) => HintSubject::Nothing,
+        };
+        let delivery_id = self.delivery_id.clone()?;
+        Some(WebhookHint { delivery_id, subject, transaction_id: self.transaction_id.clone(), acknowledgement: String::new() })
+    }
 }

@@ -24,12 +24,23 @@ pub enum StreamType {
     LedgerAdjustment,
     /// A person known to a merchant.
     Customer,
+    /// A merchant's account at a payment provider.
+    ProviderAccount,
 }
 
 impl StreamType {
     /// All kinds.
-    pub const ALL: [Self; 8] =
-        [Self::Merchant, Self::Store, Self::Order, Self::Bill, Self::PaymentIntent, Self::Refund, Self::LedgerAdjustment, Self::Customer];
+    pub const ALL: [Self; 9] = [
+        Self::Merchant,
+        Self::Store,
+        Self::Order,
+        Self::Bill,
+        Self::PaymentIntent,
+        Self::Refund,
+        Self::LedgerAdjustment,
+        Self::Customer,
+        Self::ProviderAccount,
+    ];
 
     /// The stored word.
     pub const fn as_str(self) -> &'static str {
@@ -42,6 +53,7 @@ impl StreamType {
             Self::Refund => "refund",
             Self::LedgerAdjustment => "ledger_adjustment",
             Self::Customer => "customer",
+            Self::ProviderAccount => "provider_account",
         }
     }
 

@@ -83,6 +83,8 @@ ids! {
     CustomerId = "cus";
     /// One command; the causation id of its events.
     CommandId = "cmd";
+    /// A merchant's account at a payment provider.
+    ProviderAccountId = "pac";
     /// One stored inbound webhook delivery.
     WebhookId = "whk";
 }

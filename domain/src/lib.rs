@@ -20,8 +20,10 @@ pub mod payment_intent;
 pub mod pricing;
 pub mod process;
 pub mod provider;
+pub mod provider_account;
 pub mod refund;
 pub mod rejection;
+pub mod routing;
 pub mod store;
 #[cfg(test)]
 mod testing;

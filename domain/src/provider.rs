@@ -6,6 +6,8 @@
 use std::{future::Future, pin::Pin};
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{AttemptId, RefundId},
@@ -60,12 +62,24 @@ pub struct Capabilities {
 }
 
 /// A way to pay, as providers know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum MethodKind {
     /// A merchant-presented PromptPay QR.
+    #[serde(rename = "promptpay")]
     PromptPay,
     /// A card, by the provider's token.
     Card,
+}
+
+impl MethodKind {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PromptPay => "promptpay",
+            Self::Card => "card",
+        }
+    }
 }
 
 /// What the payer pays with, for one attempt.

@@ -13,6 +13,7 @@ pub mod check;
 pub mod checkpoint;
 mod document;
 pub mod error;
+pub mod explain;
 pub mod feed;
 pub mod fold;
 pub mod install;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(models::payments::Payments),
         Arc::new(models::refunds::Refunds),
         Arc::new(models::customers::Customers),
+        Arc::new(models::provider_accounts::ProviderAccounts),
         Arc::new(models::daily_sales::DailySales),
     ]
 }

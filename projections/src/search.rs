@@ -5,7 +5,9 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
-    ids::{BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, RefundId, StoreId, Ulid},
+    ids::{
+        BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, ProviderAccountId, RefundId, StoreId, Ulid,
+    },
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
 use sqlx::PgPool;
@@ -45,6 +47,7 @@ impl StreamName {
             PaymentIntentId::PREFIX => named(StreamType::PaymentIntent, text.parse::<PaymentIntentId>().ok()?.0),
             PaymentId::PREFIX => named(StreamType::PaymentIntent, text.parse::<PaymentId>().ok()?.0),
             LedgerAdjustmentId::PREFIX => named(StreamType::LedgerAdjustment, text.parse::<LedgerAdjustmentId>().ok()?.0),
+            ProviderAccountId::PREFIX => named(StreamType::ProviderAccount, text.parse::<ProviderAccountId>().ok()?.0),
             CustomerId::PREFIX => named(StreamType::Customer, text.parse::<CustomerId>().ok()?.0),
             RefundId::PREFIX => named(StreamType::Refund, text.parse::<RefundId>().ok()?.0),
             _ => None,
@@ -63,6 +66,7 @@ impl fmt::Display for StreamName {
             StreamType::Refund => RefundId(self.id).fmt(f),
             StreamType::LedgerAdjustment => LedgerAdjustmentId(self.id).fmt(f),
             StreamType::Customer => CustomerId(self.id).fmt(f),
+            StreamType::ProviderAccount => ProviderAccountId(self.id).fmt(f),
         }
     }
 }

@@ -8,7 +8,7 @@ use domain::{
     customer::{self, ErasureReason, Sealed},
     envelope::{RecordedEvent, StreamKey, StreamType},
     event::AggregateEvent,
-    ids::{BillId, CustomerId, LineId, MerchantId, OrderId, PaymentIntentId, PspId, RefundId, StoreId, Ulid},
+    ids::{BillId, CustomerId, LineId, MerchantId, OrderId, PaymentIntentId, ProviderAccountId, PspId, RefundId, StoreId, Ulid},
     integrity::recorded_hash,
     merchant,
     money::{Currency, Money},
@@ -227,6 +227,7 @@ impl History {
         let payment_intent_id = PaymentIntentId(Ulid(3000 + n));
         let (amount, bill) = (Money::thb(53_50), Some(bill_id));
         let requested = refund::Requested {
+            unmatched: false,
             refund_id,
             payment_intent_id: Some(payment_intent_id),
             bill_id: bill,
@@ -265,9 +266,39 @@ impl History {
         self.add::<customer::Event>(StreamType::Customer, gone, erased)
     }
 
+    /// An account of a store, changed in every way.
+    pub(crate) fn provider_account(&mut self) -> &mut Self {
+        use domain::provider_account::{AmountRange, Disabled, Enabled, Event, Opened, SecretMarks, SecretsReplaced, Terms, TermsChanged};
+        let provider_account_id = ProviderAccountId(Ulid(6001));
+        let terms = Terms {
+            name: "SCB".into(),
+            priority: 10,
+            methods: vec![domain::provider::MethodKind::PromptPay],
+            amounts: vec![AmountRange { currency: Currency::THB, min: 1, max: Some(700_000_00) }],
+            settings: [("biller_id".to_owned(), serde_json::json!("099400016550100"))].into(),
+        };
+        let secrets = SecretMarks::from([("api_key".to_owned(), "9f3a".to_owned())]);
+        let sealed = || Sealed(vec![4, 5, 6]);
+        let opened = Opened {
+            provider_account_id,
+            provider: "scb".into(),
+            store_id: None,
+            live: true,
+            terms: terms.clone(),
+            secrets: secrets.clone(),
+            sealed: sealed(),
+        };
+        let kind = StreamType::ProviderAccount;
+        self.add::<Event>(kind, provider_account_id, opened);
+        self.add::<Event>(kind, provider_account_id, TermsChanged { terms: Terms { priority: 20, ..terms } });
+        self.add::<Event>(kind, provider_account_id, SecretsReplaced { secrets, former_good_until: None, sealed: sealed() });
+        self.add::<Event>(kind, provider_account_id, Disabled { reason: "contract ended".into() });
+        self.add::<Event>(kind, provider_account_id, Enabled {})
+    }
+
     pub(crate) fn sale_and_refund() -> Vec<Arc<RecordedEvent>> {
         let mut history = Self::default();
-        history.directory().order(1).order(2).bill(1).bill(2).pay(2).pay(1).refund(1).customers();
+        history.directory().order(1).order(2).bill(1).bill(2).pay(2).pay(1).refund(1).customers().provider_account();
         history.0
     }
 }

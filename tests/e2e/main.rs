@@ -21,6 +21,7 @@ mod import;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod payment_intents;
 mod relay;
 #[cfg(test)]
 mod replay_browse;

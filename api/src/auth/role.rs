@@ -65,6 +65,14 @@ permissions! {
     CustomerRead = "customer_read";
     /// Forget a customer, for ever.
     CustomerErase = "customer_erase";
+    /// Open, change and disable provider accounts.
+    ProviderAccountManage = "provider_account_manage";
+    /// See provider accounts, without their secrets.
+    ProviderAccountRead = "provider_account_read";
+    /// See stored call-backs of providers.
+    InboundWebhookRead = "inbound_webhook_read";
+    /// Have stored call-backs of providers looked into again.
+    InboundWebhookReprocess = "inbound_webhook_reprocess";
     /// See reports.
     ReportRead = "report_read";
     /// Follow events over a WebSocket.
@@ -119,6 +127,10 @@ impl Role {
             P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe => self.needs_merchant(),
             P::CustomerWrite | P::CustomerRead => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::RefundRequest => matches!(self, R::MerchantAdmin | R::Manager),
+            P::ProviderAccountManage => matches!(self, R::MerchantAdmin),
+            P::ProviderAccountRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
+            P::InboundWebhookRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Auditor),
+            P::InboundWebhookReprocess => matches!(self, R::PlatformAdmin | R::MerchantAdmin),
             P::ReportRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
         }
     }
@@ -138,31 +150,35 @@ mod tests {
 
     /// One line per permission; roles in the order of [`Role::ALL`].
     const TABLE: &str = "\
-merchant_register  x.....
-merchant_read      xxx..x
-merchant_manage    xx....
-store_manage       .x....
-store_read         xxxxxx
-order_write        .xxxx.
-order_read         .xxxxx
-bill_write         .xxxx.
-bill_read          .xxxxx
-payment_take       .xxxx.
-payment_read       .xxxxx
-refund_request     .xx...
-refund_read        .xxxxx
-customer_write     .xxxx.
-customer_read      .xxxx.
-customer_erase     .x....
-report_read        .xx..x
-events_subscribe   .xxxxx
+merchant_register         x.....
+merchant_read             xxx..x
+merchant_manage           xx....
+store_manage              .x....
+store_read                xxxxxx
+order_write               .xxxx.
+order_read                .xxxxx
+bill_write                .xxxx.
+bill_read                 .xxxxx
+payment_take              .xxxx.
+payment_read              .xxxxx
+refund_request            .xx...
+refund_read               .xxxxx
+customer_write            .xxxx.
+customer_read             .xxxx.
+customer_erase            .x....
+provider_account_manage   .x....
+provider_account_read     .xx..x
+inbound_webhook_read      xx...x
+inbound_webhook_reprocess xx....
+report_read               .xx..x
+events_subscribe          .xxxxx
 ";
 
     #[test]
     fn the_table_of_permissions_is_the_agreed_one() {
         let line = |permission: &Permission| {
             let marks: String = Role::ALL.iter().map(|role| if role.allows(*permission) { 'x' } else { '.' }).collect();
-            format!("{:<19}{marks}\n", permission.as_str())
+            format!("{:<26}{marks}\n", permission.as_str())
         };
         let table: String = Permission::ALL.iter().map(line).collect();
         assert_eq!(table, TABLE);

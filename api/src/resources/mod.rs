@@ -6,6 +6,7 @@ pub mod merchant;
 pub mod order;
 pub mod payment;
 pub mod payment_intent;
+pub mod provider_account;
 pub mod refund;
 pub mod report;
 pub mod store;
@@ -93,6 +94,8 @@ pub enum TenderSchema {
     PromptPay,
     /// A card taken by an outside terminal, recorded by staff.
     Card,
+    /// A card charged through a provider, by its token.
+    OnlineCard,
     /// On account, recorded by staff.
     Invoice,
     /// The imported record does not say how.

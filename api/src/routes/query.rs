@@ -64,6 +64,8 @@ reads! {
     Refunds = "refunds";
     /// Customers.
     Customers = "customers";
+    /// Provider accounts.
+    ProviderAccounts = "provider_accounts";
     /// Daily sales.
     DailySales = "daily_sales";
 }
@@ -278,8 +280,17 @@ mod tests {
     #[test]
     fn every_projection_that_is_waited_for_exists() {
         let known: Vec<_> = projections::all().iter().map(|projection| projection.name()).collect();
-        for name in
-            [Directory::NAMES, Orders::NAMES, Bills::NAMES, Payments::NAMES, Refunds::NAMES, Customers::NAMES, DailySales::NAMES].concat()
+        for name in [
+            Directory::NAMES,
+            Orders::NAMES,
+            Bills::NAMES,
+            Payments::NAMES,
+            Refunds::NAMES,
+            Customers::NAMES,
+            ProviderAccounts::NAMES,
+            DailySales::NAMES,
+        ]
+        .concat()
         {
             assert!(known.contains(&name), "{name}");
         }

@@ -1,42 +1,59 @@
-//! `/webhooks/{provider}`: call-backs of payment providers. Verified, stored byte for byte, acknowledged in the provider's
-//! own words; what they claim counts only once the provider's books confirm it.
+//! `/webhooks/{provider}`: call-backs of payment providers. Stored byte for byte with what their signature proved, acknowledged in
+//! the provider's own words; what they claim counts only once the provider's books confirm it.
+
+use std::sync::Arc;
 
 use axum::{
     extract::{Path, Request, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use commands::webhooks::{self, Received};
+use commands::webhooks::{self, Delivery};
 use domain::{
-    ids::WebhookId,
-    provider::{RawWebhook, WebhookRefusal},
+    ids::{MerchantId, ProviderAccountId, WebhookId},
+    provider::{PaymentProvider, RawWebhook, WebhookHint, WebhookRefusal},
 };
+use metrics::counter;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    account_providers::Connected,
     extract::body_bytes,
     problem::{Kind, Problem},
     state::AppState,
 };
 
-/// Headers that are worth keeping and hold no secret.
-const KEPT_HEADERS: [&str; 5] = ["content-type", "content-length", "user-agent", "date", "x-request-id"];
+/// Headers that are worth keeping and hold no secret; a signature proves the body and tells nothing of its key.
+const KEPT_HEADERS: [&str; 8] = [
+    "content-type",
+    "content-length",
+    "user-agent",
+    "date",
+    "x-request-id",
+    "stripe-signature",
+    "omise-signature",
+    "omise-signature-timestamp",
+];
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(receive)).routes(routes!(receive_with_secret))
+    OpenApiRouter::new()
+        .routes(routes!(receive))
+        .routes(routes!(receive_with_secret))
+        .routes(routes!(receive_for_account))
+        .routes(routes!(receive_for_account_with_secret))
 }
 
-/// Takes a call-back of a provider that signs what it sends.
+/// Takes a call-back of a provider that signs what it sends, for the platform's own account there.
 #[utoipa::path(post, path = "/webhooks/{provider}", tag = "webhooks", security(()),
     params(("provider" = String, Path, description = "Name of the provider")),
     request_body(content = String, description = "As the provider sends it", content_type = "application/json"),
     responses((status = 200, description = "Taken; in the provider's own words", content_type = "application/json")))]
 async fn receive(State(state): State<AppState>, Path(provider): Path<String>, request: Request) -> Result<Response, Problem> {
-    take(&state, &provider, None, request).await
+    take(&state, &Door::own(&state, &provider)?, None, request).await
 }
 
-/// Takes a call-back of a provider that proves itself by a secret in the path.
+/// Takes a call-back of a provider that proves itself by a secret in the path, for the platform's own account there.
 #[utoipa::path(post, path = "/webhooks/{provider}/{secret}", tag = "webhooks", security(()),
     params(("provider" = String, Path, description = "Name of the provider"), ("secret" = String, Path, description = "Known to the provider only")),
     request_body(content = String, description = "As the provider sends it", content_type = "application/json"),
@@ -46,34 +63,121 @@ async fn receive_with_secret(
     Path((provider, secret)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    take(&state, &provider, Some(&secret), request).await
+    take(&state, &Door::own(&state, &provider)?, Some(&secret), request).await
 }
 
-async fn take(state: &AppState, provider: &str, secret: Option<&str>, request: Request) -> Result<Response, Problem> {
-    let known = state.providers.get(provider).ok_or_else(|| Problem::new(Kind::NotFound, "there is no such provider"))?;
+/// Takes a call-back for a merchant's account at a provider that signs what it sends.
+#[utoipa::path(post, path = "/webhooks/{provider}/accounts/{account_id}", tag = "webhooks", security(()),
+    params(("provider" = String, Path, description = "Name of the provider"), ("account_id" = String, Path, description = "`pac_…`")),
+    request_body(content = String, description = "As the provider sends it", content_type = "application/json"),
+    responses((status = 200, description = "Taken; in the provider's own words", content_type = "application/json")))]
+async fn receive_for_account(
+    State(state): State<AppState>,
+    Path((provider, account)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    take(&state, &Door::account(&state, &provider, &account).await?, None, request).await
+}
+
+/// Takes a call-back for a merchant's account at a provider that proves itself by a secret in the path.
+#[utoipa::path(post, path = "/webhooks/{provider}/accounts/{account_id}/{secret}", tag = "webhooks", security(()),
+    params(("provider" = String, Path, description = "Name of the provider"), ("account_id" = String, Path, description = "`pac_…`"),
+        ("secret" = String, Path, description = "Known to the provider only")),
+    request_body(content = String, description = "As the provider sends it", content_type = "application/json"),
+    responses((status = 200, description = "Taken; in the provider's own words", content_type = "application/json")))]
+async fn receive_for_account_with_secret(
+    State(state): State<AppState>,
+    Path((provider, account, secret)): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    take(&state, &Door::account(&state, &provider, &account).await?, Some(&secret), request).await
+}
+
+/// Whose call-backs come in here, and who can tell whether they are genuine.
+pub(super) enum Door {
+    /// The platform's own account at a provider.
+    Own(Arc<dyn PaymentProvider>),
+    /// A merchant's account.
+    Account(Arc<Connected>),
+}
+
+impl Door {
+    fn own(state: &AppState, provider: &str) -> Result<Self, Problem> {
+        state.providers.own(provider).map(Self::Own).ok_or_else(unknown)
+    }
+
+    async fn account(state: &AppState, provider: &str, account: &str) -> Result<Self, Problem> {
+        let id: ProviderAccountId = account.parse().map_err(|_| unknown())?;
+        let connected = state.providers.account(id).await?.ok_or_else(unknown)?;
+        if connected.provider().name() == provider { Ok(Self::Account(connected)) } else { Err(unknown()) }
+    }
+
+    /// The door through which a stored call-back came.
+    pub(super) async fn of(state: &AppState, account: &str) -> Result<Self, Problem> {
+        match account.parse::<ProviderAccountId>() {
+            Ok(id) => state.providers.account(id).await?.map(Self::Account).ok_or_else(unknown),
+            Err(_) => Self::own(state, account),
+        }
+    }
+
+    /// Reads a call-back.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(super) fn read(&self, raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
+        match self {
+            Self::Own(provider) => provider.read_webhook(raw),
+            Self::Account(connected) => connected.read_webhook(raw),
+        }
+    }
+
+    fn provider(&self) -> &'static str {
+        match self {
+            Self::Own(provider) => provider.name(),
+            Self::Account(connected) => connected.provider().name(),
+        }
+    }
+
+    fn names(&self) -> (String, Option<MerchantId>) {
+        match self {
+            Self::Own(provider) => (provider.name().to_owned(), None),
+            Self::Account(connected) => (connected.account.id.to_string(), Some(connected.account.tenant)),
+        }
+    }
+}
+
+fn unknown() -> Problem {
+    Problem::new(Kind::NotFound, "there is no such provider")
+}
+
+async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Request) -> Result<Response, Problem> {
     let headers = texts(request.headers());
     let body = body_bytes(request, state).await?;
-    let raw = RawWebhook { path_secret: secret, headers: &headers, body: &body };
-    let hint = known.read_webhook(&raw).map_err(|refusal| {
-        tracing::warn!(provider = known.name(), %refusal, "a call-back was refused");
-        match refusal {
-            WebhookRefusal::NotAuthentic => Problem::plain(Kind::WebhookRefused),
-            WebhookRefusal::Malformed(_, reason) => Problem::new(Kind::WebhookMalformed, reason),
-        }
-    })?;
+    let received_at = state.clock.now();
+    let read = door.read(&RawWebhook { path_secret: secret, headers: &headers, body: &body, received_at });
     let kept: Vec<_> = headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
-    let received = Received {
-        id: WebhookId(state.ids.next()),
-        provider: known.name(),
-        hint: &hint,
-        received_at: state.clock.now(),
-        headers: &kept,
-        body: &body,
-    };
-    let fresh = webhooks::receive(&state.webhook_pool, &received).await.map_err(|error| Problem::unavailable(&error))?;
-    tracing::info!(provider = known.name(), fresh, reference = %hint.reference, "a call-back was taken");
-    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((json, hint.acknowledgement).into_response())
+    let (account, tenant) = door.names();
+    let (provider, id) = (door.provider(), WebhookId(state.ids.next()));
+    let delivery = Delivery { id, provider, account: &account, tenant, received_at, headers: &kept, body: &body };
+    match read {
+        Ok(hint) => {
+            let fresh = webhooks::take(&state.webhook_pool, &delivery, &hint).await.map_err(|error| Problem::unavailable(&error))?;
+            let kind = if fresh { "fresh" } else { "repeated" };
+            counter!("smartpos_webhooks_total", "provider" => provider, "result" => kind).increment(1);
+            tracing::debug!(provider, fresh, delivery = %hint.delivery_id, "a call-back was taken");
+            let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+            Ok((json, hint.acknowledgement).into_response())
+        }
+        Err(refusal) => {
+            counter!("smartpos_webhooks_total", "provider" => provider, "result" => "refused").increment(1);
+            tracing::warn!(provider, %refusal, "a call-back was refused");
+            webhooks::refuse(&state.webhook_pool, &delivery, &refusal).await.map_err(|error| Problem::unavailable(&error))?;
+            Err(match refusal {
+                WebhookRefusal::NotAuthentic | WebhookRefusal::Stale => Problem::plain(Kind::WebhookRefused),
+                WebhookRefusal::Malformed(_, reason) => Problem::new(Kind::WebhookMalformed, reason),
+            })
+        }
+    }
 }
 
 fn texts(headers: &HeaderMap) -> Vec<(String, String)> {

@@ -3,7 +3,7 @@
 
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
-    ids::{BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid},
+    ids::{BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentIntentId, ProviderAccountId, RefundId, StoreId, Ulid},
 };
 
 /// Something to listen to.
@@ -27,6 +27,7 @@ impl Topic {
             "order" => id.parse::<OrderId>().ok().map(|id| Self::Stream(StreamType::Order, id.0)),
             "bill" => id.parse::<BillId>().ok().map(|id| Self::Stream(StreamType::Bill, id.0)),
             "payment_intent" => id.parse::<PaymentIntentId>().ok().map(|id| Self::Stream(StreamType::PaymentIntent, id.0)),
+            "provider_account" => id.parse::<ProviderAccountId>().ok().map(|id| Self::Stream(StreamType::ProviderAccount, id.0)),
             "customer" => id.parse::<CustomerId>().ok().map(|id| Self::Stream(StreamType::Customer, id.0)),
             "refund" => id.parse::<RefundId>().ok().map(|id| Self::Stream(StreamType::Refund, id.0)),
             _ => None,
@@ -68,6 +69,7 @@ pub fn stream_id(kind: StreamType, id: Ulid) -> String {
         StreamType::Refund => RefundId(id).to_string(),
         StreamType::LedgerAdjustment => LedgerAdjustmentId(id).to_string(),
         StreamType::Customer => CustomerId(id).to_string(),
+        StreamType::ProviderAccount => ProviderAccountId(id).to_string(),
     }
 }
 

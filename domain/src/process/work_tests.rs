@@ -4,8 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ids::{AttemptId, PaymentIntentId, Ulid},
-    provider::Decline,
+    ids::{AttemptId, PaymentIntentId, RefundId, Ulid},
+    money::Money,
+    payment_intent::Tender,
+    process::work_refund::{after_refund, after_refund_check},
+    provider::RefundStatus,
+    refund::ProviderPayment,
 };
 
 const OWED: Money = Money::thb(100_00);
@@ -29,10 +33,21 @@ fn attempt() -> AttemptRef {
         attempt_id: id(2),
         provider: "scb".into(),
         reference: "REF".into(),
+        provider_id: None,
+        tender: Tender::PromptPay,
+        manual_capture: false,
         amount: OWED,
         created_at: at(0),
         expires_at: at(EXPIRES),
     }
+}
+
+fn begin(tried: u32) -> Start {
+    Start { attempt: attempt(), card_token: None, return_url: None, tried }
+}
+
+fn begun(tried: u32) -> Task {
+    Task::Start { attempt: attempt(), card_token: None, return_url: None, tried }
 }
 
 fn declined<T>() -> CallOutcome<T> {
@@ -48,7 +63,14 @@ fn not_attempted<T>() -> CallOutcome<T> {
 }
 
 fn seen(transaction: &str, satang: i64, reversed: bool) -> PaymentSeen {
-    PaymentSeen { transaction_id: transaction.into(), amount: Money::thb(satang), paid_at: at(30), reversed }
+    let refunded = if reversed { satang } else { 0 };
+    PaymentSeen { transaction_id: transaction.into(), amount: Money::thb(satang), paid_at: at(30), refunded }
+}
+
+/// The books show these payments on the attempt.
+fn books(payments: Vec<PaymentSeen>) -> CallOutcome<AttemptView> {
+    let status = if payments.is_empty() { AttemptStatus::NotFound } else { AttemptStatus::Paid };
+    CallOutcome::Done(AttemptView { provider_id: None, status, payments })
 }
 
 /// The commands of a step by name, and the task that replaces it, as text: neither has an equality of its own.
@@ -60,27 +82,32 @@ fn inquire(mode: InquiryMode, asked: u32) -> Task {
     Task::Inquire { attempt: attempt(), mode, asked }
 }
 
-fn watched(asked: u32, outcome: CallOutcome<Vec<PaymentSeen>>, second: i64) -> Step {
+fn watched(asked: u32, outcome: CallOutcome<AttemptView>, second: i64) -> Step {
     after_inquiry(attempt(), InquiryMode::Watch, asked, outcome, at(second))
 }
 
-fn nothing_seen() -> CallOutcome<Vec<PaymentSeen>> {
-    CallOutcome::Done(vec![])
+fn nothing_seen() -> CallOutcome<AttemptView> {
+    books(vec![])
+}
+
+fn shown(payload: &str) -> CallOutcome<AttemptView> {
+    let status = AttemptStatus::ActionRequired(NextAction::ShowQr { payload: payload.into() });
+    CallOutcome::Done(AttemptView { provider_id: None, status, payments: vec![] })
 }
 
 #[test]
 fn a_created_qr_is_shown_and_the_call_is_done() {
-    let step = after_create(attempt(), 0, CallOutcome::Done(QrCreated { payload: "000201".into() }), at(1));
-    let [ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload }] = &step.commands[..] else {
+    let step = after_start(begin(0), shown("000201"), at(1));
+    let [ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload, redirect_url: None }] = &step.commands[..] else {
         panic!("{step:?}");
     };
-    assert_eq!((*payment_intent_id, *attempt_id, qr_payload.as_str()), (id::<PaymentIntentId>(1), id::<AttemptId>(2), "000201"));
+    assert_eq!((*payment_intent_id, *attempt_id, qr_payload.as_deref()), (id::<PaymentIntentId>(1), id::<AttemptId>(2), Some("000201")));
     assert_eq!(step.next, None);
 }
 
 #[test]
 fn a_refused_creation_fails_the_attempt_in_the_words_of_the_provider() {
-    let step = after_create(attempt(), 3, declined(), at(1));
+    let step = after_start(begin(3), declined(), at(1));
     let [ProcessCommand::FailAttempt { code, message, .. }] = &step.commands[..] else { panic!("{step:?}") };
     assert_eq!((code.as_str(), message.as_str()), ("not_supported", "E-9"));
     assert_eq!(step.next, None);
@@ -88,29 +115,29 @@ fn a_refused_creation_fails_the_attempt_in_the_words_of_the_provider() {
 
 #[test]
 fn a_creation_that_never_left_is_tried_again() {
-    let step = after_create(attempt(), 2, not_attempted(), at(1));
+    let step = after_start(begin(2), not_attempted(), at(1));
     assert!(step.commands.is_empty());
-    assert_eq!(step.next, Some((Task::CreateQr { attempt: attempt(), tried: 3 }, at(3))));
+    assert_eq!(step.next, Some((begun(3), at(3))));
 }
 
 #[test]
 fn a_creation_with_an_unknown_outcome_is_said_and_tried_again_under_the_same_reference() {
-    let step = after_create(attempt(), 0, unknown(), at(1));
+    let step = after_start(begin(0), unknown(), at(1));
     assert_eq!(told(&step), ["MarkAttemptUnknown"]);
-    assert_eq!(step.next, Some((Task::CreateQr { attempt: attempt(), tried: 1 }, at(1) + Duration::milliseconds(500))));
+    assert_eq!(step.next, Some((begun(1), at(1) + Duration::milliseconds(500))));
 }
 
 #[test]
 fn nobody_needs_a_qr_after_the_deadline() {
     for outcome in [unknown(), not_attempted()] {
-        assert_eq!(after_create(attempt(), 9, outcome, at(EXPIRES - 30)).next, None);
+        assert_eq!(after_start(begin(9), outcome, at(EXPIRES - 30)).next, None);
     }
 }
 
 #[test]
 fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
     for mode in [InquiryMode::Watch, InquiryMode::Cancel] {
-        let step = after_inquiry(attempt(), mode, 0, CallOutcome::Done(vec![seen("T1", 100_00, false)]), at(60));
+        let step = after_inquiry(attempt(), mode, 0, books(vec![seen("T1", 100_00, false)]), at(60));
         let [ProcessCommand::ConfirmPayment { payment_intent_id, report }] = &step.commands[..] else { panic!("{step:?}") };
         assert_eq!(*payment_intent_id, id(1));
         let expected = PaymentReport {
@@ -130,16 +157,16 @@ fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
 
 #[test]
 fn every_payment_in_the_books_is_confirmed_and_reversed_ones_are_not() {
-    let books = vec![seen("T1", 100_00, false), seen("T2", 100_00, true), seen("T3", 5, false)];
-    let step = watched(0, CallOutcome::Done(books), 60);
+    let payments = vec![seen("T1", 100_00, false), seen("T2", 100_00, true), seen("T3", 5, false)];
+    let step = watched(0, books(payments), 60);
     assert_eq!(told(&step), ["ConfirmPayment", "ConfirmPayment"]);
-    let all_reversed = watched(0, CallOutcome::Done(vec![seen("T2", 100_00, true)]), 60);
+    let all_reversed = watched(0, books(vec![seen("T2", 100_00, true)]), 60);
     assert!(all_reversed.commands.is_empty() && all_reversed.next.is_some());
 }
 
 #[test]
 fn another_amount_does_not_end_the_watch() {
-    let less = || CallOutcome::Done(vec![seen("T1", 99_00, false)]);
+    let less = || books(vec![seen("T1", 99_00, false)]);
     let step = watched(0, less(), 60);
     assert_eq!(told(&step), ["ConfirmPayment"]);
     assert_eq!(step.next, Some((inquire(InquiryMode::Watch, 1), at(66))));
@@ -179,7 +206,7 @@ fn late_money_is_looked_for_on_a_ladder_that_ends() {
 
 #[test]
 fn late_money_on_the_ladder_is_confirmed() {
-    let step = watched(12, CallOutcome::Done(vec![seen("T1", 100_00, false)]), DEADLINE + 300);
+    let step = watched(12, books(vec![seen("T1", 100_00, false)]), DEADLINE + 300);
     assert_eq!((told(&step), step.next), (vec!["ConfirmPayment".to_owned()], None));
 }
 
@@ -201,23 +228,23 @@ fn a_cancel_is_confirmed_when_the_books_show_nothing() {
 }
 
 fn hint(tried: u32) -> Hint {
-    Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: "T2".into(), tried }
+    Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T2".into()), tried }
 }
 
 #[test]
 fn a_call_back_may_run_ahead_of_the_books() {
-    for silence in [nothing_seen(), CallOutcome::Done(vec![seen("T1", 100_00, false)]), not_attempted(), declined(), unknown()] {
+    for silence in [nothing_seen(), books(vec![seen("T1", 100_00, false)]), not_attempted(), declined(), unknown()] {
         let step = after_hint(&attempt(), hint(3), silence, at(60));
         assert!(told(&step).iter().all(|command| command == "ConfirmPayment"), "a hint expires nothing");
         let Some((Task::FollowHint { transaction_id, tried, .. }, due)) = step.next else { panic!("it is looked for again") };
-        assert_eq!((transaction_id.as_str(), tried, due), ("T2", 4, at(60) + Duration::milliseconds(retry_delay_ms(3))));
+        assert_eq!((transaction_id.as_deref(), tried, due), (Some("T2"), 4, at(60) + Duration::milliseconds(retry_delay_ms(3))));
     }
     assert!(after_hint(&attempt(), hint(HINT_TRIES), nothing_seen(), at(60)).next.is_none());
 }
 
 #[test]
 fn a_call_back_is_done_once_the_books_show_its_own_transaction() {
-    let both = CallOutcome::Done(vec![seen("T1", 100_00, false), seen("T2", 100_00, false)]);
+    let both = books(vec![seen("T1", 100_00, false), seen("T2", 100_00, false)]);
     let step = after_hint(&attempt(), hint(0), both, at(60));
     assert_eq!((told(&step), step.next), (vec!["ConfirmPayment".to_owned(), "ConfirmPayment".to_owned()], None));
 }
@@ -231,14 +258,21 @@ fn pauses_double_to_half_a_minute_and_stay_there() {
 }
 
 fn payment() -> ProviderPayment {
-    ProviderPayment { provider: "scb".into(), reference: "REF".into(), transaction_id: "T1".into(), captured: OWED, paid_at: at(30) }
+    ProviderPayment {
+        provider: "scb".into(),
+        reference: "REF".into(),
+        provider_id: None,
+        transaction_id: "T1".into(),
+        captured: OWED,
+        paid_at: at(30),
+    }
 }
 
-fn refunded(tried: u32, outcome: CallOutcome<RefundDone>) -> Step {
+fn refunded(tried: u32, outcome: CallOutcome<RefundStatus>) -> Step {
     after_refund(id(5), OWED, payment(), tried, outcome, at(60))
 }
 
-fn checked(tried: u32, outcome: CallOutcome<Vec<PaymentSeen>>) -> Step {
+fn checked(tried: u32, outcome: CallOutcome<RefundStatus>) -> Step {
     after_refund_check(id(5), OWED, payment(), tried, outcome, at(60))
 }
 
@@ -252,7 +286,7 @@ fn check_again(tried: u32) -> Task {
 
 #[test]
 fn a_refund_that_went_through_succeeds() {
-    let step = refunded(0, CallOutcome::Done(RefundDone { provider_reference: "R1".into() }));
+    let step = refunded(0, CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() }));
     let [ProcessCommand::SucceedRefund { refund_id, provider_reference }] = &step.commands[..] else { panic!("{step:?}") };
     assert_eq!((*refund_id, provider_reference.as_str(), step.next), (id::<RefundId>(5), "R1", None));
 }
@@ -279,22 +313,29 @@ fn after_an_unknown_refund_the_books_are_read_before_anything_else() {
 }
 
 #[test]
-fn an_unknown_refund_that_the_books_show_as_reversed_succeeded() {
-    let step = checked(1, CallOutcome::Done(vec![seen("T0", 5, false), seen("T1", 100_00, true)]));
+fn an_unknown_refund_that_the_books_show_succeeded() {
+    let step = checked(1, CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() }));
     assert_eq!((told(&step), step.next), (vec!["SucceedRefund".to_owned()], None));
 }
 
 #[test]
-fn an_unknown_refund_that_the_books_do_not_show_is_asked_for_again() {
-    let step = checked(1, CallOutcome::Done(vec![seen("T0", 100_00, true), seen("T1", 100_00, false)]));
+fn an_unknown_refund_that_the_books_would_show_is_asked_for_again() {
+    let step = checked(1, CallOutcome::Done(RefundStatus::NotFound));
     assert!(step.commands.is_empty());
     assert_eq!(step.next, Some((refund_again(2), at(62))));
 }
 
 #[test]
-fn books_that_cannot_be_read_or_lack_the_payment_are_read_again() {
-    let outcomes = [nothing_seen(), CallOutcome::Done(vec![seen("T0", 100_00, true)]), declined(), not_attempted(), unknown()];
-    for outcome in outcomes {
+fn a_refund_that_came_to_nothing_at_the_provider_fails() {
+    let decline = Decline { code: "refused".into(), message: "E-9".into() };
+    let step = checked(1, CallOutcome::Done(RefundStatus::Failed(decline)));
+    assert_eq!((told(&step), step.next), (vec!["FailRefund".to_owned()], None));
+}
+
+#[test]
+fn a_refund_that_waits_or_cannot_be_read_is_read_again() {
+    let waiting = CallOutcome::Done(RefundStatus::Pending { provider_reference: "R1".into() });
+    for outcome in [waiting, declined(), not_attempted(), unknown()] {
         let step = checked(1, outcome);
         assert!(step.commands.is_empty());
         assert_eq!(step.next, Some((check_again(2), at(62))));
@@ -308,13 +349,14 @@ fn some_silence<T: std::fmt::Debug + Clone + 'static>() -> impl Strategy<Value =
 
 proptest! {
     #[test]
-    fn a_time_out_is_never_a_failure(silences in prop::collection::vec(some_silence::<QrCreated>(), 1..60)) {
-        let mut next = Some((Task::CreateQr { attempt: attempt(), tried: 0 }, at(0)));
+    fn a_time_out_is_never_a_failure(silences in prop::collection::vec(some_silence::<AttemptView>(), 1..60)) {
+        let mut next = Some((begun(0), at(0)));
         for outcome in silences {
-            let Some((Task::CreateQr { attempt: same, tried }, now)) = next else { break };
+            let Some((Task::Start { attempt: same, card_token, return_url, tried }, now)) = next else { break };
             prop_assert_eq!(&same, &attempt());
+            let start = Start { attempt: same, card_token, return_url, tried };
             let silent = matches!(outcome, CallOutcome::NotAttempted(_));
-            let step = after_create(same, tried, outcome, now);
+            let step = after_start(start, outcome, now);
             prop_assert_eq!(told(&step), if silent { vec![] } else { vec!["MarkAttemptUnknown".to_owned()] });
             prop_assert!(step.next.as_ref().is_none_or(|(_, due)| *due > now && *due < at(EXPIRES)));
             next = step.next;
@@ -323,8 +365,8 @@ proptest! {
 
     #[test]
     fn a_silent_refund_is_neither_failed_nor_forgotten(
-        calls in prop::collection::vec(some_silence::<RefundDone>(), 1..30),
-        reads in prop::collection::vec(some_silence::<Vec<PaymentSeen>>(), 1..30),
+        calls in prop::collection::vec(some_silence::<RefundStatus>(), 1..30),
+        reads in prop::collection::vec(some_silence::<RefundStatus>(), 1..30),
     ) {
         let mut task = refund_again(0);
         for (call, read) in calls.into_iter().zip(reads) {
@@ -333,7 +375,12 @@ proptest! {
                 Task::CheckRefund { refund_id, amount, payment, tried } => {
                     after_refund_check(refund_id, amount, payment, tried, read, at(0))
                 }
-                Task::CreateQr { .. } | Task::Inquire { .. } | Task::FollowHint { .. } => unreachable!("not a refund"),
+                Task::Start { .. }
+                | Task::Inquire { .. }
+                | Task::FollowHint { .. }
+                | Task::Capture { .. }
+                | Task::Increase { .. }
+                | Task::Stop { .. } => unreachable!("not a refund"),
             };
             prop_assert!(told(&step).iter().all(|command| command == "MarkRefundUnknown"));
             task = step.next.unwrap().0;
@@ -343,7 +390,9 @@ proptest! {
     #[test]
     fn an_unanswered_inquiry_decides_nothing(silence in some_silence(), mode in prop_oneof![Just(InquiryMode::Watch), Just(InquiryMode::Cancel)], asked in any::<u32>(), second in 0_i64..10_000) {
         let step = after_inquiry(attempt(), mode, asked, silence, at(second));
-        prop_assert!(step.commands.is_empty());
+        // Nothing but that a person is told, once the schedule is over.
+        let over = at(second) >= resolves_by(at(EXPIRES));
+        prop_assert_eq!(told(&step), if over { vec!["LeaveToPerson".to_owned()] } else { vec![] });
         prop_assert!(step.next.is_some_and(|(_, due)| due > at(second)));
     }
 
@@ -364,8 +413,8 @@ proptest! {
 
 #[test]
 fn a_task_survives_a_restart() {
-    let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), transaction_id: "T".into(), tried: 2 };
-    let create = Task::CreateQr { attempt: attempt(), tried: 1 };
+    let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T".into()), tried: 2 };
+    let create = begun(1);
     for task in [create, inquire(InquiryMode::Cancel, 7), hint, refund_again(1), check_again(2)] {
         let row = serde_json::to_string(&task).unwrap();
         assert_eq!(serde_json::from_str::<Task>(&row).unwrap(), task, "{row}");

@@ -77,6 +77,7 @@ impl Projection for DailySales {
             | DomainEvent::PaymentIntent(_)
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
+            | DomainEvent::ProviderAccount(_)
             | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
@@ -91,7 +92,8 @@ impl Projection for DailySales {
             | DomainEvent::Store(_)
             | DomainEvent::Order(_)
             | DomainEvent::PaymentIntent(_)
-            | DomainEvent::Customer(_) => Ok(()),
+            | DomainEvent::Customer(_)
+            | DomainEvent::ProviderAccount(_) => Ok(()),
         }
     }
 }
@@ -305,7 +307,8 @@ fn pending_refund(event: &RecordedEvent, requested: &refund::Requested) -> Pendi
         acquirer: requested.acquirer.clone(),
         unlinked: requested.payment_intent_id.is_none(),
         breakdown: requested.breakdown.clone(),
-        counted: false,
+        // What was never a sale takes nothing from the sales.
+        counted: requested.unmatched,
     }
 }
 

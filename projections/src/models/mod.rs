@@ -10,6 +10,7 @@ pub mod directory;
 pub mod orders;
 mod orders_queries;
 pub mod payments;
+pub mod provider_accounts;
 pub mod refunds;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,234 @@
+//! `/v1/inbound-webhooks`: the call-backs that providers sent, for people: what was parked, refused or not confirmed, and having
+//! them looked into again once the cause is mended. Their bodies are not shown: they hold what a payer's bank says of the payer.
+
+use axum::{
+    Json as JsonBody,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use commands::{
+    event_store::ulid_of,
+    webhooks::{self, Stored, WebhookFilter},
+};
+use domain::{
+    ids::{MerchantId, WebhookId},
+    provider::RawWebhook,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::webhooks::Door;
+use crate::{
+    auth::{Allowed, may},
+    extract::{Filter, Id, Json, NoBody},
+    problem::{Kind, Problem},
+    resources::ListOf,
+    state::AppState,
+};
+
+/// Most call-backs looked into again by one request.
+const MOST: i64 = 200;
+const STATES: [&str; 5] = ["received", "parked", "done", "unconfirmed", "refused"];
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(reprocess)).routes(routes!(reprocess_all))
+}
+
+/// A call-back of a provider.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InboundWebhook)]
+pub struct InboundWebhookResource {
+    /// `whk_…`.
+    id: String,
+    /// The provider.
+    provider: String,
+    /// `pac_…`, or the provider's name for the platform's own account.
+    account: String,
+    /// `ok`, `bad`, `stale` or `malformed`.
+    signature: String,
+    /// `received`, `parked` (names a payment that nobody here knows), `done`, `unconfirmed` (the provider's books do not show
+    /// what it spoke of) or `refused`.
+    state: String,
+    /// The provider's name for the delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_id: Option<String>,
+    /// Our reference of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    /// The provider's name for the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_id: Option<String>,
+    /// The money that it speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction_id: Option<String>,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    /// When it came first.
+    #[schema(value_type = String, format = DateTime)]
+    received_at: DateTime<Utc>,
+    /// How often it came.
+    deliveries: i32,
+    /// Size of its body.
+    bytes: i32,
+}
+
+impl From<Stored> for InboundWebhookResource {
+    fn from(stored: Stored) -> Self {
+        let id = WebhookId(ulid_of(stored.id)).to_string();
+        let Stored { provider, account, signature, state, delivery_id, reference, provider_id, transaction_id, .. } = stored;
+        let Stored { problem, received_at, deliveries, bytes, .. } = stored;
+        Self {
+            id,
+            provider,
+            account,
+            signature,
+            state,
+            delivery_id,
+            reference,
+            provider_id,
+            transaction_id,
+            problem,
+            received_at,
+            deliveries,
+            bytes,
+        }
+    }
+}
+
+/// Which call-backs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct InboundWebhookQuery {
+    /// `received`, `parked`, `done`, `unconfirmed` or `refused`.
+    state: Option<String>,
+    /// Of this account: `pac_…`, or a provider's name.
+    account: Option<String>,
+    /// Rows of a page, 1 to 200; 50 unless told.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+fn known_state(state: Option<String>) -> Result<Option<String>, Problem> {
+    match state {
+        Some(state) if !STATES.contains(&state.as_str()) => {
+            Err(Problem::new(Kind::ParameterInvalid, format!("state must be one of {}", STATES.join(", "))))
+        }
+        state => Ok(state),
+    }
+}
+
+/// Call-backs, newest first: a merchant's own, or, for those who run the platform, what belongs to no merchant.
+#[utoipa::path(get, path = "/v1/inbound-webhooks", tag = "inbound-webhooks", params(InboundWebhookQuery),
+    responses((status = 200, description = "A page", body = ListOf<InboundWebhookResource>)),
+    extensions(("x-permission" = json!("inbound_webhook_read"))))]
+async fn list(
+    State(state): State<AppState>,
+    allowed: Allowed<may::InboundWebhookRead>,
+    Filter(query): Filter<InboundWebhookQuery>,
+) -> Result<Response, Problem> {
+    let tenant = of_all_stores(&allowed.principal)?;
+    let limit = query.limit.unwrap_or(50);
+    if !(1..=200).contains(&limit) {
+        return Err(Problem::new(Kind::ParameterInvalid, "limit must be 1 to 200"));
+    }
+    let before = query.cursor.map(|text| text.parse::<i64>().map_err(|_| Problem::plain(Kind::CursorInvalid))).transpose()?;
+    let filter = WebhookFilter { state: known_state(query.state)?, account: query.account };
+    let rows = webhooks::list(&state.webhook_pool, tenant, &filter, before, limit).await.map_err(|error| Problem::unavailable(&error))?;
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    let next_cursor = rows.last().filter(|_| full).map(|row| row.place.to_string());
+    let data: Vec<InboundWebhookResource> = rows.into_iter().map(Into::into).collect();
+    Ok(JsonBody(ListOf { data, next_cursor }).into_response())
+}
+
+/// Whose call-backs somebody sees. They name no store, so the token of one store sees none.
+fn of_all_stores(principal: &crate::auth::Principal) -> Result<Option<MerchantId>, Problem> {
+    if principal.store.is_some() { Err(Problem::forbidden("call-backs belong to no store")) } else { Ok(principal.merchant) }
+}
+
+/// Looks into a call-back once more: its signature by the secrets of today, its payment by what is known today.
+#[utoipa::path(post, path = "/v1/inbound-webhooks/{id}/reprocess", tag = "inbound-webhooks",
+    params(("id" = String, Path, description = "`whk_…`")),
+    responses((status = 200, description = "It is looked into", body = InboundWebhookResource)),
+    extensions(("x-permission" = json!("inbound_webhook_reprocess"))))]
+async fn reprocess(
+    State(state): State<AppState>,
+    allowed: Allowed<may::InboundWebhookReprocess>,
+    Id(id): Id<WebhookId>,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let tenant = of_all_stores(&allowed.principal)?;
+    if !again(&state, tenant, id).await? {
+        return Err(Problem::new(Kind::WebhookRefused, "it still does not prove its sender, or is another one that was taken already"));
+    }
+    let found = webhooks::find(&state.webhook_pool, tenant, id).await.map_err(|error| Problem::unavailable(&error))?;
+    let found = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
+    Ok(JsonBody(InboundWebhookResource::from(found.stored)).into_response())
+}
+
+/// Which call-backs are to be looked into again.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReprocessInput {
+    /// `parked`, `unconfirmed` or `refused`.
+    state: String,
+    /// Of this account only.
+    account: Option<String>,
+    /// Continues an earlier answer's `next_cursor`.
+    cursor: Option<i64>,
+}
+
+/// How many were looked into.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Reprocessed {
+    /// Taken up again.
+    reprocessed: usize,
+    /// Still refused, or taken already.
+    left: usize,
+    /// For the next request; nothing when all were looked at.
+    next_cursor: Option<i64>,
+}
+
+/// Looks into many call-backs once more, newest first, at most 200 at a time.
+#[utoipa::path(post, path = "/v1/inbound-webhooks/reprocess", tag = "inbound-webhooks", request_body = ReprocessInput,
+    responses((status = 200, description = "How many", body = Reprocessed)),
+    extensions(("x-permission" = json!("inbound_webhook_reprocess"))))]
+async fn reprocess_all(
+    State(state): State<AppState>,
+    allowed: Allowed<may::InboundWebhookReprocess>,
+    body: Json<ReprocessInput>,
+) -> Result<Response, Problem> {
+    let tenant = of_all_stores(&allowed.principal)?;
+    let ReprocessInput { state: wanted, account, cursor } = body.value;
+    if !["parked", "unconfirmed", "refused"].contains(&wanted.as_str()) {
+        return Err(Problem::new(Kind::RuleBroken, "state must be parked, unconfirmed or refused"));
+    }
+    let filter = WebhookFilter { state: Some(wanted), account };
+    let rows = webhooks::list(&state.webhook_pool, tenant, &filter, cursor, MOST).await.map_err(|error| Problem::unavailable(&error))?;
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count >= MOST);
+    let next_cursor = rows.last().filter(|_| full).map(|row| row.place);
+    let (mut reprocessed, mut left) = (0, 0);
+    for row in rows {
+        let taken = again(&state, tenant, WebhookId(ulid_of(row.id))).await?;
+        *(if taken { &mut reprocessed } else { &mut left }) += 1;
+    }
+    Ok(JsonBody(Reprocessed { reprocessed, left, next_cursor }).into_response())
+}
+
+/// True when the call-back is looked into again.
+async fn again(state: &AppState, tenant: Option<MerchantId>, id: WebhookId) -> Result<bool, Problem> {
+    let unavailable = |error: sqlx::Error| Problem::unavailable(&error);
+    let found = webhooks::find(&state.webhook_pool, tenant, id).await.map_err(unavailable)?;
+    let original = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
+    let door = Door::of(state, &original.stored.account).await?;
+    let received_at = original.stored.received_at;
+    let raw = RawWebhook { path_secret: None, headers: &original.headers.0, body: &original.body, received_at };
+    // A secret path is not kept: what proved its sender by one is taken at the word that it had then.
+    let Some(hint) = door.read(&raw).ok().or_else(|| original.stored.hint()) else { return Ok(false) };
+    webhooks::reopen(&state.webhook_pool, tenant, &original.stored, &hint, state.clock.now()).await.map_err(unavailable)
+}

@@ -1,0 +1,426 @@
+//! `/v1/provider-accounts`: a merchant's accounts at payment providers; `/v1/providers`: what providers there are.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json as JsonBody,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use commands::{
+    error::CommandError,
+    handle::UnitOfWork,
+    provider_accounts::{self, NewAccount, Secrets},
+};
+use domain::{
+    ids::{AttemptId, ProviderAccountId, StoreId},
+    money::Money,
+    provider::{AttemptKey, CallOutcome, ExchangeLog, InquiryRequest, MethodKind, reference_of},
+    provider_account::{self, ProviderAccount, Rejection, Terms},
+};
+use projections::models::provider_accounts::ProviderAccountRow;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    command::{Change, respond, shown, within_store},
+    orders::ReasonInput,
+    query::{Ask, ProviderAccounts},
+};
+use crate::{
+    auth::{Allowed, may},
+    extract::{Filter, Id, Json, NoBody},
+    problem::Problem,
+    resources::{
+        ListOf, Resource,
+        provider_account::{AcceptedAmounts, AcceptedMethod, ProviderAccountResource},
+    },
+    state::AppState,
+};
+
+const COLLECTION: &str = "/v1/provider-accounts";
+/// Priority of an account that names none.
+const DEFAULT_PRIORITY: u16 = 100;
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(open, list))
+        .routes(routes!(get, modify))
+        .routes(routes!(disable))
+        .routes(routes!(enable))
+        .routes(routes!(check))
+        .routes(routes!(providers))
+}
+
+/// An account to be opened.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenAccount {
+    /// The provider's stable name; see `/v1/providers`.
+    #[schema(examples("scb"))]
+    provider: String,
+    /// Name for people, 1 to 120 characters.
+    #[schema(examples("SCB of the airport shops"))]
+    name: String,
+    /// `sto_…`: the only store that it serves; all of the merchant's unless told.
+    #[schema(value_type = Option<String>)]
+    store_id: Option<StoreId>,
+    /// Real money; otherwise the provider's test mode. Never changes.
+    live: bool,
+    /// The lower is asked first; 100 unless told.
+    priority: Option<u16>,
+    /// Which methods it takes, at least one.
+    methods: Vec<AcceptedMethod>,
+    /// Which currencies and amounts it takes, at least one.
+    amounts: Vec<AcceptedAmounts>,
+    /// The provider's own settings by name, without secrets.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    settings: BTreeMap<String, Value>,
+    /// Secrets by name; never shown again.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    secrets: Secrets,
+}
+
+fn answer(
+    unit: &UnitOfWork,
+    state: &provider_account::State,
+    status: u16,
+    id: ProviderAccountId,
+) -> Result<commands::handle::Reply, CommandError> {
+    unit.reply::<ProviderAccount>(status, id, &shown(ProviderAccountResource::of(state, unit.version::<ProviderAccount>(id)))?)
+}
+
+fn refused(rejection: Rejection) -> CommandError {
+    CommandError::Rejected(rejection.into())
+}
+
+/// Opens an account at a provider. The settings are tried, without calling the provider; see `…/check`.
+#[utoipa::path(post, path = "/v1/provider-accounts", tag = "provider-accounts", request_body = OpenAccount,
+    responses((status = 201, description = "Opened", body = ProviderAccountResource)),
+    extensions(("x-permission" = json!("provider_account_manage"))))]
+async fn open(
+    State(state): State<AppState>,
+    change: Change<may::ProviderAccountManage>,
+    body: Json<OpenAccount>,
+) -> Result<Response, Problem> {
+    let caller = change.caller_masking(&state.keyring()?, &body.raw)?;
+    let (input, only, providers) = (body.value, change.only_store(), state.providers.clone());
+    // One account for all attempts of this request: its secrets are sealed under its own key.
+    let id = ProviderAccountId(state.ids.next());
+    let work = state.commands.transact(&caller, |unit| {
+        let (input, providers) = (input.clone(), providers.clone());
+        Box::pin(async move {
+            if let Some(store_id) = only {
+                within_store(input.store_id, store_id)?;
+                if input.store_id.is_none() {
+                    return Err(CommandError::Rejected(domain::store::Rejection::StoreNotFound.into()));
+                }
+            }
+            let terms = Terms {
+                name: input.name,
+                priority: input.priority.unwrap_or(DEFAULT_PRIORITY),
+                methods: input.methods.into_iter().map(|accepted| accepted.method).collect(),
+                amounts: input.amounts.into_iter().map(Into::into).collect(),
+                settings: input.settings,
+            };
+            providers.connect(&input.provider, &terms, &input.secrets).map_err(refused)?;
+            let new =
+                NewAccount { id, provider: input.provider, store_id: input.store_id, live: input.live, terms, secrets: input.secrets };
+            let account = provider_accounts::open(unit, providers.accounts()?, new).await?;
+            answer(unit, &account, 201, id)
+        })
+    });
+    Ok(respond(work.await?, COLLECTION))
+}
+
+/// What changes about an account; at least one.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyAccount {
+    /// Name for people.
+    name: Option<String>,
+    /// The lower is asked first.
+    priority: Option<u16>,
+    /// Which methods it takes.
+    methods: Option<Vec<AcceptedMethod>>,
+    /// Which currencies and amounts it takes.
+    amounts: Option<Vec<AcceptedAmounts>>,
+    /// The provider's own settings; they replace all earlier ones.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<BTreeMap<String, Value>>,
+    /// Secrets to be replaced, by name; the others stay.
+    #[schema(value_type = Option<Object>)]
+    secrets: Option<Secrets>,
+    /// With `secrets`: for how many minutes call-backs by the former ones are still taken, 1 to 10,080.
+    #[schema(minimum = 1, maximum = 10_080)]
+    former_secrets_good_minutes: Option<i64>,
+}
+
+impl ModifyAccount {
+    fn terms(&self, before: &Terms) -> Terms {
+        let Self { name, priority, methods, amounts, settings, .. } = self.clone();
+        Terms {
+            name: name.unwrap_or_else(|| before.name.clone()),
+            priority: priority.unwrap_or(before.priority),
+            methods: methods.map_or_else(|| before.methods.clone(), |all| all.into_iter().map(|accepted| accepted.method).collect()),
+            amounts: amounts.map_or_else(|| before.amounts.clone(), |all| all.into_iter().map(Into::into).collect()),
+            settings: settings.unwrap_or_else(|| before.settings.clone()),
+        }
+    }
+}
+
+/// Changes an account. Provider, store and mode stay, since payments name the account.
+#[utoipa::path(patch, path = "/v1/provider-accounts/{id}", tag = "provider-accounts", request_body = ModifyAccount,
+    params(("id" = String, Path, description = "`pac_…`")),
+    responses((status = 200, description = "Changed", body = ProviderAccountResource)),
+    extensions(("x-permission" = json!("provider_account_manage"))))]
+async fn modify(
+    State(state): State<AppState>,
+    change: Change<may::ProviderAccountManage>,
+    Id(id): Id<ProviderAccountId>,
+    body: Json<ModifyAccount>,
+) -> Result<Response, Problem> {
+    let caller = change.caller_masking(&state.keyring()?, &body.raw)?;
+    let (input, only, providers) = (body.value, change.only_store(), state.providers.clone());
+    let work = state.commands.transact(&caller, |unit| {
+        let (input, providers) = (input.clone(), providers.clone());
+        Box::pin(async move {
+            let before = visible(unit, only, id).await?;
+            let details = before.known().map_err(refused)?;
+            let accounts = providers.accounts()?;
+            let account = accounts.get(unit.tenant(), id).await?.ok_or_else(|| refused(Rejection::ProviderAccountNotFound))?;
+            let current = accounts.secrets(&account).await?.current;
+            let newer = input.secrets.clone().unwrap_or_default();
+            let terms = input.terms(&details.terms);
+            providers.connect(&details.provider, &terms, &current.with(&newer)).map_err(refused)?;
+            provider_accounts::change_terms(unit, id, terms).await?;
+            if input.secrets.is_some() {
+                provider_accounts::replace_secrets(unit, accounts, id, &newer, input.former_secrets_good_minutes).await?;
+            }
+            let after = unit.state::<ProviderAccount>(id).await?;
+            answer(unit, &after, 200, id)
+        })
+    });
+    Ok(respond(work.await?, COLLECTION))
+}
+
+/// An account that the caller's token reaches: with the token of one store only that store's own.
+async fn visible(
+    unit: &mut UnitOfWork,
+    only: Option<StoreId>,
+    id: ProviderAccountId,
+) -> Result<std::sync::Arc<provider_account::State>, CommandError> {
+    let state = unit.state::<ProviderAccount>(id).await?;
+    let store = state.known().map_err(refused)?.store_id;
+    if only.is_some() && store != only { Err(refused(Rejection::ProviderAccountNotFound)) } else { Ok(state) }
+}
+
+/// Takes an account out of service: no new payment goes to it. What it took is still asked about and given back through it.
+#[utoipa::path(post, path = "/v1/provider-accounts/{id}/disable", tag = "provider-accounts", request_body = ReasonInput,
+    params(("id" = String, Path, description = "`pac_…`")),
+    responses((status = 200, description = "Out of service", body = ProviderAccountResource)),
+    extensions(("x-permission" = json!("provider_account_manage"))))]
+async fn disable(
+    State(state): State<AppState>,
+    change: Change<may::ProviderAccountManage>,
+    Id(id): Id<ProviderAccountId>,
+    body: Json<ReasonInput>,
+) -> Result<Response, Problem> {
+    let caller = change.caller(&body.raw)?;
+    let (reason, only) = (body.value.reason, change.only_store());
+    let work = state.commands.transact(&caller, |unit| {
+        let reason = reason.clone();
+        Box::pin(async move {
+            visible(unit, only, id).await?;
+            let account = provider_accounts::disable(unit, id, reason).await?;
+            answer(unit, &account, 200, id)
+        })
+    });
+    Ok(respond(work.await?, COLLECTION))
+}
+
+/// Puts an account into service again.
+#[utoipa::path(post, path = "/v1/provider-accounts/{id}/enable", tag = "provider-accounts",
+    params(("id" = String, Path, description = "`pac_…`")),
+    responses((status = 200, description = "In service", body = ProviderAccountResource)),
+    extensions(("x-permission" = json!("provider_account_manage"))))]
+async fn enable(
+    State(state): State<AppState>,
+    change: Change<may::ProviderAccountManage>,
+    Id(id): Id<ProviderAccountId>,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let caller = change.caller(&Value::Null)?;
+    let only = change.only_store();
+    let work = state.commands.transact(&caller, |unit| {
+        Box::pin(async move {
+            visible(unit, only, id).await?;
+            let account = provider_accounts::enable(unit, id).await?;
+            answer(unit, &account, 200, id)
+        })
+    });
+    Ok(respond(work.await?, COLLECTION))
+}
+
+/// What a provider said to a harmless question.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AccountCheck {
+    /// `answered`: address and credentials work. `refused`, `not_reached`, `unclear`: see `detail`.
+    #[schema(value_type = String, examples("answered"))]
+    outcome: &'static str,
+    /// The provider's own words, without secrets.
+    detail: Option<String>,
+}
+
+/// Asks the provider for a payment that does not exist: whether address and credentials work. Nothing changes anywhere.
+#[utoipa::path(post, path = "/v1/provider-accounts/{id}/check", tag = "provider-accounts",
+    params(("id" = String, Path, description = "`pac_…`")),
+    responses((status = 200, description = "Asked", body = AccountCheck)),
+    extensions(("x-permission" = json!("provider_account_manage"))))]
+async fn check(
+    State(state): State<AppState>,
+    change: Change<may::ProviderAccountManage>,
+    Id(id): Id<ProviderAccountId>,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let tenant = change.principal().tenant()?;
+    let missing = || Problem::missing(Rejection::ProviderAccountNotFound);
+    let connected = state.providers.account_of(tenant, id).await?.ok_or_else(missing)?;
+    let details = connected.account.state.known().map_err(Problem::missing)?;
+    if change.only_store().is_some() && details.store_id != change.only_store() {
+        return Err(missing());
+    }
+    let attempt_id = AttemptId(state.ids.next());
+    let (now, range) = (state.clock.now(), details.terms.amounts.first().ok_or_else(missing)?);
+    let amount = Money::new(range.min, range.currency);
+    let key = AttemptKey { attempt_id, reference: reference_of(attempt_id), provider_id: None, amount, started_at: now };
+    let method = details.terms.methods.first().copied().unwrap_or(MethodKind::PromptPay);
+    let asked = connected.provider();
+    let (outcome, detail) = match asked.inquire(&InquiryRequest { key, method, now }, &ExchangeLog::default()).await {
+        CallOutcome::Done(_) => ("answered", None),
+        CallOutcome::Declined(decline) => ("refused", Some(format!("{}: {}", decline.code, decline.message))),
+        CallOutcome::NotAttempted(reason) => ("not_reached", Some(reason)),
+        CallOutcome::Unknown(reason) => ("unclear", Some(reason)),
+    };
+    Ok(JsonBody(AccountCheck { outcome, detail }).into_response())
+}
+
+/// Which provider accounts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AccountQuery {
+    /// Rows of a page, 1 to 200; 50 unless told.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// As the header `Smartpos-Min-Position`.
+    pub min_pos: Option<i64>,
+    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
+    pub as_of: Option<String>,
+}
+
+/// Provider accounts, newest first.
+#[utoipa::path(get, path = "/v1/provider-accounts", tag = "provider-accounts", params(AccountQuery),
+    responses((status = 200, description = "A page", body = ListOf<ProviderAccountResource>)),
+    extensions(("x-permission" = json!("provider_account_read"))))]
+async fn list(ask: Ask<may::ProviderAccountRead, ProviderAccounts>, Filter(query): Filter<AccountQuery>) -> Result<Response, Problem> {
+    let page = ask.page("provider-accounts", query.limit, query.cursor.as_deref())?;
+    let rows = ask.reads.provider_accounts(&ask.scope, page).await?;
+    let show = |row: ProviderAccountRow| ProviderAccountResource::of(&row.document, row.stamp.version);
+    Ok(ask.list("provider-accounts", page, rows, |row| row.stamp.opened_pos, show))
+}
+
+/// One provider account.
+#[utoipa::path(get, path = "/v1/provider-accounts/{id}", tag = "provider-accounts",
+    params(("id" = String, Path, description = "`pac_…`")),
+    responses((status = 200, description = "The account", body = ProviderAccountResource)),
+    extensions(("x-permission" = json!("provider_account_read"))))]
+async fn get(ask: Ask<may::ProviderAccountRead, ProviderAccounts>, Id(id): Id<ProviderAccountId>) -> Result<Response, Problem> {
+    let row = ask.reads.provider_account(&ask.scope, id).await?;
+    let found = row.as_ref().map(|row| (&row.document, row.stamp.version));
+    ask.one::<_, ProviderAccountResource>(found, Rejection::ProviderAccountNotFound)
+}
+
+/// A payment provider that accounts can be opened at.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Provider)]
+pub struct ProviderResource {
+    /// Its stable name.
+    #[schema(value_type = String, examples("scb"))]
+    name: &'static str,
+    /// For people.
+    #[schema(value_type = String)]
+    display_name: &'static str,
+    /// Which methods it takes.
+    methods: Vec<AcceptedMethod>,
+    /// Money can be held first and captured later.
+    manual_capture: bool,
+    /// Less than what is held can be captured.
+    partial_capture: bool,
+    /// What is held can be raised.
+    incremental_authorization: bool,
+    /// An unpaid attempt can be stopped there.
+    cancel: bool,
+    /// Money can be sent back by a call.
+    refund: bool,
+    /// In parts, too.
+    partial_refund: bool,
+    /// A call-back proves its sender by a signature; otherwise by a secret path.
+    signed_webhooks: bool,
+    /// The settings of an account.
+    settings: Vec<ProviderSetting>,
+}
+
+/// One setting of an account.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProviderSetting {
+    /// Its name.
+    #[schema(value_type = String)]
+    name: &'static str,
+    /// Belongs among the secrets.
+    secret: bool,
+    /// Without it there is no account.
+    required: bool,
+    /// Set by the operator of the platform.
+    operator_only: bool,
+    /// What it means.
+    #[schema(value_type = String)]
+    meaning: &'static str,
+}
+
+/// Every provider with what it can do and what an account needs.
+#[utoipa::path(get, path = "/v1/providers", tag = "provider-accounts",
+    responses((status = 200, description = "All of them", body = ListOf<ProviderResource>)),
+    extensions(("x-permission" = json!("provider_account_read"))))]
+async fn providers(_: Allowed<may::ProviderAccountRead>) -> Response {
+    let show = |kind: &gateway::catalog::ProviderKind| ProviderResource {
+        name: kind.name,
+        display_name: kind.display_name,
+        methods: kind.capabilities.methods.iter().map(|method| AcceptedMethod { method: *method }).collect(),
+        manual_capture: kind.capabilities.manual_capture,
+        partial_capture: kind.capabilities.partial_capture,
+        incremental_authorization: kind.capabilities.incremental_authorization,
+        cancel: kind.capabilities.cancel,
+        refund: kind.capabilities.refund,
+        partial_refund: kind.capabilities.partial_refund,
+        signed_webhooks: kind.capabilities.signed_webhooks,
+        settings: kind
+            .fields
+            .iter()
+            .map(|field| ProviderSetting {
+                name: field.name,
+                secret: field.secret,
+                required: field.required,
+                operator_only: field.operator_only,
+                meaning: field.meaning,
+            })
+            .collect(),
+    };
+    JsonBody(ListOf { data: gateway::catalog::all().iter().map(show).collect::<Vec<_>>(), next_cursor: None }).into_response()
+}

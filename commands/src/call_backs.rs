@@ -1,0 +1,122 @@
+//! What the provider worker does with a stored call-back: find the attempt that it names, park it when nobody here knows the
+//! name, look again when somebody does.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::{clock::Clock, process::AttemptRef};
+use metrics::{counter, gauge};
+use sqlx::{PgPool, Row as _, types::Json};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How often parked call-backs are looked at.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// Most call-backs taken up again at a time.
+const SWEEP_LIMIT: i64 = 500;
+
+/// The stored call-back that a task with this key looks into; nothing for tasks of an older build.
+pub(crate) fn of_task(key: &str) -> Option<Uuid> {
+    key.strip_prefix("webhook:").and_then(|id| id.parse().ok())
+}
+
+/// The attempt that an account knows by this reference or by its own name, and whose it is.
+///
+/// # Errors
+/// The driver's.
+pub(crate) async fn attempt_of(pool: &PgPool, account: &str, name: &str) -> Result<Option<(Uuid, AttemptRef)>, sqlx::Error> {
+    let row = sqlx::query(include_str!("sql/attempt_of_name.sql")).bind(account).bind(name).fetch_optional(pool).await?;
+    let Some(row) = row else { return Ok(None) };
+    let Json(attempt) = row.try_get("attempt")?;
+    Ok(Some((row.try_get("tenant")?, attempt)))
+}
+
+/// Keeps a provider's own name for an attempt, for call-backs that know no other.
+///
+/// # Errors
+/// The driver's.
+pub(crate) async fn remember(pool: &PgPool, attempt: &AttemptRef, provider_id: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("insert into process.provider_object (account, provider_id, reference) values ($1, $2, $3) on conflict do nothing")
+        .bind(&attempt.provider)
+        .bind(provider_id)
+        .bind(&attempt.reference)
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+/// Puts a call-back aside until its name becomes known, and its task away.
+///
+/// # Errors
+/// The driver's.
+pub(crate) async fn park(pool: &PgPool, id: Uuid, key: &str) -> Result<(), sqlx::Error> {
+    counter!("smartpos_webhooks_parked_total").increment(1);
+    let sql = "with gone as (delete from process.task where key = $2) update process.webhook set state = 'parked' where id = $1";
+    sqlx::query(sql).bind(id).bind(key).execute(pool).await.map(drop)
+}
+
+/// Notes what came of a call-back.
+///
+/// # Errors
+/// The driver's.
+pub(crate) async fn settle(pool: &PgPool, id: Uuid, tenant: Uuid, confirmed: bool) -> Result<(), sqlx::Error> {
+    let state = if confirmed { "done" } else { "unconfirmed" };
+    sqlx::query("update process.webhook set state = $2, tenant = coalesce(tenant, $3) where id = $1 and state = 'received'")
+        .bind(id)
+        .bind(state)
+        .bind(tenant)
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+/// Takes parked call-backs up again whose name has become known, until `shutdown`. Two processes that do so are harmless.
+pub async fn run(pool: PgPool, clock: std::sync::Arc<dyn Clock>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        match unpark(&pool, clock.now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "parked call-backs are looked into again"),
+            Err(error) => tracing::warn!(%error, "parked call-backs could not be looked at"),
+        }
+    }
+}
+
+async fn unpark(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let parked: i64 = sqlx::query_scalar("select count(*) from process.webhook where state = 'parked'").fetch_one(pool).await?;
+    gauge!("smartpos_webhooks_parked").set(u32::try_from(parked).unwrap_or(u32::MAX));
+    if parked == 0 {
+        return Ok(0);
+    }
+    let done = sqlx::query(include_str!("sql/unpark_webhooks.sql")).bind(now).bind(SWEEP_LIMIT).execute(pool).await?;
+    Ok(done.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::process::Task;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_task_that_the_database_writes_is_one_that_the_worker_reads() {
+        let written = json!({"kind": "follow_hint", "provider": "pac_1", "reference": "R", "transaction_id": null, "tried": 0});
+        let task = Task::FollowHint { provider: "pac_1".into(), reference: "R".into(), transaction_id: None, tried: 0 };
+        assert_eq!(serde_json::from_value::<Task>(written).unwrap(), task);
+        let sql = include_str!("sql/unpark_webhooks.sql");
+        for field in ["'kind', 'follow_hint'", "'provider', ", "'reference', ", "'transaction_id', ", "'tried', 0"] {
+            assert!(sql.contains(field), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_task_names_its_call_back() {
+        let id = Uuid::from_u128(7);
+        assert_eq!(of_task(&format!("webhook:{id}")), Some(id));
+        assert_eq!(of_task("hint:scb:T1"), None);
+    }
+}

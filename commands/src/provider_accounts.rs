@@ -1,0 +1,308 @@
+//! Provider accounts: use cases, and the accounts of a merchant as routing and connectors need them.
+//!
+//! Which accounts there are and how far each has come is asked of the log every time; what an account is like is kept by version,
+//! so that no process uses one that another has changed. Secrets are opened only for whoever makes a connector of them.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    decider::Aggregate,
+    envelope::{StreamKey, StreamType},
+    event::AggregateEvent,
+    ids::{MerchantId, ProviderAccountId, StoreId},
+    provider_account::{self, Command, Event, Opened, ProviderAccount, Rejection, Sealed, SecretMarks, SecretsReplaced, State, Terms},
+};
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+use sqlx::{PgPool, Row as _};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::CommandError,
+    event_store::{load_stream, ulid_of, uuid_of},
+    handle::UnitOfWork,
+    personal::Keyring,
+    tenants::trading_store,
+};
+
+/// Accounts kept by version per process.
+const KEPT: usize = 2_000;
+/// Longest overlap of former and new secrets, minutes: a week.
+const MAX_OVERLAP_MINUTES: i64 = 10_080;
+
+/// Secrets by the name of the setting, in the clear. Shows nothing of itself; wiped when dropped.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(BTreeMap<String, Zeroizing<String>>);
+
+impl Secrets {
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// These with `newer` in place of those of the same name.
+    #[must_use]
+    pub fn with(&self, newer: &Self) -> Self {
+        let mut merged = self.clone();
+        merged.0.extend(newer.0.clone());
+        merged
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// What is sealed: the secrets in force, and the ones before while call-backs may still prove themselves by them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct SecretsInForce {
+    /// In force.
+    pub current: Secrets,
+    /// The ones before; good for call-backs until the state's `former_good_until`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub former: Option<Secrets>,
+}
+
+/// An account as it stands.
+#[derive(Debug)]
+pub struct Account {
+    /// Its merchant.
+    pub tenant: MerchantId,
+    /// Itself.
+    pub id: ProviderAccountId,
+    /// Version of its stream.
+    pub version: i64,
+    /// What is known of it.
+    pub state: State,
+    sealed: Sealed,
+}
+
+/// The provider accounts of all merchants. Cheap to clone.
+#[derive(Clone)]
+pub struct ProviderAccounts(Arc<Inner>);
+
+struct Inner {
+    pool: PgPool,
+    keyring: Keyring,
+    kept: Cache<(MerchantId, ProviderAccountId), Arc<Account>>,
+}
+
+impl ProviderAccounts {
+    /// Over the log and the keys of one database.
+    pub fn new(pool: PgPool, keyring: Keyring) -> Self {
+        Self(Arc::new(Inner { pool, keyring, kept: Cache::new(KEPT) }))
+    }
+
+    /// All accounts of a merchant, as they stand.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    pub async fn of(&self, tenant: MerchantId) -> Result<Vec<Arc<Account>>, CommandError> {
+        let rows = sqlx::query("select * from log.provider_accounts($1)").bind(uuid_of(tenant)).fetch_all(&self.0.pool).await?;
+        let mut accounts = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id = ProviderAccountId(ulid_of(row.try_get("stream_id")?));
+            accounts.push(self.at(tenant, id, row.try_get("version")?).await?);
+        }
+        Ok(accounts)
+    }
+
+    /// One account of a merchant, as it stands.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    pub async fn get(&self, tenant: MerchantId, id: ProviderAccountId) -> Result<Option<Arc<Account>>, CommandError> {
+        let version: Option<i64> = sqlx::query_scalar("select version from log.provider_accounts($1) where stream_id = $2")
+            .bind(uuid_of(tenant))
+            .bind(uuid_of(id))
+            .fetch_optional(&self.0.pool)
+            .await?;
+        match version {
+            Some(version) => self.at(tenant, id, version).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// One account, whoever owns it: for call-backs, which name no merchant.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    pub async fn find(&self, id: ProviderAccountId) -> Result<Option<Arc<Account>>, CommandError> {
+        let owner: Option<uuid::Uuid> =
+            sqlx::query_scalar("select log.provider_account_owner($1)").bind(uuid_of(id)).fetch_one(&self.0.pool).await?;
+        match owner {
+            Some(owner) => self.get(MerchantId(ulid_of(owner)), id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The secrets of an account, opened.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Fault` when they do not open.
+    pub async fn secrets(&self, account: &Account) -> Result<SecretsInForce, CommandError> {
+        let text = self.0.keyring.open_text(account.tenant, account.id.0, &account.sealed).await?;
+        // What serde says could repeat the text.
+        serde_json::from_slice(&text).map_err(|_| CommandError::Fault("the secrets of a provider account cannot be read".to_owned()))
+    }
+
+    async fn at(&self, tenant: MerchantId, id: ProviderAccountId, version: i64) -> Result<Arc<Account>, CommandError> {
+        if let Some(kept) = self.0.kept.get(&(tenant, id))
+            && kept.version >= version
+        {
+            return Ok(kept);
+        }
+        let account = Arc::new(self.load(tenant, id).await?);
+        self.0.kept.insert((tenant, id), account.clone());
+        Ok(account)
+    }
+
+    async fn load(&self, tenant: MerchantId, id: ProviderAccountId) -> Result<Account, CommandError> {
+        let key = StreamKey { tenant, stream_type: StreamType::ProviderAccount, stream_id: id.0 };
+        let mut account = Account { tenant, id, version: 0, state: State::default(), sealed: Sealed::default() };
+        for event in load_stream(&self.0.pool, key, 0).await? {
+            let decoded = Event::decode(&event.event_type, event.schema_version, &event.payload)
+                .map_err(|error| CommandError::Corrupt { stream: format!("provider_account-{}", id.0), version: event.version, error })?;
+            account.state = ProviderAccount::evolve(account.state, &decoded);
+            account.version = event.version;
+            if let Some(sealed) = event.pii {
+                account.sealed = Sealed(sealed);
+            }
+        }
+        Ok(account)
+    }
+
+    async fn seal(
+        &self,
+        tenant: MerchantId,
+        id: ProviderAccountId,
+        secrets: &SecretsInForce,
+    ) -> Result<(Sealed, SecretMarks), CommandError> {
+        let text = Zeroizing::new(serde_json::to_vec(secrets).map_err(|error| CommandError::Fault(error.to_string()))?);
+        let sealed = self.0.keyring.seal_text(tenant, id.0, &text).await?;
+        let sealed = sealed.ok_or_else(|| CommandError::Fault("the key of a provider account was destroyed".to_owned()))?;
+        let mark =
+            |name: &str, value: &str| self.0.keyring.mark(&[&tenant.0.to_bytes(), &id.0.to_bytes(), name.as_bytes(), value.as_bytes()]);
+        let marks = secrets.current.iter().map(|(name, value)| (name.to_owned(), mark(name, value))).collect();
+        Ok((sealed, marks))
+    }
+}
+
+/// An account to be opened.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// The account to be.
+    pub id: ProviderAccountId,
+    /// The provider's stable name.
+    pub provider: String,
+    /// The only store that it serves.
+    pub store_id: Option<StoreId>,
+    /// Real money.
+    pub live: bool,
+    /// What may be changed later.
+    pub terms: Terms,
+    /// In the clear.
+    pub secrets: Secrets,
+}
+
+/// Opens an account. That its settings make one is for the caller to have tried.
+///
+/// # Errors
+/// Any rejection of a provider account; `StoreNotFound`, `StoreNotActive`, `MerchantNotActive`.
+pub async fn open(unit: &mut UnitOfWork, accounts: &ProviderAccounts, new: NewAccount) -> Result<Arc<State>, CommandError> {
+    if let Some(store_id) = new.store_id {
+        trading_store(unit, store_id).await?;
+    }
+    let secrets = SecretsInForce { current: new.secrets, former: None };
+    let (sealed, marks) = accounts.seal(unit.tenant(), new.id, &secrets).await?;
+    let NewAccount { id, provider, store_id, live, terms, .. } = new;
+    let opened = Opened { provider_account_id: id, provider, store_id, live, terms, secrets: marks, sealed };
+    unit.decide::<ProviderAccount>(id, Command::Open(Box::new(opened))).await
+}
+
+/// Replaces the terms.
+///
+/// # Errors
+/// Any rejection of a provider account; `StaleVersion`.
+pub async fn change_terms(unit: &mut UnitOfWork, id: ProviderAccountId, terms: Terms) -> Result<Arc<State>, CommandError> {
+    concerns(unit, id).await?;
+    unit.decide::<ProviderAccount>(id, Command::ChangeTerms(Box::new(terms))).await
+}
+
+/// Replaces the secrets that are named; the others stay. With an overlap the former ones go on proving call-backs for so many
+/// minutes.
+///
+/// # Errors
+/// Any rejection of a provider account; `StaleVersion`.
+pub async fn replace_secrets(
+    unit: &mut UnitOfWork,
+    accounts: &ProviderAccounts,
+    id: ProviderAccountId,
+    newer: &Secrets,
+    overlap_minutes: Option<i64>,
+) -> Result<Arc<State>, CommandError> {
+    if overlap_minutes.is_some_and(|minutes| !(1..=MAX_OVERLAP_MINUTES).contains(&minutes)) {
+        return Err(CommandError::Rejected(Rejection::OverlapInvalid.into()));
+    }
+    concerns(unit, id).await?;
+    let tenant = unit.tenant();
+    // Read after the unit has seen the stream: should another process replace them in between, the append is refused and this runs again.
+    let missing = || CommandError::Rejected(Rejection::ProviderAccountNotFound.into());
+    let current = accounts.secrets(&*accounts.get(tenant, id).await?.ok_or_else(missing)?).await?.current;
+    let former_good_until: Option<DateTime<Utc>> = overlap_minutes.map(|minutes| unit.now() + chrono::Duration::minutes(minutes));
+    let secrets = SecretsInForce { current: current.with(newer), former: former_good_until.map(|_| current) };
+    let (sealed, marks) = accounts.seal(tenant, id, &secrets).await?;
+    let replaced = SecretsReplaced { secrets: marks, former_good_until, sealed };
+    unit.decide::<ProviderAccount>(id, Command::ReplaceSecrets(Box::new(replaced))).await
+}
+
+/// Takes an account out of service.
+///
+/// # Errors
+/// Any rejection of a provider account; `StaleVersion`.
+pub async fn disable(unit: &mut UnitOfWork, id: ProviderAccountId, reason: String) -> Result<Arc<State>, CommandError> {
+    concerns(unit, id).await?;
+    unit.decide::<ProviderAccount>(id, Command::Disable { reason }).await
+}
+
+/// Puts an account into service again.
+///
+/// # Errors
+/// Any rejection of a provider account; `StaleVersion`.
+pub async fn enable(unit: &mut UnitOfWork, id: ProviderAccountId) -> Result<Arc<State>, CommandError> {
+    concerns(unit, id).await?;
+    unit.decide::<ProviderAccount>(id, Command::Enable).await
+}
+
+/// Checks `If-Match` and notes the shop of an account that serves only one.
+async fn concerns(unit: &mut UnitOfWork, id: ProviderAccountId) -> Result<(), CommandError> {
+    unit.check_if_match::<ProviderAccount>(id).await?;
+    let state = unit.state::<ProviderAccount>(id).await?;
+    if let Some(store_id) = state.details.as_ref().and_then(|details: &provider_account::Opened| details.store_id) {
+        unit.concerns_store(store_id);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_show_their_names_only() {
+        let secrets: Secrets = serde_json::from_str(r#"{"api_key":"hush-hush"}"#).unwrap();
+        let shown = format!("{:?}", SecretsInForce { current: secrets.clone(), former: Some(secrets) });
+        assert!(shown.contains("api_key") && !shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
+    fn a_newer_secret_takes_the_place_of_its_namesake() {
+        let of = |text: &str| serde_json::from_str::<Secrets>(text).unwrap();
+        let merged = of(r#"{"a":"1","b":"2"}"#).with(&of(r#"{"b":"3"}"#));
+        assert_eq!(merged.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "3")]);
+    }
+}
