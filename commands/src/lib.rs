@@ -14,6 +14,7 @@ pub mod handle;
 pub mod idempotency;
 pub mod ledger_adjustments;
 pub mod orders;
+pub mod partner;
 pub mod payments;
 pub mod personal;
 pub mod process_commands;
