@@ -5,7 +5,6 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use figment::{
@@ -244,12 +243,12 @@ impl Scb {
     pub fn gateway(&self) -> gateway::ScbConfig {
         gateway::ScbConfig {
             base_url: self.base_url.clone(),
-            api_key: self.api_key.reveal().to_owned(),
-            api_secret: self.api_secret.reveal().to_owned(),
+            api_key: gateway::Secret::new(self.api_key.reveal()),
+            api_secret: gateway::Secret::new(self.api_secret.reveal()),
             biller_id: self.biller_id.clone(),
             reference3_prefix: self.reference3_prefix.clone(),
-            webhook_path_secret: self.webhook_path_secret.reveal().to_owned(),
-            timeout: Duration::from_millis(self.timeout_ms),
+            webhook_path_secret: gateway::Secret::new(self.webhook_path_secret.reveal()),
+            timeout_ms: self.timeout_ms,
             void_profile: self.void_profile,
         }
     }
