@@ -8,6 +8,7 @@ pub mod extract;
 pub mod import;
 pub mod import_command;
 pub mod key_file;
+pub mod limits;
 pub mod linger;
 pub mod local;
 pub mod master_key;

@@ -20,6 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
+    auth::admit::{Sent, admit},
     extract::{CORRELATION_ID, Correlation, MAX_BODY_BYTES, refuse_card_numbers},
     linger, openapi,
     problem::{Kind, Problem},
@@ -30,8 +31,8 @@ use crate::{
 /// Longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// First path segments that answer without `/v1`, too.
-const RESOURCES: [&str; 10] =
-    ["auth", "bills", "customers", "merchants", "orders", "payment-intents", "payments", "refunds", "reports", "stores"];
+const RESOURCES: [&str; 12] =
+    ["api-keys", "auth", "bills", "customers", "idempotency-keys", "merchants", "orders", "payment-intents", "payments", "refunds", "reports", "stores"];
 
 /// The edge of the platform. What else is to be served, such as `/ws`, is merged into it.
 pub fn router(state: AppState) -> Router {
@@ -59,6 +60,8 @@ pub fn described() -> OpenApiRouter<AppState> {
         .merge(routes::refunds::router())
         .merge(routes::customers::router())
         .merge(routes::reports::router())
+        .merge(routes::api_keys::router())
+        .merge(routes::idempotency_keys::router())
         .merge(routes::webhooks::router())
         .merge(routes::health::router());
     openapi::complete(routes.get_openapi_mut());
@@ -68,6 +71,7 @@ pub fn described() -> OpenApiRouter<AppState> {
 fn edge(routes: Router<AppState>, state: AppState) -> Router {
     let inner = routes
         .fallback(no_route)
+        .layer(from_fn_with_state(state.clone(), admit))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
@@ -89,6 +93,9 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
 }
 
 fn canonical(mut request: Request) -> Request {
+    // As it was sent is how it was signed.
+    let sent = Sent(request.uri().clone());
+    request.extensions_mut().insert(sent);
     if let Some(uri) = canonical_uri(request.uri()) {
         *request.uri_mut() = uri;
     }

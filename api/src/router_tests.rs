@@ -102,6 +102,8 @@ fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer) {
         commands: CommandHandler::new(pool.clone(), committer, Arc::new(Noon), Arc::new(RandomIds)),
         reads: ReadModels::new(pool.clone()),
         keyring: Some(Keyring::new(pool.clone(), MasterKey::new(Zeroizing::new([1; 32])), Arc::new(SystemRandom))),
+        partners: crate::auth::admit::Partners::new(pool.clone()),
+        limiter: crate::limits::Limiter::local(crate::config::Limits::off()),
         webhook_pool: pool,
         providers: ProviderRegistry::new().with(Arc::new(Stub)).unwrap(),
         default_provider: "stub".into(),

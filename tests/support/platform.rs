@@ -10,7 +10,7 @@ use std::{
 
 use api::{
     auth::Role,
-    config::Config,
+    config::{Config, Limits},
     platform::{Platform, ProcessRole, Servers, migrate},
     simulated_provider::{SimulatorArgs, free_address, run as run_simulator, settings},
     token_command::development_token,
@@ -96,6 +96,8 @@ impl TestPlatform {
         let scratch = ScratchDir::new("platform");
         let database = TestDatabase::new().await;
         let mut config = Config { data_dir: scratch.path().to_path_buf(), ..Config::default() };
+        // Tests and benches ask more than people do; those of the limits set their own.
+        config.limits = Limits::off();
         config.http.listen = free_address().expect("a free port");
         let base = format!("http://{}", config.http.listen);
         let simulator_address = free_address().expect("a free port");

@@ -67,6 +67,10 @@ permissions! {
     CustomerErase = "customer_erase";
     /// See reports.
     ReportRead = "report_read";
+    /// Make and revoke credentials of services.
+    CredentialManage = "credential_manage";
+    /// Look up an idempotency key of one's own.
+    KeyRead = "key_read";
     /// Follow events over a WebSocket.
     EventsSubscribe = "events_subscribe";
 }
@@ -113,10 +117,10 @@ impl Role {
             P::MerchantRegister => matches!(self, R::PlatformAdmin),
             P::MerchantManage => matches!(self, R::PlatformAdmin | R::MerchantAdmin),
             P::MerchantRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Manager | R::Auditor),
-            P::StoreManage | P::CustomerErase => matches!(self, R::MerchantAdmin),
+            P::StoreManage | P::CustomerErase | P::CredentialManage => matches!(self, R::MerchantAdmin),
             P::StoreRead => true,
             P::OrderWrite | P::BillWrite | P::PaymentTake => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
-            P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe => self.needs_merchant(),
+            P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe | P::KeyRead => self.needs_merchant(),
             P::CustomerWrite | P::CustomerRead => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::RefundRequest => matches!(self, R::MerchantAdmin | R::Manager),
             P::ReportRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
@@ -155,6 +159,8 @@ customer_write     .xxxx.
 customer_read      .xxxx.
 customer_erase     .x....
 report_read        .xx..x
+credential_manage  .x....
+key_read           .xxxxx
 events_subscribe   .xxxxx
 ";
 

@@ -4,11 +4,13 @@
 //! permission that it demands, the same word in `x-permission`, and a `routes!` line. Tests over the OpenAPI document notice
 //! a route that lets in whom it should not.
 
+pub mod api_keys;
 pub mod auth;
 pub mod bills;
 pub mod command;
 pub mod customers;
 pub mod health;
+pub mod idempotency_keys;
 pub mod merchants;
 pub mod order_lines;
 pub mod orders;
