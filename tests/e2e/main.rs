@@ -11,6 +11,10 @@ mod customers;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod door_signatures;
+#[cfg(test)]
+mod door_tokens;
+#[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod faults;
@@ -20,6 +24,8 @@ mod flow;
 mod import;
 #[cfg(test)]
 mod isolation;
+#[cfg(test)]
+mod rate_limits;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]

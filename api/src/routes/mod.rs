@@ -15,6 +15,7 @@ pub mod merchants;
 pub mod order_lines;
 pub mod orders;
 pub mod payment_intents;
+pub mod payment_token;
 pub mod payments;
 pub mod query;
 pub mod refunds;

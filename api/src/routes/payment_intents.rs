@@ -18,6 +18,7 @@ use super::{
     command::{Change, respond, shown, within, within_store},
     orders::{ReasonInput, status_filter},
     payments::validity,
+    payment_token::with_payment_token,
     query::{Ask, Payments},
 };
 use crate::{
@@ -76,6 +77,7 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
     let (pay_for, valid_for) = (body.value.target()?, validity(body.value.expires_in_minutes)?);
     let (provider, merchant_reference) = (state.default_provider.clone(), body.value.merchant_reference);
     let caller = change.caller(&body.raw)?;
+    let tenant = caller.tenant;
     let work = state.commands.transact(&caller, |unit| {
         let (provider, merchant_reference) = (provider.clone(), merchant_reference.clone());
         Box::pin(async move {
@@ -102,7 +104,7 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
             unit.reply::<PaymentIntent>(201, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
         })
     });
-    Ok(respond(work.await?, COLLECTION))
+    Ok(respond(with_payment_token(&state, tenant, work.await?)?, COLLECTION))
 }
 
 /// Starts another attempt after one that failed.

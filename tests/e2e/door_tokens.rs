@@ -1,0 +1,84 @@
+//! Payment tokens of browsers, and the lookup of idempotency keys, over HTTP.
+
+use reqwest::Method;
+use serde_json::json;
+use support::{Answered, ApiShop, TestPlatform, answered};
+
+async fn intent(platform: &TestPlatform, shop: &ApiShop, key: &str) -> Answered {
+    let body = json!({"store_id": shop.store, "amount": {"amount": 120_00, "currency": "THB"}});
+    platform.send(&shop.cashier, Method::POST, "/v1/payment-intents", Some(key), Some(&body)).await.ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_token_opens_its_intent_and_nothing_else() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (made, other) = (intent(&platform, &shop, "a").await, intent(&platform, &shop, "b").await);
+    let token = made.body["payment_token"].as_str().unwrap().to_owned();
+    assert_eq!(intent(&platform, &shop, "a").await.bytes, made.bytes, "a repeated answer is the same, token and all");
+    platform.settled().await;
+    let path = format!("/v1/payment-intents/{}", made.id());
+    let shown = answered(platform.raw(Method::GET, &format!("{path}?payment_token={token}"))).await.ok();
+    assert_eq!((shown.id(), &shown.body["payment_token"]), (made.id(), &serde_json::Value::Null), "shown to its maker only");
+    assert_eq!(shown.header("access-control-allow-origin"), "*");
+    answered(platform.raw(Method::GET, &path).bearer_auth(&token)).await.ok();
+    let alias = path.replace("payment-intents", "payment_intents");
+    answered(platform.raw(Method::GET, &format!("{alias}?payment_token={token}"))).await.ok();
+
+    let elsewhere = format!("/v1/payment-intents/{}", other.id());
+    for refused in [
+        answered(platform.raw(Method::GET, &format!("{elsewhere}?payment_token={token}"))).await,
+        answered(platform.raw(Method::POST, &format!("{elsewhere}/cancel")).json(&json!({"payment_token": token, "reason": "x"}))).await,
+        answered(platform.raw(Method::GET, "/v1/payment-intents").bearer_auth(&token)).await,
+        answered(platform.raw(Method::GET, "/v1/orders").bearer_auth(&token)).await,
+        answered(platform.raw(Method::POST, "/v1/refunds").bearer_auth(&token).header("Idempotency-Key", "r").json(&json!({}))).await,
+        answered(platform.raw(Method::GET, &format!("{path}?payment_token={}0", &token[..token.len() - 1]))).await,
+        answered(platform.raw(Method::GET, &format!("{path}?payment_token={token}&payment_token={token}"))).await,
+        answered(platform.raw(Method::GET, &path)).await,
+    ] {
+        assert_eq!(refused.status.as_u16(), 401, "{refused:?}");
+    }
+
+    let asked = answered(platform.raw(Method::OPTIONS, &format!("{path}/cancel")).header("Origin", "https://shop.example")).await;
+    assert_eq!((asked.status.as_u16(), asked.header("access-control-allow-methods")), (204, "GET, POST"));
+    let orders = answered(platform.raw(Method::GET, "/v1/orders").bearer_auth(&shop.cashier)).await.ok();
+    assert_eq!(orders.header("access-control-allow-origin"), "", "no other route is for browsers of others");
+
+    answered(platform.raw(Method::POST, &format!("{path}/cancel")).json(&json!({"payment_token": token, "reason": "changed my mind"}))).await.ok();
+    let actor: i64 = sqlx::query_scalar("select count(*) from log.event where actor = $1")
+        .bind(format!("payer:{}", made.id()))
+        .fetch_one(&platform.platform.worker_pool)
+        .await
+        .unwrap();
+    assert!(actor > 0, "in the payer's own name");
+    for table in ["log.event", "log.append_key"] {
+        let found: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "select exists (select from {table} t where strpos(t::text, $1) > 0 or strpos(t::text, encode(convert_to($1, 'UTF8'), 'hex')) > 0)"
+        )))
+        .bind(&token)
+        .fetch_one(&platform.database.admin)
+        .await
+        .unwrap();
+        assert!(!found, "the token is in {table}");
+    }
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_a_request_can_be_asked_by_its_key() {
+    let platform = TestPlatform::start().await;
+    let (shop, other) = (platform.shop().await, platform.shop().await);
+    let body = json!({"store_id": shop.store, "amount": {"amount": 120_00, "currency": "THB"}});
+    let made = platform.send(&shop.cashier, Method::POST, "/v1/payment-intents", Some("till 1/42"), Some(&body)).await.ok();
+    let found = platform.get(&shop.cashier, "/v1/idempotency-keys/till%201%2F42").await.ok();
+    assert_eq!(found.body["key"], "till 1/42");
+    let [used] = found.body["uses"].as_array().unwrap().as_slice() else { panic!("{found:?}") };
+    assert_eq!((&used["operation"], &used["state"], &used["status"]), (&json!("POST /v1/payment-intents"), &json!("completed"), &json!(201)));
+    assert_eq!((used["answer"]["id"].as_str().unwrap(), &used["answer"]["payment_token"]), (made.id().as_str(), &json!(null)));
+    assert_eq!(used["fields"], json!(["/amount/amount", "/amount/currency", "/store_id"]));
+    assert_eq!(used["position"].to_string(), made.header("smartpos-position"));
+    assert!(used["recorded_at"].is_string());
+    assert_eq!(platform.get(&shop.cashier, "/v1/idempotency-keys/never").await.status.as_u16(), 404);
+    assert_eq!(platform.get(&other.cashier, "/v1/idempotency-keys/till%201%2F42").await.status.as_u16(), 404, "keys of one's own only");
+    platform.stop().await;
+}
