@@ -1,5 +1,5 @@
-//! One count of several processes, in Redis. Redis may go away at any moment: whoever asks then is told so within
-//! [`PATIENCE`], once, and nobody asks again before it is back.
+//! One count of several processes, in Redis. Redis may go away at any moment: whoever asks then learns it at
+//! once or, when Redis is merely silent, within [`PATIENCE`], and nobody asks again before it is back.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Party, Quota, Verdict, WINDOW, Window};
 
-/// Longest wait for an answer before this process counts for itself.
-const PATIENCE: Duration = Duration::from_millis(25);
+/// Longest wait for an answer before this process counts for itself. A Redis that died says so at once, by a broken connection; this
+/// is for one that is silent. Shorter, and a busy moment of this process would be taken for silence, and the count be wrong.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_millis(500);
 /// Pause between attempts to connect.
