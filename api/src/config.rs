@@ -232,7 +232,11 @@ impl Config {
             Some(file) => figment.merge(Toml::file_exact(file)),
             None => figment.merge(Toml::file("smartpos.toml")),
         };
-        figment.merge(Env::raw().only(&["DATABASE_URL", "MIGRATE_DATABASE_URL", "NATS_URL", "REDIS_URL"])).merge(Environment).extract().map_err(Box::new)
+        figment
+            .merge(Env::raw().only(&["DATABASE_URL", "MIGRATE_DATABASE_URL", "NATS_URL", "REDIS_URL"]))
+            .merge(Environment)
+            .extract()
+            .map_err(Box::new)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Speaks HTTP and composes the roles of the platform; the only crate that knows all the others.
 
+pub mod api_key_command;
 pub mod auth;
 pub mod config;
 pub mod demo;
@@ -15,6 +16,7 @@ pub mod master_key;
 pub mod openapi;
 pub mod platform;
 pub mod problem;
+pub mod published;
 pub mod resources;
 pub mod router;
 pub mod routes;

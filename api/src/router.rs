@@ -24,15 +24,27 @@ use crate::{
     extract::{CORRELATION_ID, Correlation, MAX_BODY_BYTES, refuse_card_numbers},
     linger, openapi,
     problem::{Kind, Problem},
-    routes,
+    published, routes,
     state::AppState,
 };
 
 /// Longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// First path segments that answer without `/v1`, too.
-const RESOURCES: [&str; 12] =
-    ["api-keys", "auth", "bills", "customers", "idempotency-keys", "merchants", "orders", "payment-intents", "payments", "refunds", "reports", "stores"];
+const RESOURCES: [&str; 12] = [
+    "api-keys",
+    "auth",
+    "bills",
+    "customers",
+    "idempotency-keys",
+    "merchants",
+    "orders",
+    "payment-intents",
+    "payments",
+    "refunds",
+    "reports",
+    "stores",
+];
 
 /// The edge of the platform. What else is to be served, such as `/ws`, is merged into it.
 pub fn router(state: AppState) -> Router {
@@ -71,6 +83,7 @@ pub fn described() -> OpenApiRouter<AppState> {
 fn edge(routes: Router<AppState>, state: AppState) -> Router {
     let inner = routes
         .fallback(no_route)
+        .layer(from_fn(published::translate))
         .layer(from_fn_with_state(state.clone(), admit))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))

@@ -123,7 +123,8 @@ pub async fn find(pool: &PgPool, keyring: &Keyring, key_id: &str) -> Result<Opti
     let credential = credential(&row)?;
     let Some(sealed) = row.try_get::<Option<Vec<u8>>, _>("secret")? else { return Ok(None) };
     let opened = keyring.open_secret(&bound_to(credential.tenant, &credential.key_id), &sealed)?;
-    let secret = <[u8; 64]>::try_from(opened.as_slice()).map_err(|_| CommandError::Fault("a stored secret has another length".to_owned()))?;
+    let secret =
+        <[u8; 64]>::try_from(opened.as_slice()).map_err(|_| CommandError::Fault("a stored secret has another length".to_owned()))?;
     Ok(Some((credential, Zeroizing::new(secret))))
 }
 

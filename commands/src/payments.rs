@@ -80,6 +80,11 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
         expires_at: provided.then(|| unit.now() + new.valid_for),
         merchant_reference: new.merchant_reference.clone(),
     };
+    // An import keeps whatever its source wrote there, as often as it stands there.
+    if let Some(reference) = new.merchant_reference.as_deref().filter(|_| new.evidence != Evidence::Import) {
+        let taken = "merchant_reference: another payment has this reference";
+        unit.claim_for(unit.tenant().0, "payment reference", reference, taken, Some(new.payment_intent_id.to_string()));
+    }
     unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
     if provided { start_attempt(unit, &new, &target).await } else { record(unit, &new, &target).await }
 }

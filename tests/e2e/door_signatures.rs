@@ -20,7 +20,8 @@ struct Service {
 impl Service {
     async fn new(platform: &TestPlatform, shop: &ApiShop, nonce_only: bool) -> Self {
         let admin = platform.token(Role::MerchantAdmin, Some(shop.merchant), None);
-        let made = platform.post(&admin, "/v1/api-keys", json!({"label": "till server", "role": "manager", "nonce_only": nonce_only})).await.ok();
+        let made =
+            platform.post(&admin, "/v1/api-keys", json!({"label": "till server", "role": "manager", "nonce_only": nonce_only})).await.ok();
         assert_eq!(made.status.as_u16(), 201);
         let secret = made.body["secret"].as_str().unwrap();
         Self { key_id: made.id(), key: hex::encode(Sha256::digest(secret)) }
@@ -113,8 +114,16 @@ async fn nothing_but_the_signed_request_is_believed() {
         (send(&platform, Method::POST, "/v1/bills", &good(now()), &body).await, invalid, "another path"),
         (send(&platform, Method::POST, "/orders", &good(now()), &body).await, invalid, "another spelling of the path"),
         (send(&platform, Method::PUT, "/v1/orders", &good(now()), &body).await, invalid, "another method"),
-        (send(&platform, Method::POST, "/v1/orders", &wrong_key.published("POST", "/v1/orders", now(), &body), &body).await, invalid, "another key"),
-        (send(&platform, Method::POST, "/v1/orders", &nobody.published("POST", "/v1/orders", now(), &body), &body).await, invalid, "an unknown key"),
+        (
+            send(&platform, Method::POST, "/v1/orders", &wrong_key.published("POST", "/v1/orders", now(), &body), &body).await,
+            invalid,
+            "another key",
+        ),
+        (
+            send(&platform, Method::POST, "/v1/orders", &nobody.published("POST", "/v1/orders", now(), &body), &body).await,
+            invalid,
+            "an unknown key",
+        ),
         (send(&platform, Method::POST, "/v1/orders", &good(now() - 310), &body).await, stale, "too old"),
         (send(&platform, Method::POST, "/v1/orders", &good(now() + 310), &body).await, stale, "too new"),
         (send(&platform, Method::POST, "/v1/orders", "HMAC-SHA256 pk_1", &body).await, (401, "Unauthenticated"), "no signature"),
@@ -152,7 +161,10 @@ async fn a_nonce_is_good_once_in_every_process_and_after_a_restart() {
     let answers = futures_util::future::join_all(asked).await;
     assert_eq!(answers.iter().filter(|answer| answer.status.is_success()).count(), 1);
     // This credential was made for requests that cannot be sent twice.
-    assert_eq!(code(&send(&platform, Method::GET, "/v1/orders", &service.published("GET", "/v1/orders", now(), ""), "").await), (401, "SignatureInvalid"));
+    assert_eq!(
+        code(&send(&platform, Method::GET, "/v1/orders", &service.published("GET", "/v1/orders", now(), ""), "").await),
+        (401, "SignatureInvalid")
+    );
     third.stop().await;
     platform.stop().await;
 }
@@ -187,7 +199,8 @@ async fn a_secret_is_shown_once_stored_sealed_and_gone_when_revoked() {
     let revoked = platform.send(&admin, Method::POST, &path, None, None).await.ok();
     assert!(revoked.body["revoked_at"].is_string());
     assert_eq!(code(&read().await), (401, "SignatureInvalid"));
-    let left: Option<Vec<u8>> = sqlx::query_scalar("select secret from partner.credential").fetch_one(&platform.database.admin).await.unwrap();
+    let left: Option<Vec<u8>> =
+        sqlx::query_scalar("select secret from partner.credential").fetch_one(&platform.database.admin).await.unwrap();
     assert_eq!(left, None, "the secret is destroyed");
     platform.stop().await;
 }

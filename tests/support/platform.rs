@@ -260,11 +260,7 @@ impl TestPlatform {
 }
 
 fn servers_of(database: &TestDatabase) -> Servers {
-    Servers {
-        database_url: database.url.clone(),
-        owner_url: Some(database.admin_url.clone()),
-        nats_url: database.nats_url.clone(),
-    }
+    Servers { database_url: database.url.clone(), owner_url: Some(database.admin_url.clone()), nats_url: database.nats_url.clone() }
 }
 
 /// Sends a request and reads the whole answer.

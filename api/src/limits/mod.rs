@@ -154,9 +154,8 @@ impl Standing {
         if self.standings.is_empty() {
             return;
         }
-        let policies = self.standings.iter().map(|(quota, _)| {
-            format!("\"{}\";q={};w={}", quota.party.policy(), quota.limit, WINDOW.as_secs())
-        });
+        let policies =
+            self.standings.iter().map(|(quota, _)| format!("\"{}\";q={};w={}", quota.party.policy(), quota.limit, WINDOW.as_secs()));
         let shown = self.standings.iter().filter(|(quota, window)| quota.party != Party::All || window.taken >= quota.limit);
         let left = shown.map(|(quota, window)| {
             let remaining = quota.limit.saturating_sub(window.taken);

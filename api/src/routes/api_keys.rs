@@ -100,7 +100,11 @@ pub struct ApiKeyList {
 #[utoipa::path(post, path = "/v1/api-keys", tag = "api-keys", request_body = CreateApiKey,
     responses((status = 201, description = "Made; the secret is shown this once", body = ApiKeyResource)),
     extensions(("x-permission" = json!("credential_manage"))))]
-async fn create(State(state): State<AppState>, change: Change<may::CredentialManage>, body: Json<CreateApiKey>) -> Result<Response, Problem> {
+async fn create(
+    State(state): State<AppState>,
+    change: Change<may::CredentialManage>,
+    body: Json<CreateApiKey>,
+) -> Result<Response, Problem> {
     let (input, principal) = (body.value, change.principal());
     if !(1..=64).contains(&input.label.chars().count()) || input.label.chars().any(char::is_control) {
         return Err(Problem::new(Kind::RuleBroken, "label must have 1 to 64 characters"));
@@ -129,7 +133,8 @@ async fn create(State(state): State<AppState>, change: Change<may::CredentialMan
             Ok((StatusCode::CREATED, JsonBody(resource)).into_response())
         }
         None => {
-            let shown = "this request made a credential before, and its secret was shown then; revoke it and make another one if it was lost";
+            let shown =
+                "this request made a credential before, and its secret was shown then; revoke it and make another one if it was lost";
             let mut response = Problem::new(Kind::StateConflict, shown).into_response();
             response.headers_mut().insert(REPLAYED, axum::http::HeaderValue::from_static("true"));
             Ok(response)

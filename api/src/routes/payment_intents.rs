@@ -17,8 +17,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     command::{Change, respond, shown, within, within_store},
     orders::{ReasonInput, status_filter},
-    payments::validity,
     payment_token::with_payment_token,
+    payments::validity,
     query::{Ask, Payments},
 };
 use crate::{
