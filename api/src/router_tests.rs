@@ -186,10 +186,12 @@ fn filled(path: &str) -> String {
         Some("merchants") => "mer",
         Some("stores") => "sto",
         Some("customers") => "cus",
+        Some("api-keys") => "pk",
+        Some("idempotency-keys") => "",
         other => panic!("{other:?}"),
     };
     let id = Ulid::from_bytes([7; 16]);
-    path.replace("{id}", &format!("{prefix}_{id}")).replace("{line_id}", &format!("lin_{id}"))
+    path.replace("{id}", &format!("{prefix}_{id}")).replace("{line_id}", &format!("lin_{id}")).replace("{key}", "a-key")
 }
 
 /// Method, path and permission of every documented operation on a tenant's data.
