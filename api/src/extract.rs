@@ -87,6 +87,23 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     }
 }
 
+/// A JSON body that may be left out altogether; then every field has its default.
+#[derive(Debug)]
+pub struct MaybeJson<T>(pub Json<T>);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for MaybeJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = body_bytes(Request::from_parts(parts.clone(), body), state).await?;
+        if bytes.is_empty() {
+            return Ok(Self(Json { value: T::default(), raw: Value::Null }));
+        }
+        Json::from_request(Request::from_parts(parts, bytes.into()), state).await.map(Self)
+    }
+}
+
 /// The bytes of a body of at most [`MAX_BODY_BYTES`].
 ///
 /// # Errors

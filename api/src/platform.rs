@@ -239,6 +239,7 @@ impl Shared {
             partners: Partners::new(self.app_pool.clone()),
             limiter: limiter(config, &self.shutdown)?,
             webhook_pool: self.app_pool.clone(),
+            log_pool: self.worker_pool.clone(),
             providers: self.providers.clone(),
             default_provider: "scb".to_owned(),
             verifier: TokenVerifier::new(key)?,

@@ -32,6 +32,8 @@ pub struct Parts {
     pub limiter: Limiter,
     /// Where inbound call-backs are stored.
     pub webhook_pool: PgPool,
+    /// The log, for explanations: a role that may read it.
+    pub log_pool: PgPool,
     /// The payment providers in service.
     pub providers: ProviderRegistry,
     /// Name of the provider that PromptPay payments go to.

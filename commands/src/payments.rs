@@ -8,7 +8,7 @@ use domain::{
     decider::Aggregate,
     ids::{AttemptId, BillId, PaymentIntentId, StoreId},
     money::Money,
-    payment_intent::{self, Created, Evidence, PaymentIntent, PaymentReport, Tender},
+    payment_intent::{self, Created, Evidence, NewAttempt, PaymentIntent, PaymentReport, Tender},
     provider::reference_of,
 };
 
@@ -33,6 +33,21 @@ pub enum PayFor {
     },
 }
 
+/// How an attempt at a provider is to be made.
+#[derive(Debug, Clone, Default)]
+pub struct AttemptOptions {
+    /// Which of the merchant's accounts there.
+    pub provider_account: Option<String>,
+    /// Why this provider was chosen, in words.
+    pub route: Option<String>,
+    /// For a card: the provider's token.
+    pub card_token: Option<String>,
+    /// Hold only; a capture follows.
+    pub manual_capture: bool,
+    /// Where the payer's browser goes after an action.
+    pub return_url: Option<String>,
+}
+
 /// A payment to be started.
 #[derive(Debug, Clone)]
 pub struct NewPayment {
@@ -46,6 +61,10 @@ pub struct NewPayment {
     pub provider: String,
     /// How long it accepts payment, for tenders with a provider.
     pub valid_for: Duration,
+    /// For tenders with a provider: begin an attempt at once. Otherwise a confirm follows, and nothing is held meanwhile.
+    pub confirm: bool,
+    /// How the attempt is to be made.
+    pub options: AttemptOptions,
     /// For cash: handed over, minor units; without it exactly what is to be collected.
     pub cash_received: Option<i64>,
     /// For card and invoice: approval code or invoice number.
@@ -85,8 +104,12 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
         let taken = "merchant_reference: another payment has this reference";
         unit.claim_for(unit.tenant().0, "payment reference", reference, taken, Some(new.payment_intent_id.to_string()));
     }
-    unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
-    if provided { start_attempt(unit, &new, &target).await } else { record(unit, &new, &target).await }
+    let state = unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
+    match (provided, new.confirm) {
+        (true, true) => start_attempt(unit, &state, new.provider, new.valid_for, new.options).await,
+        (true, false) => Ok(state),
+        (false, _) => record(unit, &new, &target).await,
+    }
 }
 
 struct Target {
@@ -142,20 +165,36 @@ fn rejected(rejection: bill::Rejection) -> CommandError {
     CommandError::Rejected(rejection.into())
 }
 
-async fn start_attempt(unit: &mut UnitOfWork, new: &NewPayment, target: &Target) -> Result<Arc<payment_intent::State>, CommandError> {
-    let payment_intent_id = new.payment_intent_id;
-    if let Some(bill_id) = target.bill_id {
-        let (amount, currency) = (target.amount.amount, target.amount.currency);
+/// Holds the amount on the bill, where there is one, and records the fact from which the call follows.
+async fn start_attempt(
+    unit: &mut UnitOfWork,
+    state: &payment_intent::State,
+    provider: String,
+    valid_for: Duration,
+    options: AttemptOptions,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    let not_found = || CommandError::Rejected(payment_intent::Rejection::PaymentIntentNotFound.into());
+    let details = state.details.as_ref().ok_or_else(not_found)?;
+    let payment_intent_id = details.payment_intent_id;
+    if let (Some(bill_id), payment_intent::Status::RequiresPaymentMethod) = (details.bill_id, state.status) {
+        let (amount, currency) = (details.amount.amount, details.amount.currency);
         unit.decide::<Bill>(bill_id, bill::Command::ReservePayment { payment_intent_id, amount, currency }).await?;
     }
     let attempt_id: AttemptId = unit.next_id();
-    let command = payment_intent::Command::StartAttempt {
+    let now = unit.now();
+    let new = NewAttempt {
         attempt_id,
-        provider: new.provider.clone(),
+        provider,
+        provider_account: options.provider_account,
+        route: options.route,
         reference: reference_of(attempt_id),
-        started_at: unit.now(),
+        card_token: options.card_token,
+        manual_capture: options.manual_capture,
+        return_url: options.return_url,
+        started_at: now,
+        expires_at: now + valid_for,
     };
-    unit.decide::<PaymentIntent>(payment_intent_id, command).await
+    unit.decide::<PaymentIntent>(payment_intent_id, payment_intent::Command::StartAttempt(Box::new(new))).await
 }
 
 async fn record(unit: &mut UnitOfWork, new: &NewPayment, target: &Target) -> Result<Arc<payment_intent::State>, CommandError> {
@@ -218,26 +257,39 @@ pub async fn cancel(unit: &mut UnitOfWork, id: PaymentIntentId, reason: String) 
     Ok(after)
 }
 
-/// Starts another attempt after one that failed; holds the amount on the bill again.
+/// Begins an attempt, the first or one after another that failed; holds the amount on the bill. With `tender` the way to pay is
+/// changed before.
 ///
 /// # Errors
 /// Any rejection of a payment intent or a bill.
-pub async fn confirm(unit: &mut UnitOfWork, id: PaymentIntentId, provider: String) -> Result<Arc<payment_intent::State>, CommandError> {
+pub async fn confirm(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    provider: String,
+    tender: Option<Tender>,
+    valid_for: Duration,
+    options: AttemptOptions,
+) -> Result<Arc<payment_intent::State>, CommandError> {
     let state = concerns(unit, id).await?;
-    if matches!(
-        state.status,
-        payment_intent::Status::Processing | payment_intent::Status::RequiresAction | payment_intent::Status::Succeeded
-    ) {
-        return Ok(state); // already in effect
+    match state.status {
+        payment_intent::Status::Processing
+        | payment_intent::Status::RequiresAction
+        | payment_intent::Status::RequiresCapture
+        | payment_intent::Status::Succeeded => return Ok(state), // already in effect
+        payment_intent::Status::Absent
+        | payment_intent::Status::RequiresPaymentMethod
+        | payment_intent::Status::Canceled
+        | payment_intent::Status::Expired
+        | payment_intent::Status::Failed => {}
     }
-    let bill_id = state.details.as_ref().and_then(|details| details.bill_id);
-    if let (Some(bill_id), Some(details), payment_intent::Status::RequiresPaymentMethod) = (bill_id, &state.details, state.status) {
-        let (amount, currency) = (details.amount.amount, details.amount.currency);
-        unit.decide::<Bill>(bill_id, bill::Command::ReservePayment { payment_intent_id: id, amount, currency }).await?;
-    }
-    let attempt_id: AttemptId = unit.next_id();
-    let (reference, started_at) = (reference_of(attempt_id), unit.now());
-    unit.decide::<PaymentIntent>(id, payment_intent::Command::StartAttempt { attempt_id, provider, reference, started_at }).await
+    let state = match tender {
+        None => state,
+        Some(tender) => {
+            let command = payment_intent::Command::Update { amount: None, tender: Some(tender), merchant_reference: None };
+            unit.decide::<PaymentIntent>(id, command).await?
+        }
+    };
+    start_attempt(unit, &state, provider, valid_for, options).await
 }
 
 /// Notes the shop of a payment, if it exists.

@@ -38,21 +38,32 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::ReleaseRefund { payment_intent_id, refund_id } => {
             intent(unit, payment_intent_id, payment_intent::Command::ReleaseRefund { refund_id }).await?;
         }
-        ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload } => {
-            intent(unit, payment_intent_id, payment_intent::Command::RequireAction { attempt_id, qr_payload }).await?;
+        ProcessCommand::AcceptAttempt { payment_intent_id, attempt_id, provider_id } => {
+            intent(unit, payment_intent_id, payment_intent::Command::AcceptAttempt { attempt_id, provider_id }).await?;
+        }
+        ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload, redirect_url } => {
+            intent(unit, payment_intent_id, payment_intent::Command::RequireAction { attempt_id, qr_payload, redirect_url }).await?;
+        }
+        ProcessCommand::AuthorizeAttempt { payment_intent_id, attempt_id, amount, capture_before } => {
+            intent(unit, payment_intent_id, payment_intent::Command::Authorize { attempt_id, amount, capture_before }).await?;
+        }
+        ProcessCommand::FailCapture { payment_intent_id, attempt_id, code, message } => {
+            intent(unit, payment_intent_id, payment_intent::Command::FailCapture { attempt_id, code, message }).await?;
+        }
+        ProcessCommand::FailIncrease { payment_intent_id, attempt_id, code, message } => {
+            intent(unit, payment_intent_id, payment_intent::Command::FailIncrease { attempt_id, code, message }).await?;
+        }
+        ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at } => {
+            intent(unit, payment_intent_id, payment_intent::Command::LeaveToPerson { attempt_id, at }).await?;
         }
         ProcessCommand::FailAttempt { payment_intent_id, attempt_id, code, message } => {
-            let state = payments::concerns(unit, payment_intent_id).await?;
-            let command = payment_intent::Command::FailAttempt { attempt_id, code, message };
-            let after = unit.decide::<PaymentIntent>(payment_intent_id, command).await?;
-            let bill_id = state.details.as_ref().and_then(|details| details.bill_id);
-            // Only when this very command ended the attempt: a later attempt's hold is not ours to free.
-            if let (Some(bill_id), true) = (bill_id, after.status != state.status) {
-                unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id }).await?;
-            }
+            end_attempt(unit, payment_intent_id, payment_intent::Command::FailAttempt { attempt_id, code, message }).await?;
         }
-        ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason } => {
-            intent(unit, payment_intent_id, payment_intent::Command::MarkOutcomeUnknown { attempt_id, reason }).await?;
+        ProcessCommand::EndAttempt { payment_intent_id, attempt_id, how } => {
+            end_attempt(unit, payment_intent_id, payment_intent::Command::EndAttempt { attempt_id, how }).await?;
+        }
+        ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since } => {
+            intent(unit, payment_intent_id, payment_intent::Command::MarkOutcomeUnknown { attempt_id, reason, since }).await?;
         }
         ProcessCommand::ConfirmPayment { payment_intent_id, report } => {
             intent(unit, payment_intent_id, payment_intent::Command::ConfirmFromProvider(report)).await?;
@@ -73,6 +84,22 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::MarkRefundUnknown { refund_id, reason } => {
             refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason }).await?;
         }
+    }
+    Ok(())
+}
+
+/// Ends an attempt and frees what it held on the bill, in one append.
+async fn end_attempt(
+    unit: &mut UnitOfWork,
+    id: domain::ids::PaymentIntentId,
+    command: payment_intent::Command,
+) -> Result<(), CommandError> {
+    let before = payments::concerns(unit, id).await?;
+    let after = unit.decide::<PaymentIntent>(id, command).await?;
+    let bill_id = before.details.as_ref().and_then(|details| details.bill_id);
+    // Only when this very command ended the attempt: a later attempt's hold is not ours to free.
+    if let (Some(bill_id), true) = (bill_id, after.status != before.status) {
+        unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id: id }).await?;
     }
     Ok(())
 }

@@ -249,7 +249,8 @@ async fn store(pool: &PgPool, from: i64, to: i64, scheduled: Vec<Reaction>, stuc
                     "insert into process.provider_reference (provider, reference, tenant, attempt) values ($1, $2, $3, $4) on conflict do nothing",
                 )
                 .bind(&attempt.provider)
-                .bind(&attempt.reference)
+                // A name of the provider's own stands beside our reference, in a row of its own.
+                .bind(attempt.provider_id.as_ref().unwrap_or(&attempt.reference))
                 .bind(uuid_of(reaction.tenant))
                 .bind(Json(&attempt))
                 .execute(&mut *transaction)

@@ -7,14 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::{CommandId, MerchantId, RefundId},
-    money::Money,
-    process::{AttemptRef, Task, work},
-    provider::{
-        AttemptKey, AttemptView, BoxFuture, CallOutcome, Decline, ExchangeLog, InquiryRequest, Method, MethodKind, PaymentProvider,
-        RefundRequest, StartRequest,
-    },
-    refund::ProviderPayment,
+    ids::{CommandId, MerchantId},
+    process::{AttemptRef, Task, work, work_hold, work_refund},
 };
 use metrics::{counter, gauge};
 use sqlx::{PgPool, Row, types::Json};
@@ -22,11 +16,13 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use crate::provider_calls::Providers;
 use crate::{
     error::CommandError,
     event_store::ulid_of,
     handle::{Caller, CommandHandler},
     process_runner::execute,
+    provider_calls::Calls,
 };
 
 /// Calls under way side by side.
@@ -38,9 +34,6 @@ const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// Poll for due tasks.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Finds a merchant's account at a provider, by the provider's name.
-pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option<Arc<dyn PaymentProvider>>> + Send + Sync>;
-
 struct Leased {
     key: String,
     tenant: Uuid,
@@ -49,7 +42,7 @@ struct Leased {
 
 /// Runs until `shutdown`; calls under way are finished first. A slow call holds one place, not the others.
 pub async fn run(pool: PgPool, handler: CommandHandler, providers: Providers, tasks: Arc<Notify>, shutdown: CancellationToken) {
-    let worker = Arc::new(Worker { pool, handler, providers });
+    let worker = Arc::new(Worker { calls: Calls { pool: pool.clone(), providers }, pool, handler });
     let mut calls = JoinSet::new();
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
@@ -83,7 +76,7 @@ pub async fn run(pool: PgPool, handler: CommandHandler, providers: Providers, ta
 struct Worker {
     pool: PgPool,
     handler: CommandHandler,
-    providers: Providers,
+    calls: Calls,
 }
 
 impl Worker {
@@ -134,26 +127,34 @@ impl Worker {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
                 return self.follow_hint(leased, work::Hint { provider, reference, transaction_id, tried }).await;
             }
-            Task::CreateQr { attempt, tried } => self.create_qr(tenant, attempt, tried).await,
+            Task::Start { attempt, card_token, return_url, tried } => {
+                let start = work::Start { attempt, card_token, return_url, tried };
+                let outcome = self.calls.start(tenant, &start).await;
+                work::after_start(start, outcome, self.now())
+            }
             Task::Inquire { attempt, mode, asked } => {
-                let outcome = self.ask(tenant, &attempt).await;
+                let outcome = self.calls.inquire(tenant, &attempt, self.now()).await;
                 work::after_inquiry(attempt, mode, asked, outcome, self.now())
             }
+            Task::Stop { attempt, mode, tried } => {
+                let outcome = self.calls.cancel(tenant, &attempt, self.now()).await;
+                work_hold::after_stop(attempt, mode, tried, outcome, self.now())
+            }
+            Task::Capture { attempt, capture, tried } => {
+                let outcome = self.calls.capture(tenant, &attempt, capture).await;
+                work_hold::after_capture(attempt, capture, tried, outcome, self.now())
+            }
+            Task::Increase { attempt, total, tried } => {
+                let outcome = self.calls.increase(tenant, &attempt, total).await;
+                work_hold::after_increase(attempt, total, tried, outcome, self.now())
+            }
             Task::Refund { refund_id, amount, payment, tried } => {
-                let outcome = match self.provider(tenant, &payment.provider).await {
-                    Err(outcome) => outcome,
-                    Ok(provider) => provider.refund(&self.refund_request(refund_id, amount, &payment), &ExchangeLog::default()).await,
-                };
-                work::after_refund(refund_id, amount, payment, tried, outcome, self.now())
+                let outcome = self.calls.refund(tenant, refund_id, amount, &payment, self.now()).await;
+                work_refund::after_refund(refund_id, amount, payment, tried, outcome, self.now())
             }
             Task::CheckRefund { refund_id, amount, payment, tried } => {
-                let outcome = match self.provider(tenant, &payment.provider).await {
-                    Err(outcome) => outcome,
-                    Ok(provider) => {
-                        provider.inquire_refund(&self.refund_request(refund_id, amount, &payment), &ExchangeLog::default()).await
-                    }
-                };
-                work::after_refund_check(refund_id, amount, payment, tried, outcome, self.now())
+                let outcome = self.calls.inquire_refund(tenant, refund_id, amount, &payment, self.now()).await;
+                work_refund::after_refund_check(refund_id, amount, payment, tried, outcome, self.now())
             }
         };
         self.conclude(leased, step).await
@@ -161,52 +162,6 @@ impl Worker {
 
     fn now(&self) -> DateTime<Utc> {
         self.handler.clock().now()
-    }
-
-    /// A provider that is not configured is an outcome, not a fault: nothing reaches its books.
-    async fn provider<T>(&self, tenant: MerchantId, name: &str) -> Result<Arc<dyn PaymentProvider>, CallOutcome<T>> {
-        (self.providers)(tenant, name.to_owned()).await.ok_or_else(|| {
-            CallOutcome::Declined(Decline {
-                code: "provider_not_configured".to_owned(),
-                message: format!("the provider '{name}' is not configured"),
-            })
-        })
-    }
-
-    async fn create_qr(&self, tenant: MerchantId, attempt: AttemptRef, tried: u32) -> work::Step {
-        let request = StartRequest {
-            key: key_of(&attempt),
-            method: Method::PromptPay,
-            manual_capture: false,
-            expires_at: attempt.expires_at,
-            return_url: None,
-        };
-        let outcome = match self.provider(tenant, &attempt.provider).await {
-            Err(outcome) => outcome,
-            Ok(provider) => provider.start(&request, &ExchangeLog::default()).await,
-        };
-        work::after_create(attempt, tried, outcome, self.now())
-    }
-
-    async fn ask(&self, tenant: MerchantId, attempt: &AttemptRef) -> CallOutcome<AttemptView> {
-        let request = InquiryRequest { key: key_of(attempt), method: MethodKind::PromptPay, now: self.now() };
-        match self.provider(tenant, &attempt.provider).await {
-            Err(outcome) => outcome,
-            Ok(provider) => provider.inquire(&request, &ExchangeLog::default()).await,
-        }
-    }
-
-    fn refund_request(&self, refund_id: RefundId, amount: Money, payment: &ProviderPayment) -> RefundRequest {
-        RefundRequest {
-            refund_id,
-            reference: payment.reference.clone(),
-            provider_id: None,
-            transaction_id: payment.transaction_id.clone(),
-            amount,
-            captured: payment.captured,
-            paid_at: payment.paid_at,
-            now: self.now(),
-        }
     }
 
     /// Looks for what a call-back spoke of; waits when the attempt that its reference names is not known yet.
@@ -228,7 +183,11 @@ impl Worker {
         };
         let Json(attempt): Json<AttemptRef> = row.try_get("attempt")?;
         let leased = Leased { tenant: row.try_get("tenant")?, ..leased };
-        let outcome = self.ask(MerchantId(ulid_of(leased.tenant)), &attempt).await;
+        let tenant = MerchantId(ulid_of(leased.tenant));
+        if hint.tried == 0 {
+            self.calls.note_call_back(tenant, &attempt, &leased.key, hint.transaction_id.as_deref(), self.now()).await;
+        }
+        let outcome = self.calls.inquire(tenant, &attempt, self.now()).await;
         let step = work::after_hint(&attempt, hint, outcome, self.now());
         self.conclude(leased, step).await
     }
@@ -292,15 +251,5 @@ impl Worker {
             .execute(&self.pool)
             .await?;
         Ok(())
-    }
-}
-
-fn key_of(attempt: &AttemptRef) -> AttemptKey {
-    AttemptKey {
-        attempt_id: attempt.attempt_id,
-        reference: attempt.reference.clone(),
-        provider_id: None,
-        amount: attempt.amount,
-        started_at: attempt.created_at,
     }
 }

@@ -77,6 +77,7 @@ pub async fn record_unlinked(unit: &mut UnitOfWork, new: UnlinkedRefund) -> Resu
         reason: new.reason,
         provider: None,
         breakdown: new.breakdown,
+        unmatched: false,
     };
     unit.decide::<Refund>(new.refund_id, refund::Command::Request(Box::new(requested))).await?;
     unit.decide::<Refund>(new.refund_id, refund::Command::Succeed { provider_reference: None }).await
@@ -109,10 +110,11 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
         acquirer: payment.payment.as_ref().and_then(|payment| payment.acquirer.clone()),
         destination: new.destination,
         reason: new.reason,
-        provider: provider_payment(&payment),
+        provider: provider_payment(&payment).map(Box::new),
         breakdown: new.breakdown,
+        unmatched: false,
     };
-    let by_provider = requested.destination == Destination::Original && details.tender == Tender::PromptPay;
+    let by_provider = requested.destination == Destination::Original && !details.tender.is_recorded();
     let state = unit.decide::<Refund>(refund_id, refund::Command::Request(Box::new(requested))).await?;
     if by_provider {
         return Ok(state);
@@ -135,9 +137,11 @@ fn cash_rounding(payment: &payment_intent::State, amount: Money, destination: De
 
 fn provider_payment(payment: &payment_intent::State) -> Option<ProviderPayment> {
     let (attempt, captured) = (payment.paying_attempt()?, payment.payment.as_ref()?);
+    let last = payment.attempt.as_ref().filter(|last| last.started.attempt_id == attempt.attempt_id);
     Some(ProviderPayment {
         provider: attempt.provider.clone(),
         reference: attempt.reference.clone(),
+        provider_id: last.and_then(|last| last.provider_id.clone()),
         transaction_id: captured.transaction_id.clone()?,
         captured: captured.amount,
         paid_at: captured.paid_at,

@@ -57,9 +57,11 @@ pub struct Requested {
     /// Why.
     pub reason: String,
     /// For provider refunds: whom to ask and about what.
-    pub provider: Option<ProviderPayment>,
+    pub provider: Option<Box<ProviderPayment>>,
     /// What is given back, where that is known.
     pub breakdown: Option<Breakdown>,
+    /// It gives back money that did not close the payment (a duplicate, late or other amount) and so was never a sale.
+    pub unmatched: bool,
 }
 
 /// What a refund is made of, minor units. Always Σ lines.total + adjustment + tip = the amount.
@@ -111,6 +113,9 @@ pub struct ProviderPayment {
     pub provider: String,
     /// Our reference there.
     pub reference: String,
+    /// The provider's own name for the attempt, where it has one.
+    #[serde(default)]
+    pub provider_id: Option<String>,
     /// The provider's transaction.
     pub transaction_id: String,
     /// The whole payment.
@@ -158,7 +163,7 @@ events! {
     /// Facts of a refund.
     {
         /// Requested, within what was captured.
-        Requested = "refund.requested" v 2;
+        Requested = "refund.requested" v 3;
         /// Nobody knows whether it went back.
         OutcomeUnknown = "refund.outcome_unknown" v 1;
         /// The money went back.
@@ -257,7 +262,7 @@ pub struct Refund;
 
 impl Aggregate for Refund {
     const STREAM_TYPE: StreamType = StreamType::Refund;
-    const STATE_SCHEMA: i16 = 2;
+    const STATE_SCHEMA: i16 = 3;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -318,7 +323,7 @@ fn request(state: &State, details: Requested) -> Result<Vec<Event>, Rejection> {
     if !is_text(&details.reason, 200) {
         return Err(Rejection::ReasonRequired);
     }
-    if matches!(details.tender, Tender::Card | Tender::Unknown) && details.destination == Destination::Cash {
+    if matches!(details.tender, Tender::Card | Tender::OnlineCard | Tender::Unknown) && details.destination == Destination::Cash {
         return Err(Rejection::CardToCashNotAllowed);
     }
     if details.acquirer.as_deref().is_some_and(|text| !is_text(text, 64)) {

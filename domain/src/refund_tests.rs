@@ -11,6 +11,7 @@ fn id<T: From<Ulid>>(n: u128) -> T {
 
 fn requested() -> Requested {
     Requested {
+        unmatched: false,
         refund_id: id(1),
         payment_intent_id: Some(id(2)),
         bill_id: Some(id(3)),
@@ -21,13 +22,14 @@ fn requested() -> Requested {
         acquirer: None,
         destination: Destination::Original,
         reason: "cold soup".into(),
-        provider: Some(ProviderPayment {
+        provider: Some(Box::new(ProviderPayment {
             provider: "scb".into(),
             reference: "REF".into(),
+            provider_id: None,
             transaction_id: "T1".into(),
             captured: Money::thb(100_00),
             paid_at: DateTime::UNIX_EPOCH,
-        }),
+        })),
         breakdown: None,
         cash_rounding: 0,
     }

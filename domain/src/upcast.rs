@@ -26,6 +26,12 @@ pub const STEPS: &[Step] = &[
     Step { event_type: "bill.payment_allocated", from: 1, lift: without_tip },
     Step { event_type: "payment_intent.succeeded", from: 1, lift: without_tip },
     Step { event_type: "refund.requested", from: 1, lift: without_parts },
+    Step { event_type: "refund.requested", from: 2, lift: |value| with(value, &[("unmatched", Value::from(false))]) },
+    Step { event_type: "payment_intent.attempt_started", from: 1, lift: by_qr },
+    Step { event_type: "payment_intent.cancel_requested", from: 1, lift: of_a_qr_attempt },
+    Step { event_type: "payment_intent.action_required", from: 1, lift: |value| with(value, &[("redirect_url", Value::Null)]) },
+    Step { event_type: "payment_intent.outcome_unknown", from: 1, lift: |value| with(value, &[("since", Value::Null)]) },
+    Step { event_type: "payment_intent.unmatched_payment_received", from: 1, lift: |value| with(value, &[("attempt_id", Value::Null)]) },
     // Version 2 only allows a refund without a payment.
     Step { event_type: "refund.succeeded", from: 1, lift: |value| value },
 ];
@@ -41,6 +47,18 @@ fn with(mut value: Value, fields: &[(&str, Value)]) -> Value {
 /// Prices were always those of one piece.
 fn price_of_one_piece(value: Value) -> Value {
     with(value, &[("price_base_milli", Value::from(1_000))])
+}
+
+/// Every attempt asked one provider's only account for a QR.
+fn by_qr(value: Value) -> Value {
+    let none = ["provider_account", "route", "card_token", "return_url"].map(|name| (name, Value::Null));
+    with(with(value, &none), &[("tender", Value::from("promptpay")), ("manual_capture", Value::from(false))])
+}
+
+/// It names the attempt in full.
+fn of_a_qr_attempt(mut value: Value) -> Value {
+    let attempt = value.get_mut("attempt").map_or(Value::Null, Value::take);
+    with(value, &[("attempt", by_qr(attempt)), ("provider_id", Value::Null)])
 }
 
 /// Tips and acquirers were not recorded.

@@ -24,11 +24,15 @@ use chrono::{DateTime, Utc};
 
 mod amount;
 mod bangkok;
+pub mod catalog;
 pub mod error;
 mod failure;
+pub mod guard;
 mod http;
+pub mod kbank;
 mod measure;
 pub mod promptpay;
+pub mod qr_image;
 pub mod registry;
 pub mod scb;
 mod secret;
@@ -36,6 +40,8 @@ pub mod simulator;
 mod token;
 
 pub use error::GatewayError;
+pub use guard::{Guarded, Health};
+pub use kbank::{KbankConfig, KbankProvider};
 pub use registry::ProviderRegistry;
 pub use scb::{ScbConfig, ScbProvider};
 pub use secret::Secret;

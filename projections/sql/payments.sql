@@ -23,6 +23,7 @@ create table payments (
     paid_at            timestamptz,
     outcome_unknown    boolean     not null,
     needs_attention    boolean     not null,
+    unmatched          boolean     not null,
     opened_at          timestamptz not null,
     opened_pos         bigint      not null,
     updated_at         timestamptz not null,

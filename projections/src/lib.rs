@@ -13,6 +13,7 @@ pub mod check;
 pub mod checkpoint;
 mod document;
 pub mod error;
+pub mod explain;
 pub mod feed;
 pub mod fold;
 pub mod install;

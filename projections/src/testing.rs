@@ -227,6 +227,7 @@ impl History {
         let payment_intent_id = PaymentIntentId(Ulid(3000 + n));
         let (amount, bill) = (Money::thb(53_50), Some(bill_id));
         let requested = refund::Requested {
+            unmatched: false,
             refund_id,
             payment_intent_id: Some(payment_intent_id),
             bill_id: bill,

@@ -10,6 +10,7 @@ mod checkpoint;
 mod diff;
 mod erase;
 mod event_line;
+mod explain;
 mod export;
 mod files;
 mod grep;
@@ -64,6 +65,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Everything that happened around an order, bill, payment or refund, with what caused what.
     Timeline(timeline::TimelineArgs),
+    /// Shows why a payment is as it is: its timeline with what was said to and heard from providers.
+    Explain(explain::ExplainArgs),
     /// Events by type, tenant, actor, time, position or text.
     Grep(grep::GrepArgs),
     /// Figures of the log: by type, tenant and day, growth, sizes, largest streams.
@@ -98,6 +101,7 @@ async fn run(session: &Session, command: Command) -> Verdict {
         Command::Check(args) => check::run(session, args).await,
         Command::Show(args) => show::run(session, args).await,
         Command::Timeline(args) => timeline::run(session, args).await,
+        Command::Explain(args) => explain::run(session, args).await,
         Command::Grep(args) => grep::run(session, args).await,
         Command::Stats(args) => stats::run(session, args).await,
         Command::Export(args) => export::run(session, args).await,

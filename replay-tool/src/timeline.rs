@@ -55,7 +55,7 @@ pub async fn run(session: &Session, args: TimelineArgs) -> Verdict {
     Ok(Finding::Sound)
 }
 
-fn text(step: &Step, first_of_command: bool) -> String {
+pub(crate) fn text(step: &Step, first_of_command: bool) -> String {
     let event = &step.event;
     let cause = match step.cause {
         _ if !first_of_command => "together with the above".to_owned(),

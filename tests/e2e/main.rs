@@ -25,6 +25,8 @@ mod import;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod payment_intents;
+#[cfg(test)]
 mod rate_limits;
 #[cfg(test)]
 mod relay;

@@ -8,7 +8,7 @@ use commands::{
     handle::{Caller, CommandHandler, Reply, UnitOfWork},
     idempotency::{Answer, IdempotencyKey},
     orders::{self, NewLine, NewOrder},
-    payments::{self, NewPayment, PayFor},
+    payments::{self, AttemptOptions, NewPayment, PayFor},
     tenants::{self, NewStore},
 };
 use domain::{
@@ -172,6 +172,8 @@ impl Shop {
     pub async fn pay_cash(&self, handler: &CommandHandler, bill_id: BillId) -> Result<PaymentIntentId, CommandError> {
         let payment_intent_id = PaymentIntentId(handler.ids().next());
         let new = NewPayment {
+            confirm: true,
+            options: AttemptOptions::default(),
             payment_intent_id,
             pay_for: PayFor::Bill { bill_id, amount: None },
             tender: Tender::Cash,

@@ -192,6 +192,6 @@ fn reversed(line: SaleLine) -> Option<SaleLine> {
 const fn destination(tender: Tender) -> Destination {
     match tender {
         Tender::Cash => Destination::Cash,
-        Tender::PromptPay | Tender::Card | Tender::Invoice | Tender::Unknown => Destination::Original,
+        Tender::PromptPay | Tender::Card | Tender::OnlineCard | Tender::Invoice | Tender::Unknown => Destination::Original,
     }
 }

@@ -12,7 +12,7 @@ use commands::{
     idempotency::{Answer, IdempotencyKey},
     ledger_adjustments::{self, NewLedgerAdjustment},
     orders::{self, NewLine, NewOrder},
-    payments::{self, NewPayment, PayFor},
+    payments::{self, AttemptOptions, NewPayment, PayFor},
     refunds::{self, NewRefund, UnlinkedRefund},
     tenants::NewStore,
 };
@@ -215,6 +215,8 @@ async fn write_unit(unit: &mut UnitOfWork, sale: SaleUnit) -> Result<Reply, Comm
         payment_intent_id = Some(payment.payment_intent_id);
         unit.expect_new::<PaymentIntent>(payment.payment_intent_id);
         let new = NewPayment {
+            confirm: true,
+            options: AttemptOptions::default(),
             payment_intent_id: payment.payment_intent_id,
             pay_for: PayFor::Bill { bill_id: sale.bill_id, amount: Some(payment.amount) },
             tender: payment.tender,

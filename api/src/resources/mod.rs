@@ -93,6 +93,8 @@ pub enum TenderSchema {
     PromptPay,
     /// A card taken by an outside terminal, recorded by staff.
     Card,
+    /// A card charged through a provider, by its token.
+    OnlineCard,
     /// On account, recorded by staff.
     Invoice,
     /// The imported record does not say how.

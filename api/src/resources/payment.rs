@@ -110,11 +110,11 @@ impl Resource<payment_intent::State> for PaymentResource {
             merchant_reference: details.merchant_reference.clone(),
             next_action: next_action(state),
             refunded: money(state.refunded_total),
-            refundable: money(if state.dispute.is_some() { 0 } else { state.refundable() }),
+            refundable: money(if state.is_contested() { 0 } else { state.refundable() }),
             failure: if state.status == Status::Expired { Some(expired()) } else { state.attempt.as_ref().and_then(failure) },
             expires_at: details.expires_at,
             paid_at: payment.map(|payment| payment.paid_at),
-            needs_attention: !state.unmatched.is_empty() || state.dispute.is_some(),
+            needs_attention: state.needs_attention(),
             version,
         })
     }
@@ -127,11 +127,11 @@ fn status_word(state: &payment_intent::State) -> &'static str {
         Status::Absent => "absent",
         Status::RequiresPaymentMethod if state.attempt.as_ref().is_some_and(|attempt| attempt.failed.is_some()) => "failed",
         Status::RequiresPaymentMethod => "pending",
-        Status::Processing | Status::RequiresAction => "processing",
+        Status::Processing | Status::RequiresAction | Status::RequiresCapture => "processing",
         Status::Succeeded if state.refunded_total == 0 => "completed",
         Status::Succeeded if state.refunded_total >= state.captured() => "refunded",
         Status::Succeeded => "partially_refunded",
         Status::Canceled => "cancelled",
-        Status::Expired => "failed",
+        Status::Expired | Status::Failed => "failed",
     }
 }

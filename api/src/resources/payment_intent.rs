@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use domain::{
     money::Money,
-    payment_intent::{self, Attempt, Status, Tender},
+    payment_intent::{self, Attempt, DisputeOutcome, Status, Tender},
+    process::work::resolves_by,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -25,7 +26,7 @@ pub struct PaymentIntentResource {
     pub bill_id: Option<String>,
     /// `ord_…` behind the bill.
     pub order_id: Option<String>,
-    /// `requires_payment_method`, `processing`, `requires_action`, `succeeded`, `canceled` or `expired`.
+    /// `requires_payment_method`, `processing`, `requires_action`, `requires_capture`, `succeeded`, `canceled`, `expired` or `failed`.
     #[schema(examples("requires_action"))]
     pub status: &'static str,
     /// What is owed.
@@ -44,12 +45,32 @@ pub struct PaymentIntentResource {
     pub provider: Option<String>,
     /// Our reference there.
     pub reference: Option<String>,
+    /// Why this provider was chosen, where there was a choice.
+    pub route: Option<String>,
+    /// `automatic`, or `manual`: hold first, capture later. Of the live or last attempt.
+    pub capture_method: Option<&'static str>,
+    /// What can still be captured out of the hold.
+    #[schema(value_type = MoneySchema)]
+    pub capturable: Money,
+    /// When the provider lets go of the hold by itself, UTC.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub capture_before: Option<DateTime<Utc>>,
     /// What the payer must do.
     pub next_action: Option<NextAction>,
     /// The outcome of the last call to the provider is not known; it is being asked.
     pub outcome_unknown: bool,
+    /// How the outcome is being found out.
+    pub outcome: OutcomeLadder,
     /// A cancellation was asked for; the provider's answer decides.
     pub cancel_requested: bool,
+    /// Whether the cancellation came to anything: `none`, `requested`, `done`, or `lost` when the payment was faster.
+    pub cancel: &'static str,
+    /// A dispute: `open`, `won` or `lost`.
+    pub dispute: Option<&'static str>,
+    /// How many attempts there were.
+    pub attempts: usize,
+    /// Someone has to look.
+    pub needs_attention: bool,
     /// Why the last attempt failed.
     pub failure: Option<Failure>,
     /// Money on its reference that does not close it: another amount, a second payment, or too late.
@@ -66,10 +87,29 @@ pub struct PaymentIntentResource {
 /// What the payer must do.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NextAction {
-    /// `display_qr`.
+    /// `display_qr` or `redirect`.
     pub r#type: &'static str,
     /// EMVCo payload to show as a QR code.
-    pub qr_payload: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qr_payload: Option<String>,
+    /// Address for the payer's browser (3-D Secure).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect_url: Option<String>,
+}
+
+/// How an outcome that is not known is found out; a step is left for the next when it gave no answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OutcomeLadder {
+    /// `known` or `unknown`.
+    pub state: &'static str,
+    /// Since when it is not known, UTC.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<DateTime<Utc>>,
+    /// `inquiry` while the provider is asked, `person` when it gave no answer to the end of the schedule.
+    pub step: Option<&'static str>,
+    /// By then the outcome is known or a person is told, UTC.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub resolves_by: Option<DateTime<Utc>>,
 }
 
 /// Why something failed.
@@ -88,6 +128,11 @@ pub struct UnmatchedPayment {
     /// `amount_differs`, `duplicate` or `late`.
     #[schema(value_type = String)]
     pub why: payment_intent::UnmatchedReason,
+    /// `accepted`, `refunding`, `refunded` or `kept`; nothing while somebody has to decide.
+    #[schema(value_type = Option<String>)]
+    pub resolution: Option<payment_intent::Resolution>,
+    /// The refund that sends it back.
+    pub refund_id: Option<String>,
     /// What arrived.
     #[schema(value_type = MoneySchema)]
     pub amount: Money,
@@ -116,9 +161,18 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             tender: details.tender,
             provider: attempt.map(|attempt| attempt.started.provider.clone()),
             reference: attempt.map(|attempt| attempt.started.reference.clone()),
+            route: attempt.and_then(|attempt| attempt.started.route.clone()),
+            capture_method: attempt.map(|attempt| if attempt.started.manual_capture { "manual" } else { "automatic" }),
+            capturable: money(state.held().map_or(0, |held| held.amount.amount)),
+            capture_before: state.held().and_then(|held| held.capture_before),
             next_action: next_action(state),
             outcome_unknown: attempt.is_some_and(|attempt| attempt.unknown),
+            outcome: ladder(attempt),
             cancel_requested: state.cancel_requested.is_some(),
+            cancel: cancel_word(state),
+            dispute: dispute_word(state),
+            attempts: state.earlier.len() + usize::from(attempt.is_some()),
+            needs_attention: state.needs_attention(),
             failure: attempt.and_then(failure),
             unmatched: state.unmatched.iter().map(unmatched).collect(),
             merchant_reference: details.merchant_reference.clone(),
@@ -128,14 +182,61 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
     }
 }
 
-fn unmatched(payment: &payment_intent::UnmatchedPaymentReceived) -> UnmatchedPayment {
-    UnmatchedPayment { why: payment.why, amount: payment.amount, transaction_id: payment.transaction_id.clone(), paid_at: payment.paid_at }
+fn unmatched(payment: &payment_intent::UnmatchedPayment) -> UnmatchedPayment {
+    let received = &payment.received;
+    UnmatchedPayment {
+        why: received.why,
+        resolution: payment.resolution,
+        refund_id: payment.refund_id.map(|id| id.to_string()),
+        amount: received.amount,
+        transaction_id: received.transaction_id.clone(),
+        paid_at: received.paid_at,
+    }
 }
 
-/// A QR is shown only while it may be paid.
+fn ladder(attempt: Option<&Attempt>) -> OutcomeLadder {
+    let known = OutcomeLadder { state: "known", since: None, step: None, resolves_by: None };
+    let Some(attempt) = attempt.filter(|attempt| attempt.unknown || attempt.left_to_person.is_some()) else { return known };
+    OutcomeLadder {
+        state: "unknown",
+        since: attempt.unknown_since.or(attempt.left_to_person),
+        step: Some(if attempt.left_to_person.is_some() { "person" } else { "inquiry" }),
+        resolves_by: Some(resolves_by(attempt.started.expires_at)),
+    }
+}
+
+const fn cancel_word(state: &payment_intent::State) -> &'static str {
+    match (state.status, state.cancel_requested.is_some()) {
+        (Status::Canceled, _) => "done",
+        (_, false) => "none",
+        (Status::Succeeded, true) => "lost",
+        (
+            Status::Absent
+            | Status::RequiresPaymentMethod
+            | Status::Processing
+            | Status::RequiresAction
+            | Status::RequiresCapture
+            | Status::Expired
+            | Status::Failed,
+            true,
+        ) => "requested",
+    }
+}
+
+fn dispute_word(state: &payment_intent::State) -> Option<&'static str> {
+    state.dispute.as_ref()?;
+    Some(match state.dispute_outcome {
+        None => "open",
+        Some(DisputeOutcome::Won) => "won",
+        Some(DisputeOutcome::Lost) => "lost",
+    })
+}
+
+/// What the payer must do, shown only while it may be done.
 pub(super) fn next_action(state: &payment_intent::State) -> Option<NextAction> {
-    let qr_payload = state.attempt.as_ref().filter(|attempt| attempt.failed.is_none())?.qr_payload.clone()?;
-    (state.status == Status::RequiresAction).then_some(NextAction { r#type: "display_qr", qr_payload })
+    let attempt = state.attempt.as_ref().filter(|attempt| attempt.failed.is_none() && state.status == Status::RequiresAction)?;
+    let (qr_payload, redirect_url) = (attempt.qr_payload.clone(), attempt.redirect_url.clone());
+    Some(NextAction { r#type: if qr_payload.is_some() { "display_qr" } else { "redirect" }, qr_payload, redirect_url })
 }
 
 pub(super) fn failure(attempt: &Attempt) -> Option<Failure> {
@@ -144,7 +245,16 @@ pub(super) fn failure(attempt: &Attempt) -> Option<Failure> {
 
 /// The status that a word means.
 pub fn status_of(word: &str) -> Option<Status> {
-    [Status::RequiresPaymentMethod, Status::Processing, Status::RequiresAction, Status::Succeeded, Status::Canceled, Status::Expired]
-        .into_iter()
-        .find(|status| status.as_str() == word)
+    [
+        Status::RequiresPaymentMethod,
+        Status::Processing,
+        Status::RequiresAction,
+        Status::RequiresCapture,
+        Status::Succeeded,
+        Status::Canceled,
+        Status::Expired,
+        Status::Failed,
+    ]
+    .into_iter()
+    .find(|status| status.as_str() == word)
 }

@@ -149,11 +149,22 @@ fn created(tender: Tender) -> payment_intent::Command {
 
 fn started() -> payment_intent::Command {
     let started_at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-    payment_intent::Command::StartAttempt { attempt_id: AttemptId(ulid(10)), provider: "scb".into(), reference: "R".into(), started_at }
+    payment_intent::Command::StartAttempt(Box::new(payment_intent::NewAttempt {
+        attempt_id: AttemptId(ulid(10)),
+        provider: "scb".into(),
+        provider_account: None,
+        route: None,
+        reference: "R".into(),
+        card_token: None,
+        manual_capture: false,
+        return_url: None,
+        started_at,
+        expires_at: started_at + chrono::Duration::minutes(15),
+    }))
 }
 
 fn ready() -> payment_intent::Command {
-    payment_intent::Command::RequireAction { attempt_id: AttemptId(ulid(10)), qr_payload: "000201".into() }
+    payment_intent::Command::RequireAction { attempt_id: AttemptId(ulid(10)), qr_payload: Some("000201".into()), redirect_url: None }
 }
 
 fn failed() -> payment_intent::Command {

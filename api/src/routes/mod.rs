@@ -14,6 +14,7 @@ pub mod idempotency_keys;
 pub mod merchants;
 pub mod order_lines;
 pub mod orders;
+mod payment_intent_changes;
 pub mod payment_intents;
 pub mod payment_token;
 pub mod payments;

@@ -1,7 +1,7 @@
 //! `/v1/payment-intents`: PromptPay payments, as the gateway sees them.
 
 use axum::{extract::State, response::Response};
-use commands::payments::{self, NewPayment, PayFor};
+use commands::payments::{self, AttemptOptions, NewPayment, PayFor};
 use domain::{
     bill::Bill,
     ids::{BillId, PaymentIntentId, StoreId},
@@ -10,7 +10,6 @@ use domain::{
 };
 use projections::models::payments::PaymentFilter;
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -23,17 +22,22 @@ use super::{
 };
 use crate::{
     auth::may,
-    extract::{Filter, Id, Json, NoBody},
+    extract::{Filter, Id, Json, MaybeJson},
     problem::{Kind, Problem},
-    resources::{ListOf, MoneySchema, PaymentIntentResource, Resource, payment_intent::status_of},
+    resources::{ListOf, MoneySchema, PaymentIntentResource, Resource, TenderSchema, payment_intent::status_of},
     state::AppState,
 };
 
-const COLLECTION: &str = "/v1/payment-intents";
+pub(super) const COLLECTION: &str = "/v1/payment-intents";
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(get)).routes(routes!(confirm)).routes(routes!(cancel))
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(get))
+        .routes(routes!(confirm))
+        .routes(routes!(cancel))
+        .merge(super::payment_intent_changes::router())
 }
 
 /// What is to be paid: a bill, or an amount at a store.
@@ -51,9 +55,76 @@ pub struct CreateIntent {
     amount: Option<Money>,
     /// The caller's own reference.
     merchant_reference: Option<String>,
-    /// How long the QR is good, 1 to 60; 15 unless told.
+    /// How long an attempt is good, 1 to 60; 15 unless told.
     #[schema(minimum = 1, maximum = 60)]
     expires_in_minutes: Option<i64>,
+    /// `false`: do not begin yet; a confirm follows, and nothing is held on the bill meanwhile. `true` unless told.
+    confirm: Option<bool>,
+    /// `promptpay` or `online_card`; `promptpay` unless told.
+    #[schema(value_type = Option<TenderSchema>)]
+    tender: Option<Tender>,
+    /// For a card: the token that the provider's own page gave for it. Never a card number.
+    card_token: Option<String>,
+    /// `automatic`, or `manual` to hold first and capture later; `automatic` unless told.
+    capture_method: Option<CaptureMethod>,
+    /// Where the payer's browser goes after an action (3-D Secure), an `https` address.
+    return_url: Option<String>,
+}
+
+/// When held money is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureMethod {
+    /// At once.
+    Automatic,
+    /// On request.
+    Manual,
+}
+
+/// The options of an attempt, as far as they can be judged without the intent.
+fn options(
+    tender: Option<Tender>,
+    card_token: Option<&String>,
+    capture_method: Option<CaptureMethod>,
+    return_url: Option<&String>,
+) -> Result<AttemptOptions, Problem> {
+    let broken = |detail: &'static str| Err(Problem::new(Kind::RuleBroken, detail));
+    if tender.is_some_and(Tender::is_recorded) {
+        return broken("tender must be promptpay or online_card");
+    }
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if card_token.is_some_and(|token| !(1..=255).contains(&token.len()) || !token.bytes().all(is_token)) {
+        return broken("card_token must be 1 to 255 letters, digits, _ or -");
+    }
+    let is_url = |url: &String| url.starts_with("https://") && url.len() <= 500 && url.bytes().all(|byte| byte.is_ascii_graphic());
+    if return_url.is_some_and(|url| !is_url(url)) {
+        return broken("return_url must be an https address of at most 500 characters");
+    }
+    Ok(AttemptOptions {
+        provider_account: None,
+        route: None,
+        card_token: card_token.cloned(),
+        manual_capture: capture_method == Some(CaptureMethod::Manual),
+        return_url: return_url.cloned(),
+    })
+}
+
+/// How to begin an attempt. Everything may be left out.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmIntent {
+    /// How long the attempt is good, 1 to 60; 15 unless told.
+    #[schema(minimum = 1, maximum = 60)]
+    expires_in_minutes: Option<i64>,
+    /// `promptpay` or `online_card`; as it was unless told.
+    #[schema(value_type = Option<TenderSchema>)]
+    tender: Option<Tender>,
+    /// For a card: the token that the provider's own page gave for it. Never a card number.
+    card_token: Option<String>,
+    /// `automatic`, or `manual` to hold first and capture later; `automatic` unless told.
+    capture_method: Option<CaptureMethod>,
+    /// Where the payer's browser goes after an action (3-D Secure), an `https` address.
+    return_url: Option<String>,
 }
 
 impl CreateIntent {
@@ -68,18 +139,21 @@ impl CreateIntent {
     }
 }
 
-/// Starts a PromptPay payment; its QR appears as `next_action` once the provider has made it.
+/// Starts a payment through a provider; what the payer must do appears as `next_action` once the provider has said it.
 #[utoipa::path(post, path = "/v1/payment-intents", tag = "payment-intents", request_body = CreateIntent,
-    responses((status = 201, description = "Created; the provider is being asked for a QR", body = PaymentIntentResource)),
+    responses((status = 201, description = "Created; the provider is being called, unless a confirm follows", body = PaymentIntentResource)),
     extensions(("x-permission" = json!("payment_take"))))]
 async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>, body: Json<CreateIntent>) -> Result<Response, Problem> {
     let only = change.only_store();
     let (pay_for, valid_for) = (body.value.target()?, validity(body.value.expires_in_minutes)?);
+    let input = &body.value;
+    let options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
+    let (tender, confirm) = (input.tender.unwrap_or(Tender::PromptPay), input.confirm.unwrap_or(true));
     let (provider, merchant_reference) = (state.default_provider.clone(), body.value.merchant_reference);
     let caller = change.caller(&body.raw)?;
     let tenant = caller.tenant;
     let work = state.commands.transact(&caller, |unit| {
-        let (provider, merchant_reference) = (provider.clone(), merchant_reference.clone());
+        let (provider, merchant_reference, options) = (provider.clone(), merchant_reference.clone(), options.clone());
         Box::pin(async move {
             match pay_for {
                 PayFor::Bill { bill_id, .. } => within::<Bill>(unit, only, bill_id).await?,
@@ -89,7 +163,7 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
             let new = NewPayment {
                 payment_intent_id: id,
                 pay_for,
-                tender: Tender::PromptPay,
+                tender,
                 provider,
                 valid_for,
                 cash_received: None,
@@ -99,6 +173,8 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
                 evidence: Evidence::Inquiry,
                 tip: 0,
                 acquirer: None,
+                confirm,
+                options,
             };
             let intent = payments::start(unit, new).await?;
             unit.reply::<PaymentIntent>(201, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
@@ -107,8 +183,8 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
     Ok(respond(with_payment_token(&state, tenant, work.await?)?, COLLECTION))
 }
 
-/// Starts another attempt after one that failed.
-#[utoipa::path(post, path = "/v1/payment-intents/{id}/confirm", tag = "payment-intents",
+/// Begins an attempt: the first one, or another after one that failed.
+#[utoipa::path(post, path = "/v1/payment-intents/{id}/confirm", tag = "payment-intents", request_body = Option<ConfirmIntent>,
     params(("id" = String, Path, description = "`pi_…`")),
     responses((status = 200, description = "An attempt is under way, or was already", body = PaymentIntentResource)),
     extensions(("x-permission" = json!("payment_take"))))]
@@ -116,17 +192,20 @@ async fn confirm(
     State(state): State<AppState>,
     change: Change<may::PaymentTake>,
     Id(id): Id<PaymentIntentId>,
-    _: NoBody,
+    MaybeJson(body): MaybeJson<ConfirmIntent>,
 ) -> Result<Response, Problem> {
     let only = change.only_store();
     let provider = state.default_provider.clone();
-    let caller = change.caller(&Value::Null)?;
+    let input = &body.value;
+    let options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
+    let (valid_for, tender) = (validity(input.expires_in_minutes)?, input.tender);
+    let caller = change.caller(&body.raw)?;
     let work = state.commands.transact(&caller, |unit| {
-        let provider = provider.clone();
+        let (provider, options) = (provider.clone(), options.clone());
         Box::pin(async move {
             within::<PaymentIntent>(unit, only, id).await?;
             unit.check_if_match::<PaymentIntent>(id).await?;
-            let intent = payments::confirm(unit, id, provider).await?;
+            let intent = payments::confirm(unit, id, provider, tender, valid_for, options).await?;
             unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
         })
     });
@@ -169,8 +248,12 @@ pub struct IntentQuery {
     /// Of this store, `sto_…`.
     #[param(value_type = Option<String>)]
     store_id: Option<StoreId>,
-    /// `requires_payment_method`, `processing`, `requires_action`, `succeeded`, `canceled` or `expired`.
+    /// `requires_payment_method`, `processing`, `requires_action`, `requires_capture`, `succeeded`, `canceled`, `expired` or `failed`.
     status: Option<String>,
+    /// With, or without, money that did not close it and about which nobody has decided.
+    unmatched: Option<bool>,
+    /// With, or without, a need that someone looks.
+    needs_attention: Option<bool>,
     /// Rows of a page, 1 to 200; 50 unless told.
     limit: Option<i64>,
     /// `next_cursor` of the page before.
@@ -188,7 +271,13 @@ pub struct IntentQuery {
 async fn list(ask: Ask<may::PaymentRead, Payments>, Filter(query): Filter<IntentQuery>) -> Result<Response, Problem> {
     let page = ask.page("payment-intents", query.limit, query.cursor.as_deref())?;
     let status = status_filter(query.status.as_ref(), status_of)?;
-    let filter = PaymentFilter { store: query.store_id, bill: query.bill_id, status, needs_attention: None };
+    let filter = PaymentFilter {
+        store: query.store_id,
+        bill: query.bill_id,
+        status,
+        needs_attention: query.needs_attention,
+        unmatched: query.unmatched,
+    };
     let rows = ask.reads.payments(&ask.scope, &filter, page).await?;
     let show = |row: projections::models::payments::PaymentRow| PaymentIntentResource::of(&row.document, row.stamp.version);
     Ok(ask.list("payment-intents", page, rows, |row| row.stamp.opened_pos, show))

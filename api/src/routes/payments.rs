@@ -4,7 +4,7 @@ use axum::{extract::State, response::Response};
 use chrono::Duration;
 use commands::{
     error::CommandError,
-    payments::{self, NewPayment, PayFor},
+    payments::{self, AttemptOptions, NewPayment, PayFor},
 };
 use domain::{
     bill::{self, Bill},
@@ -128,6 +128,8 @@ async fn pay(State(state): State<AppState>, change: Change<may::PaymentTake>, bo
                 evidence: Evidence::Staff,
                 tip: 0,
                 acquirer: None,
+                confirm: true,
+                options: AttemptOptions::default(),
             };
             let intent = payments::start(unit, new).await?;
             unit.reply::<PaymentIntent>(201, id, &shown(PaymentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
@@ -172,7 +174,8 @@ pub struct PaymentQuery {
     extensions(("x-permission" = json!("payment_read"))))]
 async fn list(ask: Ask<may::PaymentRead, Payments>, Filter(query): Filter<PaymentQuery>) -> Result<Response, Problem> {
     let page = ask.page("payments", query.limit, query.cursor.as_deref())?;
-    let filter = PaymentFilter { store: query.store_id, bill: query.bill_id, status: None, needs_attention: query.needs_attention };
+    let filter =
+        PaymentFilter { store: query.store_id, bill: query.bill_id, status: None, needs_attention: query.needs_attention, unmatched: None };
     let rows = ask.reads.payments(&ask.scope, &filter, page).await?;
     Ok(ask.list("payments", page, rows, |row| row.stamp.opened_pos, |row| PaymentResource::of(&row.document, row.stamp.version)))
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::{Created, Evidence};
+use super::{Created, DisputeOutcome, Evidence, Tender};
 use crate::{
     ids::{AttemptId, RefundId},
     money::Money,
@@ -32,28 +32,181 @@ pub struct PaymentReport {
     pub acquirer: Option<String>,
 }
 
+/// An attempt to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAttempt {
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// The provider's name.
+    pub provider: String,
+    /// Which of the merchant's accounts there.
+    pub provider_account: Option<String>,
+    /// Why this provider was chosen.
+    pub route: Option<String>,
+    /// Our reference there.
+    pub reference: String,
+    /// For a card: the provider's token.
+    pub card_token: Option<String>,
+    /// Hold only.
+    pub manual_capture: bool,
+    /// Where the payer's browser goes after an action.
+    pub return_url: Option<String>,
+    /// Now, UTC.
+    pub started_at: DateTime<Utc>,
+    /// When it stops accepting payment, UTC.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// How the provider's books say that an attempt ended without money.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// Refused.
+    Failed {
+        /// Our word.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// Stopped, or a hold let go.
+    Canceled,
+    /// Its time ran out there.
+    Expired,
+}
+
+/// What a person found on a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The money arrived.
+    Paid {
+        /// The provider's transaction.
+        transaction_id: String,
+        /// What arrived.
+        amount: Money,
+        /// When (UTC).
+        paid_at: DateTime<Utc>,
+    },
+    /// It did not.
+    NotPaid,
+}
+
+/// What is to become of money that does not close the intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The late full payment counts after all.
+    Accept,
+    /// Send it back by this refund.
+    Refund(RefundId),
+    /// It stays with the merchant.
+    Keep,
+}
+
 /// What can be asked of a payment intent.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Create it.
     Create(Box<Created>),
+    /// Change what is asked for, before an attempt is alive.
+    Update {
+        /// What is owed.
+        amount: Option<Money>,
+        /// How it will be tendered; a tender that has a provider.
+        tender: Option<Tender>,
+        /// The caller's own reference.
+        merchant_reference: Option<String>,
+    },
     /// Start an attempt at a provider.
-    StartAttempt {
+    StartAttempt(Box<NewAttempt>),
+    /// The provider named the attempt.
+    AcceptAttempt {
         /// The attempt.
         attempt_id: AttemptId,
-        /// The provider's name.
-        provider: String,
-        /// Our reference there.
-        reference: String,
-        /// Now, UTC.
-        started_at: DateTime<Utc>,
+        /// The provider's name for it.
+        provider_id: String,
     },
-    /// The provider gave a QR.
+    /// The provider asks for an act of the payer.
     RequireAction {
         /// The attempt.
         attempt_id: AttemptId,
-        /// EMVCo payload.
-        qr_payload: String,
+        /// EMVCo payload to show.
+        qr_payload: Option<String>,
+        /// Address to open.
+        redirect_url: Option<String>,
+    },
+    /// The provider holds the amount.
+    Authorize {
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// How much.
+        amount: Money,
+        /// When the provider lets go of it by itself (UTC).
+        capture_before: Option<DateTime<Utc>>,
+    },
+    /// The provider's books show that the attempt is over, without money.
+    EndAttempt {
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// How.
+        how: AttemptEnd,
+    },
+    /// Take what is held, or a part of it; the rest is released.
+    Capture {
+        /// How much; all that is held unless told.
+        amount: Option<Money>,
+    },
+    /// The provider refused the capture.
+    FailCapture {
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// Our word.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// Raise what is held.
+    Increase {
+        /// The new total.
+        amount: Money,
+    },
+    /// The provider refused the higher hold.
+    FailIncrease {
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// Our word.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// The provider gave no answer to the end of the schedule.
+    LeaveToPerson {
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// Now, UTC.
+        at: DateTime<Utc>,
+    },
+    /// A person says what happened to an attempt with an unknown outcome.
+    ResolveByPerson {
+        /// What they found.
+        finding: Finding,
+        /// Where: the statement and its line, 1 to 200 characters.
+        statement_reference: String,
+    },
+    /// A person says what becomes of money that does not close the intent.
+    ResolveUnmatched {
+        /// The provider's transaction.
+        transaction_id: String,
+        /// What becomes of it.
+        verdict: Verdict,
+        /// Why.
+        reason: String,
+    },
+    /// The dispute is decided.
+    ResolveDispute {
+        /// Who keeps the money.
+        outcome: DisputeOutcome,
+        /// When, UTC.
+        resolved_at: DateTime<Utc>,
+        /// The store's business date then.
+        business_date: NaiveDate,
     },
     /// The provider refused.
     FailAttempt {
@@ -70,6 +223,8 @@ pub enum Command {
         attempt_id: AttemptId,
         /// What happened.
         reason: String,
+        /// Now, UTC.
+        since: DateTime<Utc>,
     },
     /// Money moved outside the platform and staff or an import record it.
     RecordTender(PaymentReport),
@@ -137,6 +292,20 @@ rejections! {
         NotCaptured { status: &'static str } => State, "the payment is {status}; only captured money can be given back";
         CurrencyMismatch => Invalid, "the refund is in another currency than the payment";
         RefundExceedsCaptured { refundable: i64 } => State, "at most {refundable} minor units can still be given back";
+        CardTokenRequired => Invalid, "a card payment needs the token that the provider's page gave for the card";
+        CardTokenNotWanted => Invalid, "only a card payment has a token";
+        ManualCaptureNeedsCard => Invalid, "only a card payment can be held first and captured later";
+        TenderNotProvided => Invalid, "the tender must be one that a provider takes: promptpay or online_card";
+        BillAmountFixed => State, "the amount is held on a bill and cannot be changed";
+        NothingToCapture { status: &'static str } => State, "the payment intent is {status}; only an amount that is held can be captured or raised";
+        CaptureExceedsHeld { held: i64 } => State, "at most {held} minor units are held";
+        CaptureInProgress => State, "a capture is under way";
+        IncreaseNotHigher { held: i64 } => Invalid, "the new total must be more than the {held} minor units that are held";
+        OutcomeNotUnknown => State, "the outcome is known, or the provider is still being asked";
+        UnmatchedNotFound => Missing, "no open unmatched payment has this transaction";
+        UnmatchedNotAcceptable => State, "only a late payment of exactly the amount owed, on an intent that is over, can be accepted";
+        UnmatchedNotRefundable => State, "the attempt on which the money arrived is not known; it cannot be sent back by a call";
+        NotDisputed => State, "there is no open dispute";
         RefundUnknown => Missing, "no such refund is reserved on this payment";
     }
 }

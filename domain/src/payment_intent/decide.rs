@@ -1,63 +1,62 @@
-//! The rules of a payment intent: what follows from a command, and what an event changes.
+//! The rules of a payment intent: what follows from a command.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 
 use super::{
-    ActionRequired, Attempt, AttemptFailed, AttemptStarted, CancelRequested, Canceled, Command, Created, Disputed, Event, Expired,
-    OutcomeUnknown, PaymentReport, RefundEntry, RefundReleased, RefundReserved, RefundSettled, Rejection, State, Status, Succeeded,
-    UnmatchedPaymentReceived, UnmatchedReason,
+    ActionRequired, AttemptAccepted, AttemptEnd, AttemptFailed, AttemptStarted, CancelRequested, Canceled, Command, Created, Event,
+    Expired, Failed, NewAttempt, OutcomeUnknown, PaymentReport, Rejection, State, Status, Succeeded, Tender, UnmatchedPaymentReceived,
+    UnmatchedReason, capture, cases, refunds,
 };
-use crate::{
-    decider::Aggregate,
-    envelope::StreamType,
-    ids::{AttemptId, RefundId},
-    merchant::is_text,
-    money::Money,
-    order::MAX_PRICE,
-};
+use crate::{decider::Aggregate, envelope::StreamType, ids::AttemptId, merchant::is_text, order::MAX_PRICE};
+
+/// Attempts under one intent; when the last of them fails, the intent has failed.
+pub const MAX_ATTEMPTS: usize = 5;
 
 /// The decider.
 pub struct PaymentIntent;
 
 impl Aggregate for PaymentIntent {
     const STREAM_TYPE: StreamType = StreamType::PaymentIntent;
-    const STATE_SCHEMA: i16 = 2;
+    const STATE_SCHEMA: i16 = 3;
     type Command = Command;
     type Event = Event;
     type State = State;
     type Rejection = Rejection;
 
     fn decide(state: &State, command: Command) -> Result<Vec<Event>, Rejection> {
-        let details = match command {
-            Command::Create(details) => return create(state, *details),
-            Command::StartAttempt { .. }
-            | Command::RequireAction { .. }
-            | Command::FailAttempt { .. }
-            | Command::MarkOutcomeUnknown { .. }
-            | Command::RecordTender(_)
-            | Command::Dispute { .. }
-            | Command::ConfirmFromProvider(_)
-            | Command::Cancel { .. }
-            | Command::ConfirmCancel
-            | Command::Expire { .. }
-            | Command::ReserveRefund { .. }
-            | Command::SettleRefund { .. }
-            | Command::ReleaseRefund { .. } => state.created()?,
-        };
+        if let Command::Create(details) = command {
+            return create(state, *details);
+        }
+        let details = state.created()?;
         match command {
             Command::Create(_) => Ok(vec![]), // answered above
-            Command::StartAttempt { attempt_id, provider, reference, started_at } => {
-                start_attempt(state, details, attempt_id, provider, reference, started_at)
+            Command::Update { amount, tender, merchant_reference } => cases::update(state, details, amount, tender, merchant_reference),
+            Command::StartAttempt(new) => start_attempt(state, details, *new),
+            Command::AcceptAttempt { attempt_id, provider_id } => Ok(accept_attempt(state, attempt_id, provider_id)),
+            Command::RequireAction { attempt_id, qr_payload, redirect_url } => {
+                Ok(require_action(state, attempt_id, qr_payload, redirect_url))
             }
-            Command::RequireAction { attempt_id, qr_payload } => Ok(require_action(state, attempt_id, qr_payload)),
             Command::FailAttempt { attempt_id, code, message } => Ok(fail_attempt(state, details, attempt_id, code, message)),
-            Command::MarkOutcomeUnknown { attempt_id, reason } => {
-                let news = state.status == Status::Processing && state.live_attempt(attempt_id).is_some_and(|attempt| !attempt.unknown);
-                Ok(if news { vec![OutcomeUnknown { attempt_id, reason }.into()] } else { vec![] })
+            Command::EndAttempt { attempt_id, how } => Ok(end_attempt(state, details, attempt_id, how)),
+            Command::MarkOutcomeUnknown { attempt_id, reason, since } => Ok(mark_unknown(state, attempt_id, reason, since)),
+            Command::LeaveToPerson { attempt_id, at } => Ok(cases::leave_to_person(state, attempt_id, at)),
+            Command::ResolveByPerson { finding, statement_reference } => {
+                cases::resolve_by_person(state, details, finding, statement_reference)
             }
+            Command::Authorize { attempt_id, amount, capture_before } => Ok(capture::authorize(state, attempt_id, amount, capture_before)),
+            Command::Capture { amount } => capture::capture(state, amount),
+            Command::FailCapture { attempt_id, code, message } => Ok(capture::fail_capture(state, attempt_id, code, message)),
+            Command::Increase { amount } => capture::increase(state, details, amount),
+            Command::FailIncrease { attempt_id, code, message } => Ok(capture::fail_increase(state, attempt_id, code, message)),
             Command::RecordTender(report) => record_tender(state, details, report),
-            Command::Dispute { reason, disputed_at, business_date } => dispute(state, details, reason, disputed_at, business_date),
+            Command::Dispute { reason, disputed_at, business_date } => cases::dispute(state, details, reason, disputed_at, business_date),
+            Command::ResolveDispute { outcome, resolved_at, business_date } => {
+                cases::resolve_dispute(state, outcome, resolved_at, business_date)
+            }
             Command::ConfirmFromProvider(report) => Ok(confirm_from_provider(state, details, report)),
+            Command::ResolveUnmatched { transaction_id, verdict, reason } => {
+                cases::resolve_unmatched(state, details, &transaction_id, verdict, reason)
+            }
             Command::Cancel { reason } => cancel(state, details, reason),
             Command::ConfirmCancel => match (&state.cancel_requested, state.is_open()) {
                 (Some(reason), true) => Ok(vec![Canceled { bill_id: details.bill_id, reason: reason.clone() }.into()]),
@@ -66,66 +65,18 @@ impl Aggregate for PaymentIntent {
             },
             Command::Expire { attempt_id } => {
                 let last = state.attempt.as_ref().is_some_and(|attempt| attempt.started.attempt_id == attempt_id);
-                Ok(if last && state.is_open() { vec![Expired { bill_id: details.bill_id }.into()] } else { vec![] })
+                // What is held is not unpaid: it lapses, or is captured.
+                let ends = last && state.is_open() && state.status != Status::RequiresCapture;
+                Ok(if ends { vec![Expired { bill_id: details.bill_id }.into()] } else { vec![] })
             }
-            Command::ReserveRefund { refund_id, amount } => reserve_refund(state, refund_id, amount),
-            Command::SettleRefund { refund_id } => settle_refund(state, refund_id),
-            Command::ReleaseRefund { refund_id } => Ok(release_refund(state, refund_id)),
+            Command::ReserveRefund { refund_id, amount } => refunds::reserve(state, refund_id, amount),
+            Command::SettleRefund { refund_id } => refunds::settle(state, refund_id),
+            Command::ReleaseRefund { refund_id } => Ok(refunds::release(state, refund_id)),
         }
     }
 
-    fn evolve(mut state: State, event: &Event) -> State {
-        match event {
-            Event::Created(details) => {
-                state.status = Status::RequiresPaymentMethod;
-                state.details = Some(details.clone());
-            }
-            Event::AttemptStarted(started) => {
-                state.status = Status::Processing;
-                state.earlier.extend(state.attempt.take().map(|attempt| attempt.started));
-                state.attempt = Some(Attempt { started: started.clone(), qr_payload: None, unknown: false, failed: None });
-            }
-            Event::ActionRequired(action) => {
-                state.status = Status::RequiresAction;
-                if let Some(attempt) = &mut state.attempt {
-                    attempt.qr_payload = Some(action.qr_payload.clone());
-                    attempt.unknown = false;
-                }
-            }
-            Event::AttemptFailed(failed) => {
-                state.status = Status::RequiresPaymentMethod;
-                if let Some(attempt) = &mut state.attempt {
-                    attempt.failed = Some(failed.clone());
-                }
-            }
-            Event::OutcomeUnknown(_) => {
-                if let Some(attempt) = &mut state.attempt {
-                    attempt.unknown = true;
-                }
-            }
-            Event::Succeeded(payment) => {
-                state.status = Status::Succeeded;
-                state.payment = Some(payment.clone());
-            }
-            Event::Disputed(disputed) => state.dispute = Some(disputed.clone()),
-            Event::UnmatchedPaymentReceived(payment) => state.unmatched.push(payment.clone()),
-            Event::CancelRequested(requested) => state.cancel_requested = Some(requested.reason.clone()),
-            Event::Canceled(_) => state.status = Status::Canceled,
-            Event::Expired(_) => state.status = Status::Expired,
-            Event::RefundReserved(reserved) => {
-                state.refunds.insert(reserved.refund_id, RefundEntry { amount: reserved.amount, settled: false });
-            }
-            Event::RefundSettled(settled) => {
-                state.refunded_total = settled.refunded_total;
-                if let Some(refund) = state.refunds.get_mut(&settled.refund_id) {
-                    refund.settled = true;
-                }
-            }
-            Event::RefundReleased(released) => {
-                state.refunds.remove(&released.refund_id);
-            }
-        }
-        state
+    fn evolve(state: State, event: &Event) -> State {
+        super::evolve::evolve(state, event)
     }
 }
 
@@ -145,42 +96,105 @@ fn create(state: &State, details: Created) -> Result<Vec<Event>, Rejection> {
     Ok(vec![details.into()])
 }
 
-fn start_attempt(
-    state: &State,
-    details: &Created,
-    attempt_id: AttemptId,
-    provider: String,
-    reference: String,
-    started_at: DateTime<Utc>,
-) -> Result<Vec<Event>, Rejection> {
+fn start_attempt(state: &State, details: &Created, new: NewAttempt) -> Result<Vec<Event>, Rejection> {
     // Live or dead: an attempt is the provider's idempotency key and starts once.
-    if state.attempt.as_ref().is_some_and(|attempt| attempt.started.attempt_id == attempt_id) {
+    if state.attempt_named(new.attempt_id).is_some() {
         return Ok(vec![]);
     }
-    let Some(expires_at) = details.expires_at.filter(|_| !details.tender.is_recorded()) else { return Err(Rejection::TenderIsRecorded) };
+    if details.tender.is_recorded() || details.expires_at.is_none() {
+        return Err(Rejection::TenderIsRecorded);
+    }
     match state.status {
-        Status::RequiresPaymentMethod if state.cancel_requested.is_none() => {
-            let (payment_intent_id, amount) = (details.payment_intent_id, details.amount);
-            Ok(vec![AttemptStarted { payment_intent_id, attempt_id, provider, reference, amount, started_at, expires_at }.into()])
+        Status::RequiresPaymentMethod if state.cancel_requested.is_none() => {}
+        Status::Processing | Status::RequiresAction | Status::RequiresCapture => return Err(Rejection::AttemptInProgress),
+        Status::Absent | Status::RequiresPaymentMethod | Status::Succeeded | Status::Canceled | Status::Expired | Status::Failed => {
+            return Err(Rejection::PaymentIntentNotOpen { status: state.status.as_str() });
         }
-        Status::Processing | Status::RequiresAction => Err(Rejection::AttemptInProgress),
-        Status::Absent | Status::RequiresPaymentMethod | Status::Succeeded | Status::Canceled | Status::Expired => {
-            Err(Rejection::PaymentIntentNotOpen { status: state.status.as_str() })
-        }
+    }
+    let card = details.tender == Tender::OnlineCard;
+    match (&new.card_token, card) {
+        (None, true) => return Err(Rejection::CardTokenRequired),
+        (Some(_), false) => return Err(Rejection::CardTokenNotWanted),
+        (Some(_), true) | (None, false) => {}
+    }
+    if new.manual_capture && !card {
+        return Err(Rejection::ManualCaptureNeedsCard);
+    }
+    let started = AttemptStarted {
+        payment_intent_id: details.payment_intent_id,
+        attempt_id: new.attempt_id,
+        provider: new.provider,
+        provider_account: new.provider_account,
+        route: new.route,
+        reference: new.reference,
+        amount: details.amount,
+        tender: details.tender,
+        card_token: new.card_token,
+        manual_capture: new.manual_capture,
+        return_url: new.return_url,
+        started_at: new.started_at,
+        expires_at: new.expires_at,
+    };
+    Ok(vec![started.into()])
+}
+
+fn accept_attempt(state: &State, attempt_id: AttemptId, provider_id: String) -> Vec<Event> {
+    match state.live_attempt(attempt_id) {
+        Some(attempt) if attempt.provider_id.is_none() => vec![AttemptAccepted { attempt: attempt.started.named(), provider_id }.into()],
+        Some(_) | None => vec![],
     }
 }
 
-fn require_action(state: &State, attempt_id: AttemptId, qr_payload: String) -> Vec<Event> {
+fn require_action(state: &State, attempt_id: AttemptId, qr_payload: Option<String>, redirect_url: Option<String>) -> Vec<Event> {
     let awaited = state.status == Status::Processing && state.live_attempt(attempt_id).is_some();
-    if awaited { vec![ActionRequired { attempt_id, qr_payload }.into()] } else { vec![] }
+    if awaited { vec![ActionRequired { attempt_id, qr_payload, redirect_url }.into()] } else { vec![] }
+}
+
+fn mark_unknown(state: &State, attempt_id: AttemptId, reason: String, since: DateTime<Utc>) -> Vec<Event> {
+    let asked = matches!(state.status, Status::Processing | Status::RequiresCapture);
+    let news = asked && state.live_attempt(attempt_id).is_some_and(|attempt| !attempt.unknown);
+    if news { vec![OutcomeUnknown { attempt_id, reason, since: Some(since) }.into()] } else { vec![] }
 }
 
 fn fail_attempt(state: &State, details: &Created, attempt_id: AttemptId, code: String, message: String) -> Vec<Event> {
-    // With a QR on the payer's screen a late refusal proves nothing: the watch decides.
+    // With a QR on the payer's screen a late refusal proves nothing: the books decide.
     if state.status != Status::Processing || state.live_attempt(attempt_id).is_none() {
         return vec![];
     }
-    vec![AttemptFailed { attempt_id, bill_id: details.bill_id, code, message }.into()]
+    failed(state, details, attempt_id, code, message)
+}
+
+/// The attempt is dead; with it the intent, when no further one is allowed.
+pub(super) fn failed(state: &State, details: &Created, attempt_id: AttemptId, code: String, message: String) -> Vec<Event> {
+    let bill_id = details.bill_id;
+    let attempts = state.earlier.len().saturating_add(1);
+    let last = attempts >= MAX_ATTEMPTS;
+    let mut events = vec![AttemptFailed { attempt_id, bill_id, code, message }.into()];
+    if last {
+        events.push(Failed { bill_id, attempts: u32::try_from(attempts).unwrap_or(u32::MAX) }.into());
+    }
+    events
+}
+
+/// The books are evidence in every open state, also with a QR or a page before the payer.
+fn end_attempt(state: &State, details: &Created, attempt_id: AttemptId, how: AttemptEnd) -> Vec<Event> {
+    if !state.is_open() || state.live_attempt(attempt_id).is_none() {
+        return vec![];
+    }
+    let bill_id = details.bill_id;
+    if let Some(reason) = &state.cancel_requested {
+        return vec![Canceled { bill_id, reason: reason.clone() }.into()];
+    }
+    if state.status == Status::RequiresCapture {
+        return vec![Canceled { bill_id, reason: "authorization_lapsed".to_owned() }.into()];
+    }
+    match how {
+        AttemptEnd::Failed { code, message } => failed(state, details, attempt_id, code, message),
+        AttemptEnd::Expired => vec![Expired { bill_id }.into()],
+        AttemptEnd::Canceled => {
+            failed(state, details, attempt_id, "canceled_at_provider".to_owned(), "the attempt was stopped at the provider".to_owned())
+        }
+    }
 }
 
 fn record_tender(state: &State, details: &Created, report: PaymentReport) -> Result<Vec<Event>, Rejection> {
@@ -190,7 +204,13 @@ fn record_tender(state: &State, details: &Created, report: PaymentReport) -> Res
     match state.status {
         Status::Succeeded => return Ok(vec![]),
         Status::RequiresPaymentMethod => {}
-        Status::Absent | Status::Processing | Status::RequiresAction | Status::Canceled | Status::Expired => {
+        Status::Absent
+        | Status::Processing
+        | Status::RequiresAction
+        | Status::RequiresCapture
+        | Status::Canceled
+        | Status::Expired
+        | Status::Failed => {
             return Err(Rejection::PaymentIntentNotOpen { status: state.status.as_str() });
         }
     }
@@ -210,7 +230,7 @@ fn record_tender(state: &State, details: &Created, report: PaymentReport) -> Res
     Ok(vec![succeeded(details, report, collected).into()])
 }
 
-fn succeeded(details: &Created, report: PaymentReport, collected: i64) -> Succeeded {
+pub(super) fn succeeded(details: &Created, report: PaymentReport, collected: i64) -> Succeeded {
     Succeeded {
         payment_intent_id: details.payment_intent_id,
         bill_id: details.bill_id,
@@ -228,38 +248,6 @@ fn succeeded(details: &Created, report: PaymentReport, collected: i64) -> Succee
     }
 }
 
-fn dispute(
-    state: &State,
-    details: &Created,
-    reason: String,
-    disputed_at: DateTime<Utc>,
-    business_date: NaiveDate,
-) -> Result<Vec<Event>, Rejection> {
-    if state.dispute.is_some() {
-        return Ok(vec![]);
-    }
-    let Some(payment) = &state.payment else { return Err(Rejection::NotCaptured { status: state.status.as_str() }) };
-    if !is_text(&reason, 200) {
-        return Err(Rejection::ReasonRequired);
-    }
-    let refundable = state.refundable();
-    if refundable <= 0 {
-        return Err(Rejection::RefundExceedsCaptured { refundable });
-    }
-    let disputed = Disputed {
-        payment_intent_id: details.payment_intent_id,
-        store_id: details.store_id,
-        bill_id: details.bill_id,
-        business_date,
-        tender: payment.tender,
-        acquirer: payment.acquirer.clone(),
-        amount: Money::new(refundable, payment.amount.currency),
-        reason,
-        disputed_at,
-    };
-    Ok(vec![disputed.into()])
-}
-
 /// Never refuses: money that the provider shows is a fact, whatever state we are in.
 fn confirm_from_provider(state: &State, details: &Created, report: PaymentReport) -> Vec<Event> {
     let transaction_id = report.transaction_id.clone().unwrap_or_default();
@@ -268,16 +256,27 @@ fn confirm_from_provider(state: &State, details: &Created, report: PaymentReport
     }
     let why = match state.status {
         Status::Succeeded => UnmatchedReason::Duplicate,
-        Status::Canceled | Status::Expired => UnmatchedReason::Late,
-        Status::Absent | Status::RequiresPaymentMethod | Status::Processing | Status::RequiresAction => {
-            if report.amount == details.amount {
+        Status::Canceled | Status::Expired | Status::Failed => UnmatchedReason::Late,
+        Status::Absent | Status::RequiresPaymentMethod | Status::Processing | Status::RequiresAction | Status::RequiresCapture => {
+            if is_owed(state, details, &report) {
                 let collected = report.amount.amount;
                 return vec![succeeded(details, report, collected).into()];
             }
             UnmatchedReason::AmountDiffers
         }
     };
-    vec![UnmatchedPaymentReceived { why, transaction_id, amount: report.amount, paid_at: report.paid_at }.into()]
+    let (attempt_id, amount, paid_at) = (report.attempt_id, report.amount, report.paid_at);
+    vec![UnmatchedPaymentReceived { why, attempt_id, transaction_id, amount, paid_at }.into()]
+}
+
+/// Exactly what is owed; or, out of a hold, what was captured of it: the provider's word on how much that was is adopted.
+fn is_owed(state: &State, details: &Created, report: &PaymentReport) -> bool {
+    match state.held() {
+        Some(held) if report.attempt_id == Some(held.attempt_id) => {
+            report.amount.currency == held.amount.currency && (1..=held.amount.amount).contains(&report.amount.amount)
+        }
+        Some(_) | None => report.amount == details.amount,
+    }
 }
 
 fn cancel(state: &State, details: &Created, reason: String) -> Result<Vec<Event>, Rejection> {
@@ -287,49 +286,21 @@ fn cancel(state: &State, details: &Created, reason: String) -> Result<Vec<Event>
     match (state.status, &state.attempt) {
         (Status::Canceled, _) => Ok(vec![]),
         (Status::RequiresPaymentMethod, _) => Ok(vec![Canceled { bill_id: details.bill_id, reason }.into()]),
-        (Status::Processing | Status::RequiresAction, _) if state.cancel_requested.is_some() => Ok(vec![]),
-        (Status::Processing | Status::RequiresAction, Some(attempt)) => {
-            Ok(vec![CancelRequested { attempt: attempt.started.clone(), reason }.into()])
+        (Status::Processing | Status::RequiresAction | Status::RequiresCapture, _) if state.cancel_requested.is_some() => Ok(vec![]),
+        (Status::RequiresCapture, Some(attempt)) if attempt.capturing.is_some() => Err(Rejection::CaptureInProgress),
+        (Status::Processing | Status::RequiresAction | Status::RequiresCapture, Some(attempt)) => {
+            let (attempt, provider_id) = (attempt.started.named(), attempt.provider_id.clone());
+            Ok(vec![CancelRequested { attempt, provider_id, reason }.into()])
         }
-        (Status::Absent | Status::Succeeded | Status::Expired | Status::Processing | Status::RequiresAction, _) => {
-            Err(Rejection::PaymentIntentNotOpen { status: state.status.as_str() })
-        }
-    }
-}
-
-fn reserve_refund(state: &State, refund_id: RefundId, amount: Money) -> Result<Vec<Event>, Rejection> {
-    if state.refunds.contains_key(&refund_id) {
-        return Ok(vec![]);
-    }
-    let Some(payment) = &state.payment else { return Err(Rejection::NotCaptured { status: state.status.as_str() }) };
-    if state.dispute.is_some() {
-        return Err(Rejection::PaymentDisputed);
-    }
-    if amount.currency != payment.amount.currency {
-        return Err(Rejection::CurrencyMismatch);
-    }
-    if !amount.is_positive() {
-        return Err(Rejection::AmountNotPositive);
-    }
-    let refundable = state.refundable();
-    if amount.amount > refundable {
-        return Err(Rejection::RefundExceedsCaptured { refundable });
-    }
-    Ok(vec![RefundReserved { refund_id, amount: amount.amount }.into()])
-}
-
-fn settle_refund(state: &State, refund_id: RefundId) -> Result<Vec<Event>, Rejection> {
-    let refund = state.refunds.get(&refund_id).ok_or(Rejection::RefundUnknown)?;
-    if refund.settled {
-        return Ok(vec![]);
-    }
-    let refunded_total = state.refunded_total.saturating_add(refund.amount);
-    Ok(vec![RefundSettled { refund_id, amount: refund.amount, refunded_total }.into()])
-}
-
-fn release_refund(state: &State, refund_id: RefundId) -> Vec<Event> {
-    match state.refunds.get(&refund_id) {
-        Some(refund) if !refund.settled => vec![RefundReleased { refund_id, amount: refund.amount }.into()],
-        Some(_) | None => vec![],
+        (
+            Status::Absent
+            | Status::Succeeded
+            | Status::Expired
+            | Status::Failed
+            | Status::Processing
+            | Status::RequiresAction
+            | Status::RequiresCapture,
+            _,
+        ) => Err(Rejection::PaymentIntentNotOpen { status: state.status.as_str() }),
     }
 }

@@ -10,6 +10,12 @@ use crate::{
     money::Money,
 };
 
+pub use super::event_cases::{
+    AttemptAccepted, DisputeOutcome, DisputeResolved, Failed, LeftToPerson, Resolution, ResolvedByPerson, UnmatchedRefunded,
+    UnmatchedReopened, UnmatchedResolved, Updated,
+};
+pub use super::event_hold::{Authorized, CaptureFailed, CaptureRequested, IncreaseFailed, IncreaseRequested};
+
 /// How money is tendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -21,6 +27,8 @@ pub enum Tender {
     PromptPay,
     /// A card taken by an outside terminal and recorded here.
     Card,
+    /// A card charged through a provider, by the provider's token.
+    OnlineCard,
     /// On account, recorded here.
     Invoice,
     /// Money came, but the record does not say how; never guessed.
@@ -34,6 +42,7 @@ impl Tender {
             Self::Cash => "cash",
             Self::PromptPay => "promptpay",
             Self::Card => "card",
+            Self::OnlineCard => "online_card",
             Self::Invoice => "invoice",
             Self::Unknown => "unknown",
         }
@@ -43,7 +52,7 @@ impl Tender {
     pub const fn is_recorded(self) -> bool {
         match self {
             Self::Cash | Self::Card | Self::Invoice | Self::Unknown => true,
-            Self::PromptPay => false,
+            Self::PromptPay | Self::OnlineCard => false,
         }
     }
 }
@@ -58,6 +67,8 @@ pub enum Evidence {
     Import,
     /// The provider was asked.
     Inquiry,
+    /// A person found it on a bank or provider statement.
+    Statement,
 }
 
 /// Created: an amount is to be collected.
@@ -90,23 +101,45 @@ pub struct AttemptStarted {
     pub attempt_id: AttemptId,
     /// The provider's name.
     pub provider: String,
+    /// Which of the merchant's accounts there, where there are several.
+    pub provider_account: Option<String>,
+    /// Why this provider was chosen, in words; nothing when there was no choice.
+    pub route: Option<String>,
     /// Our reference there.
     pub reference: String,
     /// What is owed.
     pub amount: Money,
+    /// How it is paid; a tender that has a provider.
+    pub tender: Tender,
+    /// For a card: the provider's token, usable once. Left out where an attempt is named again.
+    pub card_token: Option<String>,
+    /// The amount is held only; a capture follows.
+    pub manual_capture: bool,
+    /// Where the payer's browser goes after an action.
+    pub return_url: Option<String>,
     /// When it started, UTC; providers search by day.
     pub started_at: DateTime<Utc>,
     /// When it stops accepting payment, UTC.
     pub expires_at: DateTime<Utc>,
 }
 
-/// The payer must act: a QR is ready.
+impl AttemptStarted {
+    /// The same without its token, for facts that name the attempt again.
+    #[must_use]
+    pub fn named(&self) -> Self {
+        Self { card_token: None, ..self.clone() }
+    }
+}
+
+/// The payer must act: a QR is ready, or a page to open. One of the two is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionRequired {
     /// The attempt.
     pub attempt_id: AttemptId,
     /// EMVCo payload to show.
-    pub qr_payload: String,
+    pub qr_payload: Option<String>,
+    /// Address to open (3-D Secure).
+    pub redirect_url: Option<String>,
 }
 
 /// The provider refused the attempt, finally.
@@ -129,6 +162,8 @@ pub struct OutcomeUnknown {
     pub attempt_id: AttemptId,
     /// What happened.
     pub reason: String,
+    /// Since when (UTC).
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// The full amount arrived.
@@ -190,6 +225,8 @@ pub struct Disputed {
 pub struct UnmatchedPaymentReceived {
     /// Why it does not close the intent.
     pub why: UnmatchedReason,
+    /// The attempt on whose reference it arrived.
+    pub attempt_id: Option<AttemptId>,
     /// The provider's transaction.
     pub transaction_id: String,
     /// What arrived.
@@ -215,6 +252,8 @@ pub enum UnmatchedReason {
 pub struct CancelRequested {
     /// The live attempt, for whoever asks the provider.
     pub attempt: AttemptStarted,
+    /// The provider's own name for it.
+    pub provider_id: Option<String>,
     /// Why.
     pub reason: String,
 }
@@ -270,25 +309,53 @@ events! {
         /// An amount is to be collected.
         Created = "payment_intent.created" v 1;
         /// An attempt is about to call the provider.
-        AttemptStarted = "payment_intent.attempt_started" v 1;
+        AttemptStarted = "payment_intent.attempt_started" v 2;
+        /// The provider knows the attempt under a name of its own.
+        AttemptAccepted = "payment_intent.attempt_accepted" v 1;
         /// The payer must act.
-        ActionRequired = "payment_intent.action_required" v 1;
+        ActionRequired = "payment_intent.action_required" v 2;
         /// The provider refused the attempt.
         AttemptFailed = "payment_intent.attempt_failed" v 1;
         /// Nobody knows what the provider did.
-        OutcomeUnknown = "payment_intent.outcome_unknown" v 1;
+        OutcomeUnknown = "payment_intent.outcome_unknown" v 2;
         /// The full amount arrived.
         Succeeded = "payment_intent.succeeded" v 2;
         /// The payer contests the payment.
         Disputed = "payment_intent.disputed" v 1;
+        /// The dispute is decided.
+        DisputeResolved = "payment_intent.dispute_resolved" v 1;
         /// Money that does not close the intent.
-        UnmatchedPaymentReceived = "payment_intent.unmatched_payment_received" v 1;
+        UnmatchedPaymentReceived = "payment_intent.unmatched_payment_received" v 2;
+        /// What became of money that does not close the intent.
+        UnmatchedResolved = "payment_intent.unmatched_resolved" v 1;
+        /// Its refund was carried out.
+        UnmatchedRefunded = "payment_intent.unmatched_refunded" v 1;
+        /// Its refund came to nothing: somebody has to look again.
+        UnmatchedReopened = "payment_intent.unmatched_reopened" v 1;
         /// The caller wants it stopped.
-        CancelRequested = "payment_intent.cancel_requested" v 1;
+        CancelRequested = "payment_intent.cancel_requested" v 2;
         /// Stopped.
         Canceled = "payment_intent.canceled" v 1;
         /// Time ran out without a payment.
         Expired = "payment_intent.expired" v 1;
+        /// What is asked for changed.
+        Updated = "payment_intent.updated" v 1;
+        /// No further attempt is allowed.
+        Failed = "payment_intent.failed" v 1;
+        /// The amount is held.
+        Authorized = "payment_intent.authorized" v 1;
+        /// A capture is about to be asked for.
+        CaptureRequested = "payment_intent.capture_requested" v 1;
+        /// The provider refused the capture.
+        CaptureFailed = "payment_intent.capture_failed" v 1;
+        /// A higher hold is about to be asked for.
+        IncreaseRequested = "payment_intent.increase_requested" v 1;
+        /// The provider refused the higher hold.
+        IncreaseFailed = "payment_intent.increase_failed" v 1;
+        /// The provider was asked to the end of the schedule and gave no answer.
+        LeftToPerson = "payment_intent.left_to_person" v 1;
+        /// A person says what happened.
+        ResolvedByPerson = "payment_intent.resolved_by_person" v 1;
         /// Money set aside for a refund.
         RefundReserved = "payment_intent.refund_reserved" v 1;
         /// The refund was carried out.

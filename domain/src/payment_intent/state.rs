@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptFailed, AttemptStarted, Created, Disputed, Rejection, Succeeded, UnmatchedPaymentReceived};
+use chrono::{DateTime, Utc};
+
+use super::{
+    AttemptFailed, AttemptStarted, Authorized, Created, DisputeOutcome, Disputed, Rejection, Resolution, Succeeded,
+    UnmatchedPaymentReceived,
+};
 use crate::ids::{AttemptId, RefundId};
 
 /// Life of a payment intent.
@@ -20,12 +25,16 @@ pub enum Status {
     Processing,
     /// The payer must act.
     RequiresAction,
+    /// The provider holds the amount; a capture is awaited.
+    RequiresCapture,
     /// The full amount arrived.
     Succeeded,
     /// Stopped.
     Canceled,
     /// Time ran out.
     Expired,
+    /// The last allowed attempt failed.
+    Failed,
 }
 
 impl Status {
@@ -36,9 +45,11 @@ impl Status {
             Self::RequiresPaymentMethod => "requires_payment_method",
             Self::Processing => "processing",
             Self::RequiresAction => "requires_action",
+            Self::RequiresCapture => "requires_capture",
             Self::Succeeded => "succeeded",
             Self::Canceled => "canceled",
             Self::Expired => "expired",
+            Self::Failed => "failed",
         }
     }
 }
@@ -48,12 +59,62 @@ impl Status {
 pub struct Attempt {
     /// As started.
     pub started: AttemptStarted,
+    /// The provider's own name for it.
+    pub provider_id: Option<String>,
     /// The QR, once there is one.
     pub qr_payload: Option<String>,
+    /// The page that the payer must open, once there is one.
+    pub redirect_url: Option<String>,
     /// The outcome of the last call is not known.
     pub unknown: bool,
+    /// Since when it is not known (UTC).
+    pub unknown_since: Option<DateTime<Utc>>,
+    /// The provider gave no answer to the end of the schedule; since then a person has to look (UTC).
+    pub left_to_person: Option<DateTime<Utc>>,
+    /// What is held.
+    pub authorized: Option<Authorized>,
+    /// A capture is under way: minor units.
+    pub capturing: Option<i64>,
+    /// A higher hold was asked for: minor units of the new total.
+    pub increasing: Option<i64>,
     /// Refused; the attempt is dead.
     pub failed: Option<AttemptFailed>,
+}
+
+impl Attempt {
+    pub(super) fn new(started: AttemptStarted) -> Self {
+        Self {
+            started,
+            provider_id: None,
+            qr_payload: None,
+            redirect_url: None,
+            unknown: false,
+            unknown_since: None,
+            left_to_person: None,
+            authorized: None,
+            capturing: None,
+            increasing: None,
+            failed: None,
+        }
+    }
+
+    /// The outcome is known now.
+    pub(super) const fn know(&mut self) {
+        self.unknown = false;
+        self.unknown_since = None;
+        self.left_to_person = None;
+    }
+}
+
+/// Money that does not close the intent, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmatchedPayment {
+    /// As it arrived.
+    pub received: UnmatchedPaymentReceived,
+    /// What became of it; nothing while it is an open duty.
+    pub resolution: Option<Resolution>,
+    /// The refund that sends it back.
+    pub refund_id: Option<RefundId>,
 }
 
 /// A refund under this payment.
@@ -79,9 +140,11 @@ pub struct State {
     /// How it succeeded.
     pub payment: Option<Succeeded>,
     /// Money that does not close it.
-    pub unmatched: Vec<UnmatchedPaymentReceived>,
+    pub unmatched: Vec<UnmatchedPayment>,
     /// The payer contests it.
     pub dispute: Option<Disputed>,
+    /// How the dispute was decided.
+    pub dispute_outcome: Option<DisputeOutcome>,
     /// The caller wants it stopped.
     pub cancel_requested: Option<String>,
     /// Refunds reserved and settled.
@@ -93,7 +156,11 @@ pub struct State {
 impl State {
     /// The attempt on whose reference the money arrived, for tenders with a provider.
     pub fn paying_attempt(&self) -> Option<&AttemptStarted> {
-        let attempt_id = self.payment.as_ref()?.attempt_id?;
+        self.attempt_named(self.payment.as_ref()?.attempt_id?)
+    }
+
+    /// An attempt by its id, live or dead.
+    pub fn attempt_named(&self, attempt_id: AttemptId) -> Option<&AttemptStarted> {
         let last = self.attempt.as_ref().map(|attempt| &attempt.started);
         self.earlier.iter().chain(last).find(|started| started.attempt_id == attempt_id)
     }
@@ -101,6 +168,23 @@ impl State {
     /// Minor units captured; zero unless succeeded.
     pub fn captured(&self) -> i64 {
         self.payment.as_ref().map_or(0, |payment| payment.amount.amount)
+    }
+
+    /// What the provider holds and a capture may take.
+    pub fn held(&self) -> Option<&Authorized> {
+        if self.status == Status::RequiresCapture { self.attempt.as_ref()?.authorized.as_ref() } else { None }
+    }
+
+    /// The payer contests it and nothing is decided, or the payer got it back.
+    pub fn is_contested(&self) -> bool {
+        self.dispute.is_some() && self.dispute_outcome != Some(DisputeOutcome::Won)
+    }
+
+    /// A person has to look: money that nothing asks for, an open dispute, an outcome that the provider does not tell.
+    pub fn needs_attention(&self) -> bool {
+        let left = self.attempt.as_ref().is_some_and(|attempt| attempt.left_to_person.is_some());
+        let open = self.unmatched.iter().any(|payment| payment.resolution.is_none());
+        open || (self.dispute.is_some() && self.dispute_outcome.is_none()) || (left && self.is_open())
     }
 
     /// Minor units neither given back nor set aside for it.
@@ -118,13 +202,13 @@ impl State {
 
     pub(super) fn knows_transaction(&self, transaction_id: &str) -> bool {
         let paid = self.payment.as_ref().and_then(|payment| payment.transaction_id.as_deref());
-        paid == Some(transaction_id) || self.unmatched.iter().any(|payment| payment.transaction_id == transaction_id)
+        paid == Some(transaction_id) || self.unmatched.iter().any(|payment| payment.received.transaction_id == transaction_id)
     }
 
     pub(super) fn is_open(&self) -> bool {
         match self.status {
-            Status::RequiresPaymentMethod | Status::Processing | Status::RequiresAction => true,
-            Status::Absent | Status::Succeeded | Status::Canceled | Status::Expired => false,
+            Status::RequiresPaymentMethod | Status::Processing | Status::RequiresAction | Status::RequiresCapture => true,
+            Status::Absent | Status::Succeeded | Status::Canceled | Status::Expired | Status::Failed => false,
         }
     }
 }

@@ -24,8 +24,8 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
 
 fn payment(payment_intent_id: PaymentIntentId, event: &payment_intent::Event) -> Vec<Intent> {
     use payment_intent::Event;
-    let command = match event {
-        Event::Succeeded(payment) => payment.bill_id.map(|bill_id| ProcessCommand::AllocatePayment {
+    let command = if let Event::Succeeded(payment) = event {
+        payment.bill_id.map(|bill_id| ProcessCommand::AllocatePayment {
             bill_id,
             payment_intent_id,
             tender: payment.tender,
@@ -33,23 +33,12 @@ fn payment(payment_intent_id: PaymentIntentId, event: &payment_intent::Event) ->
             cash_rounding: payment.cash_rounding,
             tip: payment.tip,
             acquirer: payment.acquirer.clone(),
-        }),
-        Event::Canceled(payment_intent::Canceled { bill_id, .. })
-        | Event::Expired(payment_intent::Expired { bill_id }) => {
-            bill_id.map(|bill_id| ProcessCommand::ReleaseReservation { bill_id, payment_intent_id })
-        }
-        Event::Created(_)
-        | Event::AttemptStarted(_)
-        // Frees its hold in the same append: the next attempt may hold the bill again before this is read.
-        | Event::AttemptFailed(_)
-        | Event::ActionRequired(_)
-        | Event::OutcomeUnknown(_)
-        | Event::UnmatchedPaymentReceived(_)
-        | Event::Disputed(_)
-        | Event::CancelRequested(_)
-        | Event::RefundReserved(_)
-        | Event::RefundSettled(_)
-        | Event::RefundReleased(_) => None,
+        })
+    } else if let Event::Canceled(payment_intent::Canceled { bill_id, .. }) | Event::Expired(payment_intent::Expired { bill_id }) = event {
+        bill_id.map(|bill_id| ProcessCommand::ReleaseReservation { bill_id, payment_intent_id })
+    } else {
+        // A failed attempt frees its hold in the same append: the next attempt may hold the bill again before this is read.
+        None
     };
     command.map(|command| Intent::Commands(vec![command])).into_iter().collect()
 }

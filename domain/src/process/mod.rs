@@ -11,7 +11,7 @@ use crate::{
     event::DomainEvent,
     ids::{AttemptId, BillId, MerchantId, OrderId, PaymentIntentId, RefundId},
     money::Money,
-    payment_intent::{PaymentReport, Tender},
+    payment_intent::{AttemptEnd, PaymentReport, Tender},
     refund::ProviderPayment,
 };
 
@@ -19,6 +19,8 @@ pub mod checkout;
 pub mod provider_calls;
 pub mod refund;
 pub mod work;
+pub mod work_hold;
+pub mod work_refund;
 
 /// A command to one aggregate, as a process manager or a provider worker issues it.
 #[derive(Debug, Clone)]
@@ -79,14 +81,76 @@ pub enum ProcessCommand {
         /// The refund.
         refund_id: RefundId,
     },
-    /// The provider gave a QR.
+    /// The provider named the attempt.
+    AcceptAttempt {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// The provider's name for it.
+        provider_id: String,
+    },
+    /// The provider holds the amount.
+    AuthorizeAttempt {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// How much.
+        amount: Money,
+        /// When the provider lets go of it by itself (UTC).
+        capture_before: Option<DateTime<Utc>>,
+    },
+    /// The provider's books show that the attempt is over, without money.
+    EndAttempt {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// How.
+        how: AttemptEnd,
+    },
+    /// The provider refused to capture.
+    FailCapture {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// Our word.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// The provider refused to hold more.
+    FailIncrease {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// Our word.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// The provider gave no answer to the end of the schedule.
+    LeaveToPerson {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The attempt.
+        attempt_id: AttemptId,
+        /// Now (UTC).
+        at: DateTime<Utc>,
+    },
+    /// The payer must act.
     RequireAction {
         /// The payment.
         payment_intent_id: PaymentIntentId,
         /// The attempt.
         attempt_id: AttemptId,
-        /// EMVCo payload.
-        qr_payload: String,
+        /// EMVCo payload to show.
+        qr_payload: Option<String>,
+        /// Address to open.
+        redirect_url: Option<String>,
     },
     /// The provider refused the attempt.
     FailAttempt {
@@ -107,6 +171,8 @@ pub enum ProcessCommand {
         attempt_id: AttemptId,
         /// What happened.
         reason: String,
+        /// Now (UTC).
+        since: DateTime<Utc>,
     },
     /// The provider's books show a payment.
     ConfirmPayment {
@@ -156,11 +222,48 @@ pub enum ProcessCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Task {
-    /// Ask for a QR.
-    CreateQr {
-        /// For which attempt.
+    /// Begin an attempt: ask for a QR, charge or hold on a card.
+    #[serde(alias = "create_qr")]
+    Start {
+        /// Which attempt.
         #[serde(flatten)]
         attempt: AttemptRef,
+        /// For a card: the provider's token.
+        #[serde(default)]
+        card_token: Option<String>,
+        /// Where the payer's browser goes after an action.
+        #[serde(default)]
+        return_url: Option<String>,
+        /// How often it was tried before.
+        tried: u32,
+    },
+    /// Capture what is held.
+    Capture {
+        /// Of which attempt.
+        #[serde(flatten)]
+        attempt: AttemptRef,
+        /// How much, minor units.
+        capture: i64,
+        /// How often it was tried before.
+        tried: u32,
+    },
+    /// Hold more.
+    Increase {
+        /// On which attempt.
+        #[serde(flatten)]
+        attempt: AttemptRef,
+        /// The new total, minor units.
+        total: i64,
+        /// How often it was tried before.
+        tried: u32,
+    },
+    /// Stop an attempt at the provider.
+    Stop {
+        /// Which attempt.
+        #[serde(flatten)]
+        attempt: AttemptRef,
+        /// Why: `Cancel` for a caller, `Watch` because its time ran out.
+        mode: InquiryMode,
         /// How often it was tried before.
         tried: u32,
     },
@@ -230,12 +333,26 @@ pub struct AttemptRef {
     pub provider: String,
     /// Our reference there.
     pub reference: String,
+    /// The provider's own name for it, once it is known.
+    #[serde(default)]
+    pub provider_id: Option<String>,
+    /// How it is paid.
+    #[serde(default = "by_qr")]
+    pub tender: Tender,
+    /// The amount is held only.
+    #[serde(default)]
+    pub manual_capture: bool,
     /// What is owed.
     pub amount: Money,
     /// When the attempt started (UTC).
     pub created_at: DateTime<Utc>,
     /// When it stops accepting payment (UTC).
     pub expires_at: DateTime<Utc>,
+}
+
+/// The only way to pay when tasks did not name it.
+const fn by_qr() -> Tender {
+    Tender::PromptPay
 }
 
 /// What must follow from an event.
@@ -252,7 +369,7 @@ pub enum Intent {
         /// How long after the event was recorded, milliseconds.
         after_ms: i64,
     },
-    /// Remember which attempt a provider reference names, for call-backs.
+    /// Remember which attempt our reference, and the provider's own name where it has one, stand for: call-backs name one of them.
     RememberReference(AttemptRef),
 }
 

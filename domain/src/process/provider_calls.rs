@@ -7,12 +7,15 @@ use crate::{
     refund::{self, Destination},
 };
 
-fn attempt_ref(started: &AttemptStarted) -> AttemptRef {
+fn attempt_ref(started: &AttemptStarted, provider_id: Option<String>) -> AttemptRef {
     AttemptRef {
         payment_intent_id: started.payment_intent_id,
         attempt_id: started.attempt_id,
         provider: started.provider.clone(),
         reference: started.reference.clone(),
+        provider_id,
+        tender: started.tender,
+        manual_capture: started.manual_capture,
         amount: started.amount,
         created_at: started.started_at,
         expires_at: started.expires_at,
@@ -22,34 +25,55 @@ fn attempt_ref(started: &AttemptStarted) -> AttemptRef {
 /// What follows from an event.
 pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
     match happened.event {
-        DomainEvent::PaymentIntent(payment_intent::Event::AttemptStarted(started)) => {
-            let attempt = attempt_ref(started);
-            let watch = Task::Inquire { attempt: attempt.clone(), mode: InquiryMode::Watch, asked: 0 };
-            vec![
-                Intent::RememberReference(attempt.clone()),
-                Intent::Schedule { key: format!("create:{}", started.attempt_id), task: Task::CreateQr { attempt, tried: 0 }, after_ms: 0 },
-                Intent::Schedule { key: format!("watch:{}", started.attempt_id), task: watch, after_ms: work::inquiry_delay_ms(0) },
-            ]
-        }
-        DomainEvent::PaymentIntent(payment_intent::Event::CancelRequested(requested)) => {
-            let task = Task::Inquire { attempt: attempt_ref(&requested.attempt), mode: InquiryMode::Cancel, asked: 0 };
-            vec![Intent::Schedule { key: format!("cancel:{}", requested.attempt.payment_intent_id), task, after_ms: 0 }]
-        }
+        DomainEvent::PaymentIntent(event) => payment(event),
         DomainEvent::Refund(refund::Event::Requested(requested)) => match (requested.destination, &requested.provider) {
             (Destination::Original, Some(payment)) => {
-                let (refund_id, amount, payment) = (requested.refund_id, requested.amount, payment.clone());
+                let (refund_id, amount, payment) = (requested.refund_id, requested.amount, (**payment).clone());
                 let task = Task::Refund { refund_id, amount, payment, tried: 0 };
                 vec![Intent::Schedule { key: format!("refund:{refund_id}"), task, after_ms: 0 }]
             }
             (Destination::Original | Destination::Cash, _) => vec![],
         },
-        DomainEvent::PaymentIntent(_)
-        | DomainEvent::Refund(_)
+        DomainEvent::Refund(_)
         | DomainEvent::Customer(_)
         | DomainEvent::LedgerAdjustment(_)
         | DomainEvent::Merchant(_)
         | DomainEvent::Store(_)
         | DomainEvent::Order(_)
         | DomainEvent::Bill(_) => vec![],
+    }
+}
+
+fn payment(event: &payment_intent::Event) -> Vec<Intent> {
+    use payment_intent::Event;
+    let schedule = |key: String, task: Task, after_ms: i64| Intent::Schedule { key, task, after_ms };
+    if let Event::AttemptStarted(started) = event {
+        let attempt = attempt_ref(started, None);
+        let (card_token, return_url) = (started.card_token.clone(), started.return_url.clone());
+        let start = Task::Start { attempt: attempt.clone(), card_token, return_url, tried: 0 };
+        let watch = Task::Inquire { attempt: attempt.clone(), mode: InquiryMode::Watch, asked: 0 };
+        vec![
+            Intent::RememberReference(attempt),
+            schedule(format!("create:{}", started.attempt_id), start, 0),
+            schedule(format!("watch:{}", started.attempt_id), watch, work::inquiry_delay_ms(0)),
+        ]
+    } else if let Event::AttemptAccepted(accepted) = event {
+        vec![Intent::RememberReference(attempt_ref(&accepted.attempt, Some(accepted.provider_id.clone())))]
+    } else if let Event::CancelRequested(requested) = event {
+        let attempt = attempt_ref(&requested.attempt, requested.provider_id.clone());
+        let task = Task::Stop { attempt, mode: InquiryMode::Cancel, tried: 0 };
+        vec![schedule(format!("cancel:{}", requested.attempt.payment_intent_id), task, 0)]
+    } else if let Event::CaptureRequested(requested) = event {
+        let attempt = attempt_ref(&requested.attempt, requested.provider_id.clone());
+        let capture = requested.amount.amount;
+        let key = format!("capture:{}:{capture}", attempt.attempt_id);
+        vec![schedule(key, Task::Capture { attempt, capture, tried: 0 }, 0)]
+    } else if let Event::IncreaseRequested(requested) = event {
+        let attempt = attempt_ref(&requested.attempt, requested.provider_id.clone());
+        let total = requested.amount.amount;
+        let key = format!("increase:{}:{total}", attempt.attempt_id);
+        vec![schedule(key, Task::Increase { attempt, total, tried: 0 }, 0)]
+    } else {
+        vec![]
     }
 }

@@ -56,7 +56,17 @@ fn sample(event_type: &str, version: i16) -> DomainEvent {
 const CONCERNS: &[(&str, &[&str])] = &[
     ("checkout", &["bill.paid", "payment_intent.succeeded", "payment_intent.canceled", "payment_intent.expired"]),
     ("refund", &["refund.succeeded", "refund.failed"]),
-    ("provider_calls", &["payment_intent.attempt_started", "payment_intent.cancel_requested", "refund.requested"]),
+    (
+        "provider_calls",
+        &[
+            "payment_intent.attempt_started",
+            "payment_intent.attempt_accepted",
+            "payment_intent.cancel_requested",
+            "payment_intent.capture_requested",
+            "payment_intent.increase_requested",
+            "refund.requested",
+        ],
+    ),
 ];
 
 #[test]
@@ -150,7 +160,9 @@ fn each_order_of_a_paid_bill_is_completed_by_itself() {
 }
 
 fn requested(destination: Destination, provider: Option<ProviderPayment>) -> refund::Requested {
+    let provider = provider.map(Box::new);
     refund::Requested {
+        unmatched: false,
         refund_id: id(5),
         payment_intent_id: Some(id(10)),
         bill_id: Some(id(3)),
@@ -171,6 +183,7 @@ fn provider_payment() -> ProviderPayment {
     ProviderPayment {
         provider: "scb".into(),
         reference: "REF".into(),
+        provider_id: None,
         transaction_id: "T1".into(),
         captured: Money::thb(117_70),
         paid_at: at(1),
@@ -208,6 +221,12 @@ fn started() -> payment_intent::AttemptStarted {
         attempt_id: id(2),
         provider: "scb".into(),
         reference: "REF".into(),
+        provider_account: None,
+        route: None,
+        tender: Tender::PromptPay,
+        card_token: None,
+        manual_capture: false,
+        return_url: None,
         amount: Money::thb(117_70),
         started_at: at(0),
         expires_at: at(10),
@@ -216,6 +235,9 @@ fn started() -> payment_intent::AttemptStarted {
 
 fn attempt() -> AttemptRef {
     AttemptRef {
+        provider_id: None,
+        tender: Tender::PromptPay,
+        manual_capture: false,
         payment_intent_id: id(10),
         attempt_id: id(2),
         provider: "scb".into(),
@@ -239,17 +261,17 @@ fn a_started_attempt_is_remembered_called_and_watched() {
     };
     let attempt_id: AttemptId = id(2);
     assert_eq!((known, create, key), (&attempt(), &format!("create:{attempt_id}"), &format!("watch:{attempt_id}")));
-    assert_eq!(call, &Task::CreateQr { attempt: attempt(), tried: 0 });
+    assert_eq!(call, &Task::Start { attempt: attempt(), card_token: None, return_url: None, tried: 0 });
     assert_eq!((task, *after_ms), (&Task::Inquire { attempt: attempt(), mode: InquiryMode::Watch, asked: 0 }, 3_000));
 }
 
 #[test]
 fn a_cancel_request_asks_the_provider_at_once() {
-    let event = payment_intent::CancelRequested { attempt: started(), reason: "x".into() };
+    let event = payment_intent::CancelRequested { attempt: started(), provider_id: None, reason: "x".into() };
     let intents = react(provider_calls::react, &DomainEvent::PaymentIntent(event.into()));
     let [Intent::Schedule { key, task, after_ms: 0 }] = &intents[..] else { panic!("{intents:?}") };
     assert_eq!(key, &format!("cancel:{}", id::<PaymentIntentId>(10)));
-    assert_eq!(task, &Task::Inquire { attempt: attempt(), mode: InquiryMode::Cancel, asked: 0 });
+    assert_eq!(task, &Task::Stop { attempt: attempt(), mode: InquiryMode::Cancel, tried: 0 });
 }
 
 #[test]
@@ -407,13 +429,23 @@ impl World {
                 self.bill(bill::Command::RecordRefund { refund_id, payment_intent_id, amount });
             }
             ProcessCommand::ReleaseRefund { refund_id, .. } => self.payment(Pay::ReleaseRefund { refund_id }),
-            ProcessCommand::RequireAction { attempt_id, qr_payload, .. } => self.payment(Pay::RequireAction { attempt_id, qr_payload }),
+            ProcessCommand::AcceptAttempt { attempt_id, provider_id, .. } => self.payment(Pay::AcceptAttempt { attempt_id, provider_id }),
+            ProcessCommand::AuthorizeAttempt { attempt_id, amount, capture_before, .. } => {
+                self.payment(Pay::Authorize { attempt_id, amount, capture_before });
+            }
+            ProcessCommand::EndAttempt { attempt_id, how, .. } => self.payment(Pay::EndAttempt { attempt_id, how }),
+            ProcessCommand::FailCapture { attempt_id, code, message, .. } => self.payment(Pay::FailCapture { attempt_id, code, message }),
+            ProcessCommand::FailIncrease { attempt_id, code, message, .. } => self.payment(Pay::FailIncrease { attempt_id, code, message }),
+            ProcessCommand::LeaveToPerson { attempt_id, at, .. } => self.payment(Pay::LeaveToPerson { attempt_id, at }),
+            ProcessCommand::RequireAction { attempt_id, qr_payload, redirect_url, .. } => {
+                self.payment(Pay::RequireAction { attempt_id, qr_payload, redirect_url });
+            }
             ProcessCommand::FailAttempt { attempt_id, code, message, .. } => {
                 self.payment(Pay::FailAttempt { attempt_id, code, message });
                 self.bill(bill::Command::ReleaseReservation { payment_intent_id: id(10) });
             }
-            ProcessCommand::MarkAttemptUnknown { attempt_id, reason, .. } => {
-                self.payment(Pay::MarkOutcomeUnknown { attempt_id, reason });
+            ProcessCommand::MarkAttemptUnknown { attempt_id, reason, since, .. } => {
+                self.payment(Pay::MarkOutcomeUnknown { attempt_id, reason, since });
             }
             ProcessCommand::ConfirmPayment { report, .. } => self.payment(Pay::ConfirmFromProvider(report)),
             ProcessCommand::ConfirmCancel { .. } => self.payment(Pay::ConfirmCancel),
@@ -457,8 +489,19 @@ impl World {
     }
 
     fn start_attempt(&mut self) {
-        let (provider, reference) = ("scb".into(), "REF".into());
-        self.payment(payment_intent::Command::StartAttempt { attempt_id: id(2), provider, reference, started_at: at(0) });
+        let new = payment_intent::NewAttempt {
+            attempt_id: id(2),
+            provider: "scb".into(),
+            provider_account: None,
+            route: None,
+            reference: "REF".into(),
+            card_token: None,
+            manual_capture: false,
+            return_url: None,
+            started_at: at(0),
+            expires_at: at(10),
+        };
+        self.payment(payment_intent::Command::StartAttempt(Box::new(new)));
         self.settle();
     }
 
@@ -474,6 +517,10 @@ impl World {
     fn held(&self) -> i64 {
         self.bill.reservations.values().sum()
     }
+}
+
+fn begin(tried: u32) -> work::Start {
+    work::Start { attempt: attempt(), card_token: None, return_url: None, tried }
 }
 
 fn books(status: AttemptStatus, payments: Vec<PaymentSeen>) -> AttemptView {
@@ -517,10 +564,10 @@ fn a_paid_qr_completes_the_order_even_after_time_outs() {
         let mut world = World::with_payment_by(Tender::PromptPay, times);
         world.start_attempt();
         assert_eq!(world.tasks.len(), 2);
-        world.step(work::after_create(attempt(), 0, CallOutcome::Unknown("time-out".into()), at(0)));
+        world.step(work::after_start(begin(0), CallOutcome::Unknown("time-out".into()), at(0)));
         assert_eq!((world.payment.status, world.held()), (payment_intent::Status::Processing, 117_70));
         let action = NextAction::ShowQr { payload: "000201".into() };
-        world.step(work::after_create(attempt(), 1, CallOutcome::Done(books(AttemptStatus::ActionRequired(action), vec![])), at(0)));
+        world.step(work::after_start(begin(1), CallOutcome::Done(books(AttemptStatus::ActionRequired(action), vec![])), at(0)));
         assert_eq!(world.payment.status, payment_intent::Status::RequiresAction);
         let hint = work::Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T1".into()), tried: 0 };
         world.step(work::after_hint(&attempt(), hint, CallOutcome::Done(books(AttemptStatus::Paid, paid_in_full())), at(1)));
@@ -539,7 +586,7 @@ fn a_payment_that_comes_to_nothing_leaves_the_bill_payable() {
             match end {
                 0 => {
                     let decline = Decline { code: "invalid_request".into(), message: "E-1".into() };
-                    world.step(work::after_create(attempt(), 0, CallOutcome::Declined(decline), at(0)));
+                    world.step(work::after_start(begin(0), CallOutcome::Declined(decline), at(0)));
                 }
                 1 => {
                     world.payment(payment_intent::Command::Cancel { reason: "guest pays cash".into() });
@@ -597,10 +644,10 @@ fn a_refund_is_counted_once_on_payment_and_bill() {
     for times in DELIVERIES {
         let mut world = refunding(times);
         let amount = Money::thb(50_00);
-        world.step(work::after_refund(id(5), amount, provider_payment(), 0, CallOutcome::Unknown("time-out".into()), at(20)));
+        world.step(work_refund::after_refund(id(5), amount, provider_payment(), 0, CallOutcome::Unknown("time-out".into()), at(20)));
         assert_eq!((world.refund.status, world.payment.refundable()), (refund::Status::Pending, 67_70));
         let done = CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() });
-        world.step(work::after_refund(id(5), amount, provider_payment(), 2, done, at(21)));
+        world.step(work_refund::after_refund(id(5), amount, provider_payment(), 2, done, at(21)));
         assert_eq!(world.refund.status, refund::Status::Succeeded);
         assert_eq!((world.payment.refunded_total, world.bill.refunded_total), (50_00, 50_00));
         assert_eq!((world.payment.refundable(), world.ends()), (67_70, COMPLETED));
@@ -612,7 +659,7 @@ fn a_refused_refund_can_be_asked_for_anew() {
     for times in DELIVERIES {
         let mut world = refunding(times);
         let decline = CallOutcome::Declined(Decline { code: "cut_off_passed".into(), message: "E-17".into() });
-        world.step(work::after_refund(id(5), Money::thb(50_00), provider_payment(), 0, decline, at(20)));
+        world.step(work_refund::after_refund(id(5), Money::thb(50_00), provider_payment(), 0, decline, at(20)));
         assert_eq!(world.refund.status, refund::Status::Failed);
         assert_eq!((world.payment.refundable(), world.bill.refunded_total), (117_70, 0));
     }

@@ -7,11 +7,8 @@ use chrono::{DateTime, Duration, Utc};
 
 use super::{AttemptRef, InquiryMode, ProcessCommand, Task};
 use crate::{
-    ids::RefundId,
-    money::Money,
-    payment_intent::{Evidence, PaymentReport},
-    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, NextAction, PaymentSeen, RefundStatus},
-    refund::ProviderPayment,
+    payment_intent::{AttemptEnd, Evidence, PaymentReport},
+    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, NextAction, PaymentSeen},
 };
 
 /// After the deadline, how long a payment may still be invisible at the provider, milliseconds.
@@ -54,64 +51,183 @@ pub struct Step {
     pub next: Option<(Task, DateTime<Utc>)>,
 }
 
-fn later(now: DateTime<Utc>, ms: i64) -> DateTime<Utc> {
+pub(super) fn later(now: DateTime<Utc>, ms: i64) -> DateTime<Utc> {
     now + Duration::milliseconds(ms)
 }
 
-/// After asking for a QR.
-pub fn after_create(attempt: AttemptRef, tried: u32, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
+/// What the provider's books say about an attempt, as commands; the same from every call that shows them.
+pub fn from_books(attempt: &AttemptRef, view: &AttemptView, now: DateTime<Utc>) -> Vec<ProcessCommand> {
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
-    // The reference is the same on every repeat, so a repeat makes no second thing to pay; after the deadline nobody needs a QR.
-    let again = |attempt: AttemptRef| {
-        let due = later(now, retry_delay_ms(tried));
-        (due < attempt.expires_at).then(|| (Task::CreateQr { attempt, tried: tried.saturating_add(1) }, due))
-    };
-    match outcome {
-        CallOutcome::Done(view) => {
-            let AttemptStatus::ActionRequired(NextAction::ShowQr { payload }) = view.status else { return Step::default() };
-            let command = ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload: payload };
-            Step { commands: vec![command], next: None }
+    let mut commands = Vec::new();
+    if let (None, Some(provider_id)) = (&attempt.provider_id, &view.provider_id) {
+        commands.push(ProcessCommand::AcceptAttempt { payment_intent_id, attempt_id, provider_id: provider_id.clone() });
+    }
+    let kept = view.payments.iter().filter(|payment| !payment.is_reversed());
+    let paid: Vec<ProcessCommand> = kept.map(|payment| confirm(attempt, payment)).collect();
+    let end = |how| ProcessCommand::EndAttempt { payment_intent_id, attempt_id, how };
+    match &view.status {
+        // Money first: with it nothing of the rest holds.
+        _ if !paid.is_empty() => {}
+        AttemptStatus::ActionRequired(action) => {
+            let (qr_payload, redirect_url) = match action.clone() {
+                NextAction::ShowQr { payload } => (Some(payload), None),
+                NextAction::Redirect { url } => (None, Some(url)),
+            };
+            commands.push(ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload, redirect_url });
         }
+        AttemptStatus::Authorized { amount, capture_before } => {
+            let (amount, capture_before) = (*amount, *capture_before);
+            commands.push(ProcessCommand::AuthorizeAttempt { payment_intent_id, attempt_id, amount, capture_before });
+        }
+        AttemptStatus::Failed(Decline { code, message }) => {
+            commands.push(end(AttemptEnd::Failed { code: code.clone(), message: message.clone() }));
+        }
+        AttemptStatus::Canceled => commands.push(end(AttemptEnd::Canceled)),
+        AttemptStatus::Expired => commands.push(end(AttemptEnd::Expired)),
+        AttemptStatus::Unrecognized(word) => {
+            let reason = format!("the provider says '{word}', which is not known here");
+            commands.push(ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now });
+        }
+        // `Paid` without a payment is a contradiction that the next look clears up.
+        AttemptStatus::NotFound | AttemptStatus::Pending | AttemptStatus::Paid => {}
+    }
+    commands.extend(paid);
+    commands
+}
+
+/// The money that closes the attempt is in the books: all that is owed, or out of a hold what was captured.
+fn closes(attempt: &AttemptRef, view: &AttemptView) -> bool {
+    let mut kept = view.payments.iter().filter(|payment| !payment.is_reversed());
+    kept.any(|payment| attempt.manual_capture || payment.amount == attempt.amount)
+}
+
+/// After beginning an attempt.
+pub fn after_start(start: Start, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
+    let (payment_intent_id, attempt_id) = (start.attempt.payment_intent_id, start.attempt.attempt_id);
+    match outcome {
+        CallOutcome::Done(view) => Step { commands: from_books(&start.attempt, &view, now), next: None },
         CallOutcome::Declined(decline) => {
             let (code, message) = (decline.code, decline.message);
             Step { commands: vec![ProcessCommand::FailAttempt { payment_intent_id, attempt_id, code, message }], next: None }
         }
-        CallOutcome::NotAttempted(_) => Step { commands: vec![], next: again(attempt) },
+        CallOutcome::NotAttempted(_) => Step { commands: vec![], next: start.again(now) },
         CallOutcome::Unknown(reason) => {
-            let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason };
-            Step { commands: vec![command], next: again(attempt) }
+            let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now };
+            Step { commands: vec![command], next: start.again(now) }
         }
     }
 }
 
+/// An attempt to be begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Which.
+    pub attempt: AttemptRef,
+    /// For a card: the provider's token.
+    pub card_token: Option<String>,
+    /// Where the payer's browser goes after an action.
+    pub return_url: Option<String>,
+    /// How often it was tried before.
+    pub tried: u32,
+}
+
+impl Start {
+    /// The identifiers are the same on every repeat, so a repeat makes no second thing to pay; after the deadline nobody needs it.
+    fn again(self, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
+        let Self { attempt, card_token, return_url, tried } = self;
+        let due = later(now, retry_delay_ms(tried));
+        (due < attempt.expires_at).then(|| (Task::Start { attempt, card_token, return_url, tried: tried.saturating_add(1) }, due))
+    }
+}
+
 /// After asking what was paid.
-pub fn after_inquiry(attempt: AttemptRef, mode: InquiryMode, asked: u32, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
-    let payment_intent_id = attempt.payment_intent_id;
-    let seen = match outcome {
-        CallOutcome::Done(view) => view.payments,
-        // A read that failed says nothing; ask again on the schedule.
+pub fn after_inquiry(
+    mut attempt: AttemptRef,
+    mode: InquiryMode,
+    asked: u32,
+    outcome: CallOutcome<AttemptView>,
+    now: DateTime<Utc>,
+) -> Step {
+    let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
+    let view = match outcome {
+        CallOutcome::Done(view) => view,
+        // A read that failed says nothing; ask again on the schedule. A person is told when the schedule is over.
         CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => {
+            let over = now >= resolves_by(attempt.expires_at);
+            let commands = if over { vec![ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now }] } else { vec![] };
             let due = later(now, silence_delay_ms(asked));
             let next = Some((Task::Inquire { attempt, mode, asked: asked.saturating_add(1) }, due));
-            return Step { commands: vec![], next };
+            return Step { commands, next };
         }
     };
-    let kept: Vec<&PaymentSeen> = seen.iter().filter(|payment| !payment.is_reversed()).collect();
-    let mut commands: Vec<ProcessCommand> = kept.iter().map(|payment| confirm(&attempt, payment)).collect();
+    let mut commands = from_books(&attempt, &view, now);
+    let money = commands.iter().any(|command| matches!(command, ProcessCommand::ConfirmPayment { .. }));
+    attempt.provider_id = attempt.provider_id.take().or_else(|| view.provider_id.clone());
     // Another amount does not close the intent: it is recorded and the watch goes on, so that the intent still ends.
-    let closes = kept.iter().any(|payment| payment.amount == attempt.amount);
-    if closes || (mode == InquiryMode::Cancel && !commands.is_empty()) {
+    if closes(&attempt, &view) || (mode == InquiryMode::Cancel && money) {
         return Step { commands, next: None };
     }
-    match mode {
-        InquiryMode::Cancel => Step { commands: vec![ProcessCommand::ConfirmCancel { payment_intent_id }], next: None },
-        InquiryMode::Watch => {
-            if now >= later(attempt.expires_at, SETTLING_MARGIN_MS) {
-                commands.push(ProcessCommand::ExpirePayment { payment_intent_id, attempt_id: attempt.attempt_id });
-            }
-            Step { commands, next: next_watch(attempt, asked, now) }
+    match (mode, &view.status) {
+        (InquiryMode::Cancel, AttemptStatus::NotFound | AttemptStatus::Paid) => {
+            commands.push(ProcessCommand::ConfirmCancel { payment_intent_id });
+            Step { commands, next: None }
         }
+        (_, AttemptStatus::Failed(_) | AttemptStatus::Canceled | AttemptStatus::Expired) if mode == InquiryMode::Cancel => {
+            Step { commands, next: None }
+        }
+        (InquiryMode::Cancel, _) => {
+            let due = later(now, retry_delay_ms(asked.saturating_add(2)));
+            Step { commands, next: Some((Task::Stop { attempt, mode, tried: asked.saturating_add(1) }, due)) }
+        }
+        (InquiryMode::Watch, _) => watch(attempt, asked, &view.status, commands, now),
     }
+}
+
+/// What the watch does when the money is not here.
+fn watch(attempt: AttemptRef, asked: u32, status: &AttemptStatus, mut commands: Vec<ProcessCommand>, now: DateTime<Utc>) -> Step {
+    let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
+    let over = now >= later(attempt.expires_at, SETTLING_MARGIN_MS);
+    match status {
+        AttemptStatus::Authorized { capture_before, .. } => {
+            let next = Some(super::work_hold::next_look(attempt, asked, *capture_before, now));
+            return Step { commands, next };
+        }
+        AttemptStatus::NotFound | AttemptStatus::Paid if over => {
+            commands.push(ProcessCommand::ExpirePayment { payment_intent_id, attempt_id })
+        }
+        // Still payable there: it must be stopped before its time can be up here.
+        AttemptStatus::Pending | AttemptStatus::ActionRequired(_) if over => {
+            let late = now >= resolves_by(attempt.expires_at);
+            let stop = Task::Stop { attempt, mode: InquiryMode::Watch, tried: asked.saturating_add(1) };
+            if late {
+                commands.push(ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now });
+            }
+            return Step { commands, next: Some((stop, later(now, silence_delay_ms(asked.min(4))))) };
+        }
+        AttemptStatus::Unrecognized(_) if now >= resolves_by(attempt.expires_at) => {
+            commands.push(ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now });
+            let due = later(now, silence_delay_ms(8));
+            return Step {
+                commands,
+                next: Some((Task::Inquire { attempt, mode: InquiryMode::Watch, asked: asked.saturating_add(1) }, due)),
+            };
+        }
+        AttemptStatus::NotFound
+        | AttemptStatus::ActionRequired(_)
+        | AttemptStatus::Pending
+        | AttemptStatus::Paid
+        | AttemptStatus::Failed(_)
+        | AttemptStatus::Canceled
+        | AttemptStatus::Expired
+        | AttemptStatus::Unrecognized(_) => {}
+    }
+    Step { commands, next: next_watch(attempt, asked, now) }
+}
+
+/// The published worst case: by then an outcome is known or a person is told.
+pub fn resolves_by(expires_at: DateTime<Utc>) -> DateTime<Utc> {
+    let last = LATE_INQUIRY_MINUTES.iter().copied().max().unwrap_or(0);
+    later(expires_at, SETTLING_MARGIN_MS) + Duration::minutes(last)
 }
 
 /// How often a call-back's transaction is looked for before it is left to a person: about half an hour.
@@ -134,8 +250,8 @@ pub struct Hint {
 /// show the very transaction that it spoke of, since they may lag behind the call-back.
 pub fn after_hint(attempt: &AttemptRef, hint: Hint, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let CallOutcome::Done(view) = outcome else { return Step { commands: vec![], next: look_again(hint, now) } };
+    let commands = from_books(attempt, &view, now);
     let seen = view.payments;
-    let commands = seen.iter().filter(|payment| !payment.is_reversed()).map(|payment| confirm(attempt, payment)).collect();
     let shown = |transaction_id: &String| seen.iter().any(|payment| payment.transaction_id == *transaction_id);
     let found = hint.transaction_id.as_ref().is_none_or(shown);
     Step { commands, next: if found { None } else { look_again(hint, now) } }
@@ -158,7 +274,7 @@ fn next_watch(attempt: AttemptRef, asked: u32, now: DateTime<Utc>) -> Option<(Ta
     Some((Task::Inquire { attempt, mode: InquiryMode::Watch, asked: asked.saturating_add(1) }, due))
 }
 
-fn confirm(attempt: &AttemptRef, payment: &PaymentSeen) -> ProcessCommand {
+pub(super) fn confirm(attempt: &AttemptRef, payment: &PaymentSeen) -> ProcessCommand {
     ProcessCommand::ConfirmPayment {
         payment_intent_id: attempt.payment_intent_id,
         report: PaymentReport {
@@ -172,76 +288,6 @@ fn confirm(attempt: &AttemptRef, payment: &PaymentSeen) -> ProcessCommand {
             tip: 0,
             acquirer: None,
         },
-    }
-}
-
-/// After asking for money to be sent back.
-pub fn after_refund(
-    refund_id: RefundId,
-    amount: Money,
-    payment: ProviderPayment,
-    tried: u32,
-    outcome: CallOutcome<RefundStatus>,
-    now: DateTime<Utc>,
-) -> Step {
-    match outcome {
-        CallOutcome::Done(RefundStatus::Succeeded { provider_reference }) => {
-            let command = ProcessCommand::SucceedRefund { refund_id, provider_reference };
-            Step { commands: vec![command], next: None }
-        }
-        CallOutcome::Done(RefundStatus::Failed(decline)) => {
-            let (code, message) = (decline.code, decline.message);
-            Step { commands: vec![ProcessCommand::FailRefund { refund_id, code, message }], next: None }
-        }
-        CallOutcome::Done(RefundStatus::Pending { .. } | RefundStatus::NotFound) => {
-            let tried = tried.saturating_add(1);
-            let next = Some((Task::CheckRefund { refund_id, amount, payment, tried }, later(now, retry_delay_ms(tried))));
-            Step { commands: vec![], next }
-        }
-        CallOutcome::Declined(decline) => {
-            let (code, message) = (decline.code, decline.message);
-            Step { commands: vec![ProcessCommand::FailRefund { refund_id, code, message }], next: None }
-        }
-        CallOutcome::NotAttempted(_) => {
-            let tried = tried.saturating_add(1);
-            Step { commands: vec![], next: Some((Task::Refund { refund_id, amount, payment, tried }, later(now, retry_delay_ms(tried)))) }
-        }
-        // Money may have gone back: look before anything else.
-        CallOutcome::Unknown(reason) => {
-            let tried = tried.saturating_add(1);
-            let next = Some((Task::CheckRefund { refund_id, amount, payment, tried }, later(now, retry_delay_ms(tried))));
-            Step { commands: vec![ProcessCommand::MarkRefundUnknown { refund_id, reason }], next }
-        }
-    }
-}
-
-/// After asking whether a refund was carried out.
-pub fn after_refund_check(
-    refund_id: RefundId,
-    amount: Money,
-    payment: ProviderPayment,
-    tried: u32,
-    outcome: CallOutcome<RefundStatus>,
-    now: DateTime<Utc>,
-) -> Step {
-    let tried = tried.saturating_add(1);
-    let due = later(now, retry_delay_ms(tried));
-    match outcome {
-        CallOutcome::Done(RefundStatus::Succeeded { provider_reference }) => {
-            Step { commands: vec![ProcessCommand::SucceedRefund { refund_id, provider_reference }], next: None }
-        }
-        CallOutcome::Done(RefundStatus::Failed(Decline { code, message })) => {
-            Step { commands: vec![ProcessCommand::FailRefund { refund_id, code, message }], next: None }
-        }
-        // The books would show it: the same refund may be asked for again under its own id.
-        CallOutcome::Done(RefundStatus::NotFound) => {
-            Step { commands: vec![], next: Some((Task::Refund { refund_id, amount, payment, tried }, due)) }
-        }
-        // A read that failed says nothing.
-        CallOutcome::Done(RefundStatus::Pending { .. })
-        | CallOutcome::Declined(_)
-        | CallOutcome::NotAttempted(_)
-        | CallOutcome::Unknown(_) => Step { commands: vec![], next: Some((Task::CheckRefund { refund_id, amount, payment, tried }, due)) },
     }
 }
 

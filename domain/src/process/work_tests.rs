@@ -4,8 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ids::{AttemptId, PaymentIntentId, Ulid},
-    provider::Decline,
+    ids::{AttemptId, PaymentIntentId, RefundId, Ulid},
+    money::Money,
+    payment_intent::Tender,
+    process::work_refund::{after_refund, after_refund_check},
+    provider::RefundStatus,
+    refund::ProviderPayment,
 };
 
 const OWED: Money = Money::thb(100_00);
@@ -29,10 +33,21 @@ fn attempt() -> AttemptRef {
         attempt_id: id(2),
         provider: "scb".into(),
         reference: "REF".into(),
+        provider_id: None,
+        tender: Tender::PromptPay,
+        manual_capture: false,
         amount: OWED,
         created_at: at(0),
         expires_at: at(EXPIRES),
     }
+}
+
+fn begin(tried: u32) -> Start {
+    Start { attempt: attempt(), card_token: None, return_url: None, tried }
+}
+
+fn begun(tried: u32) -> Task {
+    Task::Start { attempt: attempt(), card_token: None, return_url: None, tried }
 }
 
 fn declined<T>() -> CallOutcome<T> {
@@ -82,17 +97,17 @@ fn shown(payload: &str) -> CallOutcome<AttemptView> {
 
 #[test]
 fn a_created_qr_is_shown_and_the_call_is_done() {
-    let step = after_create(attempt(), 0, shown("000201"), at(1));
-    let [ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload }] = &step.commands[..] else {
+    let step = after_start(begin(0), shown("000201"), at(1));
+    let [ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload, redirect_url: None }] = &step.commands[..] else {
         panic!("{step:?}");
     };
-    assert_eq!((*payment_intent_id, *attempt_id, qr_payload.as_str()), (id::<PaymentIntentId>(1), id::<AttemptId>(2), "000201"));
+    assert_eq!((*payment_intent_id, *attempt_id, qr_payload.as_deref()), (id::<PaymentIntentId>(1), id::<AttemptId>(2), Some("000201")));
     assert_eq!(step.next, None);
 }
 
 #[test]
 fn a_refused_creation_fails_the_attempt_in_the_words_of_the_provider() {
-    let step = after_create(attempt(), 3, declined(), at(1));
+    let step = after_start(begin(3), declined(), at(1));
     let [ProcessCommand::FailAttempt { code, message, .. }] = &step.commands[..] else { panic!("{step:?}") };
     assert_eq!((code.as_str(), message.as_str()), ("not_supported", "E-9"));
     assert_eq!(step.next, None);
@@ -100,22 +115,22 @@ fn a_refused_creation_fails_the_attempt_in_the_words_of_the_provider() {
 
 #[test]
 fn a_creation_that_never_left_is_tried_again() {
-    let step = after_create(attempt(), 2, not_attempted(), at(1));
+    let step = after_start(begin(2), not_attempted(), at(1));
     assert!(step.commands.is_empty());
-    assert_eq!(step.next, Some((Task::CreateQr { attempt: attempt(), tried: 3 }, at(3))));
+    assert_eq!(step.next, Some((begun(3), at(3))));
 }
 
 #[test]
 fn a_creation_with_an_unknown_outcome_is_said_and_tried_again_under_the_same_reference() {
-    let step = after_create(attempt(), 0, unknown(), at(1));
+    let step = after_start(begin(0), unknown(), at(1));
     assert_eq!(told(&step), ["MarkAttemptUnknown"]);
-    assert_eq!(step.next, Some((Task::CreateQr { attempt: attempt(), tried: 1 }, at(1) + Duration::milliseconds(500))));
+    assert_eq!(step.next, Some((begun(1), at(1) + Duration::milliseconds(500))));
 }
 
 #[test]
 fn nobody_needs_a_qr_after_the_deadline() {
     for outcome in [unknown(), not_attempted()] {
-        assert_eq!(after_create(attempt(), 9, outcome, at(EXPIRES - 30)).next, None);
+        assert_eq!(after_start(begin(9), outcome, at(EXPIRES - 30)).next, None);
     }
 }
 
@@ -243,7 +258,14 @@ fn pauses_double_to_half_a_minute_and_stay_there() {
 }
 
 fn payment() -> ProviderPayment {
-    ProviderPayment { provider: "scb".into(), reference: "REF".into(), transaction_id: "T1".into(), captured: OWED, paid_at: at(30) }
+    ProviderPayment {
+        provider: "scb".into(),
+        reference: "REF".into(),
+        provider_id: None,
+        transaction_id: "T1".into(),
+        captured: OWED,
+        paid_at: at(30),
+    }
 }
 
 fn refunded(tried: u32, outcome: CallOutcome<RefundStatus>) -> Step {
@@ -328,12 +350,13 @@ fn some_silence<T: std::fmt::Debug + Clone + 'static>() -> impl Strategy<Value =
 proptest! {
     #[test]
     fn a_time_out_is_never_a_failure(silences in prop::collection::vec(some_silence::<AttemptView>(), 1..60)) {
-        let mut next = Some((Task::CreateQr { attempt: attempt(), tried: 0 }, at(0)));
+        let mut next = Some((begun(0), at(0)));
         for outcome in silences {
-            let Some((Task::CreateQr { attempt: same, tried }, now)) = next else { break };
+            let Some((Task::Start { attempt: same, card_token, return_url, tried }, now)) = next else { break };
             prop_assert_eq!(&same, &attempt());
+            let start = Start { attempt: same, card_token, return_url, tried };
             let silent = matches!(outcome, CallOutcome::NotAttempted(_));
-            let step = after_create(same, tried, outcome, now);
+            let step = after_start(start, outcome, now);
             prop_assert_eq!(told(&step), if silent { vec![] } else { vec!["MarkAttemptUnknown".to_owned()] });
             prop_assert!(step.next.as_ref().is_none_or(|(_, due)| *due > now && *due < at(EXPIRES)));
             next = step.next;
@@ -352,7 +375,12 @@ proptest! {
                 Task::CheckRefund { refund_id, amount, payment, tried } => {
                     after_refund_check(refund_id, amount, payment, tried, read, at(0))
                 }
-                Task::CreateQr { .. } | Task::Inquire { .. } | Task::FollowHint { .. } => unreachable!("not a refund"),
+                Task::Start { .. }
+                | Task::Inquire { .. }
+                | Task::FollowHint { .. }
+                | Task::Capture { .. }
+                | Task::Increase { .. }
+                | Task::Stop { .. } => unreachable!("not a refund"),
             };
             prop_assert!(told(&step).iter().all(|command| command == "MarkRefundUnknown"));
             task = step.next.unwrap().0;
@@ -362,7 +390,9 @@ proptest! {
     #[test]
     fn an_unanswered_inquiry_decides_nothing(silence in some_silence(), mode in prop_oneof![Just(InquiryMode::Watch), Just(InquiryMode::Cancel)], asked in any::<u32>(), second in 0_i64..10_000) {
         let step = after_inquiry(attempt(), mode, asked, silence, at(second));
-        prop_assert!(step.commands.is_empty());
+        // Nothing but that a person is told, once the schedule is over.
+        let over = at(second) >= resolves_by(at(EXPIRES));
+        prop_assert_eq!(told(&step), if over { vec!["LeaveToPerson".to_owned()] } else { vec![] });
         prop_assert!(step.next.is_some_and(|(_, due)| due > at(second)));
     }
 
@@ -384,7 +414,7 @@ proptest! {
 #[test]
 fn a_task_survives_a_restart() {
     let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T".into()), tried: 2 };
-    let create = Task::CreateQr { attempt: attempt(), tried: 1 };
+    let create = begun(1);
     for task in [create, inquire(InquiryMode::Cancel, 7), hint, refund_again(1), check_again(2)] {
         let row = serde_json::to_string(&task).unwrap();
         assert_eq!(serde_json::from_str::<Task>(&row).unwrap(), task, "{row}");

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::NAME;
 use crate::{
+    catalog::SettingField,
     error::{GatewayError, check_base_url, check_timeout},
     promptpay::is_reference,
     secret::Secret,
@@ -71,3 +72,15 @@ impl ScbConfig {
         Ok(())
     }
 }
+
+/// All settings.
+pub const FIELDS: &[SettingField] = &[
+    SettingField::base_url(),
+    SettingField::secret("api_key", "the app's key"),
+    SettingField::secret("api_secret", "the app's secret"),
+    SettingField::required("biller_id", "15 digits"),
+    SettingField::optional("reference3_prefix", "the bank-assigned start of reference 3, which routes the call-back"),
+    SettingField::secret("webhook_path_secret", "the last segment of the registered call-back address, at least 16 characters"),
+    SettingField::timeout(),
+    SettingField::optional("void_profile", "true when the contract has the void call: whole payments, on the Bangkok day of payment"),
+];

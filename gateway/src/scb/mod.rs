@@ -33,7 +33,7 @@ mod webhook;
 
 pub use capabilities::with_void as capabilities_with_void;
 use client::Client;
-pub use config::ScbConfig;
+pub use config::{FIELDS, ScbConfig};
 
 /// The name in events, metrics and the webhook path.
 pub const NAME: &str = "scb";

@@ -78,12 +78,6 @@ impl Core {
     pub(crate) fn flip(&self, number: usize) -> bool {
         (self.config.seed.wrapping_add(number as u64)).is_multiple_of(2)
     }
-
-    /// Sends a call-back that no lever asked for (an event of the provider's own).
-    #[expect(dead_code, reason = "for providers that announce more than payments")]
-    pub(crate) fn announce(&self, body: &str) {
-        self.courier.dispatch(body, &CallbackPlan::default());
-    }
 }
 
 /// One provider's simulator.

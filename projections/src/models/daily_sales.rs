@@ -305,7 +305,8 @@ fn pending_refund(event: &RecordedEvent, requested: &refund::Requested) -> Pendi
         acquirer: requested.acquirer.clone(),
         unlinked: requested.payment_intent_id.is_none(),
         breakdown: requested.breakdown.clone(),
-        counted: false,
+        // What was never a sale takes nothing from the sales.
+        counted: requested.unmatched,
     }
 }
 

@@ -46,6 +46,7 @@ impl Story {
 
     fn requested(mut self, refund: u128, bill_id: Option<BillId>, amount: i64) -> Self {
         let requested = refund::Requested {
+            unmatched: false,
             refund_id: RefundId(Ulid(refund)),
             payment_intent_id: Some(PaymentIntentId(Ulid(1))),
             bill_id,

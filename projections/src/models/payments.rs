@@ -71,8 +71,10 @@ pub struct PaymentRow {
     pub paid_at: Option<DateTime<Utc>>,
     /// The outcome of the last call to the provider is not known.
     pub outcome_unknown: bool,
-    /// Money is there that nothing asks for: someone has to look.
+    /// Money is there that nothing asks for, it is contested, or the provider does not tell: someone has to look.
     pub needs_attention: bool,
+    /// Money arrived on its reference that did not close it, and nobody has decided about it.
+    pub unmatched: bool,
     /// Places and times.
     #[serde(flatten)]
     pub stamp: Stamp,
@@ -97,7 +99,7 @@ impl Projection for Payments {
         "payments"
     }
     fn version(&self) -> i32 {
-        2
+        3
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -188,7 +190,8 @@ fn apply_intent(rows: &mut Rows, event: &RecordedEvent, change: &payment_intent:
         expires_at: details.expires_at.map(|at| at.trunc_subsecs(6)),
         paid_at: payment.map(|payment| payment.paid_at.trunc_subsecs(6)),
         outcome_unknown: attempt.is_some_and(|attempt| attempt.unknown && attempt.failed.is_none()) && payment.is_none(),
-        needs_attention: parked > 0 || !document.unmatched.is_empty() || document.dispute.is_some(),
+        needs_attention: parked > 0 || document.needs_attention(),
+        unmatched: document.unmatched.iter().any(|payment| payment.resolution.is_none()),
         stamp,
         document,
     });
@@ -206,6 +209,8 @@ pub struct PaymentFilter {
     pub status: Option<Status>,
     /// With, or without, money that nothing asks for.
     pub needs_attention: Option<bool>,
+    /// With, or without, money that did not close it and about which nobody has decided.
+    pub unmatched: Option<bool>,
 }
 
 impl ReadModels {
@@ -227,6 +232,7 @@ impl ReadModels {
             .equal("bill_id", filter.bill.map(|bill| bill.to_string()))
             .equal("status", filter.status.map(|status| status.as_str().to_owned()))
             .flag("needs_attention", filter.needs_attention)
+            .flag("unmatched", filter.unmatched)
             .page(page);
         self.many(scope, select).await
     }

@@ -83,7 +83,7 @@ impl Projection for Refunds {
         "refunds"
     }
     fn version(&self) -> i32 {
-        2
+        3
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES

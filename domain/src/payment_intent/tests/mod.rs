@@ -1,7 +1,9 @@
 //! Every rule of a payment intent, and that money is neither invented, lost nor given back twice.
 
 mod attempts;
+mod cases;
 mod endings;
+mod holds;
 mod payments;
 mod properties;
 mod refunds;
@@ -39,11 +41,26 @@ fn create(details: Created) -> Command {
 }
 
 fn start(n: u128) -> Command {
-    Command::StartAttempt { attempt_id: id(n), provider: "scb".into(), reference: format!("REF{n}"), started_at: at(0) }
+    Command::StartAttempt(Box::new(new_attempt(n)))
+}
+
+fn new_attempt(n: u128) -> NewAttempt {
+    NewAttempt {
+        attempt_id: id(n),
+        provider: "scb".into(),
+        provider_account: None,
+        route: None,
+        reference: format!("REF{n}"),
+        card_token: None,
+        manual_capture: false,
+        return_url: None,
+        started_at: at(0),
+        expires_at: at(10),
+    }
 }
 
 fn require_action(n: u128) -> Command {
-    Command::RequireAction { attempt_id: id(n), qr_payload: "000201".into() }
+    Command::RequireAction { attempt_id: id(n), qr_payload: Some("000201".into()), redirect_url: None }
 }
 
 fn fail(n: u128) -> Command {
@@ -55,7 +72,7 @@ fn expire(n: u128) -> Command {
 }
 
 fn mark_unknown(n: u128) -> Command {
-    Command::MarkOutcomeUnknown { attempt_id: id(n), reason: "time-out".into() }
+    Command::MarkOutcomeUnknown { attempt_id: id(n), reason: "time-out".into(), since: at(0) }
 }
 
 /// Notes and coins, rounded by `rounding`.
@@ -113,15 +130,21 @@ fn attempt(n: u128) -> AttemptStarted {
         payment_intent_id: id(1),
         attempt_id: id(n),
         provider: "scb".into(),
+        provider_account: None,
+        route: None,
         reference: format!("REF{n}"),
         amount: Money::thb(OWED),
+        tender: Tender::PromptPay,
+        card_token: None,
+        manual_capture: false,
+        return_url: None,
         started_at: at(0),
         expires_at: at(10),
     }
 }
 
 fn action(n: u128) -> Event {
-    ActionRequired { attempt_id: id(n), qr_payload: "000201".into() }.into()
+    ActionRequired { attempt_id: id(n), qr_payload: Some("000201".into()), redirect_url: None }.into()
 }
 
 fn failed(n: u128) -> Event {
@@ -129,7 +152,7 @@ fn failed(n: u128) -> Event {
 }
 
 fn not_known(n: u128) -> Event {
-    OutcomeUnknown { attempt_id: id(n), reason: "time-out".into() }.into()
+    OutcomeUnknown { attempt_id: id(n), reason: "time-out".into(), since: Some(at(0)) }.into()
 }
 
 /// As succeeded through the first attempt.
@@ -153,7 +176,14 @@ fn succeeded(transaction: &str) -> Event {
 }
 
 fn unmatched(why: UnmatchedReason, transaction: &str, amount: i64) -> Event {
-    UnmatchedPaymentReceived { why, transaction_id: transaction.into(), amount: Money::thb(amount), paid_at: at(1) }.into()
+    UnmatchedPaymentReceived {
+        why,
+        attempt_id: Some(id(1)),
+        transaction_id: transaction.into(),
+        amount: Money::thb(amount),
+        paid_at: at(1),
+    }
+    .into()
 }
 
 fn canceled() -> Event {
@@ -190,7 +220,7 @@ fn drawer() -> Vec<Event> {
 }
 
 fn cancel_requested() -> Event {
-    CancelRequested { attempt: attempt(1), reason: "guest pays cash".into() }.into()
+    CancelRequested { attempt: attempt(1), provider_id: None, reason: "guest pays cash".into() }.into()
 }
 
 fn and(mut history: Vec<Event>, event: Event) -> Vec<Event> {

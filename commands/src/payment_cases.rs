@@ -1,0 +1,137 @@
+//! Use cases beside the straight way of a payment: changes, captures, parked money, disputes, what a person decides.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    bill::{self, Bill},
+    ids::{PaymentIntentId, RefundId},
+    payment_intent::{self, Command, DisputeOutcome, PaymentIntent, Verdict},
+    refund::{self, Destination, ProviderPayment, Refund, Requested},
+    store::Store,
+};
+
+use crate::{error::CommandError, handle::UnitOfWork, payments::concerns, tenants::trading_store};
+
+/// What somebody decides about parked money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The late full payment counts after all.
+    Accept,
+    /// It goes back the way it came.
+    Refund,
+    /// It stays with the merchant.
+    Keep,
+}
+
+/// One command to an intent that changes no other stream: an update, a capture, an increase.
+///
+/// # Errors
+/// Any rejection of a payment intent; `StaleVersion` when `If-Match` is not its version.
+pub async fn ask(unit: &mut UnitOfWork, id: PaymentIntentId, command: Command) -> Result<Arc<payment_intent::State>, CommandError> {
+    unit.check_if_match::<PaymentIntent>(id).await?;
+    concerns(unit, id).await?;
+    unit.decide::<PaymentIntent>(id, command).await
+}
+
+/// A person says what happened to an attempt whose provider does not tell. Frees the bill when nothing was paid.
+///
+/// # Errors
+/// Any rejection of a payment intent; `StaleVersion` when `If-Match` is not its version.
+pub async fn resolve_by_person(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    finding: payment_intent::Finding,
+    statement_reference: String,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    let paid = finding != payment_intent::Finding::NotPaid;
+    let state = ask(unit, id, Command::ResolveByPerson { finding, statement_reference }).await?;
+    if let (false, Some(bill_id)) = (paid, state.details.as_ref().and_then(|details| details.bill_id)) {
+        unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id: id }).await?;
+    }
+    Ok(state)
+}
+
+/// The dispute is decided.
+///
+/// # Errors
+/// Any rejection of a payment intent; `StoreNotFound`, `StoreNotActive`.
+pub async fn resolve_dispute(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    outcome: DisputeOutcome,
+    resolved_at: DateTime<Utc>,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    let state = concerns(unit, id).await?;
+    let not_found = || CommandError::Rejected(payment_intent::Rejection::PaymentIntentNotFound.into());
+    let store_id = state.details.as_ref().ok_or_else(not_found)?.store_id;
+    let business_date = trading_store(unit, store_id).await?.business_date(resolved_at);
+    unit.decide::<PaymentIntent>(id, Command::ResolveDispute { outcome, resolved_at, business_date }).await
+}
+
+/// Somebody decides about money that does not close the intent. To send it back, a refund out of that very transaction follows.
+///
+/// # Errors
+/// Any rejection of a payment intent or a refund.
+pub async fn resolve_unmatched(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    transaction_id: &str,
+    decision: Decision,
+    reason: String,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    let before = concerns(unit, id).await?;
+    let refund_id: RefundId = unit.next_id();
+    let verdict = match decision {
+        Decision::Accept => Verdict::Accept,
+        Decision::Refund => Verdict::Refund(refund_id),
+        Decision::Keep => Verdict::Keep,
+    };
+    let command = Command::ResolveUnmatched { transaction_id: transaction_id.to_owned(), verdict, reason: reason.clone() };
+    let after = unit.decide::<PaymentIntent>(id, command).await?;
+    if decision == Decision::Refund {
+        request_refund(unit, &before, refund_id, transaction_id, reason).await?;
+    }
+    Ok(after)
+}
+
+async fn request_refund(
+    unit: &mut UnitOfWork,
+    state: &payment_intent::State,
+    refund_id: RefundId,
+    transaction_id: &str,
+    reason: String,
+) -> Result<(), CommandError> {
+    let missing = || CommandError::Rejected(payment_intent::Rejection::UnmatchedNotFound.into());
+    let details = state.details.as_ref().ok_or_else(missing)?;
+    let found = state.unmatched.iter().find(|payment| payment.received.transaction_id == transaction_id);
+    let received = &found.ok_or_else(missing)?.received;
+    let attempt = received.attempt_id.and_then(|id| state.attempt_named(id)).ok_or_else(missing)?;
+    let store = unit.state::<Store>(details.store_id).await?;
+    let now = unit.now();
+    let last = state.attempt.as_ref().filter(|last| last.started.attempt_id == attempt.attempt_id);
+    let requested = Requested {
+        refund_id,
+        payment_intent_id: Some(details.payment_intent_id),
+        bill_id: None,
+        store_id: details.store_id,
+        business_date: store.details.as_ref().map_or(now.date_naive(), |store| store.business_date(now)),
+        amount: received.amount,
+        cash_rounding: 0,
+        tender: attempt.tender,
+        acquirer: None,
+        destination: Destination::Original,
+        reason,
+        provider: Some(Box::new(ProviderPayment {
+            provider: attempt.provider.clone(),
+            reference: attempt.reference.clone(),
+            provider_id: last.and_then(|last| last.provider_id.clone()),
+            transaction_id: received.transaction_id.clone(),
+            captured: received.amount,
+            paid_at: received.paid_at,
+        })),
+        breakdown: None,
+        unmatched: true,
+    };
+    unit.decide::<Refund>(refund_id, refund::Command::Request(Box::new(requested))).await.map(drop)
+}

@@ -1,0 +1,229 @@
+//! The calls on the provider port, with what was said kept beside them.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    ids::{MerchantId, RefundId},
+    money::Money,
+    payment_intent::Tender,
+    process::{AttemptRef, work::Start},
+    provider::{
+        AttemptKey, AttemptView, BoxFuture, CallOutcome, CancelRequest, CaptureRequest, Decline, Exchange, ExchangeLog, IncrementRequest,
+        InquiryRequest, Method, MethodKind, PaymentProvider, RefundRequest, RefundStatus, StartRequest,
+    },
+    refund::ProviderPayment,
+};
+use sqlx::PgPool;
+
+use crate::exchanges;
+
+/// Finds a merchant's account at a provider, by the provider's name.
+pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option<Arc<dyn PaymentProvider>>> + Send + Sync>;
+
+/// Makes the calls.
+pub struct Calls {
+    /// A role that may add exchanges.
+    pub pool: PgPool,
+    /// Who is called.
+    pub providers: Providers,
+}
+
+impl Calls {
+    /// Begins an attempt.
+    pub async fn start(&self, tenant: MerchantId, start: &Start) -> CallOutcome<AttemptView> {
+        let attempt = &start.attempt;
+        let method = match (&start.card_token, kind_of(attempt.tender)) {
+            (Some(token), MethodKind::Card) => Method::Card { token: token.clone() },
+            (None, MethodKind::Card) => return missing_token(),
+            (_, MethodKind::PromptPay) => Method::PromptPay,
+        };
+        let request = StartRequest {
+            key: key_of(attempt),
+            method,
+            manual_capture: attempt.manual_capture,
+            expires_at: attempt.expires_at,
+            return_url: start.return_url.clone(),
+        };
+        let provider = match self.provider(tenant, &attempt.provider).await {
+            Ok(provider) => provider,
+            Err(outcome) => return outcome,
+        };
+        let log = ExchangeLog::default();
+        let outcome = provider.start(&request, &log).await;
+        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
+        outcome
+    }
+
+    /// Where an attempt stands.
+    pub async fn inquire(&self, tenant: MerchantId, attempt: &AttemptRef, now: DateTime<Utc>) -> CallOutcome<AttemptView> {
+        let request = InquiryRequest { key: key_of(attempt), method: kind_of(attempt.tender), now };
+        let provider = match self.provider(tenant, &attempt.provider).await {
+            Ok(provider) => provider,
+            Err(outcome) => return outcome,
+        };
+        let log = ExchangeLog::default();
+        let outcome = provider.inquire(&request, &log).await;
+        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
+        outcome
+    }
+
+    /// Stops an attempt.
+    pub async fn cancel(&self, tenant: MerchantId, attempt: &AttemptRef, now: DateTime<Utc>) -> CallOutcome<AttemptView> {
+        let idempotency_key = format!("{}-cancel", attempt.reference);
+        let request = CancelRequest { key: key_of(attempt), method: kind_of(attempt.tender), idempotency_key, now };
+        let provider = match self.provider(tenant, &attempt.provider).await {
+            Ok(provider) => provider,
+            Err(outcome) => return outcome,
+        };
+        let log = ExchangeLog::default();
+        let outcome = provider.cancel(&request, &log).await;
+        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
+        outcome
+    }
+
+    /// Captures what is held.
+    pub async fn capture(&self, tenant: MerchantId, attempt: &AttemptRef, amount: i64) -> CallOutcome<AttemptView> {
+        let amount = Money::new(amount, attempt.amount.currency);
+        let idempotency_key = format!("{}-capture-{}", attempt.reference, amount.amount);
+        let request = CaptureRequest { key: key_of(attempt), idempotency_key, amount };
+        let provider = match self.provider(tenant, &attempt.provider).await {
+            Ok(provider) => provider,
+            Err(outcome) => return outcome,
+        };
+        let log = ExchangeLog::default();
+        let outcome = provider.capture(&request, &log).await;
+        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
+        outcome
+    }
+
+    /// Raises what is held.
+    pub async fn increase(&self, tenant: MerchantId, attempt: &AttemptRef, total: i64) -> CallOutcome<AttemptView> {
+        let amount = Money::new(total, attempt.amount.currency);
+        let idempotency_key = format!("{}-increase-{total}", attempt.reference);
+        let request = IncrementRequest { key: key_of(attempt), idempotency_key, amount };
+        let provider = match self.provider(tenant, &attempt.provider).await {
+            Ok(provider) => provider,
+            Err(outcome) => return outcome,
+        };
+        let log = ExchangeLog::default();
+        let outcome = provider.increment(&request, &log).await;
+        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
+        outcome
+    }
+
+    /// Sends money back.
+    pub async fn refund(
+        &self,
+        tenant: MerchantId,
+        refund_id: RefundId,
+        amount: Money,
+        payment: &ProviderPayment,
+        now: DateTime<Utc>,
+    ) -> CallOutcome<RefundStatus> {
+        let request = refund_request(refund_id, amount, payment, now);
+        let provider = match self.provider(tenant, &payment.provider).await {
+            Ok(provider) => provider,
+            Err(outcome) => return outcome,
+        };
+        let log = ExchangeLog::default();
+        let outcome = provider.refund(&request, &log).await;
+        self.keep(tenant, &refund_id.to_string(), &payment.provider, &log).await;
+        outcome
+    }
+
+    /// Where a refund stands.
+    pub async fn inquire_refund(
+        &self,
+        tenant: MerchantId,
+        refund_id: RefundId,
+        amount: Money,
+        payment: &ProviderPayment,
+        now: DateTime<Utc>,
+    ) -> CallOutcome<RefundStatus> {
+        let request = refund_request(refund_id, amount, payment, now);
+        let provider = match self.provider(tenant, &payment.provider).await {
+            Ok(provider) => provider,
+            Err(outcome) => return outcome,
+        };
+        let log = ExchangeLog::default();
+        let outcome = provider.inquire_refund(&request, &log).await;
+        self.keep(tenant, &refund_id.to_string(), &payment.provider, &log).await;
+        outcome
+    }
+
+    /// Keeps beside the calls that a call-back came; its body stays in `process.webhook`.
+    pub async fn note_call_back(
+        &self,
+        tenant: MerchantId,
+        attempt: &AttemptRef,
+        key: &str,
+        transaction_id: Option<&str>,
+        now: DateTime<Utc>,
+    ) {
+        let log = ExchangeLog::default();
+        log.record(Exchange {
+            operation: "call_back",
+            request_line: format!("POST /webhooks/{}", attempt.provider),
+            request_body: format!("{key}; transaction {}", transaction_id.unwrap_or("not named")),
+            status: Some(200),
+            response_body: String::new(),
+            sent_at: now,
+            took_ms: 0,
+        });
+        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
+    }
+
+    /// A provider that is not configured is an outcome, not a fault: nothing reaches its books.
+    async fn provider<T>(&self, tenant: MerchantId, name: &str) -> Result<Arc<dyn PaymentProvider>, CallOutcome<T>> {
+        (self.providers)(tenant, name.to_owned()).await.ok_or_else(|| {
+            CallOutcome::Declined(Decline {
+                code: "provider_not_configured".to_owned(),
+                message: format!("the provider '{name}' is not configured"),
+            })
+        })
+    }
+
+    /// An exchange that cannot be kept is said and does not stop the payment: nothing is decided by it.
+    async fn keep(&self, tenant: MerchantId, subject: &str, provider: &str, log: &ExchangeLog) {
+        if let Err(error) = exchanges::store(&self.pool, tenant, subject, provider, &log.take()).await {
+            tracing::warn!(%error, subject, "what was said to a provider could not be kept");
+            metrics::counter!("smartpos_exchanges_lost_total").increment(1);
+        }
+    }
+}
+
+fn missing_token() -> CallOutcome<AttemptView> {
+    CallOutcome::Declined(Decline { code: "invalid_request".to_owned(), message: "the attempt has no card token".to_owned() })
+}
+
+/// Recorded tenders never come here.
+const fn kind_of(tender: Tender) -> MethodKind {
+    match tender {
+        Tender::OnlineCard => MethodKind::Card,
+        Tender::PromptPay | Tender::Cash | Tender::Card | Tender::Invoice | Tender::Unknown => MethodKind::PromptPay,
+    }
+}
+
+fn key_of(attempt: &AttemptRef) -> AttemptKey {
+    AttemptKey {
+        attempt_id: attempt.attempt_id,
+        reference: attempt.reference.clone(),
+        provider_id: attempt.provider_id.clone(),
+        amount: attempt.amount,
+        started_at: attempt.created_at,
+    }
+}
+
+fn refund_request(refund_id: RefundId, amount: Money, payment: &ProviderPayment, now: DateTime<Utc>) -> RefundRequest {
+    RefundRequest {
+        refund_id,
+        reference: payment.reference.clone(),
+        provider_id: payment.provider_id.clone(),
+        transaction_id: payment.transaction_id.clone(),
+        amount,
+        captured: payment.captured,
+        paid_at: payment.paid_at,
+        now,
+    }
+}

@@ -1,0 +1,202 @@
+//! Beside the straight way: changes before an attempt, parked money, disputes, what a person decides.
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+use super::{
+    Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Finding, LeftToPerson, PaymentReport, Rejection, Resolution,
+    ResolvedByPerson, State, Status, Tender, UnmatchedReason, UnmatchedResolved, Updated, Verdict,
+    decide::{failed, succeeded},
+};
+use crate::{ids::AttemptId, merchant::is_text, money::Money, order::MAX_PRICE};
+
+pub(super) fn update(
+    state: &State,
+    details: &Created,
+    amount: Option<Money>,
+    tender: Option<Tender>,
+    merchant_reference: Option<String>,
+) -> Result<Vec<Event>, Rejection> {
+    match state.status {
+        Status::RequiresPaymentMethod => {}
+        Status::Processing | Status::RequiresAction | Status::RequiresCapture => return Err(Rejection::AttemptInProgress),
+        Status::Absent | Status::Succeeded | Status::Canceled | Status::Expired | Status::Failed => {
+            return Err(Rejection::PaymentIntentNotOpen { status: state.status.as_str() });
+        }
+    }
+    let updated = Updated {
+        amount: amount.unwrap_or(details.amount),
+        tender: tender.unwrap_or(details.tender),
+        merchant_reference: merchant_reference.or_else(|| details.merchant_reference.clone()),
+    };
+    if details.tender.is_recorded() || updated.tender.is_recorded() {
+        return Err(Rejection::TenderNotProvided);
+    }
+    if updated.amount.currency != details.amount.currency {
+        return Err(Rejection::CurrencyMismatch);
+    }
+    if !(1..=MAX_PRICE).contains(&updated.amount.amount) {
+        return Err(Rejection::AmountNotPositive);
+    }
+    if updated.amount != details.amount && details.bill_id.is_some() {
+        return Err(Rejection::BillAmountFixed);
+    }
+    if updated.merchant_reference.as_deref().is_some_and(|text| !is_text(text, 64)) {
+        return Err(Rejection::ReferenceInvalid);
+    }
+    let before = Updated { amount: details.amount, tender: details.tender, merchant_reference: details.merchant_reference.clone() };
+    Ok(if updated == before { vec![] } else { vec![updated.into()] })
+}
+
+pub(super) fn leave_to_person(state: &State, attempt_id: AttemptId, at: DateTime<Utc>) -> Vec<Event> {
+    let asked = state.live_attempt(attempt_id).is_some_and(|attempt| attempt.left_to_person.is_none());
+    if asked && state.is_open() { vec![LeftToPerson { attempt_id, at }.into()] } else { vec![] }
+}
+
+/// Only where the provider does not tell: a person's word never contradicts the books.
+pub(super) fn resolve_by_person(
+    state: &State,
+    details: &Created,
+    finding: Finding,
+    statement_reference: String,
+) -> Result<Vec<Event>, Rejection> {
+    if !is_text(&statement_reference, 200) {
+        return Err(Rejection::ReasonRequired);
+    }
+    let left = state.attempt.as_ref().filter(|attempt| state.is_open() && attempt.failed.is_none() && attempt.left_to_person.is_some());
+    let attempt_id = left.ok_or(Rejection::OutcomeNotUnknown)?.started.attempt_id;
+    match finding {
+        Finding::NotPaid => {
+            let resolved = ResolvedByPerson { attempt_id, paid: false, statement_reference: statement_reference.clone() };
+            let mut events = vec![resolved.into()];
+            events.extend(failed(state, details, attempt_id, "not_on_statement".to_owned(), statement_reference));
+            Ok(events)
+        }
+        Finding::Paid { transaction_id, amount, paid_at } => {
+            if amount != details.amount {
+                return Err(Rejection::TenderAmountDiffers);
+            }
+            let resolved = ResolvedByPerson { attempt_id, paid: true, statement_reference };
+            let report = by_statement(attempt_id, transaction_id, amount, paid_at);
+            Ok(vec![resolved.into(), succeeded(details, report, amount.amount).into()])
+        }
+    }
+}
+
+fn by_statement(attempt_id: AttemptId, transaction_id: String, amount: Money, paid_at: DateTime<Utc>) -> PaymentReport {
+    PaymentReport {
+        attempt_id: Some(attempt_id),
+        transaction_id: Some(transaction_id),
+        amount,
+        paid_at,
+        evidence: Evidence::Statement,
+        cash_received: None,
+        cash_rounding: 0,
+        tip: 0,
+        acquirer: None,
+    }
+}
+
+pub(super) fn resolve_unmatched(
+    state: &State,
+    details: &Created,
+    transaction_id: &str,
+    verdict: Verdict,
+    reason: String,
+) -> Result<Vec<Event>, Rejection> {
+    if !is_text(&reason, 200) {
+        return Err(Rejection::ReasonRequired);
+    }
+    let found = state.unmatched.iter().find(|payment| payment.received.transaction_id == transaction_id);
+    let payment = found.ok_or(Rejection::UnmatchedNotFound)?;
+    let (resolution, refund_id) = match verdict {
+        Verdict::Accept => (Resolution::Accepted, None),
+        Verdict::Refund(refund_id) => (Resolution::Refunding, Some(refund_id)),
+        Verdict::Keep => (Resolution::Kept, None),
+    };
+    match payment.resolution {
+        Some(_) if payment.refund_id == refund_id && payment.resolution == Some(resolution) => return Ok(vec![]),
+        Some(_) => return Err(Rejection::UnmatchedNotFound),
+        None => {}
+    }
+    let received = &payment.received;
+    if resolution == Resolution::Refunding && received.attempt_id.and_then(|id| state.attempt_named(id)).is_none() {
+        return Err(Rejection::UnmatchedNotRefundable);
+    }
+    let resolved = UnmatchedResolved { transaction_id: transaction_id.to_owned(), resolution, refund_id, reason };
+    if resolution != Resolution::Accepted {
+        return Ok(vec![resolved.into()]);
+    }
+    let over = matches!(state.status, Status::Canceled | Status::Expired | Status::Failed);
+    if !over || received.why != UnmatchedReason::Late || received.amount != details.amount {
+        return Err(Rejection::UnmatchedNotAcceptable);
+    }
+    let report = PaymentReport {
+        attempt_id: received.attempt_id,
+        transaction_id: Some(received.transaction_id.clone()),
+        amount: received.amount,
+        paid_at: received.paid_at,
+        evidence: Evidence::Inquiry,
+        cash_received: None,
+        cash_rounding: 0,
+        tip: 0,
+        acquirer: None,
+    };
+    Ok(vec![resolved.into(), succeeded(details, report, received.amount.amount).into()])
+}
+
+pub(super) fn dispute(
+    state: &State,
+    details: &Created,
+    reason: String,
+    disputed_at: DateTime<Utc>,
+    business_date: NaiveDate,
+) -> Result<Vec<Event>, Rejection> {
+    if state.dispute.is_some() {
+        return Ok(vec![]);
+    }
+    let Some(payment) = &state.payment else { return Err(Rejection::NotCaptured { status: state.status.as_str() }) };
+    if !is_text(&reason, 200) {
+        return Err(Rejection::ReasonRequired);
+    }
+    let refundable = state.refundable();
+    if refundable <= 0 {
+        return Err(Rejection::RefundExceedsCaptured { refundable });
+    }
+    let disputed = Disputed {
+        payment_intent_id: details.payment_intent_id,
+        store_id: details.store_id,
+        bill_id: details.bill_id,
+        business_date,
+        tender: payment.tender,
+        acquirer: payment.acquirer.clone(),
+        amount: Money::new(refundable, payment.amount.currency),
+        reason,
+        disputed_at,
+    };
+    Ok(vec![disputed.into()])
+}
+
+pub(super) fn resolve_dispute(
+    state: &State,
+    outcome: DisputeOutcome,
+    resolved_at: DateTime<Utc>,
+    business_date: NaiveDate,
+) -> Result<Vec<Event>, Rejection> {
+    let disputed = state.dispute.as_ref().ok_or(Rejection::NotDisputed)?;
+    match state.dispute_outcome {
+        Some(known) if known == outcome => return Ok(vec![]),
+        Some(_) => return Err(Rejection::NotDisputed),
+        None => {}
+    }
+    let resolved = DisputeResolved {
+        payment_intent_id: disputed.payment_intent_id,
+        store_id: disputed.store_id,
+        business_date,
+        tender: disputed.tender,
+        acquirer: disputed.acquirer.clone(),
+        outcome,
+        amount: disputed.amount,
+        resolved_at,
+    };
+    Ok(vec![resolved.into()])
+}

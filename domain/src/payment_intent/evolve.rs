@@ -1,0 +1,134 @@
+//! What an event changes in a payment intent.
+
+use super::{Attempt, Event, RefundEntry, Resolution, State, Status, UnmatchedPayment};
+
+/// The state after an event.
+pub(super) fn evolve(mut state: State, event: &Event) -> State {
+    match event {
+        Event::Created(details) => {
+            state.status = Status::RequiresPaymentMethod;
+            state.details = Some(details.clone());
+        }
+        Event::Updated(updated) => {
+            if let Some(details) = &mut state.details {
+                (details.amount, details.tender) = (updated.amount, updated.tender);
+                details.merchant_reference.clone_from(&updated.merchant_reference);
+            }
+        }
+        Event::Succeeded(payment) => {
+            state.status = Status::Succeeded;
+            state.payment = Some(payment.clone());
+            known(&mut state);
+        }
+        Event::Disputed(disputed) => state.dispute = Some(disputed.clone()),
+        Event::DisputeResolved(resolved) => state.dispute_outcome = Some(resolved.outcome),
+        Event::UnmatchedPaymentReceived(payment) => {
+            state.unmatched.push(UnmatchedPayment { received: payment.clone(), resolution: None, refund_id: None });
+        }
+        Event::UnmatchedResolved(resolved) => {
+            resolve(&mut state, &resolved.transaction_id, Some(resolved.resolution));
+            if let Some(payment) = unmatched(&mut state, &resolved.transaction_id) {
+                payment.refund_id = resolved.refund_id;
+            }
+        }
+        Event::UnmatchedRefunded(refunded) => resolve(&mut state, &refunded.transaction_id, Some(Resolution::Refunded)),
+        Event::UnmatchedReopened(reopened) => {
+            resolve(&mut state, &reopened.transaction_id, None);
+            if let Some(payment) = unmatched(&mut state, &reopened.transaction_id) {
+                payment.refund_id = None;
+            }
+        }
+        Event::CancelRequested(requested) => state.cancel_requested = Some(requested.reason.clone()),
+        Event::Canceled(_) => end(&mut state, Status::Canceled),
+        Event::Expired(_) => end(&mut state, Status::Expired),
+        Event::Failed(_) => end(&mut state, Status::Failed),
+        Event::RefundReserved(reserved) => {
+            state.refunds.insert(reserved.refund_id, RefundEntry { amount: reserved.amount, settled: false });
+        }
+        Event::RefundSettled(settled) => {
+            state.refunded_total = settled.refunded_total;
+            if let Some(refund) = state.refunds.get_mut(&settled.refund_id) {
+                refund.settled = true;
+            }
+        }
+        Event::RefundReleased(released) => {
+            state.refunds.remove(&released.refund_id);
+        }
+        Event::AttemptStarted(_)
+        | Event::AttemptAccepted(_)
+        | Event::ActionRequired(_)
+        | Event::AttemptFailed(_)
+        | Event::OutcomeUnknown(_)
+        | Event::LeftToPerson(_)
+        | Event::ResolvedByPerson(_)
+        | Event::Authorized(_)
+        | Event::CaptureRequested(_)
+        | Event::CaptureFailed(_)
+        | Event::IncreaseRequested(_)
+        | Event::IncreaseFailed(_) => evolve_attempt(&mut state, event),
+    }
+    state
+}
+
+fn evolve_attempt(state: &mut State, event: &Event) {
+    if let Event::AttemptStarted(started) = event {
+        state.status = Status::Processing;
+        state.earlier.extend(state.attempt.take().map(|attempt| attempt.started));
+        state.attempt = Some(Attempt::new(started.clone()));
+        return;
+    }
+    let Some(attempt) = &mut state.attempt else { return };
+    if let Event::AttemptAccepted(accepted) = event {
+        attempt.provider_id = Some(accepted.provider_id.clone());
+    } else if let Event::ActionRequired(action) = event {
+        state.status = Status::RequiresAction;
+        attempt.qr_payload.clone_from(&action.qr_payload);
+        attempt.redirect_url.clone_from(&action.redirect_url);
+        attempt.know();
+    } else if let Event::AttemptFailed(failed) = event {
+        state.status = Status::RequiresPaymentMethod;
+        attempt.failed = Some(failed.clone());
+        attempt.know();
+    } else if let Event::OutcomeUnknown(unknown) = event {
+        attempt.unknown = true;
+        attempt.unknown_since = unknown.since;
+    } else if let Event::LeftToPerson(left) = event {
+        attempt.left_to_person = Some(left.at);
+    } else if let Event::Authorized(authorized) = event {
+        state.status = Status::RequiresCapture;
+        attempt.authorized = Some(authorized.clone());
+        attempt.increasing = None;
+        attempt.know();
+    } else if let Event::CaptureRequested(requested) = event {
+        attempt.capturing = Some(requested.amount.amount);
+    } else if let Event::CaptureFailed(_) = event {
+        attempt.capturing = None;
+        attempt.know();
+    } else if let Event::IncreaseRequested(requested) = event {
+        attempt.increasing = Some(requested.amount.amount);
+    } else if let Event::IncreaseFailed(_) = event {
+        attempt.increasing = None;
+        attempt.know();
+    }
+}
+
+fn end(state: &mut State, status: Status) {
+    state.status = status;
+    known(state);
+}
+
+fn known(state: &mut State) {
+    if let Some(attempt) = &mut state.attempt {
+        attempt.know();
+    }
+}
+
+fn unmatched<'a>(state: &'a mut State, transaction_id: &str) -> Option<&'a mut UnmatchedPayment> {
+    state.unmatched.iter_mut().find(|payment| payment.received.transaction_id == transaction_id)
+}
+
+fn resolve(state: &mut State, transaction_id: &str, resolution: Option<Resolution>) {
+    if let Some(payment) = unmatched(state, transaction_id) {
+        payment.resolution = resolution;
+    }
+}

@@ -1,0 +1,138 @@
+//! Changes before an attempt, parked money, disputes, what a person decides, and attempts that are used up.
+
+use super::*;
+
+fn late() -> Vec<Event> {
+    intent(&[attempt(1).into(), expired(), unmatched(UnmatchedReason::Late, "T1", OWED)])
+}
+
+fn verdict(transaction: &str, verdict: Verdict) -> Command {
+    Command::ResolveUnmatched { transaction_id: transaction.into(), verdict, reason: "the guest is still here".into() }
+}
+
+fn resolved(resolution: Resolution, refund: Option<u128>) -> Event {
+    let (transaction_id, reason) = ("T1".to_owned(), "the guest is still here".to_owned());
+    UnmatchedResolved { transaction_id, resolution, refund_id: refund.map(id), reason }.into()
+}
+
+#[test]
+fn an_intent_changes_only_before_an_attempt_lives() {
+    let free = vec![Event::from(Created { bill_id: None, order_id: None, ..created() })];
+    let update =
+        |amount: i64| Command::Update { amount: Some(Money::thb(amount)), tender: None, merchant_reference: Some("table 13".into()) };
+    let updated = Updated { amount: Money::thb(50_00), tender: Tender::PromptPay, merchant_reference: Some("table 13".into()) };
+    given::<PaymentIntent>(&free).when(update(50_00)).then(&[updated.into()]);
+    given::<PaymentIntent>(&free).when(update(0)).then_rejected("AmountNotPositive");
+    given::<PaymentIntent>(&intent(&[])).when(update(50_00)).then_rejected("BillAmountFixed");
+    given::<PaymentIntent>(&processing()).when(update(50_00)).then_rejected("AttemptInProgress");
+    given::<PaymentIntent>(&captured()).when(update(50_00)).then_rejected("PaymentIntentNotOpen");
+    let to_cash = Command::Update { amount: None, tender: Some(Tender::Cash), merchant_reference: None };
+    given::<PaymentIntent>(&free).when(to_cash).then_rejected("TenderNotProvided");
+}
+
+#[test]
+fn late_money_in_full_revives_an_intent_only_when_somebody_accepts_it() {
+    given::<PaymentIntent>(&late()).when(verdict("T1", Verdict::Accept)).then(&[resolved(Resolution::Accepted, None), succeeded("T1")]);
+    let accepted = [late(), vec![resolved(Resolution::Accepted, None), succeeded("T1")]].concat();
+    given::<PaymentIntent>(&accepted).when(verdict("T1", Verdict::Accept)).then(&[]);
+    let state = PaymentIntent::fold(&accepted);
+    assert_eq!((state.status, state.refundable(), state.needs_attention()), (Status::Succeeded, OWED, false));
+}
+
+#[test]
+fn a_duplicate_or_another_amount_is_not_accepted() {
+    let twice = and(captured(), unmatched(UnmatchedReason::Duplicate, "T2", OWED));
+    given::<PaymentIntent>(&twice).when(verdict("T2", Verdict::Accept)).then_rejected("UnmatchedNotAcceptable");
+    let less = and(intent(&[attempt(1).into(), expired()]), unmatched(UnmatchedReason::Late, "T2", OWED - 1));
+    given::<PaymentIntent>(&less).when(verdict("T2", Verdict::Accept)).then_rejected("UnmatchedNotAcceptable");
+    given::<PaymentIntent>(&late()).when(verdict("T9", Verdict::Keep)).then_rejected("UnmatchedNotFound");
+}
+
+#[test]
+fn parked_money_is_an_open_duty_until_it_is_back_or_kept() {
+    assert!(PaymentIntent::fold(&late()).needs_attention());
+    given::<PaymentIntent>(&late()).when(verdict("T1", Verdict::Keep)).then(&[resolved(Resolution::Kept, None)]);
+    given::<PaymentIntent>(&late()).when(verdict("T1", Verdict::Refund(id(7)))).then(&[resolved(Resolution::Refunding, Some(7))]);
+    let refunding = and(late(), resolved(Resolution::Refunding, Some(7)));
+    given::<PaymentIntent>(&refunding).when(verdict("T1", Verdict::Accept)).then_rejected("UnmatchedNotFound");
+    let back: Event = UnmatchedRefunded { transaction_id: "T1".into(), refund_id: id(7) }.into();
+    given::<PaymentIntent>(&refunding).when(settle_refund(7)).then(&[back.clone()]);
+    given::<PaymentIntent>(&and(refunding.clone(), back)).when(settle_refund(7)).then(&[]);
+    let reopened: Event = UnmatchedReopened { transaction_id: "T1".into(), refund_id: id(7) }.into();
+    given::<PaymentIntent>(&refunding).when(release_refund(7)).then(&[reopened.clone()]);
+    let open = and(refunding, reopened);
+    assert!(PaymentIntent::fold(&open).needs_attention());
+    given::<PaymentIntent>(&open).when(verdict("T1", Verdict::Keep)).then(&[resolved(Resolution::Kept, None)]);
+}
+
+#[test]
+fn after_the_last_allowed_attempt_the_intent_has_failed() {
+    let mut history = intent(&[]);
+    for n in 1..=5_u128 {
+        history.push(attempt(n).into());
+        let mut expected = vec![failed(n)];
+        if n == 5 {
+            expected.push(Failed { bill_id: Some(id(3)), attempts: 5 }.into());
+        }
+        given::<PaymentIntent>(&history).when(fail(n)).then(&expected);
+        history.extend(expected);
+    }
+    assert_eq!(PaymentIntent::fold(&history).status, Status::Failed);
+    given::<PaymentIntent>(&history).when(start(6)).then_rejected("PaymentIntentNotOpen");
+    given::<PaymentIntent>(&history).when(confirm("T1", OWED)).then(&[unmatched(UnmatchedReason::Late, "T1", OWED)]);
+}
+
+#[test]
+fn the_books_may_end_an_attempt_that_waits_for_the_payer() {
+    let end = |how| Command::EndAttempt { attempt_id: id(1), how };
+    let refused = || AttemptEnd::Failed { code: "invalid_request".into(), message: "E-1".into() };
+    given::<PaymentIntent>(&waiting()).when(end(refused())).then(&[failed(1)]);
+    given::<PaymentIntent>(&waiting()).when(end(AttemptEnd::Expired)).then(&[expired()]);
+    given::<PaymentIntent>(&captured()).when(end(refused())).then(&[]);
+    let asked = intent(&[attempt(1).into(), action(1), cancel_requested()]);
+    given::<PaymentIntent>(&asked).when(end(AttemptEnd::Canceled)).then(&[canceled()]);
+}
+
+#[test]
+fn a_person_decides_only_what_the_provider_does_not_tell() {
+    let paid = || Command::ResolveByPerson {
+        finding: Finding::Paid { transaction_id: "T1".into(), amount: Money::thb(OWED), paid_at: at(1) },
+        statement_reference: "2026-05-01 line 12".into(),
+    };
+    given::<PaymentIntent>(&and(processing(), not_known(1))).when(paid()).then_rejected("OutcomeNotUnknown");
+    let left: Event = LeftToPerson { attempt_id: id(1), at: at(80) }.into();
+    let leave = Command::LeaveToPerson { attempt_id: id(1), at: at(80) };
+    given::<PaymentIntent>(&and(processing(), not_known(1))).when(leave).then(&[left.clone()]);
+    let history = [processing(), vec![not_known(1), left]].concat();
+    assert!(PaymentIntent::fold(&history).needs_attention());
+    let said = |paid| Event::from(ResolvedByPerson { attempt_id: id(1), paid, statement_reference: "2026-05-01 line 12".into() });
+    let PaymentReport { evidence: _, .. } = seen("T1", OWED);
+    let after = given::<PaymentIntent>(&history).when(paid());
+    let mut by_statement = succeeded("T1");
+    if let Event::Succeeded(payment) = &mut by_statement {
+        payment.evidence = Evidence::Statement;
+    }
+    after.then(&[said(true), by_statement]);
+    let not_paid = Command::ResolveByPerson { finding: Finding::NotPaid, statement_reference: "2026-05-01 line 12".into() };
+    let dead: Event =
+        AttemptFailed { attempt_id: id(1), bill_id: Some(id(3)), code: "not_on_statement".into(), message: "2026-05-01 line 12".into() }
+            .into();
+    given::<PaymentIntent>(&history).when(not_paid).then(&[said(false), dead]);
+}
+
+#[test]
+fn a_dispute_that_is_won_frees_the_money_and_one_that_is_lost_does_not() {
+    let dispute = Command::Dispute { reason: "not me".into(), disputed_at: at(5), business_date: at(5).date_naive() };
+    let opened = PaymentIntent::decide(&PaymentIntent::fold(&captured()), dispute).unwrap();
+    let history = [captured(), opened].concat();
+    let resolve = |outcome| Command::ResolveDispute { outcome, resolved_at: at(6), business_date: at(6).date_naive() };
+    for (outcome, free) in [(DisputeOutcome::Won, true), (DisputeOutcome::Lost, false)] {
+        let events = PaymentIntent::decide(&PaymentIntent::fold(&history), resolve(outcome)).unwrap();
+        assert_eq!(events.len(), 1);
+        let after = PaymentIntent::fold(&[history.clone(), events].concat());
+        assert!(!after.needs_attention());
+        assert_eq!(PaymentIntent::decide(&after, reserve_refund(1, 1)).is_ok(), free);
+        assert_eq!(PaymentIntent::decide(&after, resolve(outcome)), Ok(vec![]));
+    }
+    given::<PaymentIntent>(&captured()).when(resolve(DisputeOutcome::Won)).then_rejected("NotDisputed");
+}

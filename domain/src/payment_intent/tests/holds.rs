@@ -1,0 +1,140 @@
+//! Money that is held: authorised, raised, captured once, let go of.
+
+use super::*;
+
+fn by_card() -> Created {
+    Created { tender: Tender::OnlineCard, bill_id: None, order_id: None, ..created() }
+}
+
+fn card_attempt(n: u128) -> AttemptStarted {
+    AttemptStarted { tender: Tender::OnlineCard, manual_capture: true, card_token: Some("tokn_1".into()), ..attempt(n) }
+}
+
+fn start_card(n: u128) -> Command {
+    Command::StartAttempt(Box::new(NewAttempt { card_token: Some("tokn_1".into()), manual_capture: true, ..new_attempt(n) }))
+}
+
+fn authorized(amount: i64) -> Event {
+    Authorized { attempt_id: id(1), amount: Money::thb(amount), capture_before: Some(at(60)) }.into()
+}
+
+fn authorize(amount: i64) -> Command {
+    Command::Authorize { attempt_id: id(1), amount: Money::thb(amount), capture_before: Some(at(60)) }
+}
+
+fn held() -> Vec<Event> {
+    vec![by_card().into(), card_attempt(1).into(), authorized(OWED)]
+}
+
+fn capture(amount: Option<i64>) -> Command {
+    Command::Capture { amount: amount.map(Money::thb) }
+}
+
+fn capture_requested(amount: i64) -> Event {
+    CaptureRequested { attempt: card_attempt(1).named(), provider_id: None, amount: Money::thb(amount) }.into()
+}
+
+fn captured_out_of_hold(amount: i64) -> Event {
+    Succeeded {
+        payment_intent_id: id(1),
+        bill_id: None,
+        tender: Tender::OnlineCard,
+        attempt_id: Some(id(1)),
+        transaction_id: Some("T1".into()),
+        amount: Money::thb(amount),
+        paid_at: at(1),
+        evidence: Evidence::Inquiry,
+        cash_received: None,
+        cash_change: None,
+        cash_rounding: 0,
+        tip: 0,
+        acquirer: None,
+    }
+    .into()
+}
+
+#[test]
+fn a_card_attempt_needs_its_token_and_nothing_else_has_one() {
+    given::<PaymentIntent>(&[by_card().into()]).when(start(1)).then_rejected("CardTokenRequired");
+    given::<PaymentIntent>(&[by_card().into()]).when(start_card(1)).then(&[card_attempt(1).into()]);
+    given::<PaymentIntent>(&intent(&[])).when(start_card(1)).then_rejected("CardTokenNotWanted");
+    let hold_qr = Command::StartAttempt(Box::new(NewAttempt { manual_capture: true, ..new_attempt(1) }));
+    given::<PaymentIntent>(&intent(&[])).when(hold_qr).then_rejected("ManualCaptureNeedsCard");
+}
+
+#[test]
+fn what_the_provider_holds_waits_for_a_capture() {
+    let history = [by_card().into(), card_attempt(1).into()];
+    given::<PaymentIntent>(&history).when(authorize(OWED)).then(&[authorized(OWED)]);
+    given::<PaymentIntent>(&held()).when(authorize(OWED)).then(&[]);
+    assert_eq!(PaymentIntent::fold(&held()).status, Status::RequiresCapture);
+    given::<PaymentIntent>(&held()).when(expire(1)).then(&[]);
+}
+
+#[test]
+fn a_hold_is_captured_once_in_full_or_in_part() {
+    given::<PaymentIntent>(&held()).when(capture(None)).then(&[capture_requested(OWED)]);
+    given::<PaymentIntent>(&held()).when(capture(Some(40_00))).then(&[capture_requested(40_00)]);
+    let asked = and(held(), capture_requested(40_00));
+    given::<PaymentIntent>(&asked).when(capture(Some(40_00))).then(&[]);
+    given::<PaymentIntent>(&asked).when(capture(Some(41_00))).then_rejected("CaptureInProgress");
+    given::<PaymentIntent>(&asked).when(cancel()).then_rejected("CaptureInProgress");
+    given::<PaymentIntent>(&asked).when(confirm("T1", 40_00)).then(&[captured_out_of_hold(40_00)]);
+    let done = and(asked, captured_out_of_hold(40_00));
+    let state = PaymentIntent::fold(&done);
+    assert_eq!((state.status, state.captured(), state.refundable()), (Status::Succeeded, 40_00, 40_00));
+    given::<PaymentIntent>(&done).when(capture(Some(60_00))).then_rejected("NothingToCapture");
+    given::<PaymentIntent>(&done).when(capture(Some(40_00))).then(&[]);
+}
+
+#[test]
+fn no_more_than_what_is_held_can_be_captured() {
+    given::<PaymentIntent>(&held()).when(capture(Some(OWED + 1))).then_rejected("CaptureExceedsHeld");
+    given::<PaymentIntent>(&held()).when(capture(Some(0))).then_rejected("AmountNotPositive");
+    given::<PaymentIntent>(&waiting()).when(capture(None)).then_rejected("NothingToCapture");
+    // More than was held is money that nobody can explain.
+    let more = unmatched(UnmatchedReason::AmountDiffers, "T1", OWED + 1);
+    given::<PaymentIntent>(&held()).when(confirm("T1", OWED + 1)).then(&[more]);
+}
+
+#[test]
+fn a_refused_capture_leaves_the_hold() {
+    let asked = and(held(), capture_requested(OWED));
+    let refuse = || Command::FailCapture { attempt_id: id(1), code: "expired".into(), message: "E-1".into() };
+    let refused: Event = CaptureFailed { attempt_id: id(1), code: "expired".into(), message: "E-1".into() }.into();
+    given::<PaymentIntent>(&asked).when(refuse()).then(&[refused.clone()]);
+    given::<PaymentIntent>(&held()).when(refuse()).then(&[]);
+    given::<PaymentIntent>(&and(asked, refused)).when(capture(Some(1))).then(&[capture_requested(1)]);
+}
+
+#[test]
+fn a_hold_that_the_provider_let_go_of_ends_the_intent() {
+    let lapsed: Event = Canceled { bill_id: None, reason: "authorization_lapsed".into() }.into();
+    for how in [AttemptEnd::Expired, AttemptEnd::Canceled] {
+        let command = Command::EndAttempt { attempt_id: id(1), how };
+        given::<PaymentIntent>(&held()).when(command).then(&[lapsed.clone()]);
+    }
+}
+
+#[test]
+fn a_hold_is_let_go_of_on_request_and_captured_money_is_not() {
+    let requested: Event = CancelRequested { attempt: card_attempt(1).named(), provider_id: None, reason: "guest pays cash".into() }.into();
+    given::<PaymentIntent>(&held()).when(cancel()).then(&[requested.clone()]);
+    let asked = and(held(), requested);
+    given::<PaymentIntent>(&asked).when(capture(None)).then_rejected("NothingToCapture");
+    let command = Command::EndAttempt { attempt_id: id(1), how: AttemptEnd::Canceled };
+    given::<PaymentIntent>(&asked).when(command).then(&[Canceled { bill_id: None, reason: "guest pays cash".into() }.into()]);
+    given::<PaymentIntent>(&and(held(), captured_out_of_hold(OWED))).when(cancel()).then_rejected("PaymentIntentNotOpen");
+}
+
+#[test]
+fn a_hold_is_raised_but_not_against_a_bill() {
+    let increase = |amount| Command::Increase { amount: Money::thb(amount) };
+    let requested: Event = IncreaseRequested { attempt: card_attempt(1).named(), provider_id: None, amount: Money::thb(150_00) }.into();
+    given::<PaymentIntent>(&held()).when(increase(150_00)).then(&[requested.clone()]);
+    given::<PaymentIntent>(&held()).when(increase(OWED - 1)).then_rejected("IncreaseNotHigher");
+    let raised = [held(), vec![requested, authorized(150_00)]].concat();
+    given::<PaymentIntent>(&raised).when(capture(None)).then(&[capture_requested(150_00)]);
+    let on_bill = [Created { bill_id: Some(id(3)), ..by_card() }.into(), card_attempt(1).into(), authorized(OWED)];
+    given::<PaymentIntent>(&on_bill).when(increase(150_00)).then_rejected("BillAmountFixed");
+}

@@ -1,0 +1,210 @@
+//! A provider that is slow, full or down must not take the platform with it: time-out, bulkhead and circuit breaker around
+//! any connector, and a read-out of its health for routing.
+//!
+//! The breaker is our own few lines: `failsafe` reads the process's clock and judges `Result`s, where we inject time and
+//! must tell calls that begin something from calls that only look; `tower` has limits but no breaker, and the port is no
+//! `Service`.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::TimeDelta;
+use domain::provider::{
+    AttemptView, BoxFuture, CallOutcome, CancelRequest, Capabilities, CaptureRequest, ExchangeLog, IncrementRequest, InquiryRequest,
+    PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
+};
+use tokio::sync::Semaphore;
+
+use crate::Clock;
+
+mod breaker;
+
+pub use breaker::Circuit;
+use breaker::{Breaker, Call};
+
+/// How much a provider may cost us.
+#[derive(Debug, Clone, Copy)]
+pub struct GuardSettings {
+    /// For one call on the port, with all its exchanges.
+    pub timeout: Duration,
+    /// Calls that begin something, at the same time; as many again that only look.
+    pub concurrent_calls: usize,
+    /// So many calls in a row without an answer open the circuit.
+    pub open_after: u32,
+    /// So long it stays open before one call may try.
+    pub open_for: TimeDelta,
+    /// While it is open one look may pass this often.
+    pub look_every: TimeDelta,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            concurrent_calls: 64,
+            open_after: 5,
+            open_for: TimeDelta::seconds(30),
+            look_every: TimeDelta::seconds(5),
+        }
+    }
+}
+
+/// How a provider is doing, as far as this process has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Whether calls that begin something are let through.
+    pub circuit: Circuit,
+    /// Calls in a row that got no answer.
+    pub failures_in_a_row: u32,
+    /// Places left for calls that begin something.
+    pub free_places: usize,
+}
+
+impl Health {
+    /// Worth routing a new payment to.
+    pub const fn is_available(&self) -> bool {
+        matches!(self.circuit, Circuit::Closed) && self.free_places > 0
+    }
+}
+
+/// A connector behind its guard.
+pub struct Guarded {
+    inner: Arc<dyn PaymentProvider>,
+    settings: GuardSettings,
+    clock: Clock,
+    breaker: Mutex<Breaker>,
+    beginnings: Semaphore,
+    looks: Semaphore,
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").field("provider", &self.inner.name()).field("health", &self.health()).finish_non_exhaustive()
+    }
+}
+
+impl Guarded {
+    /// Around `inner`.
+    pub fn new(inner: Arc<dyn PaymentProvider>, settings: GuardSettings, clock: Clock) -> Self {
+        Self {
+            breaker: Mutex::new(Breaker::new(settings.open_after, settings.open_for, settings.look_every)),
+            beginnings: Semaphore::new(settings.concurrent_calls),
+            looks: Semaphore::new(settings.concurrent_calls),
+            inner,
+            settings,
+            clock,
+        }
+    }
+
+    /// How it is doing now.
+    pub fn health(&self) -> Health {
+        let now = (self.clock)();
+        let breaker = self.breaker();
+        Health { circuit: breaker.circuit(now), failures_in_a_row: breaker.failures(), free_places: self.beginnings.available_permits() }
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn guarded<T>(&self, call: Call, inner: BoxFuture<'_, CallOutcome<T>>) -> CallOutcome<T> {
+        let places = match call {
+            Call::Begin => &self.beginnings,
+            Call::Look => &self.looks,
+        };
+        let Ok(_place) = places.try_acquire() else { return self.refuse("full", "too many calls to the provider are under way") };
+        if !self.breaker().admits(call, (self.clock)()) {
+            return self.refuse("open", "the provider did not answer lately, so it is not called");
+        }
+        let mut pass = Pass { guard: self, call, answered: None };
+        let outcome = match tokio::time::timeout(self.settings.timeout, inner).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                metrics::counter!("gateway_call_timeouts_total", "provider" => self.inner.name()).increment(1);
+                let reason = format!("no outcome within {} ms", self.settings.timeout.as_millis());
+                match call {
+                    Call::Begin => CallOutcome::Unknown(reason),
+                    Call::Look => CallOutcome::NotAttempted(reason),
+                }
+            }
+        };
+        pass.answered = Some(matches!(outcome, CallOutcome::Done(_) | CallOutcome::Declined(_)));
+        outcome
+    }
+
+    fn refuse<T>(&self, why: &'static str, text: &str) -> CallOutcome<T> {
+        metrics::counter!("gateway_calls_refused_total", "provider" => self.inner.name(), "why" => why).increment(1);
+        CallOutcome::NotAttempted(text.to_owned())
+    }
+}
+
+/// An admitted call. Tells the breaker how it went, also when its future is dropped half-way.
+struct Pass<'a> {
+    guard: &'a Guarded,
+    call: Call,
+    /// Nothing while nobody knows.
+    answered: Option<bool>,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        let now = (self.guard.clock)();
+        let mut breaker = self.guard.breaker();
+        let before = breaker.circuit(now);
+        breaker.report(self.call, self.answered, now);
+        let after = breaker.circuit(now);
+        if before != after {
+            let provider = self.guard.inner.name();
+            tracing::warn!(provider, ?before, ?after, "the circuit to the provider changed");
+            metrics::gauge!("gateway_circuit_open", "provider" => provider).set(if after == Circuit::Closed { 0 } else { 1 });
+        }
+    }
+}
+
+impl PaymentProvider for Guarded {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn start<'a>(&'a self, request: &'a StartRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(self.guarded(Call::Begin, self.inner.start(request, log)))
+    }
+
+    fn inquire<'a>(&'a self, request: &'a InquiryRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(self.guarded(Call::Look, self.inner.inquire(request, log)))
+    }
+
+    fn capture<'a>(&'a self, request: &'a CaptureRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(self.guarded(Call::Begin, self.inner.capture(request, log)))
+    }
+
+    fn increment<'a>(&'a self, request: &'a IncrementRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(self.guarded(Call::Begin, self.inner.increment(request, log)))
+    }
+
+    fn cancel<'a>(&'a self, request: &'a CancelRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(self.guarded(Call::Begin, self.inner.cancel(request, log)))
+    }
+
+    fn refund<'a>(&'a self, request: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
+        Box::pin(self.guarded(Call::Begin, self.inner.refund(request, log)))
+    }
+
+    fn inquire_refund<'a>(&'a self, request: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
+        Box::pin(self.guarded(Call::Look, self.inner.inquire_refund(request, log)))
+    }
+
+    fn read_webhook(&self, raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
+        self.inner.read_webhook(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests;

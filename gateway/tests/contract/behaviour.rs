@@ -1,0 +1,247 @@
+//! Starting and asking.
+
+use domain::{
+    money::Money,
+    provider::{AttemptStatus, CallOutcome, NextAction},
+};
+use gateway::promptpay::ParsedQr;
+use serde_json::json;
+
+use crate::world::{Launch, Setup, World};
+
+/// Quick enough for the time-out faults, which hold answers back for a second.
+const HASTY: Setup = Setup { timeout_ms: 300, seed: 7 };
+
+/// Faults that look as if anything may have happened.
+pub const UNCLEAR: [&str; 10] = [
+    "reset_before",
+    "reset_after",
+    "timeout_before",
+    "timeout_after",
+    "http_500",
+    "http_500_after",
+    "cut_body",
+    "not_json",
+    "empty_body",
+    "trouble",
+];
+
+pub async fn an_attempt_is_started_paid_and_found(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    let mut request = world.request(100_50);
+    let outcome = world.start(&request).await;
+    let CallOutcome::Done(view) = outcome else { panic!("not started: {outcome:?}") };
+    if let AttemptStatus::ActionRequired(NextAction::ShowQr { payload }) = &view.status {
+        let qr = ParsedQr::parse(payload).unwrap();
+        assert_eq!((qr.dynamic, qr.amount), (true, Some(request.key.amount)));
+    }
+    request.key.provider_id = view.provider_id;
+    let before = world.view(&request).await;
+    assert!(before.payments.is_empty() && before.status != AttemptStatus::Paid, "{before:?}");
+    let payment = world.pay(&request, json!({})).await;
+    let view = world.view(&request).await;
+    assert_eq!(view.status, AttemptStatus::Paid);
+    assert_eq!(view.payments.len(), 1);
+    assert_eq!(view.payments[0].amount, request.key.amount);
+    assert_eq!(view.payments[0].refunded, 0);
+    assert_eq!(Some(view.payments[0].transaction_id.as_str()), payment["transaction_id"].as_str());
+    assert_eq!(world.view(&request).await, view, "the same question has the same answer");
+}
+
+pub async fn amounts_are_exact(launch: Launch) {
+    for seed in [0, 1] {
+        let world = launch(Setup { seed, ..Setup::default() }).await;
+        for satang in [100_50, 1, 20_00, 700_000_00, 99_99] {
+            let (request, _) = world.paid(satang).await;
+            // Twice, since answers alternate between numbers and text.
+            for _ in 0..2 {
+                assert_eq!(world.view(&request).await.payments[0].amount, Money::thb(satang));
+            }
+        }
+    }
+}
+
+pub async fn money_that_differs_is_shown_as_it_is(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    for (amount, currency) in [(99_99, "THB"), (100_01, "THB"), (100_00, "USD")] {
+        let request = world.started(100_00).await;
+        let (paid, _) = world.try_pay(&request, json!({"amount": amount, "currency": currency})).await;
+        if paid {
+            let expected = Money::new(amount, currency.parse().unwrap());
+            assert_eq!(world.view(&request).await.payments[0].amount, expected);
+        }
+    }
+}
+
+pub async fn a_payment_twice_is_shown_twice_or_refused(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    let request = world.started(50_00).await;
+    world.pay(&request, json!({})).await;
+    let (again, _) = world.try_pay(&request, json!({})).await;
+    assert_eq!(again, world.traits.pays_twice);
+    if again {
+        let view = world.view(&request).await;
+        let received: i64 = view.payments.iter().map(|p| p.amount.amount).sum();
+        assert_eq!(received, world.ledger().await["totals"]["received"].as_i64().unwrap());
+    }
+}
+
+/// Asks again, as the platform would, until the start is done or finally refused.
+async fn persevere(world: &World, request: &domain::provider::StartRequest) -> CallOutcome<domain::provider::AttemptView> {
+    for _ in 0..5 {
+        let outcome = world.start(request).await;
+        if matches!(outcome, CallOutcome::Done(_) | CallOutcome::Declined(_)) {
+            return outcome;
+        }
+    }
+    panic!("no outcome after five tries");
+}
+
+pub async fn every_fault_of_a_start_has_its_outcome_and_leaves_one_thing(launch: Launch) {
+    let world = launch(HASTY).await;
+    let final_refusal = ["declined here, nothing to pay there"];
+    for fault in UNCLEAR.into_iter().chain(["trouble_after", "http_429"]) {
+        world.fault("start", fault, 1).await;
+        let request = world.request(75_25);
+        let outcome = world.start(&request).await;
+        match fault {
+            "http_429" => assert!(matches!(outcome, CallOutcome::NotAttempted(_)), "{fault}: {outcome:?}"),
+            _ => assert!(matches!(outcome, CallOutcome::Unknown(_)), "{fault}: {outcome:?}"),
+        }
+        let outcome = persevere(&world, &request).await;
+        assert_eq!(world.attempts_on(&request).await, 1, "{fault}: {outcome:?}");
+        match outcome {
+            CallOutcome::Done(view) => {
+                let mut request = request;
+                request.key.provider_id = view.provider_id;
+                world.pay(&request, json!({})).await;
+                let seen = world.view(&request).await;
+                assert_eq!((seen.status, seen.payments.len()), (AttemptStatus::Paid, 1), "{fault}");
+            }
+            other => {
+                let (payable, _) = world.try_pay(&request, json!({})).await;
+                assert!(!payable, "{fault}: {final_refusal:?}, but it was paid after {other:?}");
+            }
+        }
+    }
+    assert_eq!(world.faults_left().await, 0);
+}
+
+pub async fn a_failed_look_says_nothing_and_can_be_repeated(launch: Launch) {
+    let world = launch(HASTY).await;
+    let (request, _) = world.paid(10_00).await;
+    for fault in UNCLEAR.into_iter().chain(["http_429"]) {
+        world.fault("inquire", fault, 1).await;
+        let outcome = world.inquire(&request).await;
+        assert!(matches!(outcome, CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_)), "{fault}: {outcome:?}");
+        assert_eq!(world.view(&request).await.status, AttemptStatus::Paid, "{fault}");
+    }
+    assert_eq!(world.faults_left().await, 0);
+}
+
+pub async fn fields_of_tomorrow_are_passed_over(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    world.fault("start", "extra_fields", 1).await;
+    let (request, _) = world.paid(10_00).await;
+    world.fault("inquire", "extra_fields", 1).await;
+    assert_eq!(world.view(&request).await.status, AttemptStatus::Paid);
+    assert_eq!(world.faults_left().await, 0);
+}
+
+pub async fn a_status_of_tomorrow_stays_open(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    if !world.traits.has_status {
+        return;
+    }
+    let request = world.started(10_00).await;
+    world.fault("inquire", "unknown_status", 1).await;
+    let status = world.view(&request).await.status;
+    assert!(matches!(&status, AttemptStatus::Unrecognized(_)), "{status:?}");
+    world.pay(&request, json!({})).await;
+    assert_eq!(world.view(&request).await.status, AttemptStatus::Paid);
+}
+
+pub async fn a_payment_not_visible_yet_is_no_proof_of_anything(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    let (request, _) = world.paid(10_00).await;
+    world.fault("inquire", "not_visible_yet", 1).await;
+    let outcome = world.inquire(&request).await;
+    let proves = matches!(&outcome, CallOutcome::Done(view) if !matches!(view.status, AttemptStatus::NotFound | AttemptStatus::Pending));
+    assert!(!proves, "{outcome:?}");
+    assert_eq!(world.view(&request).await.status, AttemptStatus::Paid);
+}
+
+pub async fn a_dead_host_is_not_an_attempt(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    let request = world.request(10_00);
+    world.stop.cancel();
+    let mut outcome = world.start(&request).await;
+    // The listener may take a moment to close; until then the port answers.
+    for _ in 0..100 {
+        if matches!(outcome, CallOutcome::NotAttempted(_)) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        outcome = world.start(&request).await;
+    }
+    assert!(matches!(outcome, CallOutcome::NotAttempted(_)), "{outcome:?}");
+}
+
+pub async fn a_slow_answer_is_waited_for_within_the_time_limit(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    world.fault("start", "slow", 1).await;
+    world.started(10_00).await;
+    assert_eq!(world.faults_left().await, 0);
+}
+
+pub async fn a_refused_token_is_renewed_once(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    if !world.traits.has_tokens {
+        return;
+    }
+    let request = world.started(10_00).await;
+    world.fault("inquire", "token_expired", 1).await;
+    world.view(&request).await;
+    world.fault("inquire", "token_expired", 9).await;
+    let outcome = world.inquire(&request).await;
+    assert!(matches!(&outcome, CallOutcome::Declined(d) if d.code == "credentials_refused"), "{outcome:?}");
+    world.lever("/sim/faults", json!([])).await;
+    let left = world.lever("/sim/faults", json!([])).await.1[0]["times"].as_u64();
+    assert_eq!(left, Some(7), "one call and one repeat");
+}
+
+pub async fn requests_that_make_no_sense_are_declined(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    for amount in [Money::thb(0), Money::thb(-1)] {
+        let mut request = world.request(1);
+        request.key.amount = amount;
+        let outcome = world.start(&request).await;
+        assert!(matches!(&outcome, CallOutcome::Declined(d) if d.code == "invalid_request"), "{outcome:?}");
+        assert_eq!(world.attempts_on(&request).await, 0);
+    }
+}
+
+pub async fn secrets_show_nowhere(launch: Launch) {
+    let world = launch(HASTY).await;
+    let mut shown = String::new();
+    for fault in ["http_429", "not_json", "timeout_after", "token_expired", "cut_body", "trouble"] {
+        world.fault("start", fault, 2).await;
+        shown += &format!("{:?}", world.start(&world.request(10_00)).await);
+        world.lever("/sim/faults", json!([])).await;
+        while world.faults_left().await > 0 {
+            shown += &format!("{:?}", world.start(&world.request(10_00)).await);
+        }
+    }
+    let (request, refund) = world.paid(10_00).await;
+    shown += &format!("{:?}{:?}", world.refund(&refund).await, world.inquire(&request).await);
+    let exchanges = world.exchanges();
+    let operations: Vec<&str> = exchanges.iter().map(|e| e.operation).collect();
+    for operation in ["start", "inquire", "refund"] {
+        assert!(operations.contains(&operation), "{operation} is not among {operations:?}");
+    }
+    assert!(exchanges.iter().any(|e| e.status.is_none()) && exchanges.iter().any(|e| e.status == Some(200)));
+    shown += &format!("{exchanges:?}");
+    for secret in world.traits.secrets {
+        assert!(!shown.contains(secret), "{secret} is shown");
+    }
+}

@@ -1,0 +1,66 @@
+//! `replay explain`.
+
+use clap::Args;
+use domain::{envelope::StreamType, ids::PaymentIntentId};
+use projections::{
+    explain::{Line, explain},
+    search::StreamName,
+};
+
+use crate::{
+    outcome::{Failure, Finding, Verdict},
+    session::Session,
+    timeline,
+};
+
+/// Arguments of `explain`.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  replay explain pi_01J9ZQ8T3V5W7X9Y1Z2A3B4C5D
+
+As `timeline`, with what was said to and heard from providers between the events, masked.")]
+pub struct ExplainArgs {
+    /// A payment intent.
+    #[arg(value_name = "PAYMENT_INTENT")]
+    intent: StreamName,
+}
+
+/// Prints why a payment is as it is.
+///
+/// # Errors
+/// `Usage` for anything but a payment intent, and for one that does not exist; `Fault` when the log cannot be read.
+pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
+    if args.intent.stream_type != StreamType::PaymentIntent {
+        return Err(Failure::usage("only a payment intent can be explained: `replay timeline` shows the rest"));
+    }
+    let pool = session.reader().await?;
+    let lines = explain(&pool, PaymentIntentId(args.intent.id)).await?;
+    if lines.is_empty() {
+        return Err(Failure::usage(format!("the log has no {}", args.intent)));
+    }
+    let mut answer = session.answer();
+    let mut command = None;
+    for line in &lines {
+        let text = match line {
+            Line::Event(step) => {
+                let first = command.replace(step.event.causation_id) != Some(step.event.causation_id);
+                timeline::text(step, first)
+            }
+            Line::Exchange(said) => format!(
+                "           {}  {} {}: {} → {} in {} ms\n             {}\n             {}",
+                crate::event_line::time(said.sent_at),
+                said.provider,
+                said.operation,
+                said.request_line,
+                said.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string()),
+                said.took_ms,
+                said.request_body,
+                said.response_body
+            ),
+        };
+        answer.line(&line.value(), &text)?;
+    }
+    answer.finish()?;
+    Ok(Finding::Sound)
+}

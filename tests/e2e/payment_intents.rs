@@ -1,0 +1,196 @@
+//! The life of a payment intent through HTTP, beside the straight way: begun later, changed, late, doubled, raced, explained.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::{ApiShop, TestPlatform, eventually};
+
+const OWED: i64 = 80_00;
+
+fn thb(amount: i64) -> Value {
+    json!({"amount": amount, "currency": "THB"})
+}
+
+async fn create(platform: &TestPlatform, shop: &ApiShop, more: Value) -> String {
+    let mut body = json!({"store_id": shop.store, "amount": thb(OWED)});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    platform.post(&shop.cashier, "/v1/payment-intents", body).await.id()
+}
+
+fn path(intent: &str) -> String {
+    format!("/v1/payment-intents/{intent}")
+}
+
+/// Waits for the QR and gives our reference at the bank.
+async fn reference(platform: &TestPlatform, shop: &ApiShop, intent: &str) -> String {
+    let shown = platform.get_until(&shop.cashier, &path(intent), |intent| intent["status"] == "requires_action").await;
+    shown["reference"].as_str().unwrap().to_owned()
+}
+
+async fn open_transaction(platform: &TestPlatform, shop: &ApiShop, intent: &str) -> String {
+    let shown = platform
+        .get_until(&shop.cashier, &path(intent), |intent| {
+            intent["unmatched"][0]["resolution"].is_null() && intent["unmatched"][0].is_object()
+        })
+        .await;
+    shown["unmatched"][0]["transaction_id"].as_str().unwrap().to_owned()
+}
+
+async fn decide(platform: &TestPlatform, shop: &ApiShop, intent: &str, transaction: &str, decision: &str) -> support::Answered {
+    let body = json!({"decision": decision, "reason": "the guest is still here"});
+    platform.post(&shop.manager, &format!("{}/unmatched/{transaction}/resolve", path(intent)), body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_may_be_begun_later_and_changed_until_then() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let intent = create(&platform, &shop, json!({"confirm": false})).await;
+    let changed = json!({"amount": thb(55_00), "merchant_reference": "table 7"});
+    let key = Some("change-1");
+    let answer = platform.send(&shop.cashier, Method::PATCH, &path(&intent), key, Some(&changed)).await.ok();
+    assert_eq!((&answer.body["status"], &answer.body["amount"]), (&json!("requires_payment_method"), &thb(55_00)));
+    assert_eq!(platform.ledger().await["qr_codes"], 0, "nothing was asked of the bank");
+    let confirm = format!("{}/confirm", path(&intent));
+    let wrong = platform.post(&shop.cashier, &confirm, json!({"tender": "online_card"})).await;
+    assert_eq!(wrong.body["code"], "CardTokenRequired");
+    platform.post(&shop.cashier, &confirm, json!({})).await.ok();
+    let reference = reference(&platform, &shop, &intent).await;
+    let refused = platform.send(&shop.cashier, Method::PATCH, &path(&intent), Some("change-2"), Some(&changed)).await;
+    assert_eq!(refused.body["code"], "AttemptInProgress");
+    platform.pay(&reference, json!({})).await;
+    let paid = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    assert_eq!((&paid["captured"], &paid["merchant_reference"]), (&thb(55_00), &json!("table 7")));
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_qr_to_be_scanned_can_be_had_as_a_picture() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let intent = create(&platform, &shop, json!({})).await;
+    let reference = reference(&platform, &shop, &intent).await;
+    let picture = |kind: &str| {
+        let request = platform.raw(Method::GET, &format!("{}/qr.{kind}", path(&intent))).bearer_auth(&shop.cashier);
+        async move { request.send().await.unwrap().error_for_status().unwrap().bytes().await.unwrap() }
+    };
+    assert_eq!(&picture("png").await[..8], b"\x89PNG\r\n\x1a\n");
+    assert!(String::from_utf8(picture("svg").await.to_vec()).unwrap().contains("<svg"));
+    platform.pay(&reference, json!({})).await;
+    platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    let gone = platform.get(&shop.cashier, &format!("{}/qr.png", path(&intent))).await;
+    assert_eq!(gone.status.as_u16(), 404, "what was paid is not shown again");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_money_revives_a_cancelled_intent_when_a_manager_accepts_it() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let intent = create(&platform, &shop, json!({})).await;
+    let reference = reference(&platform, &shop, &intent).await;
+    platform.post(&shop.cashier, &format!("{}/cancel", path(&intent)), json!({"reason": "requested_by_customer"})).await.ok();
+    let canceled = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "canceled").await;
+    assert_eq!(canceled["cancel"], "done");
+    platform.pay(&reference, json!({})).await;
+    let transaction = open_transaction(&platform, &shop, &intent).await;
+    for list in ["unmatched=true", "needs_attention=true"] {
+        let listed = platform.get(&shop.cashier, &format!("/v1/payment-intents?{list}")).await.ok();
+        assert_eq!(listed.body["data"][0]["id"], json!(intent), "{list}");
+    }
+    let by_cashier = json!({"decision": "accept", "reason": "x"});
+    let forbidden = platform.post(&shop.cashier, &format!("{}/unmatched/{transaction}/resolve", path(&intent)), by_cashier).await;
+    assert_eq!(forbidden.status.as_u16(), 403);
+    decide(&platform, &shop, &intent, &transaction, "accept").await.ok();
+    let paid = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    assert_eq!((&paid["captured"], &paid["needs_attention"]), (&thb(OWED), &json!(false)));
+    assert_eq!(decide(&platform, &shop, &intent, &transaction, "keep").await.body["code"], "UnmatchedNotFound");
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_payment_goes_back_by_a_refund_of_that_very_transaction() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let intent = create(&platform, &shop, json!({})).await;
+    let reference = reference(&platform, &shop, &intent).await;
+    platform.pay(&reference, json!({})).await;
+    platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    platform.pay(&reference, json!({})).await;
+    let transaction = open_transaction(&platform, &shop, &intent).await;
+    assert_eq!(decide(&platform, &shop, &intent, &transaction, "accept").await.body["code"], "UnmatchedNotAcceptable");
+    decide(&platform, &shop, &intent, &transaction, "refund").await.ok();
+    let back = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["unmatched"][0]["resolution"] == "refunded").await;
+    assert_eq!((&back["status"], &back["refunded"]), (&json!("succeeded"), &thb(0)), "the payment itself keeps its money");
+    let ledger = platform.ledger().await;
+    let reversed = ledger["payments"].as_array().unwrap().iter().filter(|payment| payment["reversed"] == true);
+    assert_eq!(reversed.map(|payment| payment["transaction_id"].clone()).collect::<Vec<_>>(), [json!(transaction)]);
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_loses_against_the_payment_says_so() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let intent = create(&platform, &shop, json!({})).await;
+    let reference = reference(&platform, &shop, &intent).await;
+    platform.pay(&reference, json!({"webhook": "never"})).await;
+    let asked = platform.post(&shop.cashier, &format!("{}/cancel", path(&intent)), json!({"reason": "duplicate"})).await;
+    // Either the payment was seen before the cancel came, or the cancel lost.
+    let paid = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    assert_eq!(paid["cancel"], if asked.status.is_success() { "lost" } else { "none" });
+    assert_eq!(platform.ledger().await["payments"].as_array().unwrap().len(), 1);
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_explains_itself_with_what_was_said_to_the_bank() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let intent = create(&platform, &shop, json!({})).await;
+    let reference = reference(&platform, &shop, &intent).await;
+    platform.pay(&reference, json!({})).await;
+    platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    let explained = eventually("the call-back is among the lines", Duration::from_secs(10), || async {
+        let answer = platform.get(&shop.cashier, &format!("{}/explain", path(&intent))).await.ok();
+        let lines = answer.body["data"].as_array().unwrap().clone();
+        lines.iter().any(|line| line["operation"] == "call_back").then_some(lines)
+    })
+    .await;
+    let events: Vec<&str> = explained.iter().filter_map(|line| line["type"].as_str()).collect();
+    assert_eq!(events.first(), Some(&"payment_intent.created"));
+    assert!(events.contains(&"payment_intent.attempt_started") && events.contains(&"payment_intent.succeeded"), "{events:?}");
+    let positions: Vec<i64> = explained.iter().filter_map(|line| line["position"].as_i64()).collect();
+    assert!(positions.is_sorted(), "events stand in the order of the log");
+    let operations: Vec<&str> = explained.iter().filter_map(|line| line["operation"].as_str()).collect();
+    assert!(operations.contains(&"start") && operations.contains(&"inquire"), "{operations:?}");
+    let other = platform.shop().await;
+    let hidden = platform.get(&other.cashier, &format!("{}/explain", path(&intent))).await;
+    assert_eq!(hidden.status.as_u16(), 404, "another tenant's payment explains nothing");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispute_holds_the_money_until_it_is_won() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let intent = create(&platform, &shop, json!({})).await;
+    let reference = reference(&platform, &shop, &intent).await;
+    platform.pay(&reference, json!({})).await;
+    platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    let opened = platform.post(&shop.manager, &format!("{}/dispute", path(&intent)), json!({"reason": "not me"})).await.ok();
+    assert_eq!((&opened.body["dispute"], &opened.body["needs_attention"]), (&json!("open"), &json!(true)));
+    let payment = opened.body["payment_id"].as_str().unwrap().to_owned();
+    let refund = json!({"payment_id": payment, "destination": "original", "reason": "cold"});
+    assert_eq!(platform.post(&shop.manager, "/v1/refunds", refund.clone()).await.body["code"], "PaymentDisputed");
+    let won = platform.post(&shop.manager, &format!("{}/dispute/resolve", path(&intent)), json!({"outcome": "won"})).await.ok();
+    assert_eq!((&won.body["dispute"], &won.body["needs_attention"]), (&json!("won"), &json!(false)));
+    platform.post(&shop.manager, "/v1/refunds", refund).await.ok();
+    platform.proves_itself().await;
+    platform.stop().await;
+}
