@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the platform needs and the machine lacks: PostgreSQL (the server programs only), nats-server, a C
-# compiler, pkg-config. Safe to run again: every tool is looked for first, and nothing is done when all are there.
+# Installs what the platform and its tests need and the machine lacks: PostgreSQL (the server programs only), nats-server,
+# redis-server (tests), a C compiler, pkg-config. Safe to run again: every tool is looked for first, and nothing is done when all are there.
 # No system-wide PostgreSQL or NATS service is needed; `smartpos up` runs its own in its data directory.
 set -euo pipefail
 
@@ -25,6 +25,9 @@ postgres_bin() {
 
 nats_bin() { PATH="$PATH:/usr/sbin:/usr/local/bin" command -v nats-server; }
 
+# Only tests run one; the platform needs none.
+redis_bin() { PATH="$PATH:/usr/sbin:/usr/local/bin" command -v redis-server; }
+
 is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
 packages=()
@@ -40,6 +43,7 @@ need() { # need <what> <package> <command that prints where it is>
 
 need postgresql postgresql postgres_bin
 need nats-server nats-server nats_bin
+need redis-server redis-server redis_bin
 need "C compiler" gcc command -v cc
 need pkg-config pkg-config command -v pkg-config
 need make make command -v make
@@ -70,13 +74,16 @@ if ((${#packages[@]})); then
     apt_options=(-y -q --no-install-recommends -o Dpkg::Options::=--force-confold)
     "${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get update -q \
         || say "apt-get" "update failed: trying with the lists at hand"
-    "${as_root[@]}" DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 \
+    # Run level 1: Debian starts no service of a package that it installs.
+    "${as_root[@]}" RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 \
         apt-get install "${apt_options[@]}" "${packages[@]}"
 
     where=$(postgres_bin) || fail "PostgreSQL is still missing"
     say postgresql "ok: $where"
     where=$(nats_bin) || fail "nats-server is still missing"
     say nats-server "ok: $where"
+    where=$(redis_bin) || fail "redis-server is still missing"
+    say redis-server "ok: $where"
     command -v cc >/dev/null || fail "the C compiler is still missing"
 fi
 

@@ -1,5 +1,5 @@
 //! Configuration: defaults, then a TOML file, then the environment (`SMARTPOS_HTTP__LISTEN=…`), the last one wins.
-//! `DATABASE_URL`, `MIGRATE_DATABASE_URL` and `NATS_URL` are read under their usual names.
+//! `DATABASE_URL`, `MIGRATE_DATABASE_URL`, `NATS_URL` and `REDIS_URL` are read under their usual names.
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +27,10 @@ pub struct Config {
     pub migrate_database_url: Option<Secret>,
     /// NATS of your own; without it an embedded one is started.
     pub nats_url: Option<Secret>,
+    /// Redis of your own, for limits that several processes share; without it each process counts for itself.
+    pub redis_url: Option<Secret>,
+    /// How many requests the gateway routes take.
+    pub limits: Limits,
     /// Where embedded servers and keys live.
     pub data_dir: PathBuf,
     /// Tokens.
@@ -47,6 +51,32 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Connections to PostgreSQL for queries.
     pub query_connections: u32,
+}
+
+/// How many requests the gateway routes (payment intents, payments, refunds) take in a minute; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Of one merchant.
+    pub per_merchant_per_minute: u32,
+    /// Of the holders of one payment token; they do not count with the merchant.
+    pub per_payment_token_per_minute: u32,
+    /// Of all callers together.
+    pub all_per_minute: u32,
+}
+
+impl Limits {
+    /// No limits.
+    pub const fn off() -> Self {
+        Self { per_merchant_per_minute: 0, per_payment_token_per_minute: 0, all_per_minute: 0 }
+    }
+}
+
+impl Default for Limits {
+    /// The published ones.
+    fn default() -> Self {
+        Self { per_merchant_per_minute: 1_000, per_payment_token_per_minute: 120, all_per_minute: 10_000 }
+    }
 }
 
 /// Tokens.
@@ -181,6 +211,8 @@ impl Default for Config {
             database_url: None,
             migrate_database_url: None,
             nats_url: None,
+            redis_url: None,
+            limits: Limits::default(),
             data_dir: crate::embedded::default_data_dir(),
             auth: Auth::default(),
             privacy: Privacy::default(),
@@ -213,7 +245,11 @@ impl Config {
             Some(file) => figment.merge(Toml::file_exact(file)),
             None => figment.merge(Toml::file("smartpos.toml")),
         };
-        figment.merge(Env::raw().only(&["DATABASE_URL", "MIGRATE_DATABASE_URL", "NATS_URL"])).merge(Environment).extract().map_err(Box::new)
+        figment
+            .merge(Env::raw().only(&["DATABASE_URL", "MIGRATE_DATABASE_URL", "NATS_URL", "REDIS_URL"]))
+            .merge(Environment)
+            .extract()
+            .map_err(Box::new)
     }
 }
 

@@ -207,14 +207,20 @@ pub fn version_of(tag: &str) -> Option<i64> {
     if plain { digits.parse().ok() } else { None }
 }
 
-/// Refuses card numbers in the path, the query and the idempotency key; bodies are screened while they are read.
+/// Refuses card numbers in the path, the query and every header, and names of card data in the query; bodies are screened while they
+/// are read. Headers with proofs of the caller are passed over: what they hold is hex or base64, and never kept.
 ///
 /// # Errors
 /// `CardNumberRefused`.
 pub fn refuse_card_numbers(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let target = percent_decoded(uri.path_and_query().map_or("", axum::http::uri::PathAndQuery::as_str));
-    let key = headers.get(IDEMPOTENCY_KEY).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if card::holds_card_number(&target) || card::holds_card_number(key) {
+    let named = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split('=').next());
+    let proof = |name: &HeaderName| [header::AUTHORIZATION, header::COOKIE].contains(name);
+    let texts = headers.iter().filter(|(name, _)| !proof(name)).filter_map(|(_, value)| value.to_str().ok());
+    if card::holds_card_number(&target)
+        || named.map(percent_decoded).any(|name| card::names_card_data(&name))
+        || texts.into_iter().any(card::holds_card_number)
+    {
         return Err(Problem::plain(Kind::CardNumberRefused));
     }
     Ok(())
@@ -320,6 +326,9 @@ mod tests {
         assert!(refused("/v1/orders?note=4111%201111+1111-1111", ""));
         assert!(refused("/v1/orders?note=%34111111111111111", ""));
         assert!(refused("/v1/orders", "order 4111111111111111"));
+        assert!(refused("/v1/orders?cvv=123", "") && refused("/v1/orders?a=1&Card%5FNumber=", ""));
+        let agent = headers(&[(header::USER_AGENT, "till 4111 1111 1111 1111")]);
+        assert!(refuse_card_numbers(&"/v1/orders".parse().unwrap(), &agent).is_err());
         assert!(!refused("/v1/orders/ord_01HZY3T5V6W7X8Y9Z0A1B2C3D4?limit=50&from=2026-11-22", "01HZY3T5V6W7X8Y9Z0A1B2C3D4"));
     }
 }

@@ -1,6 +1,7 @@
 //! Speaks HTTP and composes the roles of the platform; the only crate that knows all the others.
 
 pub mod account_providers;
+pub mod api_key_command;
 pub mod auth;
 pub mod config;
 pub mod demo;
@@ -9,12 +10,14 @@ pub mod extract;
 pub mod import;
 pub mod import_command;
 pub mod key_file;
+pub mod limits;
 pub mod linger;
 pub mod local;
 pub mod master_key;
 pub mod openapi;
 pub mod platform;
 pub mod problem;
+pub mod published;
 pub mod resources;
 pub mod router;
 pub mod routes;

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use api::{
+    api_key_command::{self, ApiKeyArgs},
     config::{Config, LogFormat},
     demo::{self, DemoArgs},
     import_command::{self, ImportArgs},
@@ -61,6 +62,8 @@ enum Command {
     Import(ImportArgs),
     /// Make a development token for the running platform of the data directory.
     Token(TokenArgs),
+    /// Make a credential for a service that signs its requests.
+    ApiKey(ApiKeyArgs),
     /// Run the provider simulator.
     SimulateProvider(SimulatorArgs),
     /// Write or check the generated OpenAPI document and event schemas.
@@ -87,7 +90,9 @@ async fn run(cli: Cli) -> Result<()> {
     // First of all: whoever asks a process to stop while it starts is heard as well.
     let stop = match cli.command {
         Command::Up { .. } | Command::Serve { .. } | Command::SimulateProvider(_) => stop_on_signal().context("signals cannot be heard")?,
-        Command::Demo(_) | Command::Migrate | Command::Import(_) | Command::Token(_) | Command::Schemas { .. } => CancellationToken::new(),
+        Command::Demo(_) | Command::Migrate | Command::Import(_) | Command::Token(_) | Command::ApiKey(_) | Command::Schemas { .. } => {
+            CancellationToken::new()
+        }
     };
     let mut config = Config::load(cli.config.as_deref()).context("the configuration cannot be used")?;
     if let Some(data_dir) = cli.data_dir {
@@ -105,6 +110,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Migrate => migrate(&database_servers(&config)?).await,
         Command::Import(args) => import_command::run(config, args).await,
         Command::Token(args) => token_command::run(&config, &args),
+        Command::ApiKey(args) => api_key_command::run(&config, args).await,
         Command::SimulateProvider(args) => simulated_provider::run(args, stop).await,
         Command::Schemas { action } => schemas_command::run(action),
     }

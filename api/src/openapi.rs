@@ -15,7 +15,8 @@ const DESCRIPTION: &str = "Orders, bills, payments and refunds of SmartPOS termi
 Amounts are integers of minor units with an ISO 4217 code. Every POST carries an `Idempotency-Key`; the same key with the same \
 request gets the first answer again. `ETag` names the version of a thing, `If-Match` asks for it. `Smartpos-Position` of an \
 answer, sent as `Smartpos-Min-Position` with a query, makes the query see what the command did; with `as_of` a query sees how it was at an earlier moment. Errors are \
-`application/problem+json`. The same paths answer without `/v1` and under `/api/v1`.";
+`application/problem+json`. Services may sign their requests instead of bearing a token, and a browser may hold the payment token of one intent. \
+The same paths answer without `/v1` and under `/api/v1`.";
 
 /// The whole document.
 pub fn document() -> OpenApi {
@@ -54,6 +55,13 @@ pub fn complete(document: &mut OpenApi) {
                 continue;
             }
             operation.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
+            // Credentials and keys are no read models: they are as they are now.
+            if path.starts_with("/v1/api-keys") || path.starts_with("/v1/idempotency-keys") {
+                if method != "get" {
+                    operation.parameters.get_or_insert_default().extend(change_headers(true).into_iter().take(1).map(RefOr::T));
+                }
+                continue;
+            }
             let headers = if method == "get" { query_headers(detail) } else { change_headers(method == "post") };
             let parameters = operation.parameters.get_or_insert_default();
             parameters.extend(headers.into_iter().map(RefOr::T));

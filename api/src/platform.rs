@@ -28,8 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account_providers::AccountProviders,
-    auth::{SigningKey, TokenIssuer, TokenVerifier, load_or_create_key},
+    auth::{SigningKey, TokenIssuer, TokenVerifier, admit::Partners, load_or_create_key},
     config::Config,
+    limits::Limiter,
     master_key, router, server,
     state::{AppState, Lag, Parts, Readiness},
     telemetry,
@@ -252,6 +253,8 @@ impl Shared {
             commands: self.commands.clone(),
             reads: reads.clone(),
             keyring,
+            partners: Partners::new(self.app_pool.clone()),
+            limiter: limiter(config, &self.shutdown)?,
             webhook_pool: self.app_pool.clone(),
             log_pool: self.worker_pool.clone(),
             providers: self.providers.clone(),
@@ -304,6 +307,13 @@ fn providers(config: &Config) -> Result<ProviderRegistry> {
         registry = registry.with(Arc::new(provider))?;
     }
     Ok(registry)
+}
+
+fn limiter(config: &Config, shutdown: &CancellationToken) -> Result<Limiter> {
+    match &config.redis_url {
+        Some(url) => Limiter::shared(config.limits, url.reveal(), shutdown.clone()),
+        None => Ok(Limiter::local(config.limits)),
+    }
 }
 
 fn signing_key(config: &Config) -> Result<SigningKey> {

@@ -64,6 +64,9 @@ kinds! {
     IdempotencyKeyInvalid = BAD_REQUEST, "idempotency-key-invalid", "The Idempotency-Key is not 1 to 255 printable ASCII characters";
     WebhookMalformed = BAD_REQUEST, "webhook-malformed", "The body is not a notification of this provider";
     Unauthenticated = UNAUTHORIZED, "unauthenticated", "The request carries no valid proof of who sends it";
+    SignatureInvalid = UNAUTHORIZED, "signature-invalid", "The request is not signed by a credential in force";
+    SignatureStale = UNAUTHORIZED, "signature-stale", "The request was signed more than five minutes away from now";
+    SignatureReplayed = UNAUTHORIZED, "signature-replayed", "The request was sent before; a nonce is good once";
     WebhookRefused = UNAUTHORIZED, "webhook-refused", "The sender of the notification could not be verified";
     Forbidden = FORBIDDEN, "forbidden", "The caller's role does not allow this";
     NotFound = NOT_FOUND, "not-found", "There is no such thing for this caller";
@@ -78,6 +81,7 @@ kinds! {
     MomentTooLarge = UNPROCESSABLE_ENTITY, "moment-too-large", "Too much lies before the moment asked for to answer while the caller waits; ask for single things, or use `replay as-of`";
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The Idempotency-Key was used for another request";
     CardNumberRefused = UNPROCESSABLE_ENTITY, "card-number-refused", "The request holds what looks like a card number; it was neither read further nor stored";
+    RateLimited = TOO_MANY_REQUESTS, "rate-limited", "Too many requests in this minute; nothing was done", retryable;
     RequestRefused = BAD_REQUEST, "request-refused", "The request could not be read";
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side";
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now; nothing was done", retryable;
@@ -217,10 +221,11 @@ impl Problem {
         }
         target.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.kind.is_retryable() {
-            target.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(RETRY_AFTER_SECONDS)));
+            target.entry(header::RETRY_AFTER).or_insert(HeaderValue::from(u16::from(RETRY_AFTER_SECONDS)));
         }
-        if self.kind == Kind::Unauthenticated {
-            target.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"smartpos\""));
+        if self.kind.status() == StatusCode::UNAUTHORIZED && self.kind != Kind::WebhookRefused {
+            let schemes = "Bearer realm=\"smartpos\", HMAC-SHA256-V2 realm=\"smartpos\"";
+            target.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(schemes));
         }
         response
     }

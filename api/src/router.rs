@@ -20,20 +20,23 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
+    auth::admit::{Sent, admit},
     extract::{CORRELATION_ID, Correlation, MAX_BODY_BYTES, refuse_card_numbers},
     linger, openapi,
     problem::{Kind, Problem},
-    routes,
+    published, routes,
     state::AppState,
 };
 
 /// Longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// First path segments that answer without `/v1`, too.
-const RESOURCES: [&str; 13] = [
+const RESOURCES: [&str; 15] = [
+    "api-keys",
     "auth",
     "bills",
     "customers",
+    "idempotency-keys",
     "inbound-webhooks",
     "merchants",
     "orders",
@@ -74,6 +77,8 @@ pub fn described() -> OpenApiRouter<AppState> {
         .merge(routes::reports::router())
         .merge(routes::provider_accounts::router())
         .merge(routes::inbound_webhooks::router())
+        .merge(routes::api_keys::router())
+        .merge(routes::idempotency_keys::router())
         .merge(routes::webhooks::router())
         .merge(routes::health::router());
     openapi::complete(routes.get_openapi_mut());
@@ -83,6 +88,8 @@ pub fn described() -> OpenApiRouter<AppState> {
 fn edge(routes: Router<AppState>, state: AppState) -> Router {
     let inner = routes
         .fallback(no_route)
+        .layer(from_fn(published::translate))
+        .layer(from_fn_with_state(state.clone(), admit))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
@@ -104,6 +111,9 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
 }
 
 fn canonical(mut request: Request) -> Request {
+    // As it was sent is how it was signed.
+    let sent = Sent(request.uri().clone());
+    request.extensions_mut().insert(sent);
     if let Some(uri) = canonical_uri(request.uri()) {
         *request.uri_mut() = uri;
     }

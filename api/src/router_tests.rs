@@ -105,7 +105,9 @@ fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer) {
     let mut parts = Parts {
         commands: CommandHandler::new(pool.clone(), committer, Arc::new(Noon), Arc::new(RandomIds)),
         reads: ReadModels::new(pool.clone()),
-        keyring: Some(keyring),
+        keyring: Some(keyring.clone()),
+        partners: crate::auth::admit::Partners::new(pool.clone()),
+        limiter: crate::limits::Limiter::local(crate::config::Limits::off()),
         webhook_pool: pool.clone(),
         log_pool: pool,
         providers: AccountProviders::new(
@@ -194,10 +196,12 @@ fn filled(path: &str) -> String {
         Some("merchants") => "mer",
         Some("stores") => "sto",
         Some("customers") => "cus",
+        Some("api-keys") => "pk",
+        Some("idempotency-keys") => "",
         other => panic!("{other:?}"),
     };
     let id = Ulid::from_bytes([7; 16]);
-    path.replace("{id}", &format!("{prefix}_{id}")).replace("{line_id}", &format!("lin_{id}"))
+    path.replace("{id}", &format!("{prefix}_{id}")).replace("{line_id}", &format!("lin_{id}")).replace("{key}", "a-key")
 }
 
 /// Method, path and permission of every documented operation on a tenant's data.

@@ -13,7 +13,8 @@ use utoipa::ToSchema;
 
 use crate::{
     account_providers::AccountProviders,
-    auth::{TokenIssuer, TokenVerifier},
+    auth::{TokenIssuer, TokenVerifier, admit::Partners},
+    limits::Limiter,
     problem::Problem,
 };
 
@@ -25,6 +26,10 @@ pub struct Parts {
     pub reads: ReadModels,
     /// Seals and opens personal data; only processes with the whole edge have it.
     pub keyring: Option<Keyring>,
+    /// Credentials of services that sign their requests; together with the keyring.
+    pub partners: Partners,
+    /// Counts requests of the gateway routes.
+    pub limiter: Limiter,
     /// Where inbound call-backs are stored.
     pub webhook_pool: PgPool,
     /// The log, for explanations: a role that may read it.

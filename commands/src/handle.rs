@@ -233,7 +233,9 @@ impl CommandHandler {
             }
             ItemOutcome::KeyTaken { index, stored } => match (taken.get(index).copied().flatten(), &caller.idempotency) {
                 (Some(message), _) => {
-                    Err(Rejected { code: "AlreadyTaken", class: RejectionClass::State, message: message.to_owned() }.into())
+                    let holder = stored.response.as_deref().map(String::from_utf8_lossy);
+                    let message = holder.map_or_else(|| message.to_owned(), |holder| format!("{message}: {holder}"));
+                    Err(Rejected { code: "AlreadyTaken", class: RejectionClass::State, message }.into())
                 }
                 (None, Some(key)) => key.replay(&stored).map(Some),
                 (None, None) => Err(CommandError::Fault("a key was refused that was not asked for".to_owned())),
@@ -357,13 +359,18 @@ impl UnitOfWork {
 
     /// Takes a name for ever within `scope`; `taken` is said to whoever comes second.
     pub fn claim(&mut self, tenant: Ulid, scope: &str, name: &str, taken: &'static str) {
+        self.claim_for(tenant, scope, name, taken, None);
+    }
+
+    /// The same on behalf of `holder`, whose id is told to whoever comes second.
+    pub fn claim_for(&mut self, tenant: Ulid, scope: &str, name: &str, taken: &'static str, holder: Option<String>) {
         let claim = KeyClaim {
             tenant,
             scope: scope.to_owned(),
             key: name.to_owned(),
             request_hash: [0; 32],
             fingerprint: None,
-            response: None,
+            response: holder.map(String::into_bytes),
             taken: Some(taken),
         };
         self.claims.push(claim);

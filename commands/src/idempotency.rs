@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use domain::ids::Ulid;
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
+use sqlx::{PgPool, Row as _, postgres::PgRow};
 
 use crate::batch::{KeyClaim, StoredKey};
 use crate::error::CommandError;
+use crate::event_store::uuid_of;
 
 /// A caller's idempotency key with the request that it stands for.
 #[derive(Debug, Clone)]
@@ -121,6 +124,48 @@ impl Answer {
         let body = stored.body.get().as_bytes().to_vec();
         Some(Self { status: stored.status, version: stored.version, body, position, replayed: true })
     }
+}
+
+/// A request that took effect under an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedKey {
+    /// Principal and operation.
+    pub scope: String,
+    /// JSON pointers of the fields that were sent.
+    pub fields: Vec<String>,
+    /// When it was stored, UTC; nothing when it changed nothing.
+    pub recorded_at: Option<DateTime<Utc>>,
+    /// Last position that it wrote.
+    pub position: Option<i64>,
+    /// HTTP status of its answer.
+    pub status: u16,
+    /// The resource, exactly as first answered.
+    pub body: Vec<u8>,
+}
+
+/// What became of the requests with `key` within these scopes of a tenant.
+///
+/// # Errors
+/// `Unavailable`; `Fault` for a stored answer that cannot be read.
+pub async fn find(pool: &PgPool, tenant: Ulid, scopes: &[String], key: &str) -> Result<Vec<UsedKey>, CommandError> {
+    let rows = sqlx::query("select * from log.find_keys($1, $2, $3)").bind(uuid_of(tenant)).bind(scopes).bind(key).fetch_all(pool).await?;
+    rows.iter().map(used_key).collect()
+}
+
+fn used_key(row: &PgRow) -> Result<UsedKey, CommandError> {
+    let fingerprint: Option<Vec<u8>> = row.try_get("fingerprint")?;
+    let fields: BTreeMap<String, String> = serde_json::from_slice(fingerprint.as_deref().unwrap_or_default()).unwrap_or_default();
+    let (position, response): (Option<i64>, Option<Vec<u8>>) = (row.try_get("last_pos")?, row.try_get("response")?);
+    let answer = Answer::decode(response.as_deref().unwrap_or_default(), position);
+    let answer = answer.ok_or_else(|| CommandError::Fault("a stored answer cannot be read".to_owned()))?;
+    Ok(UsedKey {
+        scope: row.try_get("scope")?,
+        fields: fields.into_keys().filter(|field| field.starts_with('/')).collect(),
+        recorded_at: if position.is_some() { row.try_get("recorded_at")? } else { None },
+        position,
+        status: answer.status,
+        body: answer.body,
+    })
 }
 
 #[cfg(test)]

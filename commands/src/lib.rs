@@ -16,6 +16,7 @@ pub mod handle;
 pub mod idempotency;
 pub mod ledger_adjustments;
 pub mod orders;
+pub mod partner;
 pub mod payment_cases;
 pub mod payments;
 pub mod personal;

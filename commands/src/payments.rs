@@ -114,6 +114,11 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
         expires_at: provided.then(|| unit.now() + new.valid_for),
         merchant_reference: new.merchant_reference.clone(),
     };
+    // An import keeps whatever its source wrote there, as often as it stands there.
+    if let Some(reference) = new.merchant_reference.as_deref().filter(|_| new.evidence != Evidence::Import) {
+        let taken = "merchant_reference: another payment has this reference";
+        unit.claim_for(unit.tenant().0, "payment reference", reference, taken, Some(new.payment_intent_id.to_string()));
+    }
     let state = unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
     match (provided, new.confirm) {
         (true, true) => start_attempt(unit, &state, new.provider, new.valid_for, new.options).await,

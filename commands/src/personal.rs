@@ -33,6 +33,8 @@ use crate::{
 /// First byte of every ciphertext: which construction it is.
 const FORMAT: u8 = 1;
 const NONCE_BYTES: usize = 24;
+/// What secrets of services are sealed for.
+const SECRETS: &[u8] = b"secrets of services";
 
 /// The key that wraps the keys of persons. Kept outside the database; whoever loses it loses every profile.
 pub struct MasterKey(Zeroizing<[u8; 32]>);
@@ -183,6 +185,32 @@ impl Keyring {
         masked
     }
 
+    /// Seals a secret that no person owns under a key of its own kind; `bound` is what it belongs to.
+    ///
+    /// # Errors
+    /// `Fault` when nothing can be sealed.
+    pub fn seal_secret(&self, bound: &[u8], secret: &[u8]) -> Result<Vec<u8>, CommandError> {
+        self.encrypt(&self.key_for(SECRETS), bound, secret)
+    }
+
+    /// Opens what [`Self::seal_secret`] sealed for the same `bound`.
+    ///
+    /// # Errors
+    /// `Fault` when it was sealed under another master key or for something else.
+    pub fn open_secret(&self, bound: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        let opened = decrypt(&self.key_for(SECRETS), bound, sealed);
+        opened.ok_or_else(|| CommandError::Fault("a secret does not open: the master key is another one".to_owned()))
+    }
+
+    /// A tag over `parts` that only the master key makes. `purpose` keeps the tags of one use out of another.
+    pub fn tag(&self, purpose: &'static str, parts: &[&[u8]]) -> [u8; 32] {
+        authentic(&self.key_for(purpose.as_bytes()), parts)
+    }
+
+    fn key_for(&self, purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(authentic(&self.0.master.0, &[b"smartpos key for", purpose]))
+    }
+
     fn encrypt(&self, key: &[u8; 32], bound: &[u8], text: &[u8]) -> Result<Vec<u8>, CommandError> {
         let mut nonce = [0_u8; NONCE_BYTES];
         self.0.random.fill(&mut nonce);
@@ -289,6 +317,17 @@ mod tests {
         assert_ne!(ring.masked(&body("Somchai"), &[b"tenants", b"cope", b"operation", b"key"]), masked);
         // 16 bits for the whole profile: too few to find a person by trying, none for a single field.
         assert_eq!((masked["profile"].as_str().unwrap().len(), &masked["note"]), (4, &json!(1)));
+    }
+
+    #[tokio::test]
+    async fn a_secret_opens_only_for_what_it_belongs_to() {
+        let ring = keyring(1);
+        let sealed = ring.seal_secret(b"key 1", b"secret").unwrap();
+        assert_eq!(ring.open_secret(b"key 1", &sealed).unwrap().as_slice(), b"secret");
+        assert!(ring.open_secret(b"key 2", &sealed).is_err());
+        assert!(keyring(2).open_secret(b"key 1", &sealed).is_err());
+        assert!(decrypt(&ring.0.master.0, b"key 1", &sealed).is_none(), "no secret is sealed under the key that wraps persons' keys");
+        assert_ne!(ring.tag("a", &[b"x"]), ring.tag("b", &[b"x"]));
     }
 
     #[test]

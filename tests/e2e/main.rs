@@ -11,6 +11,10 @@ mod customers;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod door_signatures;
+#[cfg(test)]
+mod door_tokens;
+#[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod faults;
@@ -22,6 +26,9 @@ mod import;
 mod isolation;
 #[cfg(test)]
 mod payment_intents;
+#[cfg(test)]
+mod rate_limits;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod replay_browse;

@@ -10,7 +10,7 @@ use std::{
 
 use api::{
     auth::Role,
-    config::Config,
+    config::{Config, Limits},
     platform::{Platform, ProcessRole, Servers, migrate},
     simulated_provider::{SimulatorArgs, free_address, run as run_simulator, settings},
     token_command::development_token,
@@ -93,9 +93,16 @@ pub struct ApiShop {
 impl TestPlatform {
     /// Starts every role in this process.
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with a configuration that `change` had its way with.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let scratch = ScratchDir::new("platform");
         let database = TestDatabase::new().await;
         let mut config = Config { data_dir: scratch.path().to_path_buf(), ..Config::default() };
+        // Tests and benches ask more than people do; those of the limits set their own.
+        config.limits = Limits::off();
         config.http.listen = free_address().expect("a free port");
         let base = format!("http://{}", config.http.listen);
         let simulator_address = free_address().expect("a free port");
@@ -104,17 +111,22 @@ impl TestPlatform {
         tokio::spawn(run_simulator(arguments, simulator_stop.clone()));
         let simulator = format!("http://{simulator_address}");
         config.providers.scb = Some(settings(&simulator));
-        let servers = Servers {
-            database_url: database.url.clone(),
-            owner_url: Some(database.admin_url.clone()),
-            nats_url: database.nats_url.clone(),
-        };
+        change(&mut config);
+        let servers = servers_of(&database);
         migrate(&servers).await.expect("the database migrates");
         let platform = Platform::start(&config, &servers, &ProcessRole::ALL).await.expect("the platform starts");
         let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
         let psp = PspId(platform.commands.ids().next());
         let keys = Arc::default();
         Self { base, simulator, platform, database, config, psp, http, keys, simulator_stop, _scratch: scratch }
+    }
+
+    /// Another process's worth of the edge over the same database; answers where it listens.
+    pub async fn second_edge(&self) -> (Platform, String) {
+        let mut config = self.config.clone();
+        config.http.listen = free_address().expect("a free port");
+        let edge = Platform::start(&config, &servers_of(&self.database), &[ProcessRole::Api]).await.expect("a second edge starts");
+        (edge, format!("http://{}", config.http.listen))
     }
 
     /// Stops everything in order.
@@ -245,6 +257,10 @@ impl TestPlatform {
             assert!(report.differences.is_empty(), "{}: {:?}", report.projection, report.differences);
         }
     }
+}
+
+fn servers_of(database: &TestDatabase) -> Servers {
+    Servers { database_url: database.url.clone(), owner_url: Some(database.admin_url.clone()), nats_url: database.nats_url.clone() }
 }
 
 /// Sends a request and reads the whole answer.

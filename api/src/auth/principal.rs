@@ -10,7 +10,18 @@ use super::{
 };
 use crate::problem::{Kind, Problem};
 
-/// Somebody whose token was believed.
+/// How a caller proved who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// By a token of the issuer.
+    Token,
+    /// By a signature over the request.
+    Signature,
+    /// By the payment token of one intent; it is let in to that intent's routes only, see `admit`.
+    PaymentToken,
+}
+
+/// Somebody whose proof was believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// Who, as the issuer knows them.
@@ -25,8 +36,10 @@ pub struct Principal {
     pub store: Option<StoreId>,
     /// On which device.
     pub device: Option<String>,
-    /// When the token ends, UTC.
+    /// When the proof ends, UTC.
     pub expires_at: DateTime<Utc>,
+    /// How it was proven.
+    pub proof: Proof,
 }
 
 impl Principal {
@@ -49,15 +62,19 @@ impl Principal {
             store: claims.store,
             device: claims.device,
             expires_at,
+            proof: Proof::Token,
         })
     }
 
-    /// The name in the log: `user:…` or `device:…`.
+    /// The name in the log: `user:…`, `device:…`, `service:…` or `payer:…`.
     pub fn actor(&self) -> String {
-        match self.role {
-            Role::Device => format!("device:{}", self.subject),
-            Role::PlatformAdmin | Role::MerchantAdmin | Role::Manager | Role::Cashier | Role::Auditor => format!("user:{}", self.subject),
-        }
+        let kind = match (self.proof, self.role) {
+            (Proof::Signature, _) => "service",
+            (Proof::PaymentToken, _) => "payer",
+            (Proof::Token, Role::Device) => "device",
+            (Proof::Token, Role::PlatformAdmin | Role::MerchantAdmin | Role::Manager | Role::Cashier | Role::Auditor) => "user",
+        };
+        format!("{kind}:{}", self.subject)
     }
 
     /// Whose rows it may see.
@@ -81,7 +98,13 @@ impl Principal {
     /// # Errors
     /// `Forbidden`.
     pub fn demand(&self, permission: Permission) -> Result<(), Problem> {
-        if self.role.allows(permission) { Ok(()) } else { Err(Problem::plain(Kind::Forbidden)) }
+        let confined = match self.proof {
+            // A service does not make itself others.
+            Proof::Signature => permission != Permission::CredentialManage,
+            Proof::PaymentToken => matches!(permission, Permission::PaymentTake | Permission::PaymentRead),
+            Proof::Token => true,
+        };
+        if confined && self.role.allows(permission) { Ok(()) } else { Err(Problem::plain(Kind::Forbidden)) }
     }
 }
 

@@ -75,6 +75,10 @@ permissions! {
     InboundWebhookReprocess = "inbound_webhook_reprocess";
     /// See reports.
     ReportRead = "report_read";
+    /// Make and revoke credentials of services.
+    CredentialManage = "credential_manage";
+    /// Look up an idempotency key of one's own.
+    KeyRead = "key_read";
     /// Follow events over a WebSocket.
     EventsSubscribe = "events_subscribe";
 }
@@ -121,10 +125,10 @@ impl Role {
             P::MerchantRegister => matches!(self, R::PlatformAdmin),
             P::MerchantManage => matches!(self, R::PlatformAdmin | R::MerchantAdmin),
             P::MerchantRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Manager | R::Auditor),
-            P::StoreManage | P::CustomerErase => matches!(self, R::MerchantAdmin),
+            P::StoreManage | P::CustomerErase | P::CredentialManage => matches!(self, R::MerchantAdmin),
             P::StoreRead => true,
             P::OrderWrite | P::BillWrite | P::PaymentTake => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
-            P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe => self.needs_merchant(),
+            P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe | P::KeyRead => self.needs_merchant(),
             P::CustomerWrite | P::CustomerRead => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::RefundRequest => matches!(self, R::MerchantAdmin | R::Manager),
             P::ProviderAccountManage => matches!(self, R::MerchantAdmin),
@@ -171,6 +175,8 @@ provider_account_read     .xx..x
 inbound_webhook_read      xx...x
 inbound_webhook_reprocess xx....
 report_read               .xx..x
+credential_manage         .x....
+key_read                  .xxxxx
 events_subscribe          .xxxxx
 ";
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     auth::Role,
-    config::Config,
+    config::{Config, Limits},
     local::Local,
     platform::{Platform, ProcessRole},
     simulated_provider::free_address,
@@ -55,6 +55,8 @@ pub async fn run(mut config: Config, args: DemoArgs) -> Result<()> {
     config.data_dir = args.keep.clone().unwrap_or_else(|| fresh.clone());
     config.http.listen = free_address()?;
     config.auth.dev_issuer = true;
+    // A day in a minute is faster than people are.
+    config.limits = Limits::off();
     config.database_url = None;
     config.nats_url = None;
     config.providers.scb = None;

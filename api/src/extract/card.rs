@@ -1,5 +1,48 @@
 //! Card numbers are refused at the door: an event log cannot forget, so none may ever come in.
 
+/// Names of fields that are for card data and nothing else, without case and separators.
+const CARD_FIELDS: [&str; 13] = [
+    "cvv",
+    "cvv2",
+    "cvc",
+    "cvc2",
+    "cvn",
+    "securitycode",
+    "cardsecuritycode",
+    "cardverificationvalue",
+    "cardnumber",
+    "primaryaccountnumber",
+    "pan",
+    "track1",
+    "track2",
+];
+/// Names of fields that hold numbers of articles (EAN-13, GTIN-14), of which one in some hundred looks like a card number.
+const ARTICLE_FIELDS: [&str; 4] = ["item_code", "barcode", "gtin", "sku"];
+
+/// Whether a field of this name can only be meant for card data.
+pub fn names_card_data(name: &str) -> bool {
+    // Longer names are none of these, whatever stands between the letters.
+    if name.len() > 32 {
+        return false;
+    }
+    let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
+    CARD_FIELDS.contains(&plain.as_str())
+}
+
+/// Whether a field of this name may hold the number of an article. A reference that a shop makes up itself may not: whoever sees
+/// one refused puts a letter before it.
+pub fn takes_article_numbers(name: &str) -> bool {
+    ARTICLE_FIELDS.contains(&name)
+}
+
+/// Whether the whole text is the number of an article: 13 or 14 digits with their own check digit. Source: GS1 General
+/// Specifications, section 7.9.
+pub fn is_article_number(text: &str) -> bool {
+    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(10)).collect();
+    let weighed = digits.iter().rev().enumerate().map(|(place, digit)| if place % 2 == 0 { *digit } else { digit * 3 });
+    matches!(text.len(), 13 | 14) && digits.len() == text.len() && weighed.sum::<u32>().is_multiple_of(10)
+}
+
 /// Whether the text holds what looks like a card number: digits, possibly grouped by spaces or dashes, standing alone, with
 /// the length and the first digits of a card scheme and a valid check digit.
 pub fn holds_card_number(text: &str) -> bool {

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-use super::card::holds_card_number;
+use super::card::{holds_card_number, is_article_number, names_card_data, takes_article_numbers};
 use crate::problem::{Kind, Problem};
 
 /// Deepest nesting of arrays and objects.
@@ -22,12 +22,16 @@ const MAX_MESSAGE: usize = 240;
 /// # Errors
 /// `BodyMalformed`, `CardNumberRefused`.
 pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
-    let card = Cell::new(false);
+    let card = Cell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = Strict { depth: 0, card: &card }.deserialize(&mut deserializer);
+    let parsed = Strict { depth: 0, article: false, card: &card }.deserialize(&mut deserializer);
     let parsed = parsed.and_then(|value| deserializer.end().map(|()| value));
-    parsed.map_err(|error| {
-        if card.get() { Problem::plain(Kind::CardNumberRefused) } else { Problem::new(Kind::BodyMalformed, shortened(&error.to_string())) }
+    parsed.map_err(|error| match card.get() {
+        Some(CardData::Number) => Problem::plain(Kind::CardNumberRefused),
+        Some(CardData::Field) => {
+            Problem::new(Kind::CardNumberRefused, "the body has a field for card data; only a provider's token of a card is taken")
+        }
+        None => Problem::new(Kind::BodyMalformed, shortened(&error.to_string())),
     })
 }
 
@@ -51,16 +55,25 @@ fn shortened(message: &str) -> String {
     message.chars().take(MAX_MESSAGE).collect()
 }
 
+/// What made a body one with card data.
+#[derive(Clone, Copy)]
+enum CardData {
+    Number,
+    Field,
+}
+
 #[derive(Clone, Copy)]
 struct Strict<'c> {
     depth: usize,
-    card: &'c Cell<bool>,
+    /// The value of a field that may hold the number of an article.
+    article: bool,
+    card: &'c Cell<Option<CardData>>,
 }
 
 impl<'c> Strict<'c> {
     fn deeper<E: serde::de::Error>(self) -> Result<Strict<'c>, E> {
         if self.depth < MAX_DEPTH {
-            Ok(Strict { depth: self.depth + 1, card: self.card })
+            Ok(Strict { depth: self.depth + 1, ..self })
         } else {
             Err(E::custom(format!("nested deeper than {MAX_DEPTH} levels")))
         }
@@ -70,8 +83,8 @@ impl<'c> Strict<'c> {
         if text.contains('\0') {
             return Err(E::custom("a string holds the character U+0000"));
         }
-        if holds_card_number(text) {
-            self.card.set(true);
+        if holds_card_number(text) && !(self.article && is_article_number(text)) {
+            self.card.set(Some(CardData::Number));
             return Err(E::custom("card number"));
         }
         Ok(())
@@ -134,8 +147,12 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let seed = self.deeper()?;
         let mut map = Map::new();
         while let Some(Name(name)) = members.next_key()? {
-            self.text(&name)?;
-            let value = members.next_value_seed(seed)?;
+            Strict { article: false, ..self }.text(&name)?;
+            if names_card_data(&name) {
+                self.card.set(Some(CardData::Field));
+                return Err(A::Error::custom("card data"));
+            }
+            let value = members.next_value_seed(Strict { article: takes_article_numbers(&name), ..seed })?;
             if map.contains_key(&name) {
                 let name: String = name.chars().take(40).collect();
                 return Err(A::Error::custom(format!("the name '{name}' stands twice in one object")));
@@ -247,5 +264,26 @@ mod tests {
             assert_eq!(kind, Kind::CardNumberRefused, "{text}");
             assert!(!detail.contains("1111") && !detail.contains("5555"), "{detail}");
         }
+    }
+
+    #[test]
+    fn fields_for_card_data_are_refused_whatever_they_hold() {
+        for text in [r#"{"cvv":"123"}"#, r#"{"card":{"CVC":123}}"#, r#"{"x":[{"Card-Number":"1"}]}"#, r#"{"security_code":null}"#] {
+            assert_eq!(refused(text).0, Kind::CardNumberRefused, "{text}");
+        }
+        for text in [r#"{"card":{"token":"tokn_test_5g5mep9yrko3vx2f0hx"}}"#, r#"{"payment_method":"pm_1MqLiJLkdIwHu7ixUEgbFdYF"}"#] {
+            assert!(parse(text.as_bytes()).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_article_number_may_look_like_a_card_number_in_its_field_only() {
+        // An EAN-13 whose last digit happens to satisfy both rules.
+        let number = "4006381333023";
+        assert!(holds_card_number(number) && is_article_number(number));
+        assert!(parse(format!(r#"{{"lines":[{{"item_code":"{number}"}}]}}"#).as_bytes()).is_ok());
+        assert_eq!(refused(&format!(r#"{{"note":"{number}"}}"#)).0, Kind::CardNumberRefused);
+        assert_eq!(refused(r#"{"item_code":"4111111111111111"}"#).0, Kind::CardNumberRefused, "no article has sixteen digits");
+        assert_eq!(refused(r#"{"item_code":{"note":"4006381333023"}}"#).0, Kind::CardNumberRefused);
     }
 }

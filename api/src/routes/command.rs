@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    auth::{Allowed, Policy, Principal},
+    auth::{Allowed, Policy, Principal, Proof},
     extract::{Correlation, idempotency_key, if_match},
     problem::{Kind, Problem},
     state::AppState,
@@ -56,7 +56,9 @@ impl<P: Policy> FromRequestParts<AppState> for Change<P> {
         let key = idempotency_key(&parts.headers)?;
         let if_match = if_match(&parts.headers)?;
         // A PATCH may be relative: repeated blindly it would act twice, so it names a key or the version that it changes.
-        let guarded = key.is_some() || (parts.method == Method::PATCH && if_match.is_some());
+        // What a payment token opens acts once by itself, and browsers of the published kit send no key.
+        let payer = allowed.principal.proof == Proof::PaymentToken;
+        let guarded = payer || key.is_some() || (parts.method == Method::PATCH && if_match.is_some());
         if !guarded && [Method::POST, Method::PATCH].contains(&parts.method) {
             return Err(Problem::plain(Kind::IdempotencyKeyMissing));
         }
@@ -99,7 +101,12 @@ impl<P: Policy> Change<P> {
 
     /// Within which an idempotency key is used once: who asks, for which kind of operation.
     fn scope(&self) -> String {
-        format!("{}|{}", self.principal().actor(), self.route)
+        scope_of(&self.principal().actor(), &self.route)
+    }
+
+    /// The idempotency key that came with the request.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
 
     /// The caller within `tenant`, whose keys are kept under `keys_of`.
@@ -120,6 +127,11 @@ impl<P: Policy> Change<P> {
     pub const fn only_store(&self) -> Option<StoreId> {
         self.allowed.principal.store
     }
+}
+
+/// Within which an idempotency key of `actor` is used once, for an operation given as method and path template.
+pub fn scope_of(actor: &str, operation: &str) -> String {
+    format!("{actor}|{operation}")
 }
 
 /// Something that happens in a store.

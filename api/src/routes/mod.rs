@@ -4,17 +4,20 @@
 //! permission that it demands, the same word in `x-permission`, and a `routes!` line. Tests over the OpenAPI document notice
 //! a route that lets in whom it should not.
 
+pub mod api_keys;
 pub mod auth;
 pub mod bills;
 pub mod command;
 pub mod customers;
 pub mod health;
 pub mod inbound_webhooks;
+pub mod idempotency_keys;
 pub mod merchants;
 pub mod order_lines;
 pub mod orders;
 mod payment_intent_changes;
 pub mod payment_intents;
+pub mod payment_token;
 pub mod payments;
 pub mod provider_accounts;
 pub mod query;

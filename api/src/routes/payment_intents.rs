@@ -16,6 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     command::{Change, respond, shown, within, within_store},
     orders::{ReasonInput, status_filter},
+    payment_token::with_payment_token,
     payments::validity,
     query::{Ask, Payments},
 };
@@ -150,6 +151,7 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
     let (tender, confirm) = (input.tender.unwrap_or(Tender::PromptPay), input.confirm.unwrap_or(true));
     let (provider, merchant_reference) = (state.default_provider.clone(), body.value.merchant_reference);
     let caller = change.caller(&body.raw)?;
+    let tenant = caller.tenant;
     let work = state.commands.transact(&caller, |unit| {
         let (provider, merchant_reference, options) = (provider.clone(), merchant_reference.clone(), options.clone());
         Box::pin(async move {
@@ -178,7 +180,7 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
             unit.reply::<PaymentIntent>(201, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
         })
     });
-    Ok(respond(work.await?, COLLECTION))
+    Ok(respond(with_payment_token(&state, tenant, work.await?)?, COLLECTION))
 }
 
 /// Begins an attempt: the first one, or another after one that failed.

@@ -1,0 +1,238 @@
+//! Rate limits of the gateway routes: so many requests a minute for each merchant, for each payment token, and in all.
+//!
+//! A limit is a fixed window that begins with a party's first request: one counter and one end, so that what is left and when
+//! it ends are exact, here and in Redis, and whoever waits as long as told is let in. Redis makes one count of several
+//! processes; while it does not answer, each process counts for itself, going on from what it let in before.
+
+mod local;
+mod shared;
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use domain::ids::{MerchantId, PaymentIntentId};
+use tokio_util::sync::CancellationToken;
+
+use self::{local::Windows, shared::Shared};
+use crate::config::Limits;
+
+/// Length of a window.
+pub const WINDOW: Duration = Duration::from_secs(60);
+/// The limits that apply. Source: draft-ietf-httpapi-ratelimit-headers-11, section 3.
+pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// What is left of the caller's own. Source: the same, section 4.
+pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// Of all callers.
+    All,
+    /// Of a merchant's people, terminals and services.
+    Merchant(MerchantId),
+    /// Of those who hold the payment token of one intent: a browser that polls must not use up its merchant's share.
+    Intent(PaymentIntentId),
+}
+
+impl Party {
+    /// The name of the policy in headers.
+    const fn policy(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Merchant(_) => "merchant",
+            Self::Intent(_) => "intent",
+        }
+    }
+}
+
+/// A party and how many requests it may send in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Quota {
+    party: Party,
+    limit: u32,
+}
+
+/// What one window of a party looks like after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Window {
+    taken: u32,
+    ends_in: Duration,
+}
+
+/// Whether a request is let in, and the windows of the parties that were asked for, in the same order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Verdict {
+    admitted: bool,
+    windows: Vec<Window>,
+}
+
+/// Counts the requests of this process, or of all processes that share a Redis.
+pub struct Limiter {
+    limits: Limits,
+    local: Mutex<Windows>,
+    shared: Option<Shared>,
+}
+
+impl std::fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Limiter").field("limits", &self.limits).field("shared", &self.shared.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Limiter {
+    /// Counts in this process only.
+    pub fn local(limits: Limits) -> Self {
+        Self { limits, local: Mutex::new(Windows::default()), shared: None }
+    }
+
+    /// Counts in the Redis of this URL; while it is away, in this process. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// The URL cannot be read.
+    pub fn shared(limits: Limits, url: &str, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        Ok(Self { shared: Some(Shared::start(url, shutdown)?), ..Self::local(limits) })
+    }
+
+    /// Counts a request of `party`, unless a limit is reached, in which case nothing is counted.
+    pub async fn take(&self, party: Option<Party>) -> Standing {
+        let quotas = self.quotas(party);
+        if quotas.is_empty() {
+            return Standing { admitted: true, standings: Vec::new() };
+        }
+        let asked = match &self.shared {
+            Some(shared) => shared.take(&quotas).await,
+            None => None,
+        };
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        let verdict = match asked {
+            Some(verdict) => {
+                if verdict.admitted {
+                    // So that this process knows where it stands when Redis goes away.
+                    local.count(&quotas, Instant::now());
+                }
+                verdict
+            }
+            None => local.take(&quotas, Instant::now()),
+        };
+        Standing { admitted: verdict.admitted, standings: quotas.into_iter().zip(verdict.windows).collect() }
+    }
+
+    fn quotas(&self, party: Option<Party>) -> Vec<Quota> {
+        let all = [party, Some(Party::All)].into_iter().flatten().map(|party| {
+            let limit = match party {
+                Party::All => self.limits.all_per_minute,
+                Party::Merchant(_) => self.limits.per_merchant_per_minute,
+                Party::Intent(_) => self.limits.per_payment_token_per_minute,
+            };
+            Quota { party, limit }
+        });
+        all.filter(|quota| quota.limit > 0).collect()
+    }
+}
+
+/// Where a caller stands after a request.
+#[derive(Debug)]
+pub struct Standing {
+    /// The request was within every limit.
+    pub admitted: bool,
+    standings: Vec<(Quota, Window)>,
+}
+
+impl Standing {
+    /// Seconds until the last of the windows that are used up has ended; at least one.
+    pub fn retry_after_seconds(&self) -> u64 {
+        let full = self.standings.iter().filter(|(quota, window)| window.taken >= quota.limit);
+        full.map(|(_, window)| seconds(window.ends_in)).max().unwrap_or(1).max(1)
+    }
+
+    /// Writes `RateLimit-Policy` and `RateLimit`, and `Retry-After` for a request that was refused. What others have left of
+    /// the common limit is nobody's business until it is used up.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        if self.standings.is_empty() {
+            return;
+        }
+        let policies =
+            self.standings.iter().map(|(quota, _)| format!("\"{}\";q={};w={}", quota.party.policy(), quota.limit, WINDOW.as_secs()));
+        let shown = self.standings.iter().filter(|(quota, window)| quota.party != Party::All || window.taken >= quota.limit);
+        let left = shown.map(|(quota, window)| {
+            let remaining = quota.limit.saturating_sub(window.taken);
+            format!("\"{}\";r={remaining};t={}", quota.party.policy(), seconds(window.ends_in))
+        });
+        set(headers, RATE_LIMIT_POLICY, &policies.collect::<Vec<_>>().join(", "));
+        set(headers, RATE_LIMIT, &left.collect::<Vec<_>>().join(", "));
+        if !self.admitted {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_seconds()));
+        }
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    if let (false, Ok(value)) = (text.is_empty(), HeaderValue::from_str(text)) {
+        headers.insert(name, value);
+    }
+}
+
+/// Whole seconds, the rest counted as one: whoever waits that long has waited long enough.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::Ulid;
+
+    use super::*;
+
+    fn merchant(n: u8) -> Option<Party> {
+        Some(Party::Merchant(MerchantId(Ulid::from_bytes([n; 16]))))
+    }
+
+    fn header(standing: &Standing, name: HeaderName) -> String {
+        let mut headers = HeaderMap::new();
+        standing.write(&mut headers);
+        headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_merchant_has_its_limit_and_another_one_its_own() {
+        let limiter = Limiter::local(Limits { per_merchant_per_minute: 2, all_per_minute: 10, per_payment_token_per_minute: 1 });
+        let first = limiter.take(merchant(1)).await;
+        assert!(first.admitted);
+        assert_eq!(header(&first, RATE_LIMIT_POLICY), "\"merchant\";q=2;w=60, \"all\";q=10;w=60");
+        assert_eq!(header(&first, RATE_LIMIT), "\"merchant\";r=1;t=60");
+        assert!(limiter.take(merchant(1)).await.admitted);
+        let third = limiter.take(merchant(1)).await;
+        assert!(!third.admitted);
+        assert_eq!(header(&third, RATE_LIMIT), "\"merchant\";r=0;t=60");
+        assert_eq!(header(&third, header::RETRY_AFTER), "60");
+        assert!(limiter.take(merchant(2)).await.admitted);
+        let intent = Some(Party::Intent(PaymentIntentId(Ulid::from_bytes([1; 16]))));
+        assert!(limiter.take(intent).await.admitted, "a payment token has a share of its own");
+        assert!(!limiter.take(intent).await.admitted);
+    }
+
+    #[tokio::test]
+    async fn what_one_merchant_is_refused_takes_nothing_from_all() {
+        let limiter = Limiter::local(Limits { per_merchant_per_minute: 1, all_per_minute: 2, per_payment_token_per_minute: 0 });
+        assert!(limiter.take(merchant(1)).await.admitted);
+        for _ in 0..5 {
+            assert!(!limiter.take(merchant(1)).await.admitted);
+        }
+        assert!(limiter.take(merchant(2)).await.admitted);
+        let full = limiter.take(merchant(3)).await;
+        assert!(!full.admitted);
+        assert_eq!(header(&full, RATE_LIMIT), "\"merchant\";r=1;t=60, \"all\";r=0;t=60", "the common limit shows once it is used up");
+    }
+
+    #[tokio::test]
+    async fn zero_is_no_limit_and_no_header() {
+        let limiter = Limiter::local(Limits::off());
+        for _ in 0..50 {
+            let standing = limiter.take(merchant(1)).await;
+            assert!(standing.admitted && header(&standing, RATE_LIMIT_POLICY).is_empty());
+        }
+    }
+}

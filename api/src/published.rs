@@ -1,0 +1,165 @@
+//! The published spelling of payment intents: under `/v1/payment_intents` (and only there) requests may use the published names and
+//! answers carry them. Everything behind this layer knows the canonical ones, so that a key, a rule and a metric are one.
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{MatchedPath, Request},
+    http::{Method, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    auth::admit::Sent,
+    extract::{body_bytes, strict_json},
+    problem::{Kind, Problem},
+};
+
+const CANONICAL: &str = "/v1/payment-intents";
+/// How long a QR is good unless told, in the published form.
+const DEFAULT_MINUTES: i64 = 30;
+/// Larger answers than a page of intents do not occur.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// The layer. It stands behind the door, where signatures were checked over the request as it was sent.
+pub async fn translate(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let spelled = request.extensions().get::<Sent>().is_some_and(|sent| sent.0.path().contains("/payment_intents"));
+    if !spelled || !route.starts_with(CANONICAL) {
+        return next.run(request).await;
+    }
+    let creates = route == CANONICAL && request.method() == Method::POST;
+    let request = if creates { canonical(request).await } else { Ok(request) };
+    match request {
+        Ok(request) => published(next.run(request).await).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn canonical(request: Request) -> Result<Request, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let bytes = body_bytes(Request::from_parts(parts.clone(), body), &()).await?;
+    let body = match strict_json::parse(&bytes)? {
+        Value::Object(fields) => Bytes::from(Value::Object(canonical_fields(fields)?).to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => bytes,
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// The canonical fields of a request in either spelling.
+fn canonical_fields(mut fields: Map<String, Value>) -> Result<Map<String, Value>, Problem> {
+    for (published, canonical) in [("merchant_ref_id", "merchant_reference"), ("merchant_store_id", "store_id")] {
+        if let Some(value) = fields.remove(published) {
+            if fields.contains_key(canonical) {
+                return Err(Problem::new(Kind::BodyInvalid, format!("{published}: another name of {canonical}; send one of them")));
+            }
+            fields.insert(canonical.to_owned(), value);
+        }
+    }
+    if fields.get("amount").is_some_and(Value::is_number) {
+        let (amount, currency) = (fields.remove("amount"), fields.remove("currency").unwrap_or(Value::Null));
+        fields.insert("amount".to_owned(), json!({"amount": amount, "currency": currency}));
+    }
+    let types = fields.remove("payment_method_types").into_iter().flat_map(|types| match types {
+        Value::Array(types) => types,
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => vec![other],
+    });
+    let mut wanted = types.chain(fields.remove("payment_method_type")).collect::<Vec<_>>();
+    wanted.retain(|wanted| !["qr_mpm", "promptpay"].contains(&wanted.as_str().unwrap_or_default()));
+    if !wanted.is_empty() {
+        return Err(Problem::new(Kind::RuleBroken, "payment_method_types: this route takes qr_mpm"));
+    }
+    fields.entry("expires_in_minutes").or_insert(json!(DEFAULT_MINUTES));
+    Ok(fields)
+}
+
+async fn published(response: Response) -> Response {
+    if !response.status().is_success() || response.status() == axum::http::StatusCode::NO_CONTENT {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(bytes) = to_bytes(body, MAX_ANSWER).await else {
+        return Problem::internal(&"an answer was too long to be translated").into_response();
+    };
+    let body = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(mut value) => {
+            if let Some(list) = value.get_mut("data").and_then(Value::as_array_mut) {
+                list.iter_mut().for_each(published_fields);
+            } else {
+                published_fields(&mut value);
+            }
+            Bytes::from(value.to_string())
+        }
+        Err(_) => bytes,
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// Adds the published names to an intent; amount and status are given in the published form.
+fn published_fields(value: &mut Value) {
+    let Some(fields) = value.as_object_mut() else { return };
+    for (canonical, published) in [("merchant_reference", "merchant_ref_id"), ("store_id", "merchant_store_id")] {
+        if let Some(value) = fields.get(canonical).cloned() {
+            fields.insert(published.to_owned(), value);
+        }
+    }
+    if let Some(Value::Object(money)) = fields.get("amount").cloned() {
+        fields.insert("amount".to_owned(), money.get("amount").cloned().unwrap_or_default());
+        fields.insert("currency".to_owned(), money.get("currency").cloned().unwrap_or_default());
+    }
+    if let Some(status) = fields.get("status").and_then(Value::as_str).map(published_status) {
+        fields.insert("status".to_owned(), status.into());
+    }
+    if let Some(payload) = fields.get("next_action").and_then(|action| action.get("qr_payload")).cloned() {
+        fields.insert("qr_content".to_owned(), payload);
+    }
+    if fields.contains_key("tender") {
+        fields.insert("payment_method_types".to_owned(), json!(["qr_mpm"]));
+    }
+}
+
+/// The published word for a status; finer ones become the nearest that its list has.
+fn published_status(status: &str) -> String {
+    match status {
+        "canceled" | "expired" => "cancelled",
+        "requires_confirmation" => "requires_payment_method",
+        "requires_capture" => "processing",
+        other => other,
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn translated(body: Value) -> Result<Value, String> {
+        let Value::Object(fields) = body else { panic!("an object") };
+        canonical_fields(fields).map(Value::Object).map_err(|problem| problem.detail().to_owned())
+    }
+
+    #[test]
+    fn the_published_request_is_the_canonical_one() {
+        let published = json!({"amount": 12000, "currency": "THB", "payment_method_types": ["qr_mpm"], "merchant_ref_id": "A-1",
+                               "merchant_store_id": "sto_1"});
+        let canonical = json!({"amount": {"amount": 12000, "currency": "THB"}, "merchant_reference": "A-1", "store_id": "sto_1",
+                               "expires_in_minutes": 30});
+        assert_eq!(translated(published), Ok(canonical.clone()));
+        assert_eq!(translated(canonical.clone()), Ok(canonical), "the canonical one passes");
+        assert!(translated(json!({"payment_method_types": ["credit_card"]})).unwrap_err().contains("qr_mpm"));
+        assert!(translated(json!({"merchant_ref_id": "A", "merchant_reference": "B"})).unwrap_err().contains("merchant_ref_id"));
+    }
+
+    #[test]
+    fn an_answer_has_the_published_names() {
+        let mut intent = json!({"id": "pi_1", "status": "canceled", "amount": {"amount": 5, "currency": "THB"}, "tender": "promptpay",
+            "merchant_reference": "A", "store_id": "sto_1", "next_action": {"type": "display_qr", "qr_payload": "0002"}});
+        published_fields(&mut intent);
+        assert_eq!((&intent["amount"], &intent["currency"], &intent["status"]), (&json!(5), &json!("THB"), &json!("cancelled")));
+        assert_eq!((&intent["merchant_ref_id"], &intent["merchant_store_id"]), (&json!("A"), &json!("sto_1")));
+        assert_eq!((&intent["qr_content"], &intent["payment_method_types"]), (&json!("0002"), &json!(["qr_mpm"])));
+    }
+}

@@ -1,0 +1,178 @@
+//! `/v1/api-keys`: credentials of services that sign their requests.
+
+use axum::{
+    Json as JsonBody,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use commands::{
+    partner::{self, Credential, NewCredential},
+    system::SystemRandom,
+};
+use domain::ids::StoreId;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::command::{Change, REPLAYED};
+use crate::{
+    auth::{Allowed, Role, may},
+    extract::{Id, Json, NoBody},
+    problem::{Kind, Problem},
+    state::AppState,
+};
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(revoke))
+}
+
+/// What a service may do.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateApiKey {
+    /// What people call it, 1 to 64 characters.
+    label: String,
+    /// As what: `merchant_admin`, `manager`, `cashier` or `auditor`.
+    role: Role,
+    /// `sto_…`: the only store that it reaches.
+    #[schema(value_type = Option<String>)]
+    store_id: Option<StoreId>,
+    /// Takes only requests signed with a nonce, which cannot be sent twice. Better, where the service can.
+    #[serde(default)]
+    nonce_only: bool,
+}
+
+/// A credential.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ApiKey)]
+pub struct ApiKeyResource {
+    /// `pk_…`, the first part of a signature.
+    #[schema(examples("pk_01HZY3T5V6W7X8Y9Z0A1B2C3D4"))]
+    pub id: String,
+    /// What people call it.
+    pub label: String,
+    /// As what it comes.
+    pub role: String,
+    /// The only store that it reaches.
+    pub store_id: Option<String>,
+    /// Takes only requests signed with a nonce.
+    pub nonce_only: bool,
+    /// `sk_…`; shown once, to the request that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Who made it.
+    pub created_by: String,
+    /// When, UTC.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: DateTime<Utc>,
+    /// When it was revoked, UTC.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl From<Credential> for ApiKeyResource {
+    fn from(credential: Credential) -> Self {
+        Self {
+            id: credential.key_id,
+            label: credential.label,
+            role: credential.role,
+            store_id: credential.store.map(|store| store.to_string()),
+            nonce_only: credential.nonce_only,
+            secret: None,
+            created_by: credential.created_by,
+            created_at: credential.created_at,
+            revoked_at: credential.revoked_at,
+        }
+    }
+}
+
+/// The credentials of a merchant.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ApiKeyList {
+    /// Newest first, at most 200.
+    data: Vec<ApiKeyResource>,
+}
+
+/// Makes a credential. Its secret is in this answer and nowhere else; a repeat is told that it was.
+#[utoipa::path(post, path = "/v1/api-keys", tag = "api-keys", request_body = CreateApiKey,
+    responses((status = 201, description = "Made; the secret is shown this once", body = ApiKeyResource)),
+    extensions(("x-permission" = json!("credential_manage"))))]
+async fn create(
+    State(state): State<AppState>,
+    change: Change<may::CredentialManage>,
+    body: Json<CreateApiKey>,
+) -> Result<Response, Problem> {
+    let (input, principal) = (body.value, change.principal());
+    if !(1..=64).contains(&input.label.chars().count()) || input.label.chars().any(char::is_control) {
+        return Err(Problem::new(Kind::RuleBroken, "label must have 1 to 64 characters"));
+    }
+    if !input.role.needs_merchant() || input.role == Role::Device {
+        return Err(Problem::new(Kind::RuleBroken, "role must be merchant_admin, manager, cashier or auditor"));
+    }
+    if change.only_store().is_some_and(|only| input.store_id != Some(only)) {
+        return Err(Problem::forbidden("a credential reaches no further than who makes it: name your own store_id"));
+    }
+    let new = NewCredential {
+        tenant: principal.tenant()?,
+        psp: principal.psp,
+        store: input.store_id,
+        role: input.role.as_str().to_owned(),
+        label: input.label,
+        nonce_only: input.nonce_only,
+        request: format!("{}|{}", principal.actor(), change.key().unwrap_or_default()),
+        by: principal.actor(),
+    };
+    let (pool, now) = (state.partners.pool(), state.clock.now());
+    let made = partner::create(pool, &state.keyring()?, &SystemRandom, state.ids.next(), &new, now).await?;
+    match made {
+        Some((credential, secret)) => {
+            let resource = ApiKeyResource { secret: Some(secret.to_string()), ..credential.into() };
+            Ok((StatusCode::CREATED, JsonBody(resource)).into_response())
+        }
+        None => {
+            let shown =
+                "this request made a credential before, and its secret was shown then; revoke it and make another one if it was lost";
+            let mut response = Problem::new(Kind::StateConflict, shown).into_response();
+            response.headers_mut().insert(REPLAYED, axum::http::HeaderValue::from_static("true"));
+            Ok(response)
+        }
+    }
+}
+
+/// The merchant's credentials, newest first.
+#[utoipa::path(get, path = "/v1/api-keys", tag = "api-keys",
+    responses((status = 200, description = "At most 200", body = ApiKeyList)),
+    extensions(("x-permission" = json!("credential_manage"))))]
+async fn list(State(state): State<AppState>, allowed: Allowed<may::CredentialManage>) -> Result<Response, Problem> {
+    let tenant = allowed.principal.tenant()?;
+    let only = allowed.principal.store;
+    let found = partner::list(state.partners.pool(), tenant).await?;
+    let seen = found.into_iter().filter(|credential| only.is_none() || credential.store == only);
+    Ok(JsonBody(ApiKeyList { data: seen.map(ApiKeyResource::from).collect() }).into_response())
+}
+
+/// Revokes a credential for ever. This process refuses it at once, others within two seconds.
+#[utoipa::path(post, path = "/v1/api-keys/{id}/revoke", tag = "api-keys",
+    params(("id" = String, Path, description = "`pk_…`")),
+    responses((status = 200, description = "Revoked, or was already", body = ApiKeyResource)),
+    extensions(("x-permission" = json!("credential_manage"))))]
+async fn revoke(
+    State(state): State<AppState>,
+    change: Change<may::CredentialManage>,
+    Id(id): Id<String>,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let (principal, pool) = (change.principal(), state.partners.pool());
+    let missing = || Problem::plain(Kind::NotFound);
+    let tenant = principal.tenant()?;
+    if let Some(only) = change.only_store() {
+        let reached = partner::list(pool, tenant).await?.into_iter().any(|found| found.key_id == id && found.store == Some(only));
+        reached.then_some(()).ok_or_else(missing)?;
+    }
+    let revoked = partner::revoke(pool, tenant, &id, &principal.actor(), state.clock.now()).await?.ok_or_else(missing)?;
+    state.partners.forget(&id);
+    Ok(JsonBody(ApiKeyResource::from(revoked)).into_response())
+}

@@ -1,0 +1,216 @@
+//! Credentials of services that sign their requests: made once, shown once, sealed at rest, revoked for ever.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    clock::RandomSource,
+    ids::{MerchantId, PspId, StoreId, Ulid},
+};
+use sha2::{Digest as _, Sha256};
+use sqlx::{PgPool, Row as _, postgres::PgRow};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::CommandError,
+    event_store::{ulid_of, uuid_of},
+    personal::Keyring,
+};
+
+/// The key that a service signs with: the 64 ASCII characters of hex(sha256(secret)).
+pub type SigningSecret = Zeroizing<[u8; 64]>;
+
+/// What a new credential shall be.
+#[derive(Debug, Clone)]
+pub struct NewCredential {
+    /// Its merchant.
+    pub tenant: MerchantId,
+    /// The merchant's PSP.
+    pub psp: PspId,
+    /// The only store that it reaches.
+    pub store: Option<StoreId>,
+    /// The word of its role.
+    pub role: String,
+    /// What people call it, 1 to 64 characters.
+    pub label: String,
+    /// Takes only requests that cannot be sent twice.
+    pub nonce_only: bool,
+    /// Names the request; a second one with this name makes nothing.
+    pub request: String,
+    /// Who makes it.
+    pub by: String,
+}
+
+/// A credential without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// `pk_…`, public.
+    pub key_id: String,
+    /// Its merchant.
+    pub tenant: MerchantId,
+    /// The merchant's PSP.
+    pub psp: PspId,
+    /// The only store that it reaches.
+    pub store: Option<StoreId>,
+    /// The word of its role.
+    pub role: String,
+    /// What people call it.
+    pub label: String,
+    /// Takes only requests that cannot be sent twice.
+    pub nonce_only: bool,
+    /// Who made it.
+    pub created_by: String,
+    /// When, UTC.
+    pub created_at: DateTime<Utc>,
+    /// When it was revoked, UTC.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// Makes a credential and answers it with its secret, which nobody will see again; nothing when the request made one before.
+///
+/// # Errors
+/// `Unavailable`; `Fault` when nothing can be sealed.
+pub async fn create(
+    pool: &PgPool,
+    keyring: &Keyring,
+    random: &dyn RandomSource,
+    id: Ulid,
+    new: &NewCredential,
+    now: DateTime<Utc>,
+) -> Result<Option<(Credential, Zeroizing<String>)>, CommandError> {
+    let key_id = format!("pk_{id}");
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    random.fill(bytes.as_mut());
+    let secret = Zeroizing::new(format!("sk_{}", hex_of(bytes.as_ref())));
+    let sealed = keyring.seal_secret(&bound_to(new.tenant, &key_id), signing_secret(&secret).as_ref())?;
+    let made: bool = sqlx::query_scalar("select partner.add_credential($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
+        .bind(&key_id)
+        .bind(uuid_of(new.tenant))
+        .bind(uuid_of(new.psp))
+        .bind(new.store.map(uuid_of))
+        .bind(&new.role)
+        .bind(&new.label)
+        .bind(new.nonce_only)
+        .bind(sealed)
+        .bind(&new.request)
+        .bind(&new.by)
+        .bind(now)
+        .fetch_one(pool)
+        .await?;
+    if !made {
+        return Ok(None);
+    }
+    let credential = Credential {
+        key_id,
+        tenant: new.tenant,
+        psp: new.psp,
+        store: new.store,
+        role: new.role.clone(),
+        label: new.label.clone(),
+        nonce_only: new.nonce_only,
+        created_by: new.by.clone(),
+        created_at: now,
+        revoked_at: None,
+    };
+    Ok(Some((credential, secret)))
+}
+
+/// The credential of this name that is in force, with what it signs with.
+///
+/// # Errors
+/// `Unavailable`; `Fault` when the secret was sealed under another master key.
+pub async fn find(pool: &PgPool, keyring: &Keyring, key_id: &str) -> Result<Option<(Credential, SigningSecret)>, CommandError> {
+    let row = sqlx::query("select * from partner.find_credential($1)").bind(key_id).fetch_optional(pool).await?;
+    let Some(row) = row else { return Ok(None) };
+    let credential = credential(&row)?;
+    let Some(sealed) = row.try_get::<Option<Vec<u8>>, _>("secret")? else { return Ok(None) };
+    let opened = keyring.open_secret(&bound_to(credential.tenant, &credential.key_id), &sealed)?;
+    let secret =
+        <[u8; 64]>::try_from(opened.as_slice()).map_err(|_| CommandError::Fault("a stored secret has another length".to_owned()))?;
+    Ok(Some((credential, Zeroizing::new(secret))))
+}
+
+/// The credentials of a merchant, newest first, at most 200.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn list(pool: &PgPool, tenant: MerchantId) -> Result<Vec<Credential>, CommandError> {
+    let rows = sqlx::query("select * from partner.list_credentials($1)").bind(uuid_of(tenant)).fetch_all(pool).await?;
+    rows.iter().map(|row| credential(row).map_err(CommandError::from)).collect()
+}
+
+/// Revokes a credential and destroys its secret; nothing when the merchant has none of this name.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn revoke(
+    pool: &PgPool,
+    tenant: MerchantId,
+    key_id: &str,
+    by: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Credential>, CommandError> {
+    let row = sqlx::query("select * from partner.revoke_credential($1, $2, $3, $4)")
+        .bind(uuid_of(tenant))
+        .bind(key_id)
+        .bind(by)
+        .bind(now)
+        .fetch_optional(pool)
+        .await?;
+    Ok(row.as_ref().map(credential).transpose()?)
+}
+
+/// Whether a nonce was not used before with this credential; it is from now on, at least until `expires_at`.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn take_nonce(
+    pool: &PgPool,
+    key_id: &str,
+    nonce: &str,
+    expires_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<bool, CommandError> {
+    let fresh = sqlx::query_scalar("select partner.take_nonce($1, $2, $3, $4)").bind(key_id).bind(nonce).bind(expires_at).bind(now);
+    Ok(fresh.fetch_one(pool).await?)
+}
+
+/// What a service that knows `secret` signs with.
+pub fn signing_secret(secret: &str) -> SigningSecret {
+    let mut key = Zeroizing::new([0_u8; 64]);
+    key.copy_from_slice(hex_of(&Sha256::digest(secret.as_bytes())).as_bytes());
+    key
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
+}
+
+fn bound_to(tenant: MerchantId, key_id: &str) -> Vec<u8> {
+    [&b"partner credential"[..], &tenant.0.to_bytes(), key_id.as_bytes()].concat()
+}
+
+fn credential(row: &PgRow) -> Result<Credential, sqlx::Error> {
+    let store: Option<uuid::Uuid> = row.try_get("store")?;
+    Ok(Credential {
+        key_id: row.try_get("key_id")?,
+        tenant: MerchantId(ulid_of(row.try_get("tenant")?)),
+        psp: PspId(ulid_of(row.try_get("psp")?)),
+        store: store.map(|store| StoreId(ulid_of(store))),
+        role: row.try_get("role")?,
+        label: row.try_get("label")?,
+        nonce_only: row.try_get("nonce_only")?,
+        created_by: row.try_get("created_by")?,
+        created_at: row.try_get("created_at")?,
+        revoked_at: row.try_get("revoked_at")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_signs_with_the_hash_of_its_secret_in_hex() {
+        // By `printf abc | sha256sum`.
+        assert_eq!(*signing_secret("abc"), *b"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

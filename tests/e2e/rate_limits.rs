@@ -1,0 +1,134 @@
+//! Rate limits of the gateway routes: exact, in one process and in several, with Redis there, gone, silent and back.
+
+use std::time::{Duration, Instant};
+
+use api::config::{Config, Limits, Secret};
+use reqwest::Method;
+use serde_json::json;
+use support::{Answered, TestPlatform, TestRedis, answered, eventually};
+
+fn limited(per_merchant: u32, all: u32) -> impl FnOnce(&mut Config) {
+    move |config| {
+        config.limits = Limits { per_merchant_per_minute: per_merchant, per_payment_token_per_minute: 2, all_per_minute: all };
+    }
+}
+
+/// How many of `count` requests, all at once, over these edges, were let in.
+async fn let_in(platform: &TestPlatform, edges: &[&str], token: &str, count: usize) -> usize {
+    let client = reqwest::Client::new();
+    let asked = (0..count).map(|n| {
+        let edge = edges[n % edges.len()];
+        answered(client.get(format!("{edge}/v1/payments?limit=1")).bearer_auth(token))
+    });
+    let answers = futures_util::future::join_all(asked).await;
+    assert!(answers.iter().all(|answer| [200, 429].contains(&answer.status.as_u16())), "{answers:?}");
+    assert!(!platform.base.is_empty());
+    answers.iter().filter(|answer| answer.status.as_u16() == 200).count()
+}
+
+fn remaining(answer: &Answered) -> String {
+    answer.header("ratelimit").split(';').nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merchant_that_asks_too_often_is_told_when_to_come_back() {
+    let platform = TestPlatform::start_with(limited(5, 100)).await;
+    let (shop, other) = (platform.shop().await, platform.shop().await);
+    for left in (0..5).rev() {
+        let answer = platform.get(&shop.cashier, "/v1/payments").await.ok();
+        assert_eq!(answer.header("ratelimit-policy"), "\"merchant\";q=5;w=60, \"all\";q=100;w=60");
+        assert_eq!(remaining(&answer), format!("r={left}"));
+    }
+    let body = json!({"store_id": shop.store, "amount": {"amount": 100, "currency": "THB"}});
+    let head = platform.database.head().await.pos;
+    let refused = platform.post(&shop.cashier, "/v1/payment-intents", body).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["code"]), (429, &json!("RateLimited")));
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((50..=60).contains(&wait), "{refused:?}");
+    assert_eq!((remaining(&refused).as_str(), refused.header("content-type")), ("r=0", "application/problem+json"));
+    assert_eq!(platform.database.head().await.pos, head, "nothing was done");
+    assert_eq!(platform.get(&shop.manager, "/v1/refunds").await.status.as_u16(), 429, "one share for the merchant's people and routes");
+    platform.get(&shop.cashier, "/v1/orders").await.ok();
+    assert_eq!(remaining(&platform.get(&other.cashier, "/v1/payments").await.ok()), "r=4", "another merchant has its own");
+    let strangers = (0..20).map(|_| answered(platform.raw(Method::GET, "/v1/payments").bearer_auth("nonsense")));
+    for stranger in futures_util::future::join_all(strangers).await {
+        assert_eq!((stranger.status.as_u16(), stranger.header("ratelimit")), (401, ""), "a stranger uses up nobody's share");
+    }
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_with_one_redis_let_in_as_many_as_one() {
+    let redis = TestRedis::start();
+    let url = redis.url();
+    let platform = TestPlatform::start_with(|config| {
+        limited(100, 150)(config);
+        config.redis_url = Some(Secret::new(url));
+    })
+    .await;
+    let (second, second_base) = platform.second_edge().await;
+    let (shop, other) = (platform.shop().await, platform.shop().await);
+    connected(&platform, &second_base, &shop.cashier).await;
+    let edges = [platform.base.as_str(), second_base.as_str()];
+    let spent = 100 - left(&platform, &shop.cashier).await;
+    assert_eq!(let_in(&platform, &edges, &shop.cashier, 240).await, 100 - spent);
+    // What the first merchant was refused took nothing from the common limit.
+    let_in(&platform, &edges, &other.cashier, 100).await;
+    let full = platform.get(&other.cashier, "/v1/payments").await;
+    assert_eq!(full.status.as_u16(), 429);
+    assert!(full.header("ratelimit").contains("\"all\";r=0"), "{full:?}");
+    second.stop().await;
+    platform.stop().await;
+}
+
+/// What the merchant has left after one more request.
+async fn left(platform: &TestPlatform, token: &str) -> usize {
+    remaining(&platform.get(token, "/v1/payments").await.ok())["r=".len()..].parse().unwrap()
+}
+
+/// Waits until both edges count in Redis: what one takes, the other sees.
+async fn connected(platform: &TestPlatform, second: &str, token: &str) {
+    let client = reqwest::Client::new();
+    eventually("both edges count in Redis", Duration::from_secs(5), || async {
+        let here = left(platform, token).await;
+        let there = answered(client.get(format!("{second}/v1/payments")).bearer_auth(token)).await.ok();
+        (remaining(&there) == format!("r={}", here - 1)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_each_process_goes_on_from_where_it_stood_and_comes_back() {
+    let mut redis = TestRedis::start();
+    let url = redis.url();
+    let platform = TestPlatform::start_with(|config| {
+        limited(1_000, 0)(config);
+        config.redis_url = Some(Secret::new(url));
+    })
+    .await;
+    let (second, second_base) = platform.second_edge().await;
+    let shop = platform.shop().await;
+    connected(&platform, &second_base, &shop.cashier).await;
+
+    redis.kill();
+    let started = Instant::now();
+    let before = left(&platform, &shop.cashier).await;
+    assert!(started.elapsed() < Duration::from_millis(400), "{:?}", started.elapsed());
+    assert!(before < 999, "it knows what it let in before: {before}");
+    assert_eq!(left(&platform, &shop.cashier).await, before - 1);
+
+    redis.restart();
+    connected(&platform, &second_base, &shop.cashier).await;
+
+    redis.signal("STOP");
+    let started = Instant::now();
+    for _ in 0..20 {
+        left(&platform, &shop.cashier).await;
+    }
+    let silent = started.elapsed();
+    redis.signal("CONT");
+    assert!(silent < Duration::from_secs(1), "one request waits for a Redis that is silent, not every one: {silent:?}");
+    connected(&platform, &second_base, &shop.cashier).await;
+    second.stop().await;
+    platform.stop().await;
+}
