@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{CommandId, MerchantId, StoreId, Ulid};
+use crate::ids::{CommandId, EventId, MerchantId, StoreId, Ulid};
 
 /// The kinds of stream. Stored as text; safe in subjects by construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,12 +24,23 @@ pub enum StreamType {
     LedgerAdjustment,
     /// A person known to a merchant.
     Customer,
+    /// An address of a merchant that is told what happens.
+    WebhookEndpoint,
 }
 
 impl StreamType {
     /// All kinds.
-    pub const ALL: [Self; 8] =
-        [Self::Merchant, Self::Store, Self::Order, Self::Bill, Self::PaymentIntent, Self::Refund, Self::LedgerAdjustment, Self::Customer];
+    pub const ALL: [Self; 9] = [
+        Self::Merchant,
+        Self::Store,
+        Self::Order,
+        Self::Bill,
+        Self::PaymentIntent,
+        Self::Refund,
+        Self::LedgerAdjustment,
+        Self::Customer,
+        Self::WebhookEndpoint,
+    ];
 
     /// The stored word.
     pub const fn as_str(self) -> &'static str {
@@ -42,6 +53,7 @@ impl StreamType {
             Self::Refund => "refund",
             Self::LedgerAdjustment => "ledger_adjustment",
             Self::Customer => "customer",
+            Self::WebhookEndpoint => "webhook_endpoint",
         }
     }
 
@@ -148,6 +160,13 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
+    /// Its name among merchants; the same wherever the log is read or restored.
+    pub fn event_id(&self) -> EventId {
+        let mut half = [0_u8; 16];
+        half.copy_from_slice(&self.hash[..16]);
+        EventId(Ulid::from_bytes(half))
+    }
+
     /// The decoded meta data; empty when unreadable, which `integrity` would have noticed first.
     pub fn event_meta(&self) -> EventMeta {
         serde_json::from_slice(&self.meta).unwrap_or_default()

@@ -128,6 +128,8 @@ pub enum DomainEvent {
     LedgerAdjustment(crate::ledger_adjustment::Event),
     /// Of a customer.
     Customer(crate::customer::Event),
+    /// Of a webhook endpoint.
+    WebhookEndpoint(crate::webhook_endpoint::Event),
 }
 
 impl DomainEvent {
@@ -146,6 +148,7 @@ impl DomainEvent {
             StreamType::Refund => Self::Refund(AggregateEvent::decode(kind, version, payload)?),
             StreamType::LedgerAdjustment => Self::LedgerAdjustment(AggregateEvent::decode(kind, version, payload)?),
             StreamType::Customer => Self::Customer(AggregateEvent::decode(kind, version, payload)?),
+            StreamType::WebhookEndpoint => Self::WebhookEndpoint(AggregateEvent::decode(kind, version, payload)?),
         })
     }
 
@@ -160,6 +163,7 @@ impl DomainEvent {
             crate::refund::Event::CATALOG,
             crate::ledger_adjustment::Event::CATALOG,
             crate::customer::Event::CATALOG,
+            crate::webhook_endpoint::Event::CATALOG,
         ]
         .concat()
     }

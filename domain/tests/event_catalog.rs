@@ -104,6 +104,7 @@ fn encode(event: &DomainEvent) -> NewEvent {
         DomainEvent::Refund(event) => event.encode(),
         DomainEvent::LedgerAdjustment(event) => event.encode(),
         DomainEvent::Customer(event) => event.encode(),
+        DomainEvent::WebhookEndpoint(event) => event.encode(),
     }
 }
 

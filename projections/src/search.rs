@@ -5,7 +5,9 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
-    ids::{BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, RefundId, StoreId, Ulid},
+    ids::{
+        BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, RefundId, StoreId, Ulid, WebhookEndpointId,
+    },
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
 use sqlx::PgPool;
@@ -46,6 +48,7 @@ impl StreamName {
             PaymentId::PREFIX => named(StreamType::PaymentIntent, text.parse::<PaymentId>().ok()?.0),
             LedgerAdjustmentId::PREFIX => named(StreamType::LedgerAdjustment, text.parse::<LedgerAdjustmentId>().ok()?.0),
             CustomerId::PREFIX => named(StreamType::Customer, text.parse::<CustomerId>().ok()?.0),
+            WebhookEndpointId::PREFIX => named(StreamType::WebhookEndpoint, text.parse::<WebhookEndpointId>().ok()?.0),
             RefundId::PREFIX => named(StreamType::Refund, text.parse::<RefundId>().ok()?.0),
             _ => None,
         }
@@ -63,6 +66,7 @@ impl fmt::Display for StreamName {
             StreamType::Refund => RefundId(self.id).fmt(f),
             StreamType::LedgerAdjustment => LedgerAdjustmentId(self.id).fmt(f),
             StreamType::Customer => CustomerId(self.id).fmt(f),
+            StreamType::WebhookEndpoint => WebhookEndpointId(self.id).fmt(f),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
-    ids::{BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid},
+    ids::{BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentIntentId, RefundId, StoreId, Ulid, WebhookEndpointId},
 };
 
 /// Something to listen to.
@@ -68,6 +68,7 @@ pub fn stream_id(kind: StreamType, id: Ulid) -> String {
         StreamType::Refund => RefundId(id).to_string(),
         StreamType::LedgerAdjustment => LedgerAdjustmentId(id).to_string(),
         StreamType::Customer => CustomerId(id).to_string(),
+        StreamType::WebhookEndpoint => WebhookEndpointId(id).to_string(),
     }
 }
 

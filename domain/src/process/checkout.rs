@@ -18,6 +18,7 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
         | DomainEvent::Order(_)
         | DomainEvent::Refund(_)
         | DomainEvent::Customer(_)
+        | DomainEvent::WebhookEndpoint(_)
         | DomainEvent::LedgerAdjustment(_) => vec![],
     }
 }

@@ -46,6 +46,7 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
         DomainEvent::PaymentIntent(_)
         | DomainEvent::Refund(_)
         | DomainEvent::Customer(_)
+        | DomainEvent::WebhookEndpoint(_)
         | DomainEvent::LedgerAdjustment(_)
         | DomainEvent::Merchant(_)
         | DomainEvent::Store(_)

@@ -49,6 +49,7 @@ fn sample(event_type: &str, version: i16) -> DomainEvent {
         StreamType::Refund => DomainEvent::Refund(of(event_type, version, &payload)),
         StreamType::LedgerAdjustment => DomainEvent::LedgerAdjustment(of(event_type, version, &payload)),
         StreamType::Customer => DomainEvent::Customer(of(event_type, version, &payload)),
+        StreamType::WebhookEndpoint => DomainEvent::WebhookEndpoint(of(event_type, version, &payload)),
     }
 }
 

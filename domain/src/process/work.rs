@@ -85,13 +85,7 @@ pub fn after_create(attempt: AttemptRef, tried: u32, outcome: CallOutcome<Attemp
 }
 
 /// After asking what was paid.
-pub fn after_inquiry(
-    attempt: AttemptRef,
-    mode: InquiryMode,
-    asked: u32,
-    outcome: CallOutcome<AttemptView>,
-    now: DateTime<Utc>,
-) -> Step {
+pub fn after_inquiry(attempt: AttemptRef, mode: InquiryMode, asked: u32, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let payment_intent_id = attempt.payment_intent_id;
     let seen = match outcome {
         CallOutcome::Done(view) => view.payments,

@@ -77,6 +77,7 @@ impl Projection for DailySales {
             | DomainEvent::PaymentIntent(_)
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
@@ -91,7 +92,8 @@ impl Projection for DailySales {
             | DomainEvent::Store(_)
             | DomainEvent::Order(_)
             | DomainEvent::PaymentIntent(_)
-            | DomainEvent::Customer(_) => Ok(()),
+            | DomainEvent::Customer(_)
+            | DomainEvent::WebhookEndpoint(_) => Ok(()),
         }
     }
 }

@@ -123,6 +123,7 @@ impl Projection for Directory {
             | DomainEvent::PaymentIntent(_)
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
@@ -136,6 +137,7 @@ impl Projection for Directory {
             | DomainEvent::PaymentIntent(_)
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => Ok(()),
         }
     }

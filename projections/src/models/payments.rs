@@ -128,6 +128,7 @@ impl Projection for Payments {
             | DomainEvent::Bill(_)
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
@@ -150,6 +151,7 @@ impl Projection for Payments {
             | DomainEvent::Bill(_)
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => Ok(()),
         }
     }
