@@ -220,7 +220,7 @@ impl Shared {
             }
             ProcessRole::Gateway => {
                 let registry = self.providers.clone();
-                let find: provider_worker::Providers = Arc::new(move |name| registry.get(name));
+                let find: provider_worker::Providers = Arc::new(move |_, name| Box::pin(std::future::ready(registry.get(&name))));
                 let (pool, commands) = (self.worker_pool.clone(), self.commands.clone());
                 let work = provider_worker::run(pool, commands, find, self.tasks.clone(), self.shutdown.clone());
                 loops.spawn(named("provider worker", work));

@@ -16,8 +16,8 @@ use domain::{
     clock::{Clock, IdSource},
     ids::{MerchantId, PspId, StoreId, Ulid},
     provider::{
-        BoxFuture, CallOutcome, Capabilities, InquiryRequest, PaymentProvider, PaymentSeen, QrCreated, QrRequest, RawWebhook, RefundDone,
-        RefundRequest, WebhookHint, WebhookRefusal,
+        AttemptView, BoxFuture, CallOutcome, Capabilities, ExchangeLog, HintSubject, InquiryRequest, PaymentProvider, RawWebhook,
+        RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
     },
 };
 use gateway::ProviderRegistry;
@@ -48,15 +48,27 @@ impl PaymentProvider for Stub {
         "stub"
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities { refund: false, partial_refund: false }
+        Capabilities {
+            methods: &[],
+            manual_capture: false,
+            partial_capture: false,
+            incremental_authorization: false,
+            cancel: false,
+            refund: false,
+            partial_refund: false,
+            signed_webhooks: false,
+        }
     }
-    fn create_qr<'a>(&'a self, _: &'a QrRequest) -> BoxFuture<'a, CallOutcome<QrCreated>> {
+    fn start<'a>(&'a self, _: &'a StartRequest, _: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
         Box::pin(async { CallOutcome::NotAttempted(String::new()) })
     }
-    fn inquire<'a>(&'a self, _: &'a InquiryRequest) -> BoxFuture<'a, CallOutcome<Vec<PaymentSeen>>> {
+    fn inquire<'a>(&'a self, _: &'a InquiryRequest, _: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
         Box::pin(async { CallOutcome::NotAttempted(String::new()) })
     }
-    fn refund<'a>(&'a self, _: &'a RefundRequest) -> BoxFuture<'a, CallOutcome<RefundDone>> {
+    fn refund<'a>(&'a self, _: &'a RefundRequest, _: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
+        Box::pin(async { CallOutcome::NotAttempted(String::new()) })
+    }
+    fn inquire_refund<'a>(&'a self, _: &'a RefundRequest, _: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
         Box::pin(async { CallOutcome::NotAttempted(String::new()) })
     }
     fn read_webhook(&self, raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
@@ -65,7 +77,12 @@ impl PaymentProvider for Stub {
         }
         let body: Value = serde_json::from_slice(raw.body).map_err(|_| WebhookRefusal::Malformed("stub", "not JSON".into()))?;
         let transaction_id = body["t"].as_str().unwrap_or_default().to_owned();
-        Ok(WebhookHint { transaction_id, reference: "R".into(), acknowledgement: "{}".into() })
+        Ok(WebhookHint {
+            delivery_id: transaction_id.clone(),
+            subject: HintSubject::Reference("R".into()),
+            transaction_id: Some(transaction_id),
+            acknowledgement: "{}".into(),
+        })
     }
 }
 

@@ -7,9 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::{CommandId, MerchantId},
-    process::{AttemptRef, InquiryMode, Task, work},
-    provider::{CallOutcome, Decline, InquiryRequest, PaymentProvider, PaymentSeen, QrRequest, RefundRequest},
+    ids::{CommandId, MerchantId, RefundId},
+    money::Money,
+    process::{AttemptRef, Task, work},
+    provider::{
+        AttemptKey, AttemptView, BoxFuture, CallOutcome, Decline, ExchangeLog, InquiryRequest, Method, MethodKind, PaymentProvider,
+        RefundRequest, StartRequest,
+    },
+    refund::ProviderPayment,
 };
 use metrics::{counter, gauge};
 use sqlx::{PgPool, Row, types::Json};
@@ -33,8 +38,8 @@ const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// Poll for due tasks.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Finds a provider by name.
-pub type Providers = Arc<dyn Fn(&str) -> Option<Arc<dyn PaymentProvider>> + Send + Sync>;
+/// Finds a merchant's account at a provider, by the provider's name.
+pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option<Arc<dyn PaymentProvider>>> + Send + Sync>;
 
 struct Leased {
     key: String,
@@ -124,37 +129,29 @@ impl Worker {
     }
 
     async fn perform(&self, leased: Leased) -> Result<(), CommandError> {
+        let tenant = MerchantId(ulid_of(leased.tenant));
         let step = match leased.task.clone() {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
                 return self.follow_hint(leased, work::Hint { provider, reference, transaction_id, tried }).await;
             }
-            Task::CreateQr { attempt, tried } => self.create_qr(attempt, tried).await,
-            Task::Inquire { attempt, mode, asked } => self.inquire(attempt, mode, asked).await,
+            Task::CreateQr { attempt, tried } => self.create_qr(tenant, attempt, tried).await,
+            Task::Inquire { attempt, mode, asked } => {
+                let outcome = self.ask(tenant, &attempt).await;
+                work::after_inquiry(attempt, mode, asked, outcome, self.now())
+            }
             Task::Refund { refund_id, amount, payment, tried } => {
-                let outcome = match self.provider(&payment.provider) {
+                let outcome = match self.provider(tenant, &payment.provider).await {
                     Err(outcome) => outcome,
-                    Ok(provider) => {
-                        let request = RefundRequest {
-                            refund_id,
-                            reference: payment.reference.clone(),
-                            transaction_id: payment.transaction_id.clone(),
-                            amount,
-                            captured: payment.captured,
-                            paid_at: payment.paid_at,
-                        };
-                        provider.refund(&request).await
-                    }
+                    Ok(provider) => provider.refund(&self.refund_request(refund_id, amount, &payment), &ExchangeLog::default()).await,
                 };
                 work::after_refund(refund_id, amount, payment, tried, outcome, self.now())
             }
             Task::CheckRefund { refund_id, amount, payment, tried } => {
-                // A payment stays in the books of its day; asking for every day since would grow without end.
-                let day_after = payment.paid_at + chrono::Duration::days(1);
-                let request =
-                    InquiryRequest { reference: payment.reference.clone(), created_at: payment.paid_at, now: self.now().min(day_after) };
-                let outcome = match self.provider(&payment.provider) {
+                let outcome = match self.provider(tenant, &payment.provider).await {
                     Err(outcome) => outcome,
-                    Ok(provider) => provider.inquire(&request).await,
+                    Ok(provider) => {
+                        provider.inquire_refund(&self.refund_request(refund_id, amount, &payment), &ExchangeLog::default()).await
+                    }
                 };
                 work::after_refund_check(refund_id, amount, payment, tried, outcome, self.now())
             }
@@ -167,8 +164,8 @@ impl Worker {
     }
 
     /// A provider that is not configured is an outcome, not a fault: nothing reaches its books.
-    fn provider<T>(&self, name: &str) -> Result<Arc<dyn PaymentProvider>, CallOutcome<T>> {
-        (self.providers)(name).ok_or_else(|| {
+    async fn provider<T>(&self, tenant: MerchantId, name: &str) -> Result<Arc<dyn PaymentProvider>, CallOutcome<T>> {
+        (self.providers)(tenant, name.to_owned()).await.ok_or_else(|| {
             CallOutcome::Declined(Decline {
                 code: "provider_not_configured".to_owned(),
                 message: format!("the provider '{name}' is not configured"),
@@ -176,30 +173,39 @@ impl Worker {
         })
     }
 
-    async fn create_qr(&self, attempt: AttemptRef, tried: u32) -> work::Step {
-        let request = QrRequest {
-            attempt_id: attempt.attempt_id,
-            reference: attempt.reference.clone(),
-            amount: attempt.amount,
+    async fn create_qr(&self, tenant: MerchantId, attempt: AttemptRef, tried: u32) -> work::Step {
+        let request = StartRequest {
+            key: key_of(&attempt),
+            method: Method::PromptPay,
+            manual_capture: false,
             expires_at: attempt.expires_at,
+            return_url: None,
         };
-        let outcome = match self.provider(&attempt.provider) {
+        let outcome = match self.provider(tenant, &attempt.provider).await {
             Err(outcome) => outcome,
-            Ok(provider) => provider.create_qr(&request).await,
+            Ok(provider) => provider.start(&request, &ExchangeLog::default()).await,
         };
         work::after_create(attempt, tried, outcome, self.now())
     }
 
-    async fn inquire(&self, attempt: AttemptRef, mode: InquiryMode, asked: u32) -> work::Step {
-        let outcome = self.ask(&attempt).await;
-        work::after_inquiry(attempt, mode, asked, outcome, self.now())
+    async fn ask(&self, tenant: MerchantId, attempt: &AttemptRef) -> CallOutcome<AttemptView> {
+        let request = InquiryRequest { key: key_of(attempt), method: MethodKind::PromptPay, now: self.now() };
+        match self.provider(tenant, &attempt.provider).await {
+            Err(outcome) => outcome,
+            Ok(provider) => provider.inquire(&request, &ExchangeLog::default()).await,
+        }
     }
 
-    async fn ask(&self, attempt: &AttemptRef) -> CallOutcome<Vec<PaymentSeen>> {
-        let request = InquiryRequest { reference: attempt.reference.clone(), created_at: attempt.created_at, now: self.now() };
-        match self.provider(&attempt.provider) {
-            Err(outcome) => outcome,
-            Ok(provider) => provider.inquire(&request).await,
+    fn refund_request(&self, refund_id: RefundId, amount: Money, payment: &ProviderPayment) -> RefundRequest {
+        RefundRequest {
+            refund_id,
+            reference: payment.reference.clone(),
+            provider_id: None,
+            transaction_id: payment.transaction_id.clone(),
+            amount,
+            captured: payment.captured,
+            paid_at: payment.paid_at,
+            now: self.now(),
         }
     }
 
@@ -222,7 +228,7 @@ impl Worker {
         };
         let Json(attempt): Json<AttemptRef> = row.try_get("attempt")?;
         let leased = Leased { tenant: row.try_get("tenant")?, ..leased };
-        let outcome = self.ask(&attempt).await;
+        let outcome = self.ask(MerchantId(ulid_of(leased.tenant)), &attempt).await;
         let step = work::after_hint(&attempt, hint, outcome, self.now());
         self.conclude(leased, step).await
     }
@@ -286,5 +292,15 @@ impl Worker {
             .execute(&self.pool)
             .await?;
         Ok(())
+    }
+}
+
+fn key_of(attempt: &AttemptRef) -> AttemptKey {
+    AttemptKey {
+        attempt_id: attempt.attempt_id,
+        reference: attempt.reference.clone(),
+        provider_id: None,
+        amount: attempt.amount,
+        started_at: attempt.created_at,
     }
 }

@@ -53,25 +53,20 @@ async fn take(state: &AppState, provider: &str, secret: Option<&str>, request: R
     let known = state.providers.get(provider).ok_or_else(|| Problem::new(Kind::NotFound, "there is no such provider"))?;
     let headers = texts(request.headers());
     let body = body_bytes(request, state).await?;
-    let raw = RawWebhook { path_secret: secret, headers: &headers, body: &body };
+    let received_at = state.clock.now();
+    let raw = RawWebhook { path_secret: secret, headers: &headers, body: &body, received_at };
     let hint = known.read_webhook(&raw).map_err(|refusal| {
         tracing::warn!(provider = known.name(), %refusal, "a call-back was refused");
         match refusal {
-            WebhookRefusal::NotAuthentic => Problem::plain(Kind::WebhookRefused),
+            WebhookRefusal::NotAuthentic | WebhookRefusal::Stale => Problem::plain(Kind::WebhookRefused),
             WebhookRefusal::Malformed(_, reason) => Problem::new(Kind::WebhookMalformed, reason),
         }
     })?;
     let kept: Vec<_> = headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
-    let received = Received {
-        id: WebhookId(state.ids.next()),
-        provider: known.name(),
-        hint: &hint,
-        received_at: state.clock.now(),
-        headers: &kept,
-        body: &body,
-    };
+    let received =
+        Received { id: WebhookId(state.ids.next()), provider: known.name(), hint: &hint, received_at, headers: &kept, body: &body };
     let fresh = webhooks::receive(&state.webhook_pool, &received).await.map_err(|error| Problem::unavailable(&error))?;
-    tracing::info!(provider = known.name(), fresh, reference = %hint.reference, "a call-back was taken");
+    tracing::info!(provider = known.name(), fresh, delivery = %hint.delivery_id, "a call-back was taken");
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((json, hint.acknowledgement).into_response())
 }

@@ -178,10 +178,10 @@ pub enum Task {
     FollowHint {
         /// The provider's name.
         provider: String,
-        /// Our reference.
+        /// Our reference, or the provider's own name for the attempt.
         reference: String,
-        /// The provider's transaction that the call-back spoke of; looked for until the books show it.
-        transaction_id: String,
+        /// The provider's transaction that the call-back spoke of, if any; looked for until the books show it.
+        transaction_id: Option<String>,
         /// How often it was not found.
         tried: u32,
     },

@@ -15,7 +15,7 @@ use crate::{
     order::{self, Order},
     payment_intent::{self, Evidence, PaymentIntent},
     pricing::TaxClass,
-    provider::{CallOutcome, Decline, PaymentSeen, QrCreated, RefundDone},
+    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, NextAction, PaymentSeen, RefundStatus},
     refund::{self, Destination, Refund},
     store,
 };
@@ -464,7 +464,8 @@ impl World {
     }
 
     fn inquire(&mut self, mode: InquiryMode, seen: Vec<PaymentSeen>, now: DateTime<Utc>) {
-        self.step(work::after_inquiry(attempt(), mode, 0, CallOutcome::Done(seen), now));
+        let status = if seen.is_empty() { AttemptStatus::NotFound } else { AttemptStatus::Paid };
+        self.step(work::after_inquiry(attempt(), mode, 0, CallOutcome::Done(books(status, seen)), now));
     }
 
     fn ends(&self) -> (order::Status, bill::Status, payment_intent::Status) {
@@ -476,8 +477,12 @@ impl World {
     }
 }
 
+fn books(status: AttemptStatus, payments: Vec<PaymentSeen>) -> AttemptView {
+    AttemptView { provider_id: None, status, payments }
+}
+
 fn paid_in_full() -> Vec<PaymentSeen> {
-    vec![PaymentSeen { transaction_id: "T1".into(), amount: Money::thb(117_70), paid_at: at(1), reversed: false }]
+    vec![PaymentSeen { transaction_id: "T1".into(), amount: Money::thb(117_70), paid_at: at(1), refunded: 0 }]
 }
 
 const COMPLETED: (order::Status, bill::Status, payment_intent::Status) =
@@ -515,10 +520,11 @@ fn a_paid_qr_completes_the_order_even_after_time_outs() {
         assert_eq!(world.tasks.len(), 2);
         world.step(work::after_create(attempt(), 0, CallOutcome::Unknown("time-out".into()), at(0)));
         assert_eq!((world.payment.status, world.held()), (payment_intent::Status::Processing, 117_70));
-        world.step(work::after_create(attempt(), 1, CallOutcome::Done(QrCreated { payload: "000201".into() }), at(0)));
+        let action = NextAction::ShowQr { payload: "000201".into() };
+        world.step(work::after_create(attempt(), 1, CallOutcome::Done(books(AttemptStatus::ActionRequired(action), vec![])), at(0)));
         assert_eq!(world.payment.status, payment_intent::Status::RequiresAction);
-        let hint = work::Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: "T1".into(), tried: 0 };
-        world.step(work::after_hint(&attempt(), hint, CallOutcome::Done(paid_in_full()), at(1)));
+        let hint = work::Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T1".into()), tried: 0 };
+        world.step(work::after_hint(&attempt(), hint, CallOutcome::Done(books(AttemptStatus::Paid, paid_in_full())), at(1)));
         world.inquire(InquiryMode::Watch, paid_in_full(), at(1));
         assert_eq!((world.ends(), world.held(), world.bill.paid_total), (COMPLETED, 0, 117_70));
         assert!(world.payment.unmatched.is_empty());
@@ -594,7 +600,7 @@ fn a_refund_is_counted_once_on_payment_and_bill() {
         let amount = Money::thb(50_00);
         world.step(work::after_refund(id(5), amount, provider_payment(), 0, CallOutcome::Unknown("time-out".into()), at(20)));
         assert_eq!((world.refund.status, world.payment.refundable()), (refund::Status::Pending, 67_70));
-        let done = CallOutcome::Done(RefundDone { provider_reference: "R1".into() });
+        let done = CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() });
         world.step(work::after_refund(id(5), amount, provider_payment(), 2, done, at(21)));
         assert_eq!(world.refund.status, refund::Status::Succeeded);
         assert_eq!((world.payment.refunded_total, world.bill.refunded_total), (50_00, 50_00));

@@ -10,7 +10,7 @@ use crate::{
     ids::RefundId,
     money::Money,
     payment_intent::{Evidence, PaymentReport},
-    provider::{AttemptStatus, AttemptView, CallOutcome, NextAction, PaymentSeen, RefundStatus},
+    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, NextAction, PaymentSeen, RefundStatus},
     refund::ProviderPayment,
 };
 
@@ -122,10 +122,10 @@ pub const HINT_TRIES: u32 = 60;
 pub struct Hint {
     /// The provider's name.
     pub provider: String,
-    /// Our reference.
+    /// Our reference, or the provider's own name for the attempt.
     pub reference: String,
-    /// The provider's transaction.
-    pub transaction_id: String,
+    /// The provider's transaction, if it spoke of one.
+    pub transaction_id: Option<String>,
     /// How often it was not found.
     pub tried: u32,
 }
@@ -133,12 +133,11 @@ pub struct Hint {
 /// After asking what was paid because a call-back said so. Everything in the books counts; the hint is done once the books
 /// show the very transaction that it spoke of, since they may lag behind the call-back.
 pub fn after_hint(attempt: &AttemptRef, hint: Hint, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
-    let seen = match outcome {
-        CallOutcome::Done(view) => view.payments,
-        CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => vec![],
-    };
+    let CallOutcome::Done(view) = outcome else { return Step { commands: vec![], next: look_again(hint, now) } };
+    let seen = view.payments;
     let commands = seen.iter().filter(|payment| !payment.is_reversed()).map(|payment| confirm(attempt, payment)).collect();
-    let found = seen.iter().any(|payment| payment.transaction_id == hint.transaction_id);
+    let shown = |transaction_id: &String| seen.iter().any(|payment| payment.transaction_id == *transaction_id);
+    let found = hint.transaction_id.as_ref().is_none_or(shown);
     Step { commands, next: if found { None } else { look_again(hint, now) } }
 }
 
@@ -216,28 +215,33 @@ pub fn after_refund(
     }
 }
 
-/// After asking whether a refund with an unknown outcome was carried out.
+/// After asking whether a refund was carried out.
 pub fn after_refund_check(
     refund_id: RefundId,
     amount: Money,
     payment: ProviderPayment,
     tried: u32,
-    outcome: CallOutcome<AttemptView>,
+    outcome: CallOutcome<RefundStatus>,
     now: DateTime<Utc>,
 ) -> Step {
     let tried = tried.saturating_add(1);
     let due = later(now, retry_delay_ms(tried));
-    let CallOutcome::Done(AttemptView { payments: seen, .. }) = outcome else {
-        return Step { commands: vec![], next: Some((Task::CheckRefund { refund_id, amount, payment, tried }, due)) };
-    };
-    match seen.iter().find(|seen| seen.transaction_id == payment.transaction_id) {
-        Some(seen) if seen.is_reversed() => {
-            let provider_reference = seen.transaction_id.clone();
+    match outcome {
+        CallOutcome::Done(RefundStatus::Succeeded { provider_reference }) => {
             Step { commands: vec![ProcessCommand::SucceedRefund { refund_id, provider_reference }], next: None }
         }
-        // The books show the payment as not sent back: the same refund may be asked for again under its own id.
-        Some(_) => Step { commands: vec![], next: Some((Task::Refund { refund_id, amount, payment, tried }, due)) },
-        None => Step { commands: vec![], next: Some((Task::CheckRefund { refund_id, amount, payment, tried }, due)) },
+        CallOutcome::Done(RefundStatus::Failed(Decline { code, message })) => {
+            Step { commands: vec![ProcessCommand::FailRefund { refund_id, code, message }], next: None }
+        }
+        // The books would show it: the same refund may be asked for again under its own id.
+        CallOutcome::Done(RefundStatus::NotFound) => {
+            Step { commands: vec![], next: Some((Task::Refund { refund_id, amount, payment, tried }, due)) }
+        }
+        // A read that failed says nothing.
+        CallOutcome::Done(RefundStatus::Pending { .. })
+        | CallOutcome::Declined(_)
+        | CallOutcome::NotAttempted(_)
+        | CallOutcome::Unknown(_) => Step { commands: vec![], next: Some((Task::CheckRefund { refund_id, amount, payment, tried }, due)) },
     }
 }
 

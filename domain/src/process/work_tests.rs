@@ -48,7 +48,14 @@ fn not_attempted<T>() -> CallOutcome<T> {
 }
 
 fn seen(transaction: &str, satang: i64, reversed: bool) -> PaymentSeen {
-    PaymentSeen { transaction_id: transaction.into(), amount: Money::thb(satang), paid_at: at(30), reversed }
+    let refunded = if reversed { satang } else { 0 };
+    PaymentSeen { transaction_id: transaction.into(), amount: Money::thb(satang), paid_at: at(30), refunded }
+}
+
+/// The books show these payments on the attempt.
+fn books(payments: Vec<PaymentSeen>) -> CallOutcome<AttemptView> {
+    let status = if payments.is_empty() { AttemptStatus::NotFound } else { AttemptStatus::Paid };
+    CallOutcome::Done(AttemptView { provider_id: None, status, payments })
 }
 
 /// The commands of a step by name, and the task that replaces it, as text: neither has an equality of its own.
@@ -60,17 +67,22 @@ fn inquire(mode: InquiryMode, asked: u32) -> Task {
     Task::Inquire { attempt: attempt(), mode, asked }
 }
 
-fn watched(asked: u32, outcome: CallOutcome<Vec<PaymentSeen>>, second: i64) -> Step {
+fn watched(asked: u32, outcome: CallOutcome<AttemptView>, second: i64) -> Step {
     after_inquiry(attempt(), InquiryMode::Watch, asked, outcome, at(second))
 }
 
-fn nothing_seen() -> CallOutcome<Vec<PaymentSeen>> {
-    CallOutcome::Done(vec![])
+fn nothing_seen() -> CallOutcome<AttemptView> {
+    books(vec![])
+}
+
+fn shown(payload: &str) -> CallOutcome<AttemptView> {
+    let status = AttemptStatus::ActionRequired(NextAction::ShowQr { payload: payload.into() });
+    CallOutcome::Done(AttemptView { provider_id: None, status, payments: vec![] })
 }
 
 #[test]
 fn a_created_qr_is_shown_and_the_call_is_done() {
-    let step = after_create(attempt(), 0, CallOutcome::Done(QrCreated { payload: "000201".into() }), at(1));
+    let step = after_create(attempt(), 0, shown("000201"), at(1));
     let [ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload }] = &step.commands[..] else {
         panic!("{step:?}");
     };
@@ -110,7 +122,7 @@ fn nobody_needs_a_qr_after_the_deadline() {
 #[test]
 fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
     for mode in [InquiryMode::Watch, InquiryMode::Cancel] {
-        let step = after_inquiry(attempt(), mode, 0, CallOutcome::Done(vec![seen("T1", 100_00, false)]), at(60));
+        let step = after_inquiry(attempt(), mode, 0, books(vec![seen("T1", 100_00, false)]), at(60));
         let [ProcessCommand::ConfirmPayment { payment_intent_id, report }] = &step.commands[..] else { panic!("{step:?}") };
         assert_eq!(*payment_intent_id, id(1));
         let expected = PaymentReport {
@@ -130,16 +142,16 @@ fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
 
 #[test]
 fn every_payment_in_the_books_is_confirmed_and_reversed_ones_are_not() {
-    let books = vec![seen("T1", 100_00, false), seen("T2", 100_00, true), seen("T3", 5, false)];
-    let step = watched(0, CallOutcome::Done(books), 60);
+    let payments = vec![seen("T1", 100_00, false), seen("T2", 100_00, true), seen("T3", 5, false)];
+    let step = watched(0, books(payments), 60);
     assert_eq!(told(&step), ["ConfirmPayment", "ConfirmPayment"]);
-    let all_reversed = watched(0, CallOutcome::Done(vec![seen("T2", 100_00, true)]), 60);
+    let all_reversed = watched(0, books(vec![seen("T2", 100_00, true)]), 60);
     assert!(all_reversed.commands.is_empty() && all_reversed.next.is_some());
 }
 
 #[test]
 fn another_amount_does_not_end_the_watch() {
-    let less = || CallOutcome::Done(vec![seen("T1", 99_00, false)]);
+    let less = || books(vec![seen("T1", 99_00, false)]);
     let step = watched(0, less(), 60);
     assert_eq!(told(&step), ["ConfirmPayment"]);
     assert_eq!(step.next, Some((inquire(InquiryMode::Watch, 1), at(66))));
@@ -179,7 +191,7 @@ fn late_money_is_looked_for_on_a_ladder_that_ends() {
 
 #[test]
 fn late_money_on_the_ladder_is_confirmed() {
-    let step = watched(12, CallOutcome::Done(vec![seen("T1", 100_00, false)]), DEADLINE + 300);
+    let step = watched(12, books(vec![seen("T1", 100_00, false)]), DEADLINE + 300);
     assert_eq!((told(&step), step.next), (vec!["ConfirmPayment".to_owned()], None));
 }
 
@@ -201,23 +213,23 @@ fn a_cancel_is_confirmed_when_the_books_show_nothing() {
 }
 
 fn hint(tried: u32) -> Hint {
-    Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: "T2".into(), tried }
+    Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T2".into()), tried }
 }
 
 #[test]
 fn a_call_back_may_run_ahead_of_the_books() {
-    for silence in [nothing_seen(), CallOutcome::Done(vec![seen("T1", 100_00, false)]), not_attempted(), declined(), unknown()] {
+    for silence in [nothing_seen(), books(vec![seen("T1", 100_00, false)]), not_attempted(), declined(), unknown()] {
         let step = after_hint(&attempt(), hint(3), silence, at(60));
         assert!(told(&step).iter().all(|command| command == "ConfirmPayment"), "a hint expires nothing");
         let Some((Task::FollowHint { transaction_id, tried, .. }, due)) = step.next else { panic!("it is looked for again") };
-        assert_eq!((transaction_id.as_str(), tried, due), ("T2", 4, at(60) + Duration::milliseconds(retry_delay_ms(3))));
+        assert_eq!((transaction_id.as_deref(), tried, due), (Some("T2"), 4, at(60) + Duration::milliseconds(retry_delay_ms(3))));
     }
     assert!(after_hint(&attempt(), hint(HINT_TRIES), nothing_seen(), at(60)).next.is_none());
 }
 
 #[test]
 fn a_call_back_is_done_once_the_books_show_its_own_transaction() {
-    let both = CallOutcome::Done(vec![seen("T1", 100_00, false), seen("T2", 100_00, false)]);
+    let both = books(vec![seen("T1", 100_00, false), seen("T2", 100_00, false)]);
     let step = after_hint(&attempt(), hint(0), both, at(60));
     assert_eq!((told(&step), step.next), (vec!["ConfirmPayment".to_owned(), "ConfirmPayment".to_owned()], None));
 }
@@ -234,11 +246,11 @@ fn payment() -> ProviderPayment {
     ProviderPayment { provider: "scb".into(), reference: "REF".into(), transaction_id: "T1".into(), captured: OWED, paid_at: at(30) }
 }
 
-fn refunded(tried: u32, outcome: CallOutcome<RefundDone>) -> Step {
+fn refunded(tried: u32, outcome: CallOutcome<RefundStatus>) -> Step {
     after_refund(id(5), OWED, payment(), tried, outcome, at(60))
 }
 
-fn checked(tried: u32, outcome: CallOutcome<Vec<PaymentSeen>>) -> Step {
+fn checked(tried: u32, outcome: CallOutcome<RefundStatus>) -> Step {
     after_refund_check(id(5), OWED, payment(), tried, outcome, at(60))
 }
 
@@ -252,7 +264,7 @@ fn check_again(tried: u32) -> Task {
 
 #[test]
 fn a_refund_that_went_through_succeeds() {
-    let step = refunded(0, CallOutcome::Done(RefundDone { provider_reference: "R1".into() }));
+    let step = refunded(0, CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() }));
     let [ProcessCommand::SucceedRefund { refund_id, provider_reference }] = &step.commands[..] else { panic!("{step:?}") };
     assert_eq!((*refund_id, provider_reference.as_str(), step.next), (id::<RefundId>(5), "R1", None));
 }
@@ -279,22 +291,29 @@ fn after_an_unknown_refund_the_books_are_read_before_anything_else() {
 }
 
 #[test]
-fn an_unknown_refund_that_the_books_show_as_reversed_succeeded() {
-    let step = checked(1, CallOutcome::Done(vec![seen("T0", 5, false), seen("T1", 100_00, true)]));
+fn an_unknown_refund_that_the_books_show_succeeded() {
+    let step = checked(1, CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() }));
     assert_eq!((told(&step), step.next), (vec!["SucceedRefund".to_owned()], None));
 }
 
 #[test]
-fn an_unknown_refund_that_the_books_do_not_show_is_asked_for_again() {
-    let step = checked(1, CallOutcome::Done(vec![seen("T0", 100_00, true), seen("T1", 100_00, false)]));
+fn an_unknown_refund_that_the_books_would_show_is_asked_for_again() {
+    let step = checked(1, CallOutcome::Done(RefundStatus::NotFound));
     assert!(step.commands.is_empty());
     assert_eq!(step.next, Some((refund_again(2), at(62))));
 }
 
 #[test]
-fn books_that_cannot_be_read_or_lack_the_payment_are_read_again() {
-    let outcomes = [nothing_seen(), CallOutcome::Done(vec![seen("T0", 100_00, true)]), declined(), not_attempted(), unknown()];
-    for outcome in outcomes {
+fn a_refund_that_came_to_nothing_at_the_provider_fails() {
+    let decline = Decline { code: "refused".into(), message: "E-9".into() };
+    let step = checked(1, CallOutcome::Done(RefundStatus::Failed(decline)));
+    assert_eq!((told(&step), step.next), (vec!["FailRefund".to_owned()], None));
+}
+
+#[test]
+fn a_refund_that_waits_or_cannot_be_read_is_read_again() {
+    let waiting = CallOutcome::Done(RefundStatus::Pending { provider_reference: "R1".into() });
+    for outcome in [waiting, declined(), not_attempted(), unknown()] {
         let step = checked(1, outcome);
         assert!(step.commands.is_empty());
         assert_eq!(step.next, Some((check_again(2), at(62))));
@@ -308,7 +327,7 @@ fn some_silence<T: std::fmt::Debug + Clone + 'static>() -> impl Strategy<Value =
 
 proptest! {
     #[test]
-    fn a_time_out_is_never_a_failure(silences in prop::collection::vec(some_silence::<QrCreated>(), 1..60)) {
+    fn a_time_out_is_never_a_failure(silences in prop::collection::vec(some_silence::<AttemptView>(), 1..60)) {
         let mut next = Some((Task::CreateQr { attempt: attempt(), tried: 0 }, at(0)));
         for outcome in silences {
             let Some((Task::CreateQr { attempt: same, tried }, now)) = next else { break };
@@ -323,8 +342,8 @@ proptest! {
 
     #[test]
     fn a_silent_refund_is_neither_failed_nor_forgotten(
-        calls in prop::collection::vec(some_silence::<RefundDone>(), 1..30),
-        reads in prop::collection::vec(some_silence::<Vec<PaymentSeen>>(), 1..30),
+        calls in prop::collection::vec(some_silence::<RefundStatus>(), 1..30),
+        reads in prop::collection::vec(some_silence::<RefundStatus>(), 1..30),
     ) {
         let mut task = refund_again(0);
         for (call, read) in calls.into_iter().zip(reads) {
@@ -364,7 +383,7 @@ proptest! {
 
 #[test]
 fn a_task_survives_a_restart() {
-    let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), transaction_id: "T".into(), tried: 2 };
+    let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T".into()), tried: 2 };
     let create = Task::CreateQr { attempt: attempt(), tried: 1 };
     for task in [create, inquire(InquiryMode::Cancel, 7), hint, refund_again(1), check_again(2)] {
         let row = serde_json::to_string(&task).unwrap();
