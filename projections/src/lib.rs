@@ -55,5 +55,6 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(models::refunds::Refunds),
         Arc::new(models::customers::Customers),
         Arc::new(models::daily_sales::DailySales),
+        Arc::new(models::events::Events),
     ]
 }
