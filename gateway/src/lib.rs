@@ -20,6 +20,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 pub mod error;
+pub mod outbound;
 pub mod promptpay;
 pub mod registry;
 pub mod scb;

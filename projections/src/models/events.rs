@@ -170,8 +170,7 @@ fn apply_endpoint(rows: &mut Rows, event: &RecordedEvent, change: &Event) -> Res
     let webhook_endpoint_id = WebhookEndpointId(event.stream.stream_id);
     let before: Option<WebhookEndpointRow> = if event.version == 1 { None } else { rows.get(&webhook_endpoint_id.to_string())? };
     let stamp = Stamp::next(before.as_ref().map(|row| &row.stamp), event);
-    let (state, mut secrets, mut resends) =
-        before.map_or_else(Default::default, |row| (row.document, row.secrets, row.resends));
+    let (state, mut secrets, mut resends) = before.map_or_else(Default::default, |row| (row.document, row.secrets, row.resends));
     let document = WebhookEndpoint::evolve(state, change);
     match change {
         Event::Created(_) | Event::SecretRotated(_) => {
