@@ -17,6 +17,7 @@ use api::{
     simulated_provider::{self, SimulatorArgs},
     telemetry,
     token_command::{self, TokenArgs},
+    webhook_command,
 };
 
 /// Event-sourced orders, bills and payments for SmartPOS terminals.
@@ -60,6 +61,12 @@ enum Command {
     Token(TokenArgs),
     /// Run the provider simulator.
     SimulateProvider(SimulatorArgs),
+    /// Look into deliveries of webhooks.
+    Webhook {
+        /// What to do.
+        #[command(subcommand)]
+        action: webhook_command::Action,
+    },
     /// Write or check the generated OpenAPI document and event schemas.
     Schemas {
         /// What to do.
@@ -84,7 +91,12 @@ async fn run(cli: Cli) -> Result<()> {
     // First of all: whoever asks a process to stop while it starts is heard as well.
     let stop = match cli.command {
         Command::Up { .. } | Command::Serve { .. } | Command::SimulateProvider(_) => stop_on_signal().context("signals cannot be heard")?,
-        Command::Demo(_) | Command::Migrate | Command::Import(_) | Command::Token(_) | Command::Schemas { .. } => CancellationToken::new(),
+        Command::Demo(_)
+        | Command::Migrate
+        | Command::Import(_)
+        | Command::Token(_)
+        | Command::Webhook { .. }
+        | Command::Schemas { .. } => CancellationToken::new(),
     };
     let mut config = Config::load(cli.config.as_deref()).context("the configuration cannot be used")?;
     if let Some(data_dir) = cli.data_dir {
@@ -103,6 +115,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Import(args) => import_command::run(config, args).await,
         Command::Token(args) => token_command::run(&config, &args),
         Command::SimulateProvider(args) => simulated_provider::run(args, stop).await,
+        Command::Webhook { action } => webhook_command::run(&action),
         Command::Schemas { action } => schemas_command::run(action),
     }
 }

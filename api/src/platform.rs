@@ -30,6 +30,7 @@ use crate::{
     master_key, router, server,
     state::{AppState, Lag, Parts, Readiness},
     telemetry,
+    webhook_delivery::Courier,
     ws::{self, WsState, hub::Hub},
 };
 
@@ -44,7 +45,7 @@ pub enum ProcessRole {
     Relay,
     /// Folds the read models.
     Projector,
-    /// Drives the process managers.
+    /// Drives the process managers, delivers webhooks.
     Worker,
 }
 
@@ -129,7 +130,8 @@ impl Platform {
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
         let head = event_store::log_head(&worker_pool).await.context("the log cannot be read; was the database migrated?")?;
         // Before anything runs: with the wrong key nothing may be written.
-        let keyring = if roles.contains(&ProcessRole::Api) { Some(master_key::keyring(config, &app_pool).await?) } else { None };
+        let sealing = roles.contains(&ProcessRole::Api) || roles.contains(&ProcessRole::Worker);
+        let keyring = if sealing { Some(master_key::keyring(config, &app_pool).await?) } else { None };
         let app_options = database::options(&servers.database_url, Role::App)?;
         let (committer, committer_task) = committer::spawn(app_options, moved.clone(), committer_stop.clone());
         let commands = CommandHandler::new(app_pool.clone(), committer, Arc::new(SystemClock), Arc::new(RandomIds));
@@ -151,6 +153,10 @@ impl Platform {
         };
         let key = signing_key(config)?;
         let mut loops = JoinSet::new();
+        if let (true, Some(keyring)) = (roles.contains(&ProcessRole::Worker), &keyring) {
+            let courier = Courier::new(config, worker_pool.clone(), commands.clone(), keyring.clone())?;
+            loops.spawn(named("webhook deliveries", courier.run(shared.moved.subscribe(), shutdown.clone())));
+        }
         loops.spawn(named("poke", poke(shared.nats.clone(), shared.head, shared.moved.subscribe(), shutdown.clone())));
         let mut projectors = Vec::new();
         for role in roles {
@@ -236,6 +242,7 @@ impl Shared {
             reads: reads.clone(),
             keyring,
             webhook_pool: self.app_pool.clone(),
+            webhook_addresses: config.webhooks.addresses(),
             providers: self.providers.clone(),
             default_provider: "scb".to_owned(),
             verifier: TokenVerifier::new(key)?,

@@ -30,8 +30,20 @@ use crate::{
 /// Longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// First path segments that answer without `/v1`, too.
-const RESOURCES: [&str; 10] =
-    ["auth", "bills", "customers", "merchants", "orders", "payment-intents", "payments", "refunds", "reports", "stores"];
+const RESOURCES: [&str; 12] = [
+    "auth",
+    "bills",
+    "customers",
+    "events",
+    "merchants",
+    "orders",
+    "payment-intents",
+    "payments",
+    "refunds",
+    "reports",
+    "stores",
+    "webhook-endpoints",
+];
 
 /// The edge of the platform. What else is to be served, such as `/ws`, is merged into it.
 pub fn router(state: AppState) -> Router {
@@ -59,6 +71,9 @@ pub fn described() -> OpenApiRouter<AppState> {
         .merge(routes::refunds::router())
         .merge(routes::customers::router())
         .merge(routes::reports::router())
+        .merge(routes::events::router())
+        .merge(routes::webhook_endpoints::router())
+        .merge(routes::webhook_deliveries::router())
         .merge(routes::webhooks::router())
         .merge(routes::health::router());
     openapi::complete(routes.get_openapi_mut());

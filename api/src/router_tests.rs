@@ -103,6 +103,7 @@ fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer) {
         reads: ReadModels::new(pool.clone()),
         keyring: Some(Keyring::new(pool.clone(), MasterKey::new(Zeroizing::new([1; 32])), Arc::new(SystemRandom))),
         webhook_pool: pool,
+        webhook_addresses: gateway::outbound::AddressPolicy::Public,
         providers: ProviderRegistry::new().with(Arc::new(Stub)).unwrap(),
         default_provider: "stub".into(),
         verifier: TokenVerifier::new(&key).unwrap(),

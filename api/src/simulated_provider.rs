@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use commands::system::SystemClock;
 use domain::clock::Clock;
-use gateway::simulator::SimulatorConfig;
+use gateway::{scb::simulator::Settings, simulator::SimulatorConfig};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -51,17 +51,15 @@ pub struct SimulatorArgs {
 pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> Result<()> {
     let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("{} cannot be listened on", args.listen))?;
     println!("{}", listener.local_addr()?);
+    let settings =
+        Settings { api_key: API_KEY.to_owned(), api_secret: API_SECRET.to_owned(), biller_id: BILLER_ID.to_owned(), allow_void: true };
     let config = SimulatorConfig {
-        api_key: API_KEY.to_owned(),
-        api_secret: API_SECRET.to_owned(),
-        biller_id: BILLER_ID.to_owned(),
         webhook_url: format!("{}/webhooks/scb/{PATH_SECRET}", args.platform),
         seed: args.seed,
-        allow_void: true,
         ledger_file: args.ledger,
         clock: Arc::new(|| SystemClock.now()),
     };
-    gateway::scb::simulator::serve(listener, config, shutdown).await.context("the simulator ended")
+    gateway::scb::simulator::serve(listener, settings, config, shutdown).await.context("the simulator ended")
 }
 
 /// Settings with which the platform uses a simulator at this base URL.

@@ -27,6 +27,8 @@ pub struct Parts {
     pub keyring: Option<Keyring>,
     /// Where inbound call-backs are stored.
     pub webhook_pool: PgPool,
+    /// Where webhook endpoints may be.
+    pub webhook_addresses: gateway::outbound::AddressPolicy,
     /// The payment providers in service.
     pub providers: ProviderRegistry,
     /// Name of the provider that PromptPay payments go to.

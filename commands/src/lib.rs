@@ -24,4 +24,6 @@ pub mod relay;
 pub mod snapshot;
 pub mod system;
 pub mod tenants;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
 pub mod webhooks;

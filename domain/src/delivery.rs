@@ -101,7 +101,9 @@ pub fn step(policy: &Policy, before: Before, answer: Answer, now: DateTime<Utc>,
         let at = after(now, with_jitter(*wait, dice));
         Fate::Again(paused_until.map_or(at, |paused| at.max(paused)))
     });
-    Effects { fate, failing_since: Some(failing_since), paused_until, disable }
+    // Once it is enabled again, its failures are counted anew.
+    let failing_since = disable.is_none().then_some(failing_since);
+    Effects { fate, failing_since, paused_until, disable }
 }
 
 /// The wait and up to a fifth of it.

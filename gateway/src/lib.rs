@@ -7,28 +7,39 @@
 //! * a time-out, a cut or an unreadable answer to a call that may move money is *unknown*, never *declined*;
 //! * repeats carry the same reference, so that the provider's books show one thing;
 //! * amounts on the wire are read as text, digit by digit, and never pass through binary floating point;
-//! * secrets appear in no log line, no `Debug` text and no error.
+//! * secrets appear in no log line, no `Debug` text, no error and no recorded exchange.
+//!
+//! Cash has no connector: nobody is called, nothing can be unknown and no call-back comes. A cash tender is a fact that the
+//! operator records (amount tendered, change, drawer), so it lives with the orders and bills and never reaches this crate.
 //!
 //! # To add a provider
-//! 1. Make `src/<name>/` with the same files as `scb`: `mod.rs` (configuration, the port), `client.rs` (HTTP and
-//!    credentials), `mapping.rs` (wire format and error classes), `webhook.rs`, `simulator/`.
-//! 2. Declare the module below; build it and hand it to [`ProviderRegistry::with`] where the program starts.
-//! 3. Drive it against its simulator in `tests/<name>.rs`: every fault, exact amounts, refused call-backs.
+//! 1. Make `src/<name>/` with the same files as `scb`: `mod.rs` (the port), `config.rs` (settings), `client.rs` (calls and
+//!    credentials), `mapping.rs` (wire format and error classes), `webhook.rs`, `capabilities.rs`, `simulator/`.
+//! 2. Declare the module below and add its line to `catalog::all`.
+//! 3. Add its line to the contract suite in `tests/contract/`, and what is its alone to `tests/<name>.rs`.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+mod amount;
+mod bangkok;
 pub mod error;
+mod failure;
+mod http;
+mod measure;
 pub mod outbound;
 pub mod promptpay;
 pub mod registry;
 pub mod scb;
+mod secret;
 pub mod simulator;
+mod token;
 
 pub use error::GatewayError;
 pub use registry::ProviderRegistry;
 pub use scb::{ScbConfig, ScbProvider};
+pub use secret::Secret;
 
 /// The injected clock (UTC): the program passes the real one, tests one that they move.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

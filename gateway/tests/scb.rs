@@ -16,11 +16,16 @@ use domain::{
     ids::{AttemptId, RefundId, Ulid},
     money::Money,
     provider::{
-        CallOutcome, InquiryRequest, PaymentProvider, PaymentSeen, QrRequest, RawWebhook, RefundRequest, WebhookHint, WebhookRefusal,
-        reference_of,
+        AttemptKey, AttemptStatus, AttemptView, CallOutcome, ExchangeLog, HintSubject, InquiryRequest, Method, MethodKind, NextAction,
+        PaymentProvider, PaymentSeen, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal, reference_of,
     },
 };
-use gateway::{Clock, ProviderRegistry, ScbConfig, ScbProvider, promptpay::ParsedQr, scb::simulator, simulator::SimulatorConfig};
+use gateway::{
+    Clock, ProviderRegistry, ScbConfig, ScbProvider, Secret,
+    promptpay::ParsedQr,
+    scb::simulator::{self, Settings},
+    simulator::SimulatorConfig,
+};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +53,7 @@ struct Setup {
     seed: u64,
     webhook_url: String,
     ledger_file: Option<PathBuf>,
-    timeout: Duration,
+    timeout_ms: u64,
     api_secret: &'static str,
 }
 
@@ -59,7 +64,7 @@ impl Default for Setup {
             seed: 7,
             webhook_url: "http://127.0.0.1:9/nobody".to_owned(),
             ledger_file: None,
-            timeout: Duration::from_secs(5),
+            timeout_ms: 5_000,
             api_secret: "secret",
         }
     }
@@ -83,18 +88,12 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let config = SimulatorConfig {
-            api_key: "key".to_owned(),
-            api_secret: "secret".to_owned(),
-            biller_id: BILLER.to_owned(),
-            webhook_url: setup.webhook_url,
-            seed: setup.seed,
-            allow_void: setup.void,
-            ledger_file: setup.ledger_file,
-            clock: Arc::clone(&clock),
-        };
-        let server = tokio::spawn(simulator::serve(listener, config, stop.clone()));
-        let config = ScbConfig { timeout: setup.timeout, ..config_for(&base_url, setup.api_secret) };
+        let settings =
+            Settings { api_key: "key".to_owned(), api_secret: "secret".to_owned(), biller_id: BILLER.to_owned(), allow_void: setup.void };
+        let config =
+            SimulatorConfig { webhook_url: setup.webhook_url, seed: setup.seed, ledger_file: setup.ledger_file, clock: Arc::clone(&clock) };
+        let server = tokio::spawn(simulator::serve(listener, settings, config, stop.clone()));
+        let config = ScbConfig { timeout_ms: setup.timeout_ms, ..config_for(&base_url, setup.api_secret) };
         let provider = ScbProvider::new(config, clock).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { provider, base_url, http, micros, stop, server }
@@ -136,46 +135,55 @@ impl World {
         answer.json().await.unwrap()
     }
 
-    fn request(&self, satang: i64) -> QrRequest {
+    fn request(&self, satang: i64) -> StartRequest {
         let attempt_id = AttemptId(Ulid(u128::from(NEXT.fetch_add(1, Ordering::SeqCst))));
-        QrRequest {
-            attempt_id,
-            reference: reference_of(attempt_id),
-            amount: Money::thb(satang),
-            expires_at: self.now() + chrono::TimeDelta::minutes(10),
-        }
+        let reference = reference_of(attempt_id);
+        let key = AttemptKey { attempt_id, reference, provider_id: None, amount: Money::thb(satang), started_at: self.now() };
+        let expires_at = self.now() + chrono::TimeDelta::minutes(10);
+        StartRequest { key, method: Method::PromptPay, manual_capture: false, expires_at, return_url: None }
+    }
+
+    async fn start(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
+        self.provider.start(request, &ExchangeLog::default()).await
     }
 
     /// A QR that exists at the bank.
-    async fn created(&self, satang: i64) -> QrRequest {
+    async fn created(&self, satang: i64) -> StartRequest {
         let request = self.request(satang);
-        assert!(matches!(self.provider.create_qr(&request).await, CallOutcome::Done(_)));
+        assert!(matches!(self.start(&request).await, CallOutcome::Done(_)));
         request
     }
 
-    async fn inquire(&self, reference: &str) -> CallOutcome<Vec<PaymentSeen>> {
-        let request = InquiryRequest { reference: reference.to_owned(), created_at: at(LATE_EVENING), now: self.now() };
-        self.provider.inquire(&request).await
+    async fn inquire(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
+        let request = InquiryRequest { key: request.key.clone(), method: MethodKind::PromptPay, now: self.now() };
+        self.provider.inquire(&request, &ExchangeLog::default()).await
     }
 
-    async fn seen(&self, reference: &str) -> Vec<PaymentSeen> {
-        let outcome = self.inquire(reference).await;
-        let CallOutcome::Done(seen) = outcome else { panic!("the inquiry ended in {outcome:?}") };
-        seen
+    async fn seen(&self, request: &StartRequest) -> Vec<PaymentSeen> {
+        let outcome = self.inquire(request).await;
+        let CallOutcome::Done(view) = outcome else { panic!("the inquiry ended in {outcome:?}") };
+        view.payments
+    }
+
+    async fn refund(&self, refund: &RefundRequest) -> CallOutcome<RefundStatus> {
+        self.provider.refund(&RefundRequest { now: self.now(), ..refund.clone() }, &ExchangeLog::default()).await
     }
 
     /// A created and paid QR, and the request that sends its money back.
-    async fn paid(&self, satang: i64) -> RefundRequest {
+    async fn paid(&self, satang: i64) -> (StartRequest, RefundRequest) {
         let request = self.created(satang).await;
-        let transaction_id = self.pay(&request.reference).await;
-        RefundRequest {
-            refund_id: RefundId(request.attempt_id.0),
-            reference: request.reference,
+        let transaction_id = self.pay(&request.key.reference).await;
+        let refund = RefundRequest {
+            refund_id: RefundId(request.key.attempt_id.0),
+            reference: request.key.reference.clone(),
+            provider_id: None,
             transaction_id,
-            amount: request.amount,
-            captured: request.amount,
+            amount: request.key.amount,
+            captured: request.key.amount,
             paid_at: self.now(),
-        }
+            now: self.now(),
+        };
+        (request, refund)
     }
 
     async fn shut_down(self) {
@@ -187,12 +195,12 @@ impl World {
 fn config_for(base_url: &str, api_secret: &str) -> ScbConfig {
     ScbConfig {
         base_url: base_url.to_owned(),
-        api_key: "key".to_owned(),
-        api_secret: api_secret.to_owned(),
+        api_key: Secret::new("key"),
+        api_secret: Secret::new(api_secret),
         biller_id: BILLER.to_owned(),
         reference3_prefix: "SCB".to_owned(),
-        webhook_path_secret: PATH_SECRET.to_owned(),
-        timeout: ScbConfig::DEFAULT_TIMEOUT,
+        webhook_path_secret: Secret::new(PATH_SECRET),
+        timeout_ms: ScbConfig::default_timeout_ms(),
         void_profile: true,
     }
 }
@@ -206,12 +214,13 @@ fn declined_code<T: std::fmt::Debug>(outcome: CallOutcome<T>) -> String {
 async fn a_code_is_created_paid_and_found() {
     let world = World::new().await;
     let request = world.request(100_50);
-    let CallOutcome::Done(created) = world.provider.create_qr(&request).await else { panic!("not created") };
-    let qr = ParsedQr::parse(&created.payload).unwrap();
-    assert_eq!((qr.amount, qr.dynamic, qr.additional_value("07")), (Some(request.amount), true, Some("SCB")));
-    let transaction_id = world.pay(&request.reference).await;
-    let expected = PaymentSeen { transaction_id, amount: Money::thb(100_50), paid_at: world.now(), reversed: false };
-    assert_eq!(world.seen(&request.reference).await, [expected]);
+    let CallOutcome::Done(created) = world.start(&request).await else { panic!("not created") };
+    let AttemptStatus::ActionRequired(NextAction::ShowQr { payload }) = created.status else { panic!("no code") };
+    let qr = ParsedQr::parse(&payload).unwrap();
+    assert_eq!((qr.amount, qr.dynamic, qr.additional_value("07")), (Some(request.key.amount), true, Some("SCB")));
+    let transaction_id = world.pay(&request.key.reference).await;
+    let expected = PaymentSeen { transaction_id, amount: Money::thb(100_50), paid_at: world.now(), refunded: 0 };
+    assert_eq!(world.seen(&request).await, [expected]);
     world.shut_down().await;
 }
 
@@ -220,7 +229,7 @@ async fn both_ways_of_saying_not_paid_mean_an_empty_answer() {
     let world = World::new().await;
     let request = world.created(1_00).await;
     for _ in 0..4 {
-        assert!(world.seen(&request.reference).await.is_empty());
+        assert!(world.seen(&request).await.is_empty());
     }
     let unknown = world.post("/sim/pay", json!({"reference": "NOSUCHQR", "webhook": "never"})).await;
     assert_eq!(unknown.0, StatusCode::NOT_FOUND);
@@ -230,10 +239,10 @@ async fn both_ways_of_saying_not_paid_mean_an_empty_answer() {
 async fn a_payment_after_midnight_is_found_from_either_side() {
     let world = World::new().await;
     let request = world.created(1_00).await;
-    let before = world.pay(&request.reference).await;
+    let before = world.pay(&request.key.reference).await;
     world.advance_minutes(20);
-    let after = world.pay(&request.reference).await;
-    let ids: Vec<String> = world.seen(&request.reference).await.into_iter().map(|p| p.transaction_id).collect();
+    let after = world.pay(&request.key.reference).await;
+    let ids: Vec<String> = world.seen(&request).await.into_iter().map(|p| p.transaction_id).collect();
     assert_eq!(ids, [before, after], "paid twice, once on each Bangkok day");
 }
 
@@ -242,11 +251,11 @@ async fn amounts_are_exact_in_both_wire_forms() {
     for seed in [0, 1] {
         let world = World::with(Setup { seed, ..Setup::default() }).await;
         let request = world.created(100_50).await;
-        world.pay(&request.reference).await;
-        let (status, _) = world.post("/sim/pay", json!({"reference": request.reference, "amount": 1, "webhook": "never"})).await;
+        world.pay(&request.key.reference).await;
+        let (status, _) = world.post("/sim/pay", json!({"reference": request.key.reference, "amount": 1, "webhook": "never"})).await;
         assert_eq!(status, StatusCode::OK);
         for _ in 0..2 {
-            let amounts: Vec<Money> = world.seen(&request.reference).await.iter().map(|p| p.amount).collect();
+            let amounts: Vec<Money> = world.seen(&request).await.iter().map(|p| p.amount).collect();
             assert_eq!(amounts, [Money::thb(100_50), Money::thb(1)]);
         }
     }
@@ -254,20 +263,20 @@ async fn amounts_are_exact_in_both_wire_forms() {
 
 #[tokio::test]
 async fn a_timeout_after_the_bank_acted_is_unknown_and_a_repeat_stays_one_code() {
-    let world = World::with(Setup { timeout: Duration::from_millis(500), ..Setup::default() }).await;
+    let world = World::with(Setup { timeout_ms: 500, ..Setup::default() }).await;
     world.fault("create", "timeout_after", 1).await;
     let request = world.request(20_00);
-    assert!(matches!(world.provider.create_qr(&request).await, CallOutcome::Unknown(_)));
-    assert!(matches!(world.provider.create_qr(&request).await, CallOutcome::Done(_)));
+    assert!(matches!(world.start(&request).await, CallOutcome::Unknown(_)));
+    assert!(matches!(world.start(&request).await, CallOutcome::Done(_)));
     assert_eq!(world.ledger().await["qr_codes"], 1);
 }
 
 #[tokio::test]
 async fn a_timeout_before_the_bank_acted_looks_the_same_to_us() {
-    let world = World::with(Setup { timeout: Duration::from_millis(500), ..Setup::default() }).await;
+    let world = World::with(Setup { timeout_ms: 500, ..Setup::default() }).await;
     world.fault("create", "timeout_before", 1).await;
     let request = world.request(20_00);
-    assert!(matches!(world.provider.create_qr(&request).await, CallOutcome::Unknown(_)));
+    assert!(matches!(world.start(&request).await, CallOutcome::Unknown(_)));
     assert_eq!(world.ledger().await["qr_codes"], 0);
 }
 
@@ -277,10 +286,10 @@ async fn unclear_answers_are_unknown_for_money_and_repeatable_for_reads() {
     for fault in ["http_500", "http_500_after", "cut_body", "not_json"] {
         world.fault("create", fault, 1).await;
         let request = world.request(5_00);
-        let outcome = world.provider.create_qr(&request).await;
+        let outcome = world.start(&request).await;
         assert!(matches!(outcome, CallOutcome::Unknown(_)), "{fault}: {outcome:?}");
         world.fault("inquiry", fault, 1).await;
-        let outcome = world.inquire(&request.reference).await;
+        let outcome = world.inquire(&request).await;
         assert!(matches!(outcome, CallOutcome::NotAttempted(_)), "{fault}: {outcome:?}");
     }
     assert_eq!(world.faults_left().await, 0);
@@ -292,8 +301,8 @@ async fn a_rate_limit_is_not_an_attempt() {
     for operation in ["token", "create"] {
         world.fault(operation, "http_429", 1).await;
         let request = world.request(5_00);
-        assert!(matches!(world.provider.create_qr(&request).await, CallOutcome::NotAttempted(_)));
-        assert!(matches!(world.provider.create_qr(&request).await, CallOutcome::Done(_)));
+        assert!(matches!(world.start(&request).await, CallOutcome::NotAttempted(_)));
+        assert!(matches!(world.start(&request).await, CallOutcome::Done(_)));
     }
 }
 
@@ -302,9 +311,9 @@ async fn a_refused_token_is_renewed_once_and_no_more() {
     let world = World::new().await;
     let request = world.created(5_00).await;
     world.fault("inquiry", "token_expired", 1).await;
-    assert!(world.seen(&request.reference).await.is_empty());
+    assert!(world.seen(&request).await.is_empty());
     world.fault("inquiry", "token_expired", 9).await;
-    assert_eq!(declined_code(world.inquire(&request.reference).await), "credentials_refused");
+    assert_eq!(declined_code(world.inquire(&request).await), "credentials_refused");
     assert_eq!(world.faults_left().await, 7, "one call and one repeat");
 }
 
@@ -312,10 +321,10 @@ async fn a_refused_token_is_renewed_once_and_no_more() {
 async fn callers_that_wait_for_one_token_share_its_fate() {
     let world = World::new().await;
     world.fault("token", "http_500", 1).await;
-    let requests: Vec<QrRequest> = (0..8).map(|_| world.request(1_00)).collect();
-    let outcomes = futures_util::future::join_all(requests.iter().map(|r| world.provider.create_qr(r))).await;
+    let requests: Vec<StartRequest> = (0..8).map(|_| world.request(1_00)).collect();
+    let outcomes = futures_util::future::join_all(requests.iter().map(|r| world.start(r))).await;
     assert!(outcomes.iter().all(|o| matches!(o, CallOutcome::NotAttempted(_))), "{outcomes:?}");
-    let outcomes = futures_util::future::join_all(requests.iter().map(|r| world.provider.create_qr(r))).await;
+    let outcomes = futures_util::future::join_all(requests.iter().map(|r| world.start(r))).await;
     assert!(outcomes.iter().all(|o| matches!(o, CallOutcome::Done(_))), "{outcomes:?}");
     let health = world.http.get(format!("{}/sim/health", world.base_url)).send().await.unwrap();
     assert_eq!(health.json::<Value>().await.unwrap()["tokens_issued"], 1, "one fetch for all");
@@ -324,7 +333,7 @@ async fn callers_that_wait_for_one_token_share_its_fate() {
 #[tokio::test]
 async fn wrong_credentials_are_a_final_refusal() {
     let world = World::with(Setup { api_secret: "wrong", ..Setup::default() }).await;
-    let outcome = world.provider.create_qr(&world.request(1_00)).await;
+    let outcome = world.start(&world.request(1_00)).await;
     assert_eq!(declined_code(outcome), "credentials_refused");
 }
 
@@ -335,7 +344,7 @@ async fn a_refused_connection_is_not_an_attempt() {
     let World { provider, stop, server, .. } = world;
     stop.cancel();
     server.await.unwrap().unwrap();
-    let outcome = provider.create_qr(&request).await;
+    let outcome = provider.start(&request, &ExchangeLog::default()).await;
     assert!(matches!(outcome, CallOutcome::NotAttempted(_)), "{outcome:?}");
 }
 
@@ -343,10 +352,10 @@ async fn a_refused_connection_is_not_an_attempt() {
 async fn a_payment_not_visible_yet_is_no_proof_of_anything() {
     let world = World::new().await;
     let request = world.created(1_00).await;
-    world.pay(&request.reference).await;
+    world.pay(&request.key.reference).await;
     world.fault("inquiry", "not_visible_yet", 1).await;
-    assert!(world.seen(&request.reference).await.is_empty());
-    assert_eq!(world.seen(&request.reference).await.len(), 1);
+    assert!(world.seen(&request).await.is_empty());
+    assert_eq!(world.seen(&request).await.len(), 1);
 }
 
 #[tokio::test]
@@ -354,30 +363,32 @@ async fn requests_that_the_bank_cannot_take_are_declined_here() {
     let world = World::new().await;
     let dollars = Money::new(1_00, "USD".parse().unwrap());
     for (amount, reference) in [(Money::thb(0), "REF"), (Money::thb(-1), "REF"), (dollars, "REF"), (Money::thb(1), "ref")] {
-        let request = QrRequest { amount, reference: reference.to_owned(), ..world.request(1) };
-        assert_eq!(declined_code(world.provider.create_qr(&request).await), "invalid_request");
+        let mut request = world.request(1);
+        (request.key.amount, request.key.reference) = (amount, reference.to_owned());
+        assert_eq!(declined_code(world.start(&request).await), "invalid_request");
     }
-    let other_amount = QrRequest { amount: Money::thb(2_00), ..world.created(1_00).await };
+    let mut other_amount = world.created(1_00).await;
+    other_amount.key.amount = Money::thb(2_00);
     // 1111: the reference is taken; the code we answer with states the amount asked for, and the inquiry decides.
-    assert!(matches!(world.provider.create_qr(&other_amount).await, CallOutcome::Done(_)));
+    assert!(matches!(world.start(&other_amount).await, CallOutcome::Done(_)));
 }
 
 #[tokio::test]
 async fn a_whole_payment_is_sent_back_on_its_day() {
     let world = World::new().await;
-    let refund = world.paid(75_00).await;
-    let CallOutcome::Done(done) = world.provider.refund(&refund).await else { panic!("not refunded") };
-    assert_eq!(world.provider.refund(&refund).await, CallOutcome::Done(done), "a repeat is the same refund");
-    assert!(world.seen(&refund.reference).await[0].reversed);
+    let (request, refund) = world.paid(75_00).await;
+    let CallOutcome::Done(done) = world.refund(&refund).await else { panic!("not refunded") };
+    assert_eq!(world.refund(&refund).await, CallOutcome::Done(done), "a repeat is the same refund");
+    assert!(world.seen(&request).await[0].is_reversed());
     assert_eq!(world.ledger().await["totals"], json!({"received": 75_00, "reversed": 75_00, "net": 0, "currency": "THB"}));
 }
 
 #[tokio::test]
 async fn part_of_a_payment_is_refused_without_a_call() {
     let world = World::new().await;
-    let refund = RefundRequest { amount: Money::thb(1), ..world.paid(75_00).await };
+    let refund = RefundRequest { amount: Money::thb(1), ..world.paid(75_00).await.1 };
     world.fault("void", "http_500", 1).await;
-    assert_eq!(declined_code(world.provider.refund(&refund).await), "not_supported");
+    assert_eq!(declined_code(world.refund(&refund).await), "not_supported");
     assert_eq!(world.faults_left().await, 1);
     assert_eq!(world.ledger().await["totals"]["reversed"], 0);
 }
@@ -385,32 +396,32 @@ async fn part_of_a_payment_is_refused_without_a_call() {
 #[tokio::test]
 async fn after_midnight_a_payment_cannot_be_sent_back() {
     let world = World::new().await;
-    let refund = world.paid(75_00).await;
+    let (_, refund) = world.paid(75_00).await;
     world.advance_minutes(20);
-    assert_eq!(declined_code(world.provider.refund(&refund).await), "cut_off_passed");
+    assert_eq!(declined_code(world.refund(&refund).await), "cut_off_passed");
     assert_eq!(world.ledger().await["totals"]["reversed"], 0);
 }
 
 #[tokio::test]
 async fn a_void_of_unknown_outcome_is_recognised_after_midnight() {
     let world = World::new().await;
-    let refund = world.paid(75_00).await;
+    let (_, refund) = world.paid(75_00).await;
     world.fault("void", "http_500_after", 1).await;
-    assert!(matches!(world.provider.refund(&refund).await, CallOutcome::Unknown(_)));
+    assert!(matches!(world.refund(&refund).await, CallOutcome::Unknown(_)));
     world.advance_minutes(20);
-    assert!(matches!(world.provider.refund(&refund).await, CallOutcome::Done(_)));
+    assert!(matches!(world.refund(&refund).await, CallOutcome::Done(_)));
     assert_eq!(world.ledger().await["totals"]["reversed"], 75_00);
 }
 
 #[tokio::test]
 async fn a_bank_without_void_declines_it() {
     let world = World::with(Setup { void: false, ..Setup::default() }).await;
-    let refund = world.paid(75_00).await;
-    assert_eq!(declined_code(world.provider.refund(&refund).await), "not_supported");
+    let (_, refund) = world.paid(75_00).await;
+    assert_eq!(declined_code(world.refund(&refund).await), "not_supported");
     let config = ScbConfig { void_profile: false, ..config_for(&world.base_url, "secret") };
     let provider = ScbProvider::new(config, Arc::new(|| at(LATE_EVENING))).unwrap();
     assert!(!provider.capabilities().refund);
-    assert_eq!(declined_code(provider.refund(&refund).await), "not_supported");
+    assert_eq!(declined_code(provider.refund(&refund, &ExchangeLog::default()).await), "not_supported");
 }
 
 #[tokio::test]
@@ -419,8 +430,8 @@ async fn a_killed_bank_keeps_its_books() {
     let _ = std::fs::remove_file(&file);
     let setup = || Setup { ledger_file: Some(file.clone()), ..Setup::default() };
     let world = World::with(setup()).await;
-    let refund = world.paid(30_00).await;
-    world.provider.refund(&refund).await;
+    let (_, refund) = world.paid(30_00).await;
+    world.refund(&refund).await;
     let unpaid = world.created(40_00).await;
     let before = world.ledger().await;
     world.shut_down().await;
@@ -429,7 +440,7 @@ async fn a_killed_bank_keeps_its_books() {
 
     let world = World::with(setup()).await;
     assert_eq!(world.ledger().await, before);
-    assert_ne!(world.pay(&unpaid.reference).await, refund.transaction_id);
+    assert_ne!(world.pay(&unpaid.key.reference).await, refund.transaction_id);
     world.shut_down().await;
     let world = World::with(setup()).await;
     assert_eq!(world.ledger().await["totals"]["received"], 70_00);
@@ -448,13 +459,14 @@ fn confirmation(biller: &str) -> Vec<u8> {
 }
 
 fn read(path_secret: Option<&str>, body: &[u8]) -> Result<WebhookHint, WebhookRefusal> {
-    webhook_provider().read_webhook(&RawWebhook { path_secret, headers: &[], body })
+    webhook_provider().read_webhook(&RawWebhook { path_secret, headers: &[], body, received_at: at(LATE_EVENING) })
 }
 
 #[test]
 fn a_callback_is_read_and_answered_in_the_banks_words() {
     let hint = read(Some(PATH_SECRET), &confirmation(BILLER)).unwrap();
-    assert_eq!((hint.transaction_id.as_str(), hint.reference.as_str()), ("201907169lbqgPbt1Bl3oiA", "REFERENCE1"));
+    assert_eq!(hint.transaction_id.as_deref(), Some("201907169lbqgPbt1Bl3oiA"));
+    assert_eq!(hint.subject, HintSubject::Reference("REFERENCE1".to_owned()));
     let expected = r#"{"resCode":"00","resDesc":"success","transactionId":"201907169lbqgPbt1Bl3oiA"}"#;
     assert_eq!(hint.acknowledgement, expected);
 }
@@ -505,11 +517,11 @@ async fn callbacks_come_in_copies_and_are_resent_until_acknowledged() {
     let world = World::with(Setup { webhook_url, ..Setup::default() }).await;
     let request = world.created(9_00).await;
     let plan = json!({"copies": 2, "delays_ms": [0, 20], "retry_ms": 20});
-    let (_, payment) = world.post("/sim/pay", json!({"reference": request.reference, "webhook": plan})).await;
+    let (_, payment) = world.post("/sim/pay", json!({"reference": request.key.reference, "webhook": plan})).await;
     for delivery in ["refused", "second copy or resend", "the other"] {
         let hint = tokio::time::timeout(PATIENCE, hints.recv()).await.expect(delivery).unwrap();
-        assert_eq!(hint.transaction_id, payment["transaction_id"].as_str().unwrap());
-        assert_eq!(hint.reference, request.reference);
+        assert_eq!(hint.transaction_id.as_deref(), payment["transaction_id"].as_str());
+        assert_eq!(hint.subject, HintSubject::Reference(request.key.reference.clone()));
     }
     let more = tokio::time::timeout(Duration::from_millis(200), hints.recv()).await;
     assert!(more.is_err(), "an acknowledged call-back was sent again");
@@ -521,17 +533,17 @@ fn settings_are_checked_and_secrets_do_not_show() {
     let good = || config_for("http://127.0.0.1:9", "hush-hush");
     let bad = [
         ScbConfig { base_url: "api.partners.scb".to_owned(), ..good() },
-        ScbConfig { api_key: String::new(), ..good() },
+        ScbConfig { api_key: Secret::new(""), ..good() },
         ScbConfig { biller_id: "12345".to_owned(), ..good() },
         ScbConfig { reference3_prefix: "scb".to_owned(), ..good() },
-        ScbConfig { webhook_path_secret: "short".to_owned(), ..good() },
-        ScbConfig { timeout: Duration::ZERO, ..good() },
+        ScbConfig { webhook_path_secret: Secret::new("short"), ..good() },
+        ScbConfig { timeout_ms: 0, ..good() },
     ];
     for config in bad {
         assert!(ScbProvider::new(config, Arc::new(|| at(LATE_EVENING))).is_err());
     }
     let shown = format!("{:?}", good());
-    assert!(!shown.contains("hush") && !shown.contains(PATH_SECRET) && !shown.contains("key:"), "{shown}");
+    assert!(!shown.contains("hush") && !shown.contains(PATH_SECRET) && !shown.contains("\"key\""), "{shown}");
 }
 
 #[test]

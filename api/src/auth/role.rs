@@ -67,6 +67,10 @@ permissions! {
     CustomerErase = "customer_erase";
     /// See reports.
     ReportRead = "report_read";
+    /// Read the event feed.
+    EventRead = "event_read";
+    /// Set up webhook endpoints, see and repeat their deliveries.
+    WebhookManage = "webhook_manage";
     /// Follow events over a WebSocket.
     EventsSubscribe = "events_subscribe";
 }
@@ -113,13 +117,13 @@ impl Role {
             P::MerchantRegister => matches!(self, R::PlatformAdmin),
             P::MerchantManage => matches!(self, R::PlatformAdmin | R::MerchantAdmin),
             P::MerchantRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Manager | R::Auditor),
-            P::StoreManage | P::CustomerErase => matches!(self, R::MerchantAdmin),
+            P::StoreManage | P::CustomerErase | P::WebhookManage => matches!(self, R::MerchantAdmin),
             P::StoreRead => true,
             P::OrderWrite | P::BillWrite | P::PaymentTake => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe => self.needs_merchant(),
             P::CustomerWrite | P::CustomerRead => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::RefundRequest => matches!(self, R::MerchantAdmin | R::Manager),
-            P::ReportRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
+            P::ReportRead | P::EventRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
         }
     }
 
@@ -155,6 +159,8 @@ customer_write     .xxxx.
 customer_read      .xxxx.
 customer_erase     .x....
 report_read        .xx..x
+event_read         .xx..x
+webhook_manage     .x....
 events_subscribe   .xxxxx
 ";
 

@@ -66,6 +66,8 @@ reads! {
     Customers = "customers";
     /// Daily sales.
     DailySales = "daily_sales";
+    /// Public events and webhook endpoints.
+    Events = "events";
 }
 
 /// What every query can be asked about time.
@@ -278,8 +280,17 @@ mod tests {
     #[test]
     fn every_projection_that_is_waited_for_exists() {
         let known: Vec<_> = projections::all().iter().map(|projection| projection.name()).collect();
-        for name in
-            [Directory::NAMES, Orders::NAMES, Bills::NAMES, Payments::NAMES, Refunds::NAMES, Customers::NAMES, DailySales::NAMES].concat()
+        for name in [
+            Directory::NAMES,
+            Orders::NAMES,
+            Bills::NAMES,
+            Payments::NAMES,
+            Refunds::NAMES,
+            Customers::NAMES,
+            DailySales::NAMES,
+            Events::NAMES,
+        ]
+        .concat()
         {
             assert!(known.contains(&name), "{name}");
         }

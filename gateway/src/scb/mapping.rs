@@ -2,81 +2,23 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use domain::{
     money::{Currency, Money},
-    provider::{CallOutcome, Decline, PaymentSeen, QrRequest, RefundRequest},
+    provider::{AttemptKey, AttemptStatus, PaymentSeen, RefundRequest, RefundStatus},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ScbConfig;
+use crate::{
+    amount::read_major,
+    bangkok::{bangkok_text, read_bangkok},
+    failure::{Failure, decline},
+};
 
 /// A customer scanned our tag 30.
 pub(super) const EVENT_BILL_PAYMENT: &str = "00300100";
-
-/// Bangkok has no summer time.
-pub(super) const BANGKOK: FixedOffset = match FixedOffset::east_opt(7 * 3600) {
-    Some(offset) => offset,
-    None => panic!("seven hours are a valid offset"),
-};
-
-/// The day in Bangkok, by which the bank keeps its books.
-pub(super) fn bangkok_date(at: DateTime<Utc>) -> NaiveDate {
-    at.with_timezone(&BANGKOK).date_naive()
-}
-
-/// Whether a call can move money: decides what an unreadable answer means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Read,
-    Money,
-}
-
-/// Everything that is not a success. Source of the split: SCB generic response codes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// Certainly not carried out.
-    NotAttempted(String),
-    /// 401: the token, most likely.
-    Unauthorized(String),
-    /// 404/1104.
-    NotFound(String),
-    /// 1111: the bank has this already.
-    Duplicate(String),
-    /// Final.
-    Declined(Decline),
-    /// Anything may have happened.
-    Uncertain(String),
-}
-
-impl Failure {
-    pub(super) fn outcome<T>(self, kind: Kind) -> CallOutcome<T> {
-        match (self, kind) {
-            (Self::Uncertain(reason), Kind::Money) => CallOutcome::Unknown(reason),
-            (Self::NotAttempted(reason), _) | (Self::Uncertain(reason), Kind::Read) => CallOutcome::NotAttempted(reason),
-            (Self::Unauthorized(message), _) => CallOutcome::Declined(decline("credentials_refused", &message)),
-            (Self::NotFound(message), _) => CallOutcome::Declined(decline("not_found", &message)),
-            (Self::Duplicate(message), _) => CallOutcome::Declined(decline("duplicate", &message)),
-            (Self::Declined(decline), _) => CallOutcome::Declined(decline),
-        }
-    }
-
-    /// The same, of a call that only prepared the real one.
-    pub(super) fn before_sending(self) -> Self {
-        match self {
-            Self::Uncertain(reason) | Self::NotAttempted(reason) | Self::NotFound(reason) | Self::Duplicate(reason) => {
-                Self::NotAttempted(format!("no access token: {reason}"))
-            }
-            Self::Unauthorized(message) => Self::Declined(decline("credentials_refused", &message)),
-            Self::Declined(decline) => Self::Declined(Decline { code: "credentials_refused".to_owned(), ..decline }),
-        }
-    }
-}
-
-pub(super) fn decline(code: &str, message: &str) -> Decline {
-    Decline { code: code.to_owned(), message: message.to_owned() }
-}
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
@@ -110,7 +52,7 @@ pub(super) fn read_answer(http: u16, body: &[u8]) -> Result<String, Failure> {
         (401, _) => Err(Failure::Unauthorized(said)),
         (429, _) | (_, 8888) => Err(Failure::NotAttempted(said)),
         (404, 1104) => Err(Failure::NotFound(said)),
-        (_, 1111) => Err(Failure::Duplicate(said)),
+        (_, 1111) => Err(Failure::Conflict(said)),
         (501, 4101) => Err(Failure::Declined(decline("not_supported", &said))),
         // 8101/8102 are troubles behind the bank's door; with 409 the bank itself advises to ask again later.
         (408 | 409, _) | (_, 1000 | 8101 | 8102) => Err(Failure::Uncertain(said)),
@@ -154,13 +96,13 @@ pub(super) struct CreateBody<'a> {
     ref3: &'a str,
 }
 
-pub(super) fn create_body<'a>(config: &'a ScbConfig, request: &'a QrRequest) -> CreateBody<'a> {
+pub(super) fn create_body<'a>(config: &'a ScbConfig, key: &'a AttemptKey) -> CreateBody<'a> {
     CreateBody {
         qr_type: "PP",
         pp_type: "BILLERID",
         pp_id: &config.biller_id,
-        amount: request.amount.to_major(),
-        ref1: &request.reference,
+        amount: key.amount.to_major(),
+        ref1: &key.reference,
         ref3: &config.reference3_prefix,
     }
 }
@@ -202,10 +144,10 @@ struct Instructed {
 
 pub(super) fn void_body(request: &RefundRequest, now: DateTime<Utc>) -> VoidBody<'_> {
     VoidBody {
-        channel_date_time: wire_time(now),
+        channel_date_time: bangkok_text(now),
         original_payment_information_and_reversal: Original {
             original_message_identification: &request.transaction_id,
-            original_creation_date_time: wire_time(request.paid_at),
+            original_creation_date_time: bangkok_text(request.paid_at),
             original_instruction_identification: &request.transaction_id,
             original_end_to_end_identification: &request.reference,
             original_instructed_amount: Instructed { transaction_amount: request.amount.to_major(), transaction_currency: "THB" },
@@ -213,9 +155,19 @@ pub(super) fn void_body(request: &RefundRequest, now: DateTime<Utc>) -> VoidBody
     }
 }
 
-/// `2019-07-16T11:30:58.000+07:00`.
-pub(super) fn wire_time(at: DateTime<Utc>) -> String {
-    at.with_timezone(&BANGKOK).format("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+/// A void has no name of its own at the bank.
+pub(super) fn voided(transaction_id: &str) -> RefundStatus {
+    RefundStatus::Succeeded { provider_reference: format!("void:{transaction_id}") }
+}
+
+/// The inquiry knows no status: a payment in full that still stands means paid, and nothing at all proves nothing.
+pub(super) fn status_of(payments: &[PaymentSeen], owed: Money) -> AttemptStatus {
+    let paid = payments.iter().any(|p| p.amount == owed);
+    match payments {
+        [] => AttemptStatus::NotFound,
+        [..] if paid => AttemptStatus::Paid,
+        [..] => AttemptStatus::Pending,
+    }
 }
 
 #[derive(Deserialize)]
@@ -253,26 +205,15 @@ pub(super) fn read_payments(data: &str, biller_id: &str, reference: &str) -> Res
             return Err(unreadable("a payment without a transaction id".to_owned()));
         }
         let currency = read_currency(record.currency_code.as_deref()).map_err(unreadable)?;
+        let amount = read_major(record.amount, currency).map_err(unreadable)?;
         seen.push(PaymentSeen {
             transaction_id: record.transaction_id,
-            amount: read_amount(record.amount, currency).map_err(unreadable)?,
-            paid_at: read_time(&record.transaction_date_and_time).map_err(unreadable)?,
-            reversed: record.reverse_flag.as_deref() == Some("R"),
+            amount,
+            paid_at: read_bangkok(&record.transaction_date_and_time).map_err(unreadable)?,
+            refunded: if record.reverse_flag.as_deref() == Some("R") { amount.amount } else { 0 },
         });
     }
     Ok(seen)
-}
-
-/// A JSON number or text, by its characters.
-fn read_amount(raw: &RawValue, currency: Currency) -> Result<Money, String> {
-    let text = raw.get();
-    let money = if text.starts_with('"') {
-        let text: String = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        Money::parse_major(&text, currency)
-    } else {
-        Money::parse_major(text, currency)
-    };
-    money.map_err(|e| e.to_string())
 }
 
 /// ISO 4217 numbers of the currencies that cross-border PromptPay can bring; absent means baht.
@@ -290,20 +231,10 @@ fn read_currency(number: Option<&str>) -> Result<Currency, String> {
     code.parse().map_err(|e: domain::money::MoneyError| e.to_string())
 }
 
-/// ISO 8601; without an offset the bank means its own wall clock.
-fn read_time(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Ok(at.with_timezone(&Utc));
-    }
-    NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
-        .ok()
-        .and_then(|local| local.and_utc().checked_sub_signed(TimeDelta::hours(7)))
-        .ok_or_else(|| "a time that is not ISO 8601".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bangkok::bangkok_date;
 
     fn payments(amount: &str) -> Result<Vec<PaymentSeen>, Failure> {
         let data = format!(
@@ -330,7 +261,7 @@ mod tests {
         let paid_at = payments("1").unwrap()[0].paid_at;
         assert_eq!(paid_at.to_rfc3339(), "2025-12-31T17:30:00+00:00");
         assert_eq!(bangkok_date(paid_at).to_string(), "2026-01-01");
-        assert_eq!(read_time("2026-01-01T00:30:00").unwrap(), paid_at);
+        assert_eq!(read_bangkok("2026-01-01T00:30:00").unwrap(), paid_at);
     }
 
     #[test]
@@ -360,18 +291,11 @@ mod tests {
         assert!(matches!(answer(403, 9503), Err(Failure::Declined(_))));
         assert!(matches!(answer(429, 8888), Err(Failure::NotAttempted(_))));
         assert!(matches!(answer(404, 1104), Err(Failure::NotFound(_))));
-        assert!(matches!(answer(400, 1111), Err(Failure::Duplicate(_))));
+        assert!(matches!(answer(400, 1111), Err(Failure::Conflict(_))));
         assert!(matches!(answer(400, 1102), Err(Failure::Declined(_))));
         assert!(matches!(answer(501, 4101), Err(Failure::Declined(_))));
         for body in ["", "<html>", r#"{"status":{"code":1000"#] {
             assert!(matches!(read_answer(200, body.as_bytes()), Err(Failure::Uncertain(_))), "{body}");
         }
-    }
-
-    #[test]
-    fn an_uncertain_read_is_safe_to_repeat_and_an_uncertain_payment_is_unknown() {
-        let failure = || Failure::Uncertain("cut".to_owned());
-        assert_eq!(failure().outcome::<()>(Kind::Read), CallOutcome::NotAttempted("cut".to_owned()));
-        assert_eq!(failure().outcome::<()>(Kind::Money), CallOutcome::Unknown("cut".to_owned()));
     }
 }

@@ -4,33 +4,36 @@
 //! cancel and its v1 codes never expire. Source: SCB developer API, pages post-oauth-token, post-qrcode-create,
 //! get-billpayment-inquiry, payment-confirmation, post-qrcode-void.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::fmt;
 
 use chrono::NaiveDate;
 use domain::{
     money::Currency,
     provider::{
-        BoxFuture, CallOutcome, Capabilities, Decline, InquiryRequest, PaymentProvider, PaymentSeen, QrCreated, QrRequest, RawWebhook,
-        RefundDone, RefundRequest, WebhookHint, WebhookRefusal,
+        AttemptKey, AttemptStatus, AttemptView, BoxFuture, CallOutcome, Capabilities, ExchangeLog, InquiryRequest, MethodKind, NextAction,
+        PaymentProvider, PaymentSeen, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
     },
 };
 
 use crate::{
     Clock,
+    bangkok::bangkok_date,
     error::GatewayError,
+    failure::{Failure, Kind, decline},
+    measure::measured,
     promptpay::{ParsedQr, QrSpec, Target, is_reference},
 };
 
+mod capabilities;
 mod client;
+mod config;
 mod mapping;
 pub mod simulator;
 mod webhook;
 
+pub use capabilities::with_void as capabilities_with_void;
 use client::Client;
-use mapping::{Failure, Kind, bangkok_date, decline};
+pub use config::ScbConfig;
 
 /// The name in events, metrics and the webhook path.
 pub const NAME: &str = "scb";
@@ -38,74 +41,10 @@ pub const NAME: &str = "scb";
 /// The longest stretch of days one inquiry covers; each day is a call of its own.
 const MAX_INQUIRY_DAYS: usize = 31;
 
-/// How to reach SCB and who we are there.
-#[derive(Clone)]
-pub struct ScbConfig {
-    /// Without a trailing slash: `https://api-sandbox.partners.scb/partners/sandbox`, or a simulator's `http://…`.
-    pub base_url: String,
-    /// Secret.
-    pub api_key: String,
-    /// Secret.
-    pub api_secret: String,
-    /// 15 digits.
-    pub biller_id: String,
-    /// The bank-assigned start of reference 3, which routes the call-back; empty when there is none.
-    pub reference3_prefix: String,
-    /// Secret: the last segment of the registered call-back address, the only proof of the sender.
-    pub webhook_path_secret: String,
-    /// For one HTTP exchange, connecting included.
-    pub timeout: Duration,
-    /// The contract has the void call: whole payments can be sent back until the end of the Bangkok day.
-    pub void_profile: bool,
-}
-
-impl ScbConfig {
-    /// What most installations wait for one exchange.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-    fn check(&self) -> Result<(), GatewayError> {
-        let wrong = |setting, problem| Err(GatewayError::Setting { provider: NAME, setting, problem });
-        let biller_is_valid = self.biller_id.len() == 15 && self.biller_id.bytes().all(|b| b.is_ascii_digit());
-        if !self.base_url.starts_with("http://") && !self.base_url.starts_with("https://") {
-            return wrong("base_url", "is not an http or https address");
-        }
-        if self.api_key.is_empty() || self.api_secret.is_empty() {
-            return wrong("api_key/api_secret", "is empty");
-        }
-        if !biller_is_valid {
-            return wrong("biller_id", "is not 15 digits");
-        }
-        if !self.reference3_prefix.is_empty() && !is_reference(&self.reference3_prefix) {
-            return wrong("reference3_prefix", "is not at most 20 characters of [A-Z0-9]");
-        }
-        // An empty or short secret would let anyone announce payments.
-        if self.webhook_path_secret.len() < 16 {
-            return wrong("webhook_path_secret", "is shorter than 16 characters");
-        }
-        if self.timeout.is_zero() {
-            return wrong("timeout", "is zero");
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for ScbConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScbConfig")
-            .field("base_url", &self.base_url)
-            .field("biller_id", &self.biller_id)
-            .field("reference3_prefix", &self.reference3_prefix)
-            .field("timeout", &self.timeout)
-            .field("void_profile", &self.void_profile)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The connector. One per app of the bank; share it behind an `Arc`, since it holds the access token.
 pub struct ScbProvider {
     config: ScbConfig,
     client: Client,
-    clock: Clock,
 }
 
 impl fmt::Debug for ScbProvider {
@@ -121,24 +60,32 @@ impl ScbProvider {
     /// `Setting`, `HttpClient`.
     pub fn new(config: ScbConfig, clock: Clock) -> Result<Self, GatewayError> {
         config.check()?;
-        let client = Client::new(&config, (clock)())?;
-        Ok(Self { config, client, clock })
+        let client = Client::new(&config, clock)?;
+        Ok(Self { config, client })
     }
 
-    async fn create(&self, request: &QrRequest) -> CallOutcome<QrCreated> {
-        let amount = request.amount;
-        if amount.currency != Currency::THB || !amount.is_positive() || !is_reference(&request.reference) {
+    async fn create(&self, request: &StartRequest, log: &ExchangeLog) -> CallOutcome<AttemptView> {
+        let key = &request.key;
+        if request.method.kind() != MethodKind::PromptPay || request.manual_capture {
+            return CallOutcome::Declined(decline("not_supported", "SCB takes PromptPay codes, without a hold"));
+        }
+        if key.amount.currency != Currency::THB || !key.amount.is_positive() || !is_reference(&key.reference) {
             return CallOutcome::Declined(decline("invalid_request", "a positive baht amount and [A-Z0-9]{1,20} are needed"));
         }
-        match self.client.create(&self.config, request).await {
-            Ok(payload) => match self.check_payload(&payload, request) {
-                Ok(()) => CallOutcome::Done(QrCreated { payload }),
+        let shown = |payload| AttemptView {
+            provider_id: None,
+            status: AttemptStatus::ActionRequired(NextAction::ShowQr { payload }),
+            payments: vec![],
+        };
+        match self.client.create(&self.config, key, log).await {
+            Ok(payload) => match self.check_payload(&payload, key) {
+                Ok(()) => CallOutcome::Done(shown(payload)),
                 Err(problem) => CallOutcome::Unknown(problem),
             },
             // The bank has this reference already: a repeat whose first answer was lost. Its own payload is not given
             // out again, but the reference, biller and amount fix the meaning, so ours is as good.
-            Err(Failure::Duplicate(_)) => match self.own_payload(request) {
-                Ok(payload) => CallOutcome::Done(QrCreated { payload }),
+            Err(Failure::Conflict(_)) => match self.own_payload(key) {
+                Ok(payload) => CallOutcome::Done(shown(payload)),
                 Err(error) => CallOutcome::Unknown(format!("duplicate, and no payload could be made: {error}")),
             },
             Err(failure) => failure.outcome(Kind::Money),
@@ -146,26 +93,43 @@ impl ScbProvider {
     }
 
     /// A success that carries somebody else's QR must not reach a payer.
-    fn check_payload(&self, payload: &str, request: &QrRequest) -> Result<(), String> {
+    fn check_payload(&self, payload: &str, key: &AttemptKey) -> Result<(), String> {
         let qr = ParsedQr::parse(payload).map_err(|e| format!("the bank's payload is not a PromptPay code: {e}"))?;
         let ours = matches!(&qr.target, Target::Bill { biller_id, reference1, .. }
-            if *biller_id == self.config.biller_id && *reference1 == request.reference);
-        if ours && qr.dynamic && qr.amount == Some(request.amount) {
+            if *biller_id == self.config.biller_id && *reference1 == key.reference);
+        if ours && qr.dynamic && qr.amount == Some(key.amount) {
             Ok(())
         } else {
             Err("the bank's payload names another payee, reference or amount".to_owned())
         }
     }
 
-    fn own_payload(&self, request: &QrRequest) -> Result<String, crate::promptpay::QrError> {
-        let target = Target::Bill { biller_id: self.config.biller_id.clone(), reference1: request.reference.clone(), reference2: None };
+    fn own_payload(&self, key: &AttemptKey) -> Result<String, crate::promptpay::QrError> {
+        let target = Target::Bill { biller_id: self.config.biller_id.clone(), reference1: key.reference.clone(), reference2: None };
         let prefix = &self.config.reference3_prefix;
         let terminal_label = (!prefix.is_empty()).then(|| prefix.clone());
-        QrSpec { terminal_label, ..QrSpec::new(target, Some(request.amount)) }.encode()
+        QrSpec { terminal_label, ..QrSpec::new(target, Some(key.amount)) }.encode()
+    }
+
+    async fn look(&self, request: &InquiryRequest, log: &ExchangeLog) -> CallOutcome<AttemptView> {
+        let key = &request.key;
+        let (first, last) = (bangkok_date(key.started_at), bangkok_date(request.now));
+        match self.inquire_days(&key.reference, first, last, log).await {
+            Ok(payments) => {
+                CallOutcome::Done(AttemptView { provider_id: None, status: mapping::status_of(&payments, key.amount), payments })
+            }
+            Err(failure) => failure.outcome(Kind::Read),
+        }
     }
 
     /// Asks for every Bangkok day from the first to the last: the bank searches by the day of *payment*.
-    async fn inquire_days(&self, reference: &str, first: NaiveDate, last: NaiveDate) -> Result<Vec<PaymentSeen>, Failure> {
+    async fn inquire_days(
+        &self,
+        reference: &str,
+        first: NaiveDate,
+        last: NaiveDate,
+        log: &ExchangeLog,
+    ) -> Result<Vec<PaymentSeen>, Failure> {
         if !is_reference(reference) {
             return Err(Failure::Declined(decline("invalid_request", "the reference is not [A-Z0-9]{1,20}")));
         }
@@ -176,7 +140,7 @@ impl ScbProvider {
         }
         let mut seen: Vec<PaymentSeen> = Vec::new();
         for day in days {
-            for payment in self.client.inquire(&self.config, reference, day).await? {
+            for payment in self.client.inquire(&self.config, reference, day, log).await? {
                 if seen.iter().all(|s| s.transaction_id != payment.transaction_id) {
                     seen.push(payment);
                 }
@@ -185,25 +149,35 @@ impl ScbProvider {
         Ok(seen)
     }
 
-    async fn void(&self, request: &RefundRequest) -> CallOutcome<RefundDone> {
+    async fn void(&self, request: &RefundRequest, log: &ExchangeLog) -> CallOutcome<RefundStatus> {
         if !self.config.void_profile || request.amount != request.captured {
             return CallOutcome::Declined(decline("not_supported", "SCB sends back whole payments only, by contract"));
         }
-        let done = || RefundDone { provider_reference: format!("void:{}", request.transaction_id) };
-        let now = (self.clock)();
-        let paid_on = bangkok_date(request.paid_at);
-        if paid_on != bangkok_date(now) {
+        let now = request.now;
+        if bangkok_date(request.paid_at) != bangkok_date(now) {
             // An earlier try of this very refund may have ended unknown before midnight: its books decide.
-            return match self.inquire_days(&request.reference, paid_on, paid_on).await {
-                Ok(seen) if seen.iter().any(|p| p.reversed && p.transaction_id == request.transaction_id) => CallOutcome::Done(done()),
-                Ok(_) => CallOutcome::Declined(decline("cut_off_passed", "SCB voids on the Bangkok day of payment only")),
-                Err(failure) => failure.outcome(Kind::Read),
+            return match self.look_refund(request, log).await {
+                CallOutcome::Done(RefundStatus::NotFound) => {
+                    CallOutcome::Declined(decline("cut_off_passed", "SCB voids on the Bangkok day of payment only"))
+                }
+                looked => looked,
             };
         }
-        match self.client.void(request, now).await {
+        match self.client.void(request, now, log).await {
             // A whole payment can be sent back once, so "again" means that this refund is in effect.
-            Ok(()) | Err(Failure::Duplicate(_)) => CallOutcome::Done(done()),
+            Ok(()) | Err(Failure::Conflict(_)) => CallOutcome::Done(mapping::voided(&request.transaction_id)),
             Err(failure) => failure.outcome(Kind::Money),
+        }
+    }
+
+    async fn look_refund(&self, request: &RefundRequest, log: &ExchangeLog) -> CallOutcome<RefundStatus> {
+        let paid_on = bangkok_date(request.paid_at);
+        match self.inquire_days(&request.reference, paid_on, paid_on, log).await {
+            Ok(seen) if seen.iter().any(|p| p.is_reversed() && p.transaction_id == request.transaction_id) => {
+                CallOutcome::Done(mapping::voided(&request.transaction_id))
+            }
+            Ok(_) => CallOutcome::Done(RefundStatus::NotFound),
+            Err(failure) => failure.outcome(Kind::Read),
         }
     }
 }
@@ -214,57 +188,26 @@ impl PaymentProvider for ScbProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { refund: self.config.void_profile, partial_refund: false }
+        capabilities::of(&self.config)
     }
 
-    fn create_qr<'a>(&'a self, request: &'a QrRequest) -> BoxFuture<'a, CallOutcome<QrCreated>> {
-        Box::pin(async move { measured("create", self.create(request)).await })
+    fn start<'a>(&'a self, request: &'a StartRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(measured(NAME, "start", self.create(request, log)))
     }
 
-    fn inquire<'a>(&'a self, request: &'a InquiryRequest) -> BoxFuture<'a, CallOutcome<Vec<PaymentSeen>>> {
-        Box::pin(async move {
-            let (first, last) = (bangkok_date(request.created_at), bangkok_date(request.now));
-            let asked = async {
-                match self.inquire_days(&request.reference, first, last).await {
-                    Ok(seen) => CallOutcome::Done(seen),
-                    Err(failure) => failure.outcome(Kind::Read),
-                }
-            };
-            measured("inquiry", asked).await
-        })
+    fn inquire<'a>(&'a self, request: &'a InquiryRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(measured(NAME, "inquire", self.look(request, log)))
     }
 
-    fn refund<'a>(&'a self, request: &'a RefundRequest) -> BoxFuture<'a, CallOutcome<RefundDone>> {
-        Box::pin(async move { measured("void", self.void(request)).await })
+    fn refund<'a>(&'a self, request: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
+        Box::pin(measured(NAME, "refund", self.void(request, log)))
+    }
+
+    fn inquire_refund<'a>(&'a self, request: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
+        Box::pin(measured(NAME, "inquire_refund", self.look_refund(request, log)))
     }
 
     fn read_webhook(&self, raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
         webhook::read(&self.config, raw)
     }
-}
-
-/// Counts and times one call, and logs the outcomes that someone may have to look into.
-async fn measured<T>(operation: &'static str, call: impl Future<Output = CallOutcome<T>>) -> CallOutcome<T> {
-    let started = Instant::now();
-    let outcome = call.await;
-    let word = match &outcome {
-        CallOutcome::Done(_) => "done",
-        CallOutcome::Declined(Decline { code, message }) => {
-            if code == "credentials_refused" {
-                tracing::error!(provider = NAME, operation, message, "the provider refuses our credentials");
-            }
-            "declined"
-        }
-        CallOutcome::NotAttempted(reason) => {
-            tracing::warn!(provider = NAME, operation, reason, "call not attempted");
-            "not_attempted"
-        }
-        CallOutcome::Unknown(reason) => {
-            tracing::warn!(provider = NAME, operation, reason, "outcome unknown");
-            "unknown"
-        }
-    };
-    metrics::counter!("gateway_calls_total", "provider" => NAME, "operation" => operation, "outcome" => word).increment(1);
-    metrics::histogram!("gateway_call_seconds", "provider" => NAME, "operation" => operation).record(started.elapsed());
-    outcome
 }

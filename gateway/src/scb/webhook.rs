@@ -1,9 +1,8 @@
 //! SCB's payment confirmation. Unsigned: the secret in the path and the biller id are the only proof of the sender, so
 //! the content is a hint and is confirmed by inquiry. Source: SCB developer API, payment-confirmation.
 
-use domain::provider::{RawWebhook, WebhookHint, WebhookRefusal};
+use domain::provider::{HintSubject, RawWebhook, WebhookHint, WebhookRefusal};
 use serde::Deserialize;
-use subtle::ConstantTimeEq;
 
 use super::ScbConfig;
 
@@ -20,8 +19,7 @@ struct Confirmation {
 
 /// The amount and time in the body are ignored on purpose: the inquiry gives them.
 pub(super) fn read(config: &ScbConfig, raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
-    let given = raw.path_secret.unwrap_or_default();
-    if !bool::from(given.as_bytes().ct_eq(config.webhook_path_secret.as_bytes())) {
+    if !config.webhook_path_secret.matches(raw.path_secret.unwrap_or_default()) {
         return Err(WebhookRefusal::NotAuthentic);
     }
     let malformed = |problem: &str| WebhookRefusal::Malformed("scb", problem.to_owned());
@@ -41,5 +39,10 @@ pub(super) fn read(config: &ScbConfig, raw: &RawWebhook<'_>) -> Result<WebhookHi
         }
     }
     let acknowledgement = serde_json::json!({"resCode": "00", "resDesc": "success", "transactionId": body.transaction_id}).to_string();
-    Ok(WebhookHint { transaction_id: body.transaction_id, reference: body.bill_payment_ref1, acknowledgement })
+    Ok(WebhookHint {
+        delivery_id: body.transaction_id.clone(),
+        subject: HintSubject::Reference(body.bill_payment_ref1),
+        transaction_id: Some(body.transaction_id),
+        acknowledgement,
+    })
 }

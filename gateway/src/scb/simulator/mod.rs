@@ -1,7 +1,7 @@
 //! A bank that speaks SCB's wire format, keeps its own books, and fails on demand.
 //!
 //! `POST /v1/oauth/token`, `POST /v1/payment/qrcode/create`, `GET /v1/payment/billpayment/inquiry`,
-//! `POST /v1/payment/qrcode/void` (opt-in) are the bank's; everything under `/sim/` is for tests (`control.rs`).
+//! `POST /v1/payment/qrcode/void` (opt-in) are the bank's; everything under `/sim/` is for tests.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{
@@ -18,109 +17,151 @@ use axum::{
     body::Bytes,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
-    response::{Html, IntoResponse, Response},
+    response::Response,
     routing::{get, post},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::money::{Currency, Money};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::mapping::bangkok_date;
 use crate::{
+    bangkok::bangkok_date,
     promptpay::{QrSpec, Target, is_reference},
-    simulator::{Courier, Fault, FaultBook, Operation, SimulatorConfig, locked},
+    simulator::{
+        AttemptRow, Closing, Core, LedgerView, Moved, Operation, PayRequest, Reply, Simulated, SimulatorConfig, Wording, answer,
+        callback::by_path_secret,
+        ledger::{Code, Ledger, Payment, Refusal},
+        locked, serve as serve_simulated,
+    },
 };
-use ledger::{Ledger, Qr};
-use wire::{CreateBody, InquiryQuery, Reply, TokenAnswer, TokenBody, VoidBody};
+use wire::{CreateBody, InquiryQuery, TokenAnswer, TokenBody, VoidBody};
 
-mod control;
-mod ledger;
 mod wire;
 
 /// How long a token is good for.
 const TOKEN_SECONDS: i64 = 1800;
 
+/// What the connector must present, and the contract.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The app's key.
+    pub api_key: String,
+    /// The app's secret; of the simulation only.
+    pub api_secret: String,
+    /// The payee; other billers are refused.
+    pub biller_id: String,
+    /// Void is part of the contract.
+    pub allow_void: bool,
+}
+
 struct Bank {
-    config: SimulatorConfig,
+    core: Core,
+    settings: Settings,
     ledger: Mutex<Ledger>,
-    faults: FaultBook,
     /// Token and when it lapses.
     tokens: Mutex<HashMap<String, DateTime<Utc>>>,
     tokens_issued: AtomicUsize,
     inquiries: AtomicUsize,
-    courier: Courier,
-    stop: CancellationToken,
 }
 
 /// Serves until `shutdown` is cancelled.
 ///
 /// # Errors
 /// The ledger file cannot be read, or the listener fails.
-pub async fn serve(listener: TcpListener, config: SimulatorConfig, shutdown: CancellationToken) -> io::Result<()> {
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build().map_err(io::Error::other)?;
-    let courier = Courier { http, url: config.webhook_url.clone(), stop: shutdown.clone(), accepted: wire::is_acknowledged };
-    let bank = Arc::new(Bank {
+pub async fn serve(listener: TcpListener, settings: Settings, config: SimulatorConfig, shutdown: CancellationToken) -> io::Result<()> {
+    let bank = Bank {
         ledger: Mutex::new(Ledger::open(config.ledger_file.as_deref(), config.seed)?),
-        faults: FaultBook::default(),
         tokens: Mutex::default(),
         tokens_issued: AtomicUsize::new(0),
         inquiries: AtomicUsize::new(0),
-        courier,
-        stop: shutdown.clone(),
-        config,
-    });
-    let router = Router::new()
+        settings,
+        core: Core::new(config.clone(), shutdown, by_path_secret(config.webhook_url), wire::is_acknowledged)?,
+    };
+    let routes = Router::new()
         .route("/v1/oauth/token", post(token))
         .route("/v1/payment/qrcode/create", post(create))
         .route("/v1/payment/billpayment/inquiry", get(inquiry))
-        .route("/v1/payment/qrcode/void", post(void))
-        .merge(control::routes())
-        .with_state(bank);
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+        .route("/v1/payment/qrcode/void", post(void));
+    serve_simulated(listener, bank, routes).await
 }
 
-impl Bank {
-    /// Chooses between two forms of one answer, repeatably.
-    fn flip(&self, number: usize) -> bool {
-        (self.config.seed.wrapping_add(number as u64)).is_multiple_of(2)
+impl Simulated for Bank {
+    // The inquiry has no status; its records speak for themselves.
+    const STATUS_FIELDS: &'static [&'static str] = &[];
+
+    fn core(&self) -> &Core {
+        &self.core
     }
 
-    /// Runs `act` with a fault around it, if a rule says so.
-    async fn answer(&self, operation: Operation, reference: Option<&str>, act: impl FnOnce() -> Result<Reply, Reply> + Send) -> Response {
-        let act = || act().unwrap_or_else(|refusal| refusal);
-        let Some((fault, delay)) = self.faults.strike(operation, reference) else {
-            return act().into_response();
-        };
-        match fault {
-            Fault::TimeoutBefore => self.late(delay).await,
-            Fault::TimeoutAfter => {
-                act();
-                self.late(delay).await
-            }
-            Fault::Http500 => Reply::error(StatusCode::INTERNAL_SERVER_ERROR, 9700, "Generic server error").into_response(),
-            Fault::Http500After => {
-                act();
-                Reply::error(StatusCode::INTERNAL_SERVER_ERROR, 9700, "Generic server error").into_response()
-            }
-            Fault::CutBody => act().cut(),
-            Fault::NotJson => {
-                act();
-                Html("<html><body>Maintenance</body></html>").into_response()
-            }
-            Fault::Http429 => Reply::error(StatusCode::TOO_MANY_REQUESTS, 8888, "Rate limit exceeded").into_response(),
-            Fault::TokenExpired => {
-                locked(&self.tokens).clear();
-                Reply::error(StatusCode::UNAUTHORIZED, 9300, "Token invalid").into_response()
-            }
-            Fault::NotVisibleYet => not_found().into_response(),
+    fn word(&self, failure: Wording) -> Reply {
+        match failure {
+            Wording::Http(status) if status == StatusCode::INTERNAL_SERVER_ERROR => wire::error(status, 9700, "Generic server error"),
+            Wording::Http(status) => wire::error(status, 9900, "Upstream"),
+            Wording::Quota => wire::error(StatusCode::TOO_MANY_REQUESTS, 8888, "Rate limit exceeded"),
+            Wording::Unauthorized => wire::error(StatusCode::UNAUTHORIZED, 9300, "Token invalid"),
+            Wording::Trouble => wire::bad_request(8101, "Bad answer from a downstream system"),
+            Wording::NotVisible => wire::not_found(),
         }
     }
 
-    async fn late(&self, delay: Duration) -> Response {
-        self.stop.run_until_cancelled(tokio::time::sleep(delay)).await;
-        Reply::error(StatusCode::GATEWAY_TIMEOUT, 9900, "Timeout").into_response()
+    fn forget_tokens(&self) {
+        locked(&self.tokens).clear();
+    }
+
+    fn tokens_issued(&self) -> usize {
+        self.tokens_issued.load(Ordering::Relaxed)
+    }
+
+    fn pay(&self, request: &PayRequest) -> Result<Moved, Refusal> {
+        let mut ledger = locked(&self.ledger);
+        let payment = ledger.pay(&request.reference, request, self.core.now())?;
+        let as_number = self.core.flip(ledger.payment_count());
+        let callback = self.callback(&payment, ledger.code(&payment.name), as_number);
+        Ok(Moved { answer: json!(ledger.row(&payment)), callback: Some(callback) })
+    }
+
+    fn close(&self, reference: &str, closing: Closing) -> Result<Moved, Refusal> {
+        // Only successful payments are announced.
+        locked(&self.ledger).close(reference, closing)?;
+        Ok(Moved { answer: json!({"state": closing}), callback: None })
+    }
+
+    fn lie(&self, request: &PayRequest) -> String {
+        let payment = Payment {
+            transaction_id: format!("LIE{}", request.reference),
+            name: request.reference.clone(),
+            amount: request.amount.unwrap_or(1),
+            currency: Currency::THB,
+            paid_at: self.core.now(),
+        };
+        self.callback(&payment, None, false)
+    }
+
+    fn ledger(&self) -> LedgerView {
+        let ledger = locked(&self.ledger);
+        let row = |code: &Code| {
+            let paid = ledger.payments_on(&code.name).next().is_some();
+            let state = if paid {
+                "paid".to_owned()
+            } else {
+                ledger.closing(&code.name).map_or("open".to_owned(), |c| format!("{c:?}").to_lowercase())
+            };
+            AttemptRow { id: code.name.clone(), reference: code.reference.clone(), amount: code.amount, currency: "THB".to_owned(), state }
+        };
+        let attempts = ledger.codes().map(row).collect();
+        let (payments, refunds) = ledger.rows();
+        LedgerView { attempts, payments, refunds }
+    }
+}
+
+impl Bank {
+    fn callback(&self, payment: &Payment, code: Option<&Code>, as_number: bool) -> String {
+        wire::transaction(&self.settings.biller_id, payment, code, None, as_number)
+            .and_then(|transaction| serde_json::to_string(&transaction))
+            .unwrap_or_default()
     }
 
     /// The headers that every call needs.
@@ -128,21 +169,21 @@ impl Bank {
         let request_id = text(headers, "requestuid");
         let well_formed = request_id.len() == 32 && request_id.bytes().all(|b| b.is_ascii_alphanumeric());
         if !well_formed {
-            return Err(Reply::bad_request(9100, "requestUId is missing or malformed"));
+            return Err(wire::bad_request(9100, "requestUId is missing or malformed"));
         }
-        if text(headers, "resourceownerid") != self.config.api_key {
-            return Err(Reply::error(StatusCode::UNAUTHORIZED, 9500, "Invalid API key"));
+        if text(headers, "resourceownerid") != self.settings.api_key {
+            return Err(wire::error(StatusCode::UNAUTHORIZED, 9500, "Invalid API key"));
         }
         Ok(())
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Reply> {
         self.check_headers(headers)?;
-        let now = (self.config.clock)();
+        let now = self.core.now();
         let token = text(headers, "authorization").strip_prefix("Bearer ").unwrap_or_default();
         match locked(&self.tokens).get(token) {
             Some(lapses) if *lapses > now => Ok(()),
-            Some(_) | None => Err(Reply::error(StatusCode::UNAUTHORIZED, 9300, "Token invalid or expired")),
+            Some(_) | None => Err(wire::error(StatusCode::UNAUTHORIZED, 9300, "Token invalid or expired")),
         }
     }
 }
@@ -152,27 +193,23 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
-    serde_json::from_slice(body).map_err(|error| Reply::bad_request(1101, &error.to_string()))
-}
-
-fn not_found() -> Reply {
-    Reply::error(StatusCode::NOT_FOUND, 1104, "Requested entity record does not exist")
+    serde_json::from_slice(body).map_err(|error| wire::bad_request(1101, &error.to_string()))
 }
 
 async fn token(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
     let act = || {
         bank.check_headers(&headers)?;
         let given: TokenBody = read(&body)?;
-        if given.application_key != bank.config.api_key || given.application_secret != bank.config.api_secret {
-            return Err(Reply::error(StatusCode::UNAUTHORIZED, 9500, "Invalid API key or secret"));
+        if given.application_key != bank.settings.api_key || given.application_secret != bank.settings.api_secret {
+            return Err(wire::error(StatusCode::UNAUTHORIZED, 9500, "Invalid API key or secret"));
         }
-        let lapses = (bank.config.clock)() + TimeDelta::seconds(TOKEN_SECONDS);
+        let lapses = bank.core.now() + TimeDelta::seconds(TOKEN_SECONDS);
         let number = bank.tokens_issued.fetch_add(1, Ordering::Relaxed);
-        let access_token = format!("sim-{:016x}-{number}", bank.config.seed);
+        let access_token = format!("sim-{:016x}-{number}", bank.core.config.seed);
         locked(&bank.tokens).insert(access_token.clone(), lapses);
-        Ok(Reply::success(TokenAnswer { access_token, token_type: "Bearer", expires_in: TOKEN_SECONDS, expires_at: lapses.timestamp() }))
+        Ok(wire::success(TokenAnswer { access_token, token_type: "Bearer", expires_in: TOKEN_SECONDS, expires_at: lapses.timestamp() }))
     };
-    bank.answer(Operation::Token, None, act).await
+    answer(&*bank, Operation::Token, None, act).await
 }
 
 async fn create(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -181,38 +218,50 @@ async fn create(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) 
     let act = || {
         bank.check_token(&headers)?;
         let request = request?;
-        if request.qr_type != "PP" || request.pp_type != "BILLERID" || request.pp_id != bank.config.biller_id {
-            return Err(Reply::bad_request(1102, "qrType, ppType or ppId"));
+        if request.qr_type != "PP" || request.pp_type != "BILLERID" || request.pp_id != bank.settings.biller_id {
+            return Err(wire::bad_request(1102, "qrType, ppType or ppId"));
         }
         let amount = Money::parse_major(&request.amount, Currency::THB)
             .ok()
             .filter(|amount| amount.is_positive() && request.amount.len() <= 13)
-            .ok_or_else(|| Reply::bad_request(1102, "amount"))?;
+            .ok_or_else(|| wire::bad_request(1102, "amount"))?;
         if !is_reference(&request.ref1) {
-            return Err(Reply::bad_request(1102, "ref1"));
+            return Err(wire::bad_request(1102, "ref1"));
         }
-        let qr = Qr { reference: request.ref1, reference2: request.ref2, reference3: request.ref3, amount: amount.amount };
-        let target = Target::Bill { biller_id: request.pp_id, reference1: qr.reference.clone(), reference2: qr.reference2.clone() };
+        let code = Code {
+            name: request.ref1.clone(),
+            reference: request.ref1,
+            reference2: request.ref2,
+            reference3: request.ref3,
+            amount: amount.amount,
+            made_at: bank.core.now(),
+        };
+        let target = Target::Bill { biller_id: request.pp_id, reference1: code.reference.clone(), reference2: code.reference2.clone() };
         let spec = QrSpec {
             category_code: Some("7011".to_owned()),
             merchant_city: Some("BANGKOK".to_owned()),
-            terminal_label: qr.reference3.clone(),
+            terminal_label: code.reference3.clone(),
             ..QrSpec::new(target, Some(amount))
         };
-        let payload = spec.encode().map_err(|error| Reply::bad_request(1102, &error.to_string()))?;
-        locked(&bank.ledger).keep_qr(qr)?;
-        Ok(Reply::success(serde_json::json!({"qrRawData": payload, "qrImage": "R0lGODlhAQABAAAAACw="})))
+        let payload = spec.encode().map_err(|error| wire::bad_request(1102, &error.to_string()))?;
+        let mut ledger = locked(&bank.ledger);
+        // The same code again is the same code; another amount or reference on the name is a duplicate.
+        match ledger.code(&code.name) {
+            Some(known) if known.amount == code.amount && known.reference2 == code.reference2 => {}
+            Some(_) | None => ledger.keep(code).map_err(wire::refused)?,
+        }
+        Ok(wire::success(json!({"qrRawData": payload, "qrImage": "R0lGODlhAQABAAAAACw="})))
     };
-    bank.answer(Operation::Create, reference.as_deref(), act).await
+    answer(&*bank, Operation::Start, reference.as_deref(), act).await
 }
 
 async fn inquiry(State(bank): State<Arc<Bank>>, headers: HeaderMap, query: Result<Query<InquiryQuery>, QueryRejection>) -> Response {
     let reference = query.as_ref().ok().map(|q| q.reference1.clone());
     let act = || {
         bank.check_token(&headers)?;
-        let Query(query) = query.map_err(|error| Reply::bad_request(1101, &error.to_string()))?;
-        if query.event_code != "00300100" || query.biller_id != bank.config.biller_id {
-            return Err(Reply::bad_request(1102, "eventCode or billerId"));
+        let Query(query) = query.map_err(|error| wire::bad_request(1101, &error.to_string()))?;
+        if query.event_code != "00300100" || query.biller_id != bank.settings.biller_id {
+            return Err(wire::bad_request(1102, "eventCode or billerId"));
         }
         let number = bank.inquiries.fetch_add(1, Ordering::Relaxed);
         let ledger = locked(&bank.ledger);
@@ -221,15 +270,14 @@ async fn inquiry(State(bank): State<Arc<Bank>>, headers: HeaderMap, query: Resul
             .filter(|payment| bangkok_date(payment.paid_at).to_string() == query.transaction_date)
             .map(|payment| {
                 let reversed = Some(ledger.is_reversed(&payment.transaction_id));
-                let qr = ledger.qr(&payment.reference);
-                wire::transaction(&bank.config.biller_id, payment, qr, reversed, bank.flip(number))
+                wire::transaction(&bank.settings.biller_id, payment, ledger.code(&payment.name), reversed, bank.core.flip(number))
             })
             .collect::<serde_json::Result<Vec<_>>>()
-            .map_err(|error| Reply::error(StatusCode::INTERNAL_SERVER_ERROR, 9700, &error.to_string()))?;
+            .map_err(|error| wire::error(StatusCode::INTERNAL_SERVER_ERROR, 9700, &error.to_string()))?;
         // Both forms of "not paid" have been seen.
-        if found.is_empty() && bank.flip(number) { Err(not_found()) } else { Ok(Reply::success(found)) }
+        if found.is_empty() && bank.core.flip(number) { Err(wire::not_found()) } else { Ok(wire::success(found)) }
     };
-    bank.answer(Operation::Inquiry, reference.as_deref(), act).await
+    answer(&*bank, Operation::Inquire, reference.as_deref(), act).await
 }
 
 async fn void(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -238,18 +286,17 @@ async fn void(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) ->
     let reference = original.as_ref().ok().map(|o| o.original_end_to_end_identification.clone());
     let act = || {
         bank.check_token(&headers)?;
-        if !bank.config.allow_void {
-            return Err(Reply::error(StatusCode::NOT_IMPLEMENTED, 4101, "Channel not supported"));
+        if !bank.settings.allow_void {
+            return Err(wire::error(StatusCode::NOT_IMPLEMENTED, 4101, "Channel not supported"));
         }
         let original = original?;
         let instructed = original.original_instructed_amount;
         let amount = Some(instructed.transaction_currency)
             .filter(|currency| currency == "THB")
             .and_then(|_| Money::parse_major(&instructed.transaction_amount, Currency::THB).ok())
-            .ok_or_else(|| Reply::bad_request(1102, "amount"))?;
-        let now = (bank.config.clock)();
-        locked(&bank.ledger).reverse(&original.original_message_identification, amount.amount, now)?;
-        Ok(Reply::success(serde_json::json!({})))
+            .ok_or_else(|| wire::bad_request(1102, "amount"))?;
+        locked(&bank.ledger).reverse(&original.original_message_identification, amount.amount, bank.core.now()).map_err(wire::refused)?;
+        Ok(wire::success(json!({})))
     };
-    bank.answer(Operation::Void, reference.as_deref(), act).await
+    answer(&*bank, Operation::Refund, reference.as_deref(), act).await
 }

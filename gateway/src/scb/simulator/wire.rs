@@ -1,22 +1,16 @@
 //! The bank's side of the wire format. Written apart from the connector's, so that a shared mistake cannot hide.
 
-use axum::{
-    body::Body,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
-use domain::money::Money;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::ledger::{Payment, Qr, Refusal};
-use crate::scb::mapping::wire_time;
-
-/// What the bank answers before any fault is laid over it.
-pub(super) struct Reply {
-    status: StatusCode,
-    body: String,
-}
+use crate::{
+    bangkok::bangkok_text,
+    simulator::{
+        Reply,
+        ledger::{Code, Payment, Refusal},
+    },
+};
 
 #[derive(Serialize)]
 struct Envelope<T> {
@@ -30,49 +24,33 @@ struct Status {
     description: String,
 }
 
-impl Reply {
-    pub(super) fn success(data: impl Serialize) -> Self {
-        Self::of(StatusCode::OK, 1000, "Success", Some(data))
-    }
-
-    pub(super) fn error(status: StatusCode, code: u16, description: &str) -> Self {
-        Self::of(status, code, description, None::<()>)
-    }
-
-    pub(super) fn bad_request(code: u16, description: &str) -> Self {
-        Self::error(StatusCode::BAD_REQUEST, code, description)
-    }
-
-    fn of(status: StatusCode, code: u16, description: &str, data: Option<impl Serialize>) -> Self {
-        let envelope = Envelope { status: Status { code, description: description.to_owned() }, data };
-        // Plain structs with text keys: this cannot fail, and an empty body would only look like one more fault.
-        Self { status, body: serde_json::to_string(&envelope).unwrap_or_default() }
-    }
-
-    /// The same answer, cut in the middle.
-    pub(super) fn cut(self) -> Response {
-        let half: Vec<u8> = self.body.bytes().take(self.body.len() / 2).collect();
-        let pieces = [Ok(half), Err(std::io::Error::other("cut"))];
-        let stream = futures_util::stream::iter(pieces);
-        let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, self.body.len().to_string())];
-        (self.status, headers, Body::from_stream(stream)).into_response()
-    }
+pub(super) fn success(data: impl Serialize) -> Reply {
+    envelope(StatusCode::OK, 1000, "Success", Some(data))
 }
 
-impl From<Refusal> for Reply {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Unknown => Self::error(StatusCode::NOT_FOUND, 1104, "Requested entity record does not exist"),
-            Refusal::Duplicate => Self::bad_request(1111, "Duplicate of existing data"),
-            Refusal::Rule(rule) => Self::bad_request(1102, rule),
-            Refusal::Disk(error) => Self::error(StatusCode::INTERNAL_SERVER_ERROR, 8901, &error.to_string()),
-        }
-    }
+pub(super) fn error(status: StatusCode, code: u16, description: &str) -> Reply {
+    envelope(status, code, description, None::<()>)
 }
 
-impl IntoResponse for Reply {
-    fn into_response(self) -> Response {
-        (self.status, [(header::CONTENT_TYPE, "application/json")], self.body).into_response()
+pub(super) fn bad_request(code: u16, description: &str) -> Reply {
+    error(StatusCode::BAD_REQUEST, code, description)
+}
+
+pub(super) fn not_found() -> Reply {
+    error(StatusCode::NOT_FOUND, 1104, "Requested entity record does not exist")
+}
+
+fn envelope(status: StatusCode, code: u16, description: &str, data: Option<impl Serialize>) -> Reply {
+    Reply::json(status, &Envelope { status: Status { code, description: description.to_owned() }, data })
+}
+
+pub(super) fn refused(refusal: Refusal) -> Reply {
+    match refusal {
+        Refusal::Unknown => not_found(),
+        Refusal::Duplicate => bad_request(1111, "Duplicate of existing data"),
+        Refusal::Closed(_) => bad_request(1102, "closed"),
+        Refusal::Rule(rule) => bad_request(1102, rule),
+        Refusal::Disk(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, 8901, &problem.to_string()),
     }
 }
 
@@ -166,15 +144,25 @@ pub(super) struct Transaction<'a> {
     channel_code: &'static str,
 }
 
+/// ISO 4217 numbers of what a payer can bring.
+fn currency_number(code: &str) -> &'static str {
+    match code {
+        "USD" => "840",
+        "CNY" => "156",
+        "SGD" => "702",
+        _ => "764",
+    }
+}
+
 /// `reversed` is `None` in a call-back. `as_number` picks between the two forms in which amounts are seen.
 pub(super) fn transaction<'a>(
     biller_id: &'a str,
     payment: &'a Payment,
-    qr: Option<&'a Qr>,
+    code: Option<&'a Code>,
     reversed: Option<bool>,
     as_number: bool,
 ) -> serde_json::Result<Transaction<'a>> {
-    let text = Money::thb(payment.amount).to_major();
+    let text = payment.money().to_major();
     Ok(Transaction {
         event_code: reversed.map(|_| "00300100"),
         transaction_type: "Domestic Transfers",
@@ -191,11 +179,11 @@ pub(super) fn transaction<'a>(
         receiving_bank_code: "014",
         amount: if as_number { RawValue::from_string(text)? } else { to_raw_value(&text)? },
         transaction_id: &payment.transaction_id,
-        transaction_date_and_time: wire_time(payment.paid_at),
-        bill_payment_ref1: &payment.reference,
-        bill_payment_ref2: qr.and_then(|q| q.reference2.as_deref()).unwrap_or_default(),
-        bill_payment_ref3: qr.and_then(|q| q.reference3.as_deref()).unwrap_or_default(),
-        currency_code: "764",
+        transaction_date_and_time: bangkok_text(payment.paid_at),
+        bill_payment_ref1: &payment.name,
+        bill_payment_ref2: code.and_then(|c| c.reference2.as_deref()).unwrap_or_default(),
+        bill_payment_ref3: code.and_then(|c| c.reference3.as_deref()).unwrap_or_default(),
+        currency_code: currency_number(payment.currency.code()),
         channel_code: "PMH",
     })
 }

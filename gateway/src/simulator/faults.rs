@@ -1,0 +1,274 @@
+//! Faults that hit calls on command: the injectable ones of the fault catalogue.
+
+use std::{collections::VecDeque, sync::Mutex, time::Duration};
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Reply, Simulated, Wording, locked, scramble};
+
+/// What a rule breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// The access token.
+    Token,
+    /// Beginning an attempt: making a QR, charging a card.
+    #[serde(alias = "create")]
+    Start,
+    /// Asking where an attempt stands.
+    #[serde(alias = "inquiry")]
+    Inquire,
+    /// Capturing a held amount.
+    Capture,
+    /// Raising a held amount.
+    Increment,
+    /// Stopping an attempt or letting go of a held amount.
+    Cancel,
+    /// Sending money back.
+    #[serde(alias = "void")]
+    Refund,
+    /// Asking where a refund stands.
+    InquireRefund,
+}
+
+/// How it breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Nothing happens; the connection ends without an answer.
+    ResetBefore,
+    /// It happens; the connection ends without an answer.
+    ResetAfter,
+    /// Nothing happens; the answer comes after `delay_ms`, and then it is a 504.
+    TimeoutBefore,
+    /// It happens at once; the answer comes after `delay_ms`, and then it is a 504.
+    TimeoutAfter,
+    /// It happens at once; the true answer comes after `delay_ms`.
+    Slow,
+    /// Nothing happens; HTTP 500, or `status`.
+    #[serde(rename = "http_500")]
+    Http500,
+    /// It happens; HTTP 500, or `status`.
+    #[serde(rename = "http_500_after")]
+    Http500After,
+    /// It happens; the connection is cut in the middle of the answer.
+    CutBody,
+    /// It happens; the answer is HTTP 200 with a web page.
+    NotJson,
+    /// It happens; the answer is HTTP 200 with nothing.
+    EmptyBody,
+    /// Nothing happens; HTTP 429 or the provider's own words for it, with `Retry-After`.
+    #[serde(rename = "http_429")]
+    Http429,
+    /// Nothing happens; every access token becomes invalid; HTTP 401.
+    TokenExpired,
+    /// Nothing happens; the provider's own error that does not say so.
+    Trouble,
+    /// It happens; the provider's own error that does not say so.
+    TroubleAfter,
+    /// It happens; the status words of the answer are ones that nobody knows.
+    UnknownStatus,
+    /// It happens; the answer has fields that nobody knows.
+    ExtraFields,
+    /// A read answers as if nothing had happened yet.
+    NotVisibleYet,
+}
+
+/// A fault that hits the next `times` matching calls.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultRule {
+    /// Which call.
+    pub operation: Operation,
+    /// How it breaks.
+    pub fault: Fault,
+    /// How many calls are hit.
+    pub times: u32,
+    /// Only calls on this reference; `None`: any.
+    #[serde(default)]
+    pub reference: Option<String>,
+    /// How long answers are held back; 30 s unless told.
+    #[serde(default)]
+    pub delay_ms: Option<u64>,
+    /// The first matching call that is hit: 1, the next one, unless told. Counts down as calls pass.
+    #[serde(default = "next_call")]
+    pub nth: u32,
+    /// How many of a thousand matching calls are hit, by the simulator's seed; all unless told.
+    #[serde(default = "always")]
+    pub per_mille: u16,
+    /// Of the two `http_500` faults: 502, 503 or 504 instead.
+    #[serde(default)]
+    pub status: Option<u16>,
+}
+
+fn next_call() -> u32 {
+    1
+}
+
+fn always() -> u16 {
+    1000
+}
+
+/// The rules in force, oldest first.
+pub(super) struct FaultBook(Mutex<Rules>);
+
+struct Rules {
+    rules: VecDeque<FaultRule>,
+    dice: u64,
+}
+
+impl FaultBook {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Mutex::new(Rules { rules: VecDeque::new(), dice: seed }))
+    }
+
+    pub(super) fn add(&self, rules: Vec<FaultRule>) {
+        locked(&self.0).rules.extend(rules);
+    }
+
+    pub(super) fn clear(&self) {
+        locked(&self.0).rules.clear();
+    }
+
+    pub(super) fn remaining(&self) -> Vec<FaultRule> {
+        locked(&self.0).rules.iter().filter(|rule| rule.times > 0).cloned().collect()
+    }
+
+    /// Uses up one stroke of the oldest rule that matches and is due.
+    fn strike(&self, operation: Operation, reference: Option<&str>) -> Option<FaultRule> {
+        let Rules { rules, dice } = &mut *locked(&self.0);
+        rules.retain(|rule| rule.times > 0);
+        for rule in rules {
+            if rule.operation != operation || (rule.reference.is_some() && rule.reference.as_deref() != reference) {
+                continue;
+            }
+            if rule.nth > 1 {
+                rule.nth -= 1;
+                continue;
+            }
+            *dice = scramble(*dice);
+            if *dice % 1000 < u64::from(rule.per_mille) {
+                rule.times -= 1;
+                return Some(rule.clone());
+            }
+        }
+        None
+    }
+}
+
+/// Runs `act` with a fault around it, if a rule says so.
+pub(super) async fn answer<P: Simulated>(
+    provider: &P,
+    operation: Operation,
+    reference: Option<&str>,
+    act: impl FnOnce() -> Result<Reply, Reply> + Send,
+) -> Response {
+    let act = || act().unwrap_or_else(|refusal| refusal);
+    let Some(rule) = provider.core().faults.strike(operation, reference) else {
+        return act().into_response();
+    };
+    let status = rule.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let word = |failure| provider.word(failure).into_response();
+    let delay = || wait(provider, rule.delay_ms);
+    match rule.fault {
+        Fault::ResetBefore => Reply::reset(),
+        Fault::ResetAfter => {
+            act();
+            Reply::reset()
+        }
+        Fault::TimeoutBefore => {
+            delay().await;
+            word(Wording::Http(StatusCode::GATEWAY_TIMEOUT))
+        }
+        Fault::TimeoutAfter => {
+            act();
+            delay().await;
+            word(Wording::Http(StatusCode::GATEWAY_TIMEOUT))
+        }
+        Fault::Slow => {
+            let reply = act();
+            delay().await;
+            reply.into_response()
+        }
+        Fault::Http500 => word(Wording::Http(status)),
+        Fault::Http500After => {
+            act();
+            word(Wording::Http(status))
+        }
+        Fault::CutBody => act().cut(),
+        Fault::NotJson => {
+            act();
+            Html("<html><body>Maintenance</body></html>").into_response()
+        }
+        Fault::EmptyBody => {
+            act();
+            StatusCode::OK.into_response()
+        }
+        Fault::Http429 => {
+            let mut response = word(Wording::Quota);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        }
+        Fault::TokenExpired => {
+            provider.forget_tokens();
+            word(Wording::Unauthorized)
+        }
+        Fault::Trouble => word(Wording::Trouble),
+        Fault::TroubleAfter => {
+            act();
+            word(Wording::Trouble)
+        }
+        Fault::UnknownStatus => act().with_unknown_status(P::STATUS_FIELDS).into_response(),
+        Fault::ExtraFields => act().with_extra_fields().into_response(),
+        Fault::NotVisibleYet => word(Wording::NotVisible),
+    }
+}
+
+async fn wait(provider: &impl Simulated, delay_ms: Option<u64>) {
+    let delay = Duration::from_millis(delay_ms.unwrap_or(30_000));
+    provider.core().stop.run_until_cancelled(tokio::time::sleep(delay)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(nth: u32, times: u32, per_mille: u16) -> FaultRule {
+        FaultRule {
+            operation: Operation::Start,
+            fault: Fault::Http500,
+            times,
+            reference: None,
+            delay_ms: None,
+            nth,
+            per_mille,
+            status: None,
+        }
+    }
+
+    #[test]
+    fn a_rule_waits_for_its_call_and_ends_after_its_strokes() {
+        let book = FaultBook::new(1);
+        book.add(vec![rule(3, 2, 1000)]);
+        let hits: Vec<bool> = (0..6).map(|_| book.strike(Operation::Start, None).is_some()).collect();
+        assert_eq!(hits, [false, false, true, true, false, false]);
+        assert!(book.remaining().is_empty());
+    }
+
+    #[test]
+    fn a_random_rule_hits_the_same_calls_with_the_same_seed() {
+        let hits = |seed| {
+            let book = FaultBook::new(seed);
+            book.add(vec![rule(1, 1_000, 300)]);
+            (0..1_000).map(|_| book.strike(Operation::Start, None).is_some()).collect::<Vec<bool>>()
+        };
+        let count = hits(5).iter().filter(|hit| **hit).count();
+        assert!((200..400).contains(&count), "{count} of a thousand");
+        assert_eq!(hits(5), hits(5));
+        assert_ne!(hits(5), hits(6));
+    }
+}
