@@ -10,6 +10,7 @@ mod platform;
 mod process;
 mod proxy;
 mod raw;
+mod receiver;
 mod replay;
 mod scratch;
 mod servers;
@@ -21,6 +22,7 @@ pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body
 pub use process::Process;
 pub use proxy::Proxy;
 pub use raw::{item, key_claim, stream};
+pub use receiver::{Received, Receiver, Reply};
 pub use replay::{Replayed, replay, replay_command, replay_program};
 pub use scratch::ScratchDir;
 pub use servers::{OwnServers, TestServers};
