@@ -67,7 +67,7 @@ pub struct Auth {
 #[serde(deny_unknown_fields, default)]
 pub struct Privacy {
     /// The master key that wraps the keys of persons, 64 hex digits; without it `master.key` in the data directory, made when
-    /// missing. Every API process needs the same one; whoever loses it loses every profile.
+    /// missing. Every API and worker process needs the same one; whoever loses it loses every profile and webhook secret.
     pub master_key_file: Option<PathBuf>,
 }
 

@@ -36,10 +36,10 @@ fn verifiers() -> Option<PathBuf> {
     }
     let importable = |dir: &Path| run(Command::new(dir.join("py/bin/python")).args(["-c", "import standardwebhooks"])).status.success();
     if !importable(&dir) {
-        run(Command::new(dir.join("py/bin/pip")).args(["install", "-q", "standardwebhooks==1.0.1"]));
+        run(Command::new(dir.join("py/bin/pip")).args(["install", "-q", "standardwebhooks==1.1.0"]));
     }
     if !dir.join("node_modules/standardwebhooks").exists() {
-        run(Command::new("npm").args(["install", "--silent", "--prefix"]).arg(&dir).arg("standardwebhooks@1.0.0"));
+        run(Command::new("npm").args(["install", "--silent", "--prefix"]).arg(&dir).arg("standardwebhooks@1.1.1"));
     }
     let complete = importable(&dir) && dir.join("node_modules/standardwebhooks").exists();
     complete.then_some(dir)
