@@ -14,7 +14,7 @@ use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use crate::event_store::{ulid_of, uuid_of};
 
 /// How long a worker holds a delivery, seconds: longer than any attempt takes.
-pub const LEASE_SECONDS: i32 = 30;
+pub const LEASE_SECONDS: i32 = 20;
 /// Attempts at one endpoint at the same time.
 pub const AT_ONCE: i64 = 8;
 /// Deliveries of one endpoint that wait at most; its cursors rest until there are fewer.
