@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the platform and its tests need and the machine lacks: PostgreSQL (the server programs only), nats-server,
-# redis-server (tests), a C compiler, pkg-config. Safe to run again: every tool is looked for first, and nothing is done when all are there.
+# a C compiler, pkg-config; for the tests redis-server, Python's venv, Node.js and npm. Safe to run again: every tool is looked for first, and nothing is done when all are there.
 # No system-wide PostgreSQL or NATS service is needed; `smartpos up` runs its own in its data directory.
 set -euo pipefail
 
@@ -47,6 +47,11 @@ need redis-server redis-server redis_bin
 need "C compiler" gcc command -v cc
 need pkg-config pkg-config command -v pkg-config
 need make make command -v make
+# The tests check signatures of webhooks with the verifiers that their receivers use.
+has_venv() { python3 -c 'import ensurepip, venv' && command -v python3; }
+need "python3 venv" python3-venv has_venv
+need node nodejs command -v node
+need npm npm command -v npm
 
 if ((${#packages[@]})); then
     command -v apt-get >/dev/null \

@@ -39,6 +39,8 @@ pub struct Config {
     pub privacy: Privacy,
     /// Payment providers.
     pub providers: Providers,
+    /// Deliveries to merchants.
+    pub webhooks: Webhooks,
     /// Logs.
     pub log: Log,
 }
@@ -96,8 +98,36 @@ pub struct Auth {
 #[serde(deny_unknown_fields, default)]
 pub struct Privacy {
     /// The master key that wraps the keys of persons, 64 hex digits; without it `master.key` in the data directory, made when
-    /// missing. Every API process needs the same one; whoever loses it loses every profile.
+    /// missing. Every API and worker process needs the same one; whoever loses it loses every profile and webhook secret.
     pub master_key_file: Option<PathBuf>,
+}
+
+/// Deliveries to merchants.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Webhooks {
+    /// Deliver to any address over HTTP, too. For development only: merchants choose the addresses.
+    pub allow_local: bool,
+    /// Waits before the second, third … attempt, milliseconds; without it ten attempts over three days.
+    pub waits_ms: Option<Vec<i64>>,
+    /// An endpoint that only failed for so long is disabled, seconds; without it five days.
+    pub disable_after_seconds: Option<i64>,
+}
+
+impl Webhooks {
+    /// Where deliveries may go.
+    pub const fn addresses(&self) -> gateway::outbound::AddressPolicy {
+        if self.allow_local { gateway::outbound::AddressPolicy::Local } else { gateway::outbound::AddressPolicy::Public }
+    }
+
+    /// When to try again, and when to give up.
+    pub fn policy(&self) -> domain::delivery::Policy {
+        let published = domain::delivery::Policy::default();
+        domain::delivery::Policy {
+            waits_ms: self.waits_ms.clone().unwrap_or(published.waits_ms),
+            disable_after: self.disable_after_seconds.and_then(chrono::Duration::try_seconds).unwrap_or(published.disable_after),
+        }
+    }
 }
 
 /// Payment providers.
@@ -217,6 +247,7 @@ impl Default for Config {
             auth: Auth::default(),
             privacy: Privacy::default(),
             providers: Providers::default(),
+            webhooks: Webhooks::default(),
             log: Log::default(),
         }
     }

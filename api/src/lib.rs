@@ -27,4 +27,6 @@ pub mod simulated_provider;
 pub mod state;
 pub mod telemetry;
 pub mod token_command;
+pub mod webhook_command;
+pub mod webhook_delivery;
 pub mod ws;

@@ -18,6 +18,7 @@ use api::{
     simulated_provider::{self, SimulatorArgs},
     telemetry,
     token_command::{self, TokenArgs},
+    webhook_command,
 };
 
 #[global_allocator]
@@ -66,6 +67,12 @@ enum Command {
     ApiKey(ApiKeyArgs),
     /// Run the provider simulator.
     SimulateProvider(SimulatorArgs),
+    /// Look into deliveries of webhooks.
+    Webhook {
+        /// What to do.
+        #[command(subcommand)]
+        action: webhook_command::Action,
+    },
     /// Write or check the generated OpenAPI document and event schemas.
     Schemas {
         /// What to do.
@@ -90,9 +97,13 @@ async fn run(cli: Cli) -> Result<()> {
     // First of all: whoever asks a process to stop while it starts is heard as well.
     let stop = match cli.command {
         Command::Up { .. } | Command::Serve { .. } | Command::SimulateProvider(_) => stop_on_signal().context("signals cannot be heard")?,
-        Command::Demo(_) | Command::Migrate | Command::Import(_) | Command::Token(_) | Command::ApiKey(_) | Command::Schemas { .. } => {
-            CancellationToken::new()
-        }
+        Command::Demo(_)
+        | Command::Migrate
+        | Command::Import(_)
+        | Command::Token(_)
+        | Command::ApiKey(_)
+        | Command::Webhook { .. }
+        | Command::Schemas { .. } => CancellationToken::new(),
     };
     let mut config = Config::load(cli.config.as_deref()).context("the configuration cannot be used")?;
     if let Some(data_dir) = cli.data_dir {
@@ -112,6 +123,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Token(args) => token_command::run(&config, &args),
         Command::ApiKey(args) => api_key_command::run(&config, args).await,
         Command::SimulateProvider(args) => simulated_provider::run(args, stop).await,
+        Command::Webhook { action } => webhook_command::run(&action),
         Command::Schemas { action } => schemas_command::run(action),
     }
 }

@@ -34,6 +34,7 @@ use crate::{
     master_key, router, server,
     state::{AppState, Lag, Parts, Readiness},
     telemetry,
+    webhook_delivery::Courier,
     ws::{self, WsState, hub::Hub},
 };
 
@@ -48,7 +49,7 @@ pub enum ProcessRole {
     Relay,
     /// Folds the read models.
     Projector,
-    /// Drives the process managers.
+    /// Drives the process managers, delivers webhooks.
     Worker,
 }
 
@@ -133,8 +134,8 @@ impl Platform {
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
         let head = event_store::log_head(&worker_pool).await.context("the log cannot be read; was the database migrated?")?;
         // Before anything runs: with the wrong key nothing may be written.
-        let sealed = [ProcessRole::Api, ProcessRole::Gateway].iter().any(|role| roles.contains(role));
-        let keyring = if sealed { Some(master_key::keyring(config, &app_pool).await?) } else { None };
+        let sealing = [ProcessRole::Api, ProcessRole::Gateway, ProcessRole::Worker].iter().any(|role| roles.contains(role));
+        let keyring = if sealing { Some(master_key::keyring(config, &app_pool).await?) } else { None };
         let app_options = database::options(&servers.database_url, Role::App)?;
         let (committer, committer_task) = committer::spawn(app_options, moved.clone(), committer_stop.clone());
         let commands = CommandHandler::new(app_pool.clone(), committer, Arc::new(SystemClock), Arc::new(RandomIds));
@@ -162,6 +163,10 @@ impl Platform {
         };
         let key = signing_key(config)?;
         let mut loops = JoinSet::new();
+        if let (true, Some(keyring)) = (roles.contains(&ProcessRole::Worker), &keyring) {
+            let courier = Courier::new(config, worker_pool.clone(), commands.clone(), keyring.clone())?;
+            loops.spawn(named("webhook deliveries", courier.run(shared.moved.subscribe(), shutdown.clone())));
+        }
         loops.spawn(named("poke", poke(shared.nats.clone(), shared.head, shared.moved.subscribe(), shutdown.clone())));
         let mut projectors = Vec::new();
         for role in roles {
@@ -257,6 +262,7 @@ impl Shared {
             limiter: limiter(config, &self.shutdown)?,
             webhook_pool: self.app_pool.clone(),
             log_pool: self.worker_pool.clone(),
+            webhook_addresses: config.webhooks.addresses(),
             providers: self.providers.clone(),
             default_provider: "scb".to_owned(),
             verifier: TokenVerifier::new(key)?,

@@ -31,11 +31,12 @@ use crate::{
 /// Longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// First path segments that answer without `/v1`, too.
-const RESOURCES: [&str; 15] = [
+const RESOURCES: [&str; 17] = [
     "api-keys",
     "auth",
     "bills",
     "customers",
+    "events",
     "idempotency-keys",
     "inbound-webhooks",
     "merchants",
@@ -47,6 +48,7 @@ const RESOURCES: [&str; 15] = [
     "refunds",
     "reports",
     "stores",
+    "webhook-endpoints",
 ];
 
 /// The edge of the platform. What else is to be served, such as `/ws`, is merged into it.
@@ -79,6 +81,9 @@ pub fn described() -> OpenApiRouter<AppState> {
         .merge(routes::inbound_webhooks::router())
         .merge(routes::api_keys::router())
         .merge(routes::idempotency_keys::router())
+        .merge(routes::events::router())
+        .merge(routes::webhook_endpoints::router())
+        .merge(routes::webhook_deliveries::router())
         .merge(routes::webhooks::router())
         .merge(routes::health::router());
     openapi::complete(routes.get_openapi_mut());

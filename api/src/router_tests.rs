@@ -116,6 +116,7 @@ fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer) {
             Arc::new(|| Noon.now()),
             AccountSettings::default(),
         ),
+        webhook_addresses: gateway::outbound::AddressPolicy::Public,
         default_provider: "stub".into(),
         verifier: TokenVerifier::new(&key).unwrap(),
         issuer: Some(issuer.clone()),

@@ -34,6 +34,8 @@ pub struct Parts {
     pub webhook_pool: PgPool,
     /// The log, for explanations: a role that may read it.
     pub log_pool: PgPool,
+    /// Where webhook endpoints may be.
+    pub webhook_addresses: gateway::outbound::AddressPolicy,
     /// The payment providers in service.
     pub providers: AccountProviders,
     /// Name of the provider that PromptPay payments go to.

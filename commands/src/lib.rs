@@ -31,4 +31,6 @@ pub mod routing;
 pub mod snapshot;
 pub mod system;
 pub mod tenants;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
 pub mod webhooks;

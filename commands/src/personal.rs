@@ -1,5 +1,5 @@
 //! Personal data at rest: sealed under the person's own key, which is wrapped by the master key and destroyed with the person.
-//! Secrets of provider accounts are kept the same way, each account being a subject with a key of its own.
+//! Secrets of provider accounts and webhook endpoints are kept the same way, each of them being a subject with a key of its own.
 //!
 //! XChaCha20-Poly1305 throughout. A ciphertext is `1 ‖ nonce (24 bytes) ‖ text and tag`; what it belongs to (tenant and person) is
 //! authenticated with it, so that one moved to another person's place does not open.
@@ -16,7 +16,8 @@ use chacha20poly1305::{
 use domain::{
     clock::RandomSource,
     customer::{Profile, Rejection, Sealed},
-    ids::{CustomerId, MerchantId, Ulid},
+    ids::{CustomerId, MerchantId, Ulid, WebhookEndpointId},
+    webhook_endpoint::{self, SealedSecret},
 };
 use hmac::{Hmac, Mac as _};
 use serde_json::Value;
@@ -95,17 +96,7 @@ impl Keyring {
     /// `Unavailable`; `Fault` when the key was wrapped under another master key.
     pub(crate) async fn seal_text(&self, tenant: MerchantId, subject: Ulid, text: &[u8]) -> Result<Option<Sealed>, CommandError> {
         let bound = bound_to(tenant, subject);
-        let mut fresh = Zeroizing::new([0_u8; 32]);
-        self.0.random.fill(fresh.as_mut());
-        let offered = self.encrypt(&self.0.master.0, &bound, fresh.as_ref())?;
-        let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select privacy.take_key($1, $2, $3)")
-            .bind(uuid_of(tenant))
-            .bind(uuid_of(subject))
-            .bind(offered)
-            .fetch_one(&self.0.pool)
-            .await?;
-        let Some(wrapped) = wrapped else { return Ok(None) };
-        let key = self.unwrap(&bound, &wrapped)?;
+        let Some(key) = self.take_key(tenant, subject, &bound).await? else { return Ok(None) };
         Ok(Some(Sealed(self.encrypt(&key, &bound, text)?)))
     }
 
@@ -160,6 +151,59 @@ impl Keyring {
             }
         }
         Ok(profiles)
+    }
+
+    /// Seals a webhook endpoint's signing secret under the endpoint's own key, which goes the way of a person's: it is destroyed in the
+    /// transaction that stores the endpoint's end.
+    ///
+    /// # Errors
+    /// `WebhookEndpointNotFound` when the key was destroyed; `Unavailable`; `Fault` as for [`Self::seal`].
+    pub async fn seal_secret(&self, tenant: MerchantId, endpoint: WebhookEndpointId, secret: &[u8]) -> Result<SealedSecret, CommandError> {
+        let bound = secret_bound_to(tenant, endpoint);
+        let gone = || CommandError::Rejected(webhook_endpoint::Rejection::WebhookEndpointNotFound.into());
+        let key = self.take_key(tenant, endpoint.0, &bound).await?.ok_or_else(gone)?;
+        Ok(SealedSecret(self.encrypt(&key, &bound, secret)?))
+    }
+
+    /// Opens signing secrets of one endpoint. Nothing once its key was destroyed.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Fault` for one that does not open.
+    pub async fn open_secrets(
+        &self,
+        tenant: MerchantId,
+        endpoint: WebhookEndpointId,
+        sealed: &[Vec<u8>],
+    ) -> Result<Vec<Zeroizing<Vec<u8>>>, CommandError> {
+        let bound = secret_bound_to(tenant, endpoint);
+        let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select wrapped from privacy.find_keys($1, $2)")
+            .bind(uuid_of(tenant))
+            .bind(vec![uuid_of(endpoint)])
+            .fetch_optional(&self.0.pool)
+            .await?;
+        let Some(wrapped) = wrapped else { return Ok(vec![]) };
+        let key = self.unwrap(&bound, &wrapped)?;
+        let shut = || CommandError::Fault("a webhook secret does not open under its key".to_owned());
+        sealed.iter().map(|sealed| decrypt(&key, &bound, sealed).ok_or_else(shut)).collect()
+    }
+
+    /// Fresh bytes that nobody can guess.
+    pub fn fresh_secret(&self) -> Zeroizing<[u8; 32]> {
+        let mut fresh = Zeroizing::new([0_u8; 32]);
+        self.0.random.fill(fresh.as_mut());
+        fresh
+    }
+
+    /// The key of a subject, made when there is none; nothing when it was destroyed.
+    async fn take_key(&self, tenant: MerchantId, subject: Ulid, bound: &[u8]) -> Result<Option<Zeroizing<[u8; 32]>>, CommandError> {
+        let offered = self.encrypt(&self.0.master.0, bound, self.fresh_secret().as_ref())?;
+        let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select privacy.take_key($1, $2, $3)")
+            .bind(uuid_of(tenant))
+            .bind(uuid_of(subject))
+            .bind(offered)
+            .fetch_one(&self.0.pool)
+            .await?;
+        wrapped.map(|wrapped| self.unwrap(bound, &wrapped)).transpose()
     }
 
     fn open_one(&self, bound: &[u8], wrapped: &[u8], ciphertext: &[u8]) -> Result<Profile, CommandError> {
@@ -223,8 +267,9 @@ impl Keyring {
 
     fn unwrap(&self, bound: &[u8], wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, CommandError> {
         let key = decrypt(&self.0.master.0, bound, wrapped).and_then(|key| <[u8; 32]>::try_from(key.as_slice()).ok());
-        key.map(Zeroizing::new)
-            .ok_or_else(|| CommandError::Fault("the key of a person does not unwrap: the master key is another one".to_owned()))
+        key.map(Zeroizing::new).ok_or_else(|| {
+            CommandError::Fault("the key of a person or of an endpoint does not unwrap: the master key is another one".to_owned())
+        })
     }
 }
 
@@ -257,6 +302,10 @@ fn decrypt(key: &[u8; 32], bound: &[u8], ciphertext: &[u8]) -> Option<Zeroizing<
 
 fn bound_to(tenant: MerchantId, subject: Ulid) -> Vec<u8> {
     [&b"smartpos personal 1"[..], &tenant.0.to_bytes(), &subject.to_bytes()].concat()
+}
+
+fn secret_bound_to(tenant: MerchantId, endpoint: WebhookEndpointId) -> Vec<u8> {
+    [&b"smartpos webhook secret 1"[..], &tenant.0.to_bytes(), &endpoint.0.to_bytes()].concat()
 }
 
 fn does_not_open() -> CommandError {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{CommandId, MerchantId, StoreId, Ulid};
+use crate::ids::{CommandId, EventId, MerchantId, StoreId, Ulid};
 
 /// The kinds of stream. Stored as text; safe in subjects by construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,11 +26,13 @@ pub enum StreamType {
     Customer,
     /// A merchant's account at a payment provider.
     ProviderAccount,
+    /// An address of a merchant that is told what happens.
+    WebhookEndpoint,
 }
 
 impl StreamType {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Merchant,
         Self::Store,
         Self::Order,
@@ -40,6 +42,7 @@ impl StreamType {
         Self::LedgerAdjustment,
         Self::Customer,
         Self::ProviderAccount,
+        Self::WebhookEndpoint,
     ];
 
     /// The stored word.
@@ -54,6 +57,7 @@ impl StreamType {
             Self::LedgerAdjustment => "ledger_adjustment",
             Self::Customer => "customer",
             Self::ProviderAccount => "provider_account",
+            Self::WebhookEndpoint => "webhook_endpoint",
         }
     }
 
@@ -160,6 +164,13 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
+    /// Its name among merchants; the same wherever the log is read or restored.
+    pub fn event_id(&self) -> EventId {
+        let mut half = [0_u8; 16];
+        half.copy_from_slice(&self.hash[..16]);
+        EventId(Ulid::from_bytes(half))
+    }
+
     /// The decoded meta data; empty when unreadable, which `integrity` would have noticed first.
     pub fn event_meta(&self) -> EventMeta {
         serde_json::from_slice(&self.meta).unwrap_or_default()

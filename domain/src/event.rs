@@ -130,6 +130,8 @@ pub enum DomainEvent {
     Customer(crate::customer::Event),
     /// Of a provider account.
     ProviderAccount(crate::provider_account::Event),
+    /// Of a webhook endpoint.
+    WebhookEndpoint(crate::webhook_endpoint::Event),
 }
 
 impl DomainEvent {
@@ -149,6 +151,7 @@ impl DomainEvent {
             StreamType::LedgerAdjustment => Self::LedgerAdjustment(AggregateEvent::decode(kind, version, payload)?),
             StreamType::Customer => Self::Customer(AggregateEvent::decode(kind, version, payload)?),
             StreamType::ProviderAccount => Self::ProviderAccount(AggregateEvent::decode(kind, version, payload)?),
+            StreamType::WebhookEndpoint => Self::WebhookEndpoint(AggregateEvent::decode(kind, version, payload)?),
         })
     }
 
@@ -164,6 +167,7 @@ impl DomainEvent {
             crate::ledger_adjustment::Event::CATALOG,
             crate::customer::Event::CATALOG,
             crate::provider_account::Event::CATALOG,
+            crate::webhook_endpoint::Event::CATALOG,
         ]
         .concat()
     }

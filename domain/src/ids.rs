@@ -87,6 +87,10 @@ ids! {
     ProviderAccountId = "pac";
     /// One stored inbound webhook delivery.
     WebhookId = "whk";
+    /// An address of a merchant that is told what happens.
+    WebhookEndpointId = "whe";
+    /// An event as merchants see it: the first half of its hash in the log, so that it has one name wherever it is read.
+    EventId = "evt";
 }
 
 impl PaymentIntentId {

@@ -105,6 +105,7 @@ fn encode(event: &DomainEvent) -> NewEvent {
         DomainEvent::LedgerAdjustment(event) => event.encode(),
         DomainEvent::Customer(event) => event.encode(),
         DomainEvent::ProviderAccount(event) => event.encode(),
+        DomainEvent::WebhookEndpoint(event) => event.encode(),
     }
 }
 

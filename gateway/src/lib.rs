@@ -32,6 +32,7 @@ mod http;
 pub mod kbank;
 mod measure;
 pub mod omise;
+pub mod outbound;
 pub mod promptpay;
 pub mod qr_image;
 pub mod registry;

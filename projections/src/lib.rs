@@ -57,5 +57,6 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(models::customers::Customers),
         Arc::new(models::provider_accounts::ProviderAccounts),
         Arc::new(models::daily_sales::DailySales),
+        Arc::new(models::events::Events),
     ]
 }

@@ -143,16 +143,7 @@ pub(crate) struct Projector {
 
 impl Projector {
     pub(crate) fn new(target: Target, projection: Arc<dyn Projection>, pool: PgPool) -> Self {
-        Self {
-            projection,
-            pool,
-            target,
-            state: None,
-            last_position: 0,
-            careful_until: 0,
-            serves: false,
-            turns: Turns::default(),
-        }
+        Self { projection, pool, target, state: None, last_position: 0, careful_until: 0, serves: false, turns: Turns::default() }
     }
 
     pub(crate) const fn position(&self) -> i64 {

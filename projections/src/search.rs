@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
     ids::{
-        BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, ProviderAccountId, RefundId, StoreId, Ulid,
+        BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, ProviderAccountId, RefundId, StoreId,
+        Ulid, WebhookEndpointId,
     },
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
@@ -49,6 +50,7 @@ impl StreamName {
             LedgerAdjustmentId::PREFIX => named(StreamType::LedgerAdjustment, text.parse::<LedgerAdjustmentId>().ok()?.0),
             ProviderAccountId::PREFIX => named(StreamType::ProviderAccount, text.parse::<ProviderAccountId>().ok()?.0),
             CustomerId::PREFIX => named(StreamType::Customer, text.parse::<CustomerId>().ok()?.0),
+            WebhookEndpointId::PREFIX => named(StreamType::WebhookEndpoint, text.parse::<WebhookEndpointId>().ok()?.0),
             RefundId::PREFIX => named(StreamType::Refund, text.parse::<RefundId>().ok()?.0),
             _ => None,
         }
@@ -67,6 +69,7 @@ impl fmt::Display for StreamName {
             StreamType::LedgerAdjustment => LedgerAdjustmentId(self.id).fmt(f),
             StreamType::Customer => CustomerId(self.id).fmt(f),
             StreamType::ProviderAccount => ProviderAccountId(self.id).fmt(f),
+            StreamType::WebhookEndpoint => WebhookEndpointId(self.id).fmt(f),
         }
     }
 }

@@ -63,4 +63,8 @@ mod volume_files;
 #[cfg(test)]
 mod volume_sums;
 #[cfg(test)]
+mod webhooks_out;
+#[cfg(test)]
+mod webhooks_verified;
+#[cfg(test)]
 mod workspace;

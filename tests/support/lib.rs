@@ -10,6 +10,7 @@ mod platform;
 mod process;
 mod proxy;
 mod raw;
+mod receiver;
 mod redis;
 mod replay;
 mod scratch;
@@ -22,6 +23,7 @@ pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body
 pub use process::Process;
 pub use proxy::Proxy;
 pub use raw::{item, key_claim, stream};
+pub use receiver::{Received, Receiver, Reply};
 pub use redis::TestRedis;
 pub use replay::{Replayed, replay, replay_command, replay_program};
 pub use scratch::ScratchDir;

@@ -98,6 +98,11 @@ impl TestPlatform {
 
     /// The same with a configuration that `change` had its way with.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_as(&ProcessRole::ALL, change).await
+    }
+
+    /// Starts these roles in this process, with a configuration that the test has changed.
+    pub async fn start_as(roles: &[ProcessRole], change: impl FnOnce(&mut Config)) -> Self {
         let scratch = ScratchDir::new("platform");
         let database = TestDatabase::new().await;
         let mut config = Config { data_dir: scratch.path().to_path_buf(), ..Config::default() };
@@ -111,10 +116,13 @@ impl TestPlatform {
         tokio::spawn(run_simulator(arguments, simulator_stop.clone()));
         let simulator = format!("http://{simulator_address}");
         config.providers.scb = Some(settings(&simulator));
+        // Receivers of webhooks are on this machine, and nobody waits for hours.
+        config.webhooks.allow_local = true;
+        config.webhooks.waits_ms = Some(vec![50, 100, 200, 400, 800, 1_600]);
         change(&mut config);
         let servers = servers_of(&database);
         migrate(&servers).await.expect("the database migrates");
-        let platform = Platform::start(&config, &servers, &ProcessRole::ALL).await.expect("the platform starts");
+        let platform = Platform::start(&config, &servers, roles).await.expect("the platform starts");
         let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
         let psp = PspId(platform.commands.ids().next());
         let keys = Arc::default();

@@ -79,6 +79,10 @@ permissions! {
     CredentialManage = "credential_manage";
     /// Look up an idempotency key of one's own.
     KeyRead = "key_read";
+    /// Read the event feed.
+    EventRead = "event_read";
+    /// Set up webhook endpoints, see and repeat their deliveries.
+    WebhookManage = "webhook_manage";
     /// Follow events over a WebSocket.
     EventsSubscribe = "events_subscribe";
 }
@@ -125,7 +129,7 @@ impl Role {
             P::MerchantRegister => matches!(self, R::PlatformAdmin),
             P::MerchantManage => matches!(self, R::PlatformAdmin | R::MerchantAdmin),
             P::MerchantRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Manager | R::Auditor),
-            P::StoreManage | P::CustomerErase | P::CredentialManage => matches!(self, R::MerchantAdmin),
+            P::StoreManage | P::CustomerErase | P::CredentialManage | P::WebhookManage => matches!(self, R::MerchantAdmin),
             P::StoreRead => true,
             P::OrderWrite | P::BillWrite | P::PaymentTake => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe | P::KeyRead => self.needs_merchant(),
@@ -135,7 +139,7 @@ impl Role {
             P::ProviderAccountRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
             P::InboundWebhookRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Auditor),
             P::InboundWebhookReprocess => matches!(self, R::PlatformAdmin | R::MerchantAdmin),
-            P::ReportRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
+            P::ReportRead | P::EventRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
         }
     }
 
@@ -177,6 +181,8 @@ inbound_webhook_reprocess xx....
 report_read               .xx..x
 credential_manage         .x....
 key_read                  .xxxxx
+event_read                .xx..x
+webhook_manage            .x....
 events_subscribe          .xxxxx
 ";
 

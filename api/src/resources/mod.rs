@@ -2,6 +2,7 @@
 
 pub mod bill;
 pub mod customer;
+pub mod event;
 pub mod merchant;
 pub mod order;
 pub mod payment;
@@ -10,6 +11,7 @@ pub mod provider_account;
 pub mod refund;
 pub mod report;
 pub mod store;
+pub mod webhook_endpoint;
 
 use domain::money::{Currency, Money};
 use serde::Serialize;
@@ -17,12 +19,14 @@ use utoipa::ToSchema;
 
 pub use bill::BillResource;
 pub use customer::CustomerResource;
+pub use event::EventResource;
 pub use merchant::MerchantResource;
 pub use order::{OrderResource, TimelineEntry};
 pub use payment::PaymentResource;
 pub use payment_intent::PaymentIntentResource;
 pub use refund::RefundResource;
 pub use store::StoreResource;
+pub use webhook_endpoint::WebhookEndpointResource;
 
 /// A thing that callers see, made from the state of its aggregate.
 pub trait Resource<S>: Serialize + Sized {

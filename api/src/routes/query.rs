@@ -68,6 +68,8 @@ reads! {
     ProviderAccounts = "provider_accounts";
     /// Daily sales.
     DailySales = "daily_sales";
+    /// Public events and webhook endpoints.
+    Events = "events";
 }
 
 /// What every query can be asked about time.
@@ -289,6 +291,7 @@ mod tests {
             Customers::NAMES,
             ProviderAccounts::NAMES,
             DailySales::NAMES,
+            Events::NAMES,
         ]
         .concat()
         {

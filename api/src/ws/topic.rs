@@ -3,7 +3,10 @@
 
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
-    ids::{BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentIntentId, ProviderAccountId, RefundId, StoreId, Ulid},
+    ids::{
+        BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentIntentId, ProviderAccountId, RefundId, StoreId, Ulid,
+        WebhookEndpointId,
+    },
 };
 
 /// Something to listen to.
@@ -70,6 +73,7 @@ pub fn stream_id(kind: StreamType, id: Ulid) -> String {
         StreamType::LedgerAdjustment => LedgerAdjustmentId(id).to_string(),
         StreamType::Customer => CustomerId(id).to_string(),
         StreamType::ProviderAccount => ProviderAccountId(id).to_string(),
+        StreamType::WebhookEndpoint => WebhookEndpointId(id).to_string(),
     }
 }
 

@@ -38,6 +38,7 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
         DomainEvent::Refund(_)
         | DomainEvent::Customer(_)
         | DomainEvent::ProviderAccount(_)
+        | DomainEvent::WebhookEndpoint(_)
         | DomainEvent::LedgerAdjustment(_)
         | DomainEvent::Merchant(_)
         | DomainEvent::Store(_)

@@ -50,6 +50,7 @@ fn sample(event_type: &str, version: i16) -> DomainEvent {
         StreamType::LedgerAdjustment => DomainEvent::LedgerAdjustment(of(event_type, version, &payload)),
         StreamType::Customer => DomainEvent::Customer(of(event_type, version, &payload)),
         StreamType::ProviderAccount => DomainEvent::ProviderAccount(of(event_type, version, &payload)),
+        StreamType::WebhookEndpoint => DomainEvent::WebhookEndpoint(of(event_type, version, &payload)),
     }
 }
 

@@ -78,6 +78,7 @@ impl Projection for DailySales {
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
             | DomainEvent::ProviderAccount(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
@@ -93,7 +94,8 @@ impl Projection for DailySales {
             | DomainEvent::Order(_)
             | DomainEvent::PaymentIntent(_)
             | DomainEvent::Customer(_)
-            | DomainEvent::ProviderAccount(_) => Ok(()),
+            | DomainEvent::ProviderAccount(_)
+            | DomainEvent::WebhookEndpoint(_) => Ok(()),
         }
     }
 }

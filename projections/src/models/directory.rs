@@ -124,6 +124,7 @@ impl Projection for Directory {
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
             | DomainEvent::ProviderAccount(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
@@ -138,6 +139,7 @@ impl Projection for Directory {
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
             | DomainEvent::ProviderAccount(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => Ok(()),
         }
     }

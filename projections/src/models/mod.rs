@@ -7,6 +7,7 @@ mod daily_sales_day;
 mod daily_sales_queries;
 pub mod daily_sales_rows;
 pub mod directory;
+pub mod events;
 pub mod orders;
 mod orders_queries;
 pub mod payments;

@@ -131,6 +131,7 @@ impl Projection for Payments {
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
             | DomainEvent::ProviderAccount(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => vec![],
         }
     }
@@ -154,6 +155,7 @@ impl Projection for Payments {
             | DomainEvent::Refund(_)
             | DomainEvent::Customer(_)
             | DomainEvent::ProviderAccount(_)
+            | DomainEvent::WebhookEndpoint(_)
             | DomainEvent::LedgerAdjustment(_) => Ok(()),
         }
     }
