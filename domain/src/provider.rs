@@ -38,8 +38,8 @@ pub struct Decline {
 }
 
 /// What a provider can do; callers ask before they call.
-#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own that callers ask")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own that callers ask")]
 pub struct Capabilities {
     /// Which methods it takes.
     pub methods: &'static [MethodKind],

@@ -6,7 +6,7 @@ use domain::provider::{Capabilities, PaymentProvider};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Clock, error::GatewayError, kbank, scb};
+use crate::{Clock, error::GatewayError, kbank, omise, scb, stripe};
 
 /// One setting of a provider's account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,6 +50,9 @@ impl SettingField {
     }
 }
 
+/// Makes a connector from settings.
+type Connect = fn(&Value, Clock) -> Result<Arc<dyn PaymentProvider>, GatewayError>;
+
 /// One provider.
 pub struct ProviderKind {
     /// As in events and the webhook path: `scb`.
@@ -60,7 +63,7 @@ pub struct ProviderKind {
     pub capabilities: Capabilities,
     /// All its settings.
     pub fields: &'static [SettingField],
-    connect: fn(&Value, Clock) -> Result<Arc<dyn PaymentProvider>, GatewayError>,
+    connect: Connect,
 }
 
 impl fmt::Debug for ProviderKind {
@@ -90,11 +93,25 @@ pub fn all() -> &'static [ProviderKind] {
             connect: |settings, clock| Ok(Arc::new(kbank::KbankProvider::new(read(kbank::NAME, kbank::FIELDS, settings)?, clock)?)),
         },
         ProviderKind {
+            name: omise::NAME,
+            display_name: "Omise",
+            capabilities: omise::CAPABILITIES,
+            fields: omise::FIELDS,
+            connect: |settings, clock| Ok(Arc::new(omise::OmiseProvider::new(read(omise::NAME, omise::FIELDS, settings)?, clock)?)),
+        },
+        ProviderKind {
             name: scb::NAME,
             display_name: "Siam Commercial Bank",
             capabilities: scb::capabilities_with_void(true),
             fields: scb::FIELDS,
             connect: |settings, clock| Ok(Arc::new(scb::ScbProvider::new(read(scb::NAME, scb::FIELDS, settings)?, clock)?)),
+        },
+        ProviderKind {
+            name: stripe::NAME,
+            display_name: "Stripe",
+            capabilities: stripe::capabilities_with_increment(true),
+            fields: stripe::FIELDS,
+            connect: |settings, clock| Ok(Arc::new(stripe::StripeProvider::new(read(stripe::NAME, stripe::FIELDS, settings)?, clock)?)),
         },
     ];
     ALL

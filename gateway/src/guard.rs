@@ -120,19 +120,18 @@ impl Guarded {
             return self.refuse("open", "the provider did not answer lately, so it is not called");
         }
         let mut pass = Pass { guard: self, call, answered: None };
-        let outcome = match tokio::time::timeout(self.settings.timeout, inner).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                metrics::counter!("gateway_call_timeouts_total", "provider" => self.inner.name()).increment(1);
-                let reason = format!("no outcome within {} ms", self.settings.timeout.as_millis());
-                match call {
-                    Call::Begin => CallOutcome::Unknown(reason),
-                    Call::Look => CallOutcome::NotAttempted(reason),
-                }
-            }
-        };
+        let outcome = tokio::time::timeout(self.settings.timeout, inner).await.unwrap_or_else(|_| self.too_slow(call));
         pass.answered = Some(matches!(outcome, CallOutcome::Done(_) | CallOutcome::Declined(_)));
         outcome
+    }
+
+    fn too_slow<T>(&self, call: Call) -> CallOutcome<T> {
+        metrics::counter!("gateway_call_timeouts_total", "provider" => self.inner.name()).increment(1);
+        let reason = format!("no outcome within {} ms", self.settings.timeout.as_millis());
+        match call {
+            Call::Begin => CallOutcome::Unknown(reason),
+            Call::Look => CallOutcome::NotAttempted(reason),
+        }
     }
 
     fn refuse<T>(&self, why: &'static str, text: &str) -> CallOutcome<T> {
@@ -159,7 +158,7 @@ impl Drop for Pass<'_> {
         if before != after {
             let provider = self.guard.inner.name();
             tracing::warn!(provider, ?before, ?after, "the circuit to the provider changed");
-            metrics::gauge!("gateway_circuit_open", "provider" => provider).set(if after == Circuit::Closed { 0 } else { 1 });
+            metrics::gauge!("gateway_circuit_open", "provider" => provider).set(i32::from(after != Circuit::Closed));
         }
     }
 }

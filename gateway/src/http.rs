@@ -6,12 +6,17 @@
 use std::{
     borrow::Cow,
     fmt,
+    sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
 use domain::provider::{Exchange, ExchangeLog};
-use reqwest::{Client, Method, RequestBuilder, header::CONTENT_TYPE, redirect::Policy};
+use reqwest::{
+    Client, Method, RequestBuilder,
+    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
+    redirect::Policy,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -22,6 +27,8 @@ use crate::{Clock, GatewayError, failure::Failure};
 
 /// No honest answer is longer: a QR picture is some tens of kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
+/// Longer pauses are not believed.
+const MAX_PAUSE_MS: i64 = 3_600_000;
 /// Of a recorded body.
 const MAX_RECORDED: usize = 16 * 1024;
 /// Masked whoever the provider is.
@@ -35,6 +42,8 @@ pub struct Http {
     client: Client,
     base_url: String,
     clock: Clock,
+    /// Unix milliseconds before which nothing is sent.
+    paused_until: AtomicI64,
 }
 
 /// How a request is named and recorded.
@@ -73,7 +82,7 @@ impl Http {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(GatewayError::HttpClient)?;
-        Ok(Self { client, base_url: base_url.trim_end_matches('/').to_owned(), clock })
+        Ok(Self { client, base_url: base_url.trim_end_matches('/').to_owned(), clock, paused_until: AtomicI64::new(i64::MIN) })
     }
 
     /// A request to be filled in; `path` begins with a slash.
@@ -86,11 +95,20 @@ impl Http {
         (self.clock)()
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends nothing for so long, an hour at most: the provider said that there were too many calls.
+    pub fn pause(&self, pause: Duration) {
+        let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX).min(MAX_PAUSE_MS);
+        self.paused_until.fetch_max(self.now().timestamp_millis().saturating_add(pause), Ordering::Relaxed);
+    }
+
+    /// Sends a request and reads the whole answer. A 429 or 503 with `Retry-After` in seconds makes a pause.
     ///
     /// # Errors
-    /// `NotAttempted` when no connection came to be, `Uncertain` when anything else went wrong: the provider may have acted.
+    /// `NotAttempted` during a pause and when no connection came to be, `Uncertain` when anything else went wrong: the provider may have acted.
     pub async fn exchange(&self, request: RequestBuilder, recorded: Recorded<'_>) -> Result<Answer, Failure> {
+        if self.now().timestamp_millis() < self.paused_until.load(Ordering::Relaxed) {
+            return Err(Failure::NotAttempted("paused: the provider said that there were too many calls".to_owned()));
+        }
         let request = request.build().map_err(|e| Failure::NotAttempted(format!("the request could not be written: {}", describe(e))))?;
         let (request_line, request_body) = written(&request, recorded.masked);
         let (sent_at, started) = (self.now(), Instant::now());
@@ -123,6 +141,9 @@ impl Http {
         })?;
         let http = response.status().as_u16();
         *status = Some(http);
+        if let (429 | 503, Some(pause)) = (http, retry_after(response.headers())) {
+            self.pause(pause);
+        }
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
@@ -133,6 +154,10 @@ impl Http {
             }
         }
     }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// The error and its causes, without the address: queries name references and billers.

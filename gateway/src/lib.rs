@@ -16,7 +16,7 @@
 //! 1. Make `src/<name>/` with the same files as `scb`: `mod.rs` (the port), `config.rs` (settings), `client.rs` (calls and
 //!    credentials), `mapping.rs` (wire format and error classes), `webhook.rs`, `capabilities.rs`, `simulator/`.
 //! 2. Declare the module below and add its line to `catalog::all`.
-//! 3. Add its line to the contract suite in `tests/contract/`, and what is its alone to `tests/<name>.rs`.
+//! 3. Add its file and its line to the contract suite in `tests/contract/`; what is its alone goes into that file too.
 
 use std::sync::Arc;
 
@@ -31,20 +31,25 @@ pub mod guard;
 mod http;
 pub mod kbank;
 mod measure;
+pub mod omise;
 pub mod promptpay;
 pub mod qr_image;
 pub mod registry;
 pub mod scb;
 mod secret;
+mod signature;
 pub mod simulator;
+pub mod stripe;
 mod token;
 
 pub use error::GatewayError;
 pub use guard::{Guarded, Health};
 pub use kbank::{KbankConfig, KbankProvider};
+pub use omise::{OmiseConfig, OmiseProvider};
 pub use registry::ProviderRegistry;
 pub use scb::{ScbConfig, ScbProvider};
 pub use secret::Secret;
+pub use stripe::{StripeConfig, StripeProvider};
 
 /// The injected clock (UTC): the program passes the real one, tests one that they move.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

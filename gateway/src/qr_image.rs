@@ -119,10 +119,10 @@ mod tests {
         let path = document.split(" d=\"").last().unwrap().split('"').next().unwrap();
         let mut dark = vec![false; side * side];
         for piece in path.split('M').filter(|piece| !piece.is_empty()) {
-            let n = numbers(piece);
-            let (x, y, w, h) = (n[0], n[1], n[2], n[3]);
-            for at in (y..y + h).flat_map(|row| (x..x + w).map(move |column| row * side + column)) {
-                dark[at] = true;
+            let rectangle = numbers(piece);
+            let (left, top, width, height) = (rectangle[0], rectangle[1], rectangle[2], rectangle[3]);
+            for row in top..top + height {
+                dark[row * side + left..row * side + left + width].fill(true);
             }
         }
         assert_eq!(read(side, side, |x, y| if dark[y * side + x] { 0 } else { 255 }), PAYLOAD);

@@ -1,4 +1,4 @@
-//! The SCB connector against the simulated bank, over real HTTP.
+//! What is SCB's alone, against the simulated bank over real HTTP; the contract suite holds the rest.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may panic like the test itself")]
 
 use std::{
@@ -247,55 +247,6 @@ async fn a_payment_after_midnight_is_found_from_either_side() {
 }
 
 #[tokio::test]
-async fn amounts_are_exact_in_both_wire_forms() {
-    for seed in [0, 1] {
-        let world = World::with(Setup { seed, ..Setup::default() }).await;
-        let request = world.created(100_50).await;
-        world.pay(&request.key.reference).await;
-        let (status, _) = world.post("/sim/pay", json!({"reference": request.key.reference, "amount": 1, "webhook": "never"})).await;
-        assert_eq!(status, StatusCode::OK);
-        for _ in 0..2 {
-            let amounts: Vec<Money> = world.seen(&request).await.iter().map(|p| p.amount).collect();
-            assert_eq!(amounts, [Money::thb(100_50), Money::thb(1)]);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_timeout_after_the_bank_acted_is_unknown_and_a_repeat_stays_one_code() {
-    let world = World::with(Setup { timeout_ms: 500, ..Setup::default() }).await;
-    world.fault("create", "timeout_after", 1).await;
-    let request = world.request(20_00);
-    assert!(matches!(world.start(&request).await, CallOutcome::Unknown(_)));
-    assert!(matches!(world.start(&request).await, CallOutcome::Done(_)));
-    assert_eq!(world.ledger().await["qr_codes"], 1);
-}
-
-#[tokio::test]
-async fn a_timeout_before_the_bank_acted_looks_the_same_to_us() {
-    let world = World::with(Setup { timeout_ms: 500, ..Setup::default() }).await;
-    world.fault("create", "timeout_before", 1).await;
-    let request = world.request(20_00);
-    assert!(matches!(world.start(&request).await, CallOutcome::Unknown(_)));
-    assert_eq!(world.ledger().await["qr_codes"], 0);
-}
-
-#[tokio::test]
-async fn unclear_answers_are_unknown_for_money_and_repeatable_for_reads() {
-    let world = World::new().await;
-    for fault in ["http_500", "http_500_after", "cut_body", "not_json"] {
-        world.fault("create", fault, 1).await;
-        let request = world.request(5_00);
-        let outcome = world.start(&request).await;
-        assert!(matches!(outcome, CallOutcome::Unknown(_)), "{fault}: {outcome:?}");
-        world.fault("inquiry", fault, 1).await;
-        let outcome = world.inquire(&request).await;
-        assert!(matches!(outcome, CallOutcome::NotAttempted(_)), "{fault}: {outcome:?}");
-    }
-    assert_eq!(world.faults_left().await, 0);
-}
-
-#[tokio::test]
 async fn a_rate_limit_is_not_an_attempt() {
     let world = World::new().await;
     for operation in ["token", "create"] {
@@ -304,17 +255,6 @@ async fn a_rate_limit_is_not_an_attempt() {
         assert!(matches!(world.start(&request).await, CallOutcome::NotAttempted(_)));
         assert!(matches!(world.start(&request).await, CallOutcome::Done(_)));
     }
-}
-
-#[tokio::test]
-async fn a_refused_token_is_renewed_once_and_no_more() {
-    let world = World::new().await;
-    let request = world.created(5_00).await;
-    world.fault("inquiry", "token_expired", 1).await;
-    assert!(world.seen(&request).await.is_empty());
-    world.fault("inquiry", "token_expired", 9).await;
-    assert_eq!(declined_code(world.inquire(&request).await), "credentials_refused");
-    assert_eq!(world.faults_left().await, 7, "one call and one repeat");
 }
 
 #[tokio::test]
@@ -335,27 +275,6 @@ async fn wrong_credentials_are_a_final_refusal() {
     let world = World::with(Setup { api_secret: "wrong", ..Setup::default() }).await;
     let outcome = world.start(&world.request(1_00)).await;
     assert_eq!(declined_code(outcome), "credentials_refused");
-}
-
-#[tokio::test]
-async fn a_refused_connection_is_not_an_attempt() {
-    let world = World::new().await;
-    let request = world.created(1_00).await;
-    let World { provider, stop, server, .. } = world;
-    stop.cancel();
-    server.await.unwrap().unwrap();
-    let outcome = provider.start(&request, &ExchangeLog::default()).await;
-    assert!(matches!(outcome, CallOutcome::NotAttempted(_)), "{outcome:?}");
-}
-
-#[tokio::test]
-async fn a_payment_not_visible_yet_is_no_proof_of_anything() {
-    let world = World::new().await;
-    let request = world.created(1_00).await;
-    world.pay(&request.key.reference).await;
-    world.fault("inquiry", "not_visible_yet", 1).await;
-    assert!(world.seen(&request).await.is_empty());
-    assert_eq!(world.seen(&request).await.len(), 1);
 }
 
 #[tokio::test]

@@ -67,12 +67,11 @@ impl Breaker {
                 *next_look = now + self.look_every;
                 true
             }
-            Call::Look => false,
             Call::Begin if now >= *until && !*trying => {
                 *trying = true;
                 true
             }
-            Call::Begin => false,
+            Call::Look | Call::Begin => false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Calls to KBank: the common fields, the access token, the pause after too many calls.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -31,21 +31,13 @@ pub(super) struct Client {
     token: TokenCell,
     /// Microseconds at start plus calls made: unique per request, also across restarts.
     next_request: AtomicU64,
-    /// Unix milliseconds before which nothing is sent: the bank said that there were too many calls.
-    paused_until: AtomicI64,
 }
 
 impl Client {
     pub(super) fn new(config: KbankConfig, clock: Clock) -> Result<Self, GatewayError> {
         let http = Http::new(&config.base_url, config.timeout(), clock)?;
         let first_request = u64::try_from(http.now().timestamp_micros()).unwrap_or(0);
-        Ok(Self {
-            http,
-            config,
-            token: TokenCell::default(),
-            next_request: AtomicU64::new(first_request),
-            paused_until: AtomicI64::new(i64::MIN),
-        })
+        Ok(Self { http, config, token: TokenCell::default(), next_request: AtomicU64::new(first_request) })
     }
 
     pub(super) const fn config(&self) -> &KbankConfig {
@@ -98,9 +90,6 @@ impl Client {
 
     /// Sends with a token and checks the envelope; on a refused token refreshes once and repeats once.
     async fn call(&self, operation: &'static str, path: &str, body: &str, log: &ExchangeLog) -> Result<Vec<u8>, Failure> {
-        if self.http.now().timestamp_millis() < self.paused_until.load(Ordering::Relaxed) {
-            return Err(Failure::NotAttempted("paused: the bank said that there were too many calls".to_owned()));
-        }
         let token = self.token(log).await?;
         match self.send(operation, path, body, &token, log).await {
             Err(Failure::Unauthorized(_)) => {
@@ -122,8 +111,7 @@ impl Client {
     /// An answered "not attempted" is a quota: hammering on would only lengthen it.
     fn heed_quota<T>(&self, checked: Result<T, Failure>) -> Result<T, Failure> {
         if matches!(checked, Err(Failure::NotAttempted(_))) {
-            let pause = i64::try_from(self.config.quota_pause_ms).unwrap_or(i64::MAX);
-            self.paused_until.store(self.http.now().timestamp_millis().saturating_add(pause), Ordering::Relaxed);
+            self.http.pause(Duration::from_millis(self.config.quota_pause_ms));
         }
         checked
     }

@@ -99,3 +99,38 @@ pub const FIELDS: &[SettingField] = &[
     SettingField::optional("quota_pause_ms", "pause after the bank said that there were too many calls; 60000 unless told"),
     SettingField::optional("sandbox_exercise", "the sandbox's env-id; none in production"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn with(name: &str, value: serde_json::Value) -> KbankConfig {
+        let mut settings = json!({"base_url": "http://127.0.0.1:9", "consumer_id": "hush-1", "consumer_secret": "hush-2",
+            "partner_id": "PTR0000001", "partner_secret": "hush-3", "merchant_id": "KB000000000001",
+            "webhook_path_secret": "hush-hush-hush-hush"});
+        settings[name] = value;
+        serde_json::from_value(settings).unwrap()
+    }
+
+    #[test]
+    fn settings_are_checked_and_secrets_do_not_show() {
+        let good = with("terminal_id", json!("term1"));
+        assert!(good.check().is_ok());
+        assert!(!format!("{good:?}").contains("hush"));
+        let bad = [
+            ("base_url", json!("openapi.kasikornbank.com")),
+            ("consumer_secret", json!("")),
+            ("partner_id", json!("12345678901")),
+            ("merchant_id", json!("has a space")),
+            ("terminal_id", json!("123456789")),
+            ("webhook_path_secret", json!("short")),
+            ("timeout_ms", json!(0)),
+            ("quota_pause_ms", json!(3_600_001)),
+        ];
+        for (name, value) in bad {
+            let error = with(name, value).check().unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains("hush"), "{error}");
+        }
+    }
+}

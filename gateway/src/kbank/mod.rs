@@ -82,15 +82,14 @@ impl KbankProvider {
     /// A repeat of a request that the bank took, though its answer was lost.
     async fn adopt(&self, key: &AttemptKey, now: DateTime<Utc>, log: &ExchangeLog) -> CallOutcome<AttemptView> {
         let lost = || CallOutcome::Declined(decline("qr_lost", "the text of the code was lost; the code was cancelled at the bank"));
-        let view = match self.0.inquire(key, now, log).await {
-            Ok(view) if view.status == AttemptStatus::Pending => match self.stop(key, now, log).await {
-                CallOutcome::Done(view) => view,
-                other => return other,
-            },
-            Ok(view) => view,
+        let mut looked = match self.0.inquire(key, now, log).await {
+            Ok(view) => CallOutcome::Done(view),
             Err(failure) => return unresolved(failure),
         };
-        if view.status == AttemptStatus::Canceled { lost() } else { CallOutcome::Done(view) }
+        if matches!(&looked, CallOutcome::Done(view) if view.status == AttemptStatus::Pending) {
+            looked = self.stop(key, now, log).await;
+        }
+        if matches!(&looked, CallOutcome::Done(view) if view.status == AttemptStatus::Canceled) { lost() } else { looked }
     }
 
     async fn look(&self, key: &AttemptKey, now: DateTime<Utc>, log: &ExchangeLog) -> CallOutcome<AttemptView> {
@@ -121,11 +120,11 @@ impl KbankProvider {
         }
         if bangkok_date(request.paid_at) != bangkok_date(request.now) {
             // An earlier try of this very refund may have ended unknown before midnight: its books decide.
-            return match self.look_refund(request, log).await {
-                CallOutcome::Done(RefundStatus::NotFound) => {
-                    CallOutcome::Declined(decline("cut_off_passed", "KBank voids on the Bangkok day of payment only"))
-                }
-                looked => looked,
+            let looked = self.look_refund(request, log).await;
+            return if looked == CallOutcome::Done(RefundStatus::NotFound) {
+                CallOutcome::Declined(decline("cut_off_passed", "KBank voids on the Bangkok day of payment only"))
+            } else {
+                looked
             };
         }
         match self.0.void(&request.reference, &request.transaction_id, log).await {

@@ -89,6 +89,30 @@ fn a_static_code_is_written_and_read_without_an_amount() {
     assert!(!parsed.dynamic && parsed.amount.is_none());
 }
 
+#[test]
+fn both_tags_are_written_with_and_without_an_amount_and_read_back() {
+    let bill = |reference2: Option<&str>| Target::Bill {
+        biller_id: "099400016550100".to_owned(),
+        reference1: "REF1".to_owned(),
+        reference2: reference2.map(str::to_owned),
+    };
+    let targets = [
+        Target::mobile("+66 81 234 5678").unwrap(),
+        Target::national_id("1-2345-67890-12-1").unwrap(),
+        Target::e_wallet("004999000288505").unwrap(),
+        bill(None),
+        bill(Some("REF2")),
+    ];
+    for target in targets {
+        for amount in [None, Some(Money::thb(1)), Some(Money::thb(9_999_999_999_99))] {
+            let text = QrSpec::new(target.clone(), amount).encode().unwrap();
+            let read = ParsedQr::parse(&text).unwrap();
+            assert_eq!((&read.target, read.amount, read.dynamic), (&target, amount, amount.is_some()), "{text}");
+            assert_eq!(read.encode().unwrap(), text);
+        }
+    }
+}
+
 /// With a fresh checksum, so that only the named rule can refuse it.
 fn resealed(body: &str) -> String {
     let mut text = body.to_owned();

@@ -156,11 +156,11 @@ impl ScbProvider {
         let now = request.now;
         if bangkok_date(request.paid_at) != bangkok_date(now) {
             // An earlier try of this very refund may have ended unknown before midnight: its books decide.
-            return match self.look_refund(request, log).await {
-                CallOutcome::Done(RefundStatus::NotFound) => {
-                    CallOutcome::Declined(decline("cut_off_passed", "SCB voids on the Bangkok day of payment only"))
-                }
-                looked => looked,
+            let looked = self.look_refund(request, log).await;
+            return if looked == CallOutcome::Done(RefundStatus::NotFound) {
+                CallOutcome::Declined(decline("cut_off_passed", "SCB voids on the Bangkok day of payment only"))
+            } else {
+                looked
             };
         }
         match self.client.void(request, now, log).await {

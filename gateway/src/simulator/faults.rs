@@ -61,7 +61,7 @@ pub enum Fault {
     NotJson,
     /// It happens; the answer is HTTP 200 with nothing.
     EmptyBody,
-    /// Nothing happens; HTTP 429 or the provider's own words for it, with `Retry-After`.
+    /// Nothing happens; HTTP 429 or the provider's own words for it.
     #[serde(rename = "http_429")]
     Http429,
     /// Nothing happens; every access token becomes invalid; HTTP 401.
@@ -100,6 +100,9 @@ pub struct FaultRule {
     /// How many of a thousand matching calls are hit, by the simulator's seed; all unless told.
     #[serde(default = "always")]
     pub per_mille: u16,
+    /// Of `http_429`: the answer asks for a pause of so many seconds.
+    #[serde(default)]
+    pub retry_after_s: Option<u32>,
     /// Of the two `http_500` faults: 502, 503 or 504 instead.
     #[serde(default)]
     pub status: Option<u16>,
@@ -210,7 +213,9 @@ pub(super) async fn answer<P: Simulated>(
         }
         Fault::Http429 => {
             let mut response = word(Wording::Quota);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            if let Some(seconds) = rule.retry_after_s {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
             response
         }
         Fault::TokenExpired => {
@@ -238,16 +243,8 @@ mod tests {
     use super::*;
 
     fn rule(nth: u32, times: u32, per_mille: u16) -> FaultRule {
-        FaultRule {
-            operation: Operation::Start,
-            fault: Fault::Http500,
-            times,
-            reference: None,
-            delay_ms: None,
-            nth,
-            per_mille,
-            status: None,
-        }
+        let (operation, fault) = (Operation::Start, Fault::Http500);
+        FaultRule { operation, fault, times, reference: None, delay_ms: None, nth, per_mille, retry_after_s: None, status: None }
     }
 
     #[test]

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Clock;
 
 pub(crate) mod callback;
+pub(crate) mod charge_levers;
+pub(crate) mod charges;
 mod control;
 mod faults;
 pub(crate) mod journal;
@@ -77,6 +79,11 @@ impl Core {
     /// Chooses between two forms of one answer, repeatably.
     pub(crate) fn flip(&self, number: usize) -> bool {
         (self.config.seed.wrapping_add(number as u64)).is_multiple_of(2)
+    }
+
+    /// Sends a call-back that no lever asked for (an event of the provider's own).
+    pub(crate) fn announce(&self, body: &str) {
+        self.courier.dispatch(body, &CallbackPlan::default());
     }
 }
 

@@ -6,7 +6,9 @@
 mod behaviour;
 mod kbank;
 mod moved;
+mod omise;
 mod scb;
+mod stripe;
 mod webhooks;
 mod world;
 
@@ -36,6 +38,7 @@ macro_rules! contract {
                     behaviour::a_status_of_tomorrow_stays_open,
                     behaviour::a_payment_not_visible_yet_is_no_proof_of_anything,
                     behaviour::a_dead_host_is_not_an_attempt,
+                    behaviour::a_provider_that_asks_for_a_pause_gets_it,
                     behaviour::a_slow_answer_is_waited_for_within_the_time_limit,
                     behaviour::a_refused_token_is_renewed_once,
                     behaviour::requests_that_make_no_sense_are_declined,
@@ -58,4 +61,4 @@ macro_rules! contract {
     };
 }
 
-contract!(kbank, scb);
+contract!(kbank, omise, scb, stripe);

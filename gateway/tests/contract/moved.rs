@@ -44,6 +44,7 @@ pub async fn every_fault_of_a_refund_ends_in_one_refund(launch: Launch) {
             _ => assert!(matches!(outcome, CallOutcome::Unknown(_)), "{fault}: {outcome:?}"),
         }
         if !is_taken(&world.look_refund(&refund).await) {
+            world.settle();
             let outcome = world.refund(&refund).await;
             assert!(is_taken(&outcome), "{fault}: {outcome:?}");
         }

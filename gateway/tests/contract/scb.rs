@@ -15,6 +15,7 @@ pub async fn world(setup: Setup) -> World {
         has_status: false,
         has_tokens: true,
         pays_twice: true,
+        settling: chrono::TimeDelta::zero(),
         secrets: &["scb-hidden-key", "scb-hidden-secret", "scb-hidden-path-secret", "sim-0000", "SIMULATED PAYER", "0123456789"],
     };
     let bank = Settings {

@@ -1,7 +1,7 @@
 //! Call-backs, as the simulator sends them.
 
 use chrono::TimeDelta;
-use domain::provider::{HintSubject, RawWebhook, WebhookHint, WebhookRefusal};
+use domain::provider::{HintSubject, RawWebhook, StartRequest, WebhookHint, WebhookRefusal};
 use serde_json::{Value, json};
 
 use crate::world::{Heard, Launch, Setup, World};
@@ -12,7 +12,7 @@ fn read(world: &World, heard: &Heard) -> Result<WebhookHint, WebhookRefusal> {
     world.provider.read_webhook(&raw)
 }
 
-async fn heard_of_a_payment(world: &World, webhook: Value) -> (domain::provider::StartRequest, Value, Heard) {
+async fn heard_of_a_payment(world: &World, webhook: Value) -> (StartRequest, Value, Heard) {
     let request = world.started(12_34).await;
     let payment = world.pay(&request, json!({"webhook": webhook})).await;
     let heard = world.hear().await;

@@ -66,6 +66,8 @@ pub struct Traits {
     pub has_tokens: bool,
     /// The simulator takes a second payment on one attempt.
     pub pays_twice: bool,
+    /// How long an unclear creation may stay invisible, and so is not repeated.
+    pub settling: TimeDelta,
     /// Texts that nobody may see.
     pub secrets: &'static [&'static str],
 }
@@ -128,6 +130,19 @@ impl World {
         DateTime::from_timestamp_micros(self.micros.load(Ordering::SeqCst)).unwrap()
     }
 
+    pub fn advance_minutes(&self, minutes: i64) {
+        self.advance_seconds(60 * minutes);
+    }
+
+    pub fn advance_seconds(&self, seconds: i64) {
+        self.micros.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+
+    /// Time passes until the provider's books must show whatever was made.
+    pub fn settle(&self) {
+        self.micros.fetch_add(self.traits.settling.num_microseconds().unwrap(), Ordering::SeqCst);
+    }
+
     pub fn request(&self, satang: i64) -> StartRequest {
         let attempt_id = AttemptId(Ulid(u128::from(NEXT.fetch_add(1, Ordering::SeqCst))));
         let reference = reference_of(attempt_id);
@@ -176,7 +191,7 @@ impl World {
         let request = self.started(satang).await;
         self.pay(&request, json!({})).await;
         let view = self.view(&request).await;
-        let payment = view.payments.first().expect("the payment is in the books");
+        let payment = view.payments.first().unwrap();
         let refund = RefundRequest {
             refund_id: RefundId(request.key.attempt_id.0),
             reference: request.key.reference.clone(),
@@ -251,7 +266,7 @@ impl World {
     /// The next call-back.
     pub async fn hear(&self) -> Heard {
         let mut heard = self.heard.lock().await;
-        tokio::time::timeout(PATIENCE, heard.recv()).await.expect("a call-back").unwrap()
+        tokio::time::timeout(PATIENCE, heard.recv()).await.unwrap().unwrap()
     }
 }
 

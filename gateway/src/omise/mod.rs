@@ -1,0 +1,300 @@
+//! Omise: cards by token and PromptPay, one charge there for each of our attempts.
+//!
+//! No idempotency is promised, so every creation looks first and is not repeated while the list may lag behind an
+//! uncertain try. PromptPay comes as a picture at an address, not as a payload text. Source: Omise documentation, charges, refunds, webhooks.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use domain::{
+    money::Currency,
+    provider::{
+        AttemptKey, AttemptStatus, AttemptView, BoxFuture, CallOutcome, CancelRequest, Capabilities, CaptureRequest, ExchangeLog,
+        InquiryRequest, Method, PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
+    },
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Clock,
+    error::GatewayError,
+    failure::{Failure, Kind, decline},
+    measure::measured,
+};
+
+mod capabilities;
+mod client;
+mod config;
+mod mapping;
+pub mod simulator;
+#[cfg(test)]
+mod tests;
+mod unsettled;
+mod webhook;
+
+pub use capabilities::CAPABILITIES;
+use client::Client;
+pub use config::{FIELDS, OmiseConfig};
+use unsettled::Unsettled;
+
+/// The name in events, metrics and the webhook path.
+pub const NAME: &str = "omise";
+
+/// The connector; one per account, since it remembers which tries are uncertain.
+pub struct OmiseProvider {
+    config: OmiseConfig,
+    client: Client,
+    unsettled: Unsettled,
+    unsettled_refunds: Unsettled,
+}
+
+impl fmt::Debug for OmiseProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OmiseProvider").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl OmiseProvider {
+    /// Makes the connector; nothing is sent yet.
+    ///
+    /// # Errors
+    /// `Setting`, `HttpClient`.
+    pub fn new(config: OmiseConfig, clock: Clock) -> Result<Self, GatewayError> {
+        config.check()?;
+        let client = Client::new(&config, clock)?;
+        Ok(Self { unsettled: Unsettled::new(config.settling()), unsettled_refunds: Unsettled::new(config.settling()), client, config })
+    }
+
+    async fn create(&self, request: &StartRequest, log: &ExchangeLog) -> CallOutcome<AttemptView> {
+        let (key, id) = (&request.key, request.key.attempt_id.0);
+        if let Err(failure) = self.check(request) {
+            return failure.outcome(Kind::Money);
+        }
+        match self.client.find(key, log).await {
+            Ok(Some(charge)) => return read(mapping::read_charge(charge, key), Kind::Money),
+            Ok(None) => {}
+            Err(failure) => return failure.outcome(Kind::Read),
+        }
+        if !self.unsettled.may_create(id, key.started_at, self.client.now()) {
+            return CallOutcome::Unknown("an earlier try may have made a charge that the list does not show yet".to_owned());
+        }
+        let body = match self.body(request, log).await {
+            Ok(body) => body,
+            Err(failure) => {
+                self.unsettled.made_nothing(id);
+                return failure.outcome(Kind::Read);
+            }
+        };
+        self.unsettled.sending(id, self.client.now());
+        let created = self.client.create(key, &body, log).await;
+        if let Err(Failure::NotAttempted(_) | Failure::Unauthorized(_) | Failure::Declined(_)) = &created {
+            self.unsettled.made_nothing(id);
+        }
+        match created {
+            Ok(charge) => read(mapping::read_charge(charge, key), Kind::Money),
+            // A conflict on a creation says nothing about what was made.
+            Err(Failure::Conflict(reason) | Failure::NotFound(reason)) => CallOutcome::Unknown(reason),
+            Err(failure) => failure.outcome(Kind::Money),
+        }
+    }
+
+    fn check(&self, request: &StartRequest) -> Result<(), Failure> {
+        let (amount, refuse) = (request.key.amount, |code, problem| Err(Failure::Declined(decline(code, problem))));
+        if !amount.is_positive() {
+            return refuse("invalid_request", "a positive amount is needed");
+        }
+        match &request.method {
+            Method::Card { token } if !token.starts_with("tokn_") || !mapping::is_id(token) => {
+                refuse("invalid_request", "the card token is not a tokn_ token")
+            }
+            Method::Card { .. } => Ok(()),
+            Method::PromptPay if request.manual_capture || amount.currency != Currency::THB => {
+                refuse("not_supported", "PromptPay is baht, without a hold")
+            }
+            Method::PromptPay if !(self.config.promptpay_min..=self.config.promptpay_max).contains(&amount.amount) => {
+                refuse("amount_not_allowed", "PromptPay does not take this amount")
+            }
+            Method::PromptPay => Ok(()),
+        }
+    }
+
+    async fn body(&self, request: &StartRequest, log: &ExchangeLog) -> Result<Value, Failure> {
+        let key = &request.key;
+        let mut body = json!({
+            "amount": key.amount.amount,
+            "currency": key.amount.currency.code(),
+            "metadata": {"attempt": key.attempt_id.0.to_string(), "reference": key.reference},
+        });
+        match &request.method {
+            Method::Card { token } => {
+                body["card"] = json!(token);
+                body["capture"] = json!(!request.manual_capture);
+                if request.manual_capture {
+                    // Less than the hold can be captured of pre-authorised charges only.
+                    body["authorization_type"] = json!("pre_auth");
+                }
+            }
+            Method::PromptPay => {
+                body["source"] = json!(self.client.create_source(key, log).await?);
+                body["expires_at"] = json!(request.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true));
+            }
+        }
+        if let Some(url) = &request.return_url {
+            body["return_uri"] = json!(url);
+        }
+        Ok(body)
+    }
+
+    async fn look(&self, key: &AttemptKey, log: &ExchangeLog) -> CallOutcome<AttemptView> {
+        match self.client.find(key, log).await {
+            Ok(Some(charge)) => read(mapping::read_charge(charge, key), Kind::Read),
+            Ok(None) | Err(Failure::NotFound(_)) => CallOutcome::Done(not_found(key)),
+            Err(failure) => failure.outcome(Kind::Read),
+        }
+    }
+
+    async fn capture_held(&self, request: &CaptureRequest, log: &ExchangeLog) -> CallOutcome<AttemptView> {
+        let (key, body) = (&request.key, json!({"capture_amount": request.amount.amount}));
+        let id = match self.named(key, log).await {
+            Ok(Some(id)) => id,
+            Ok(None) => return CallOutcome::Done(not_found(key)),
+            Err(failure) => return failure.outcome(Kind::Read),
+        };
+        let acted = self.client.act("capture", (&id, "capture"), (&body, &request.idempotency_key), log).await;
+        self.settle(acted, key, log).await
+    }
+
+    /// Lets go of a hold, or stops what is unpaid: two different calls, so the books are asked which.
+    async fn stop(&self, request: &CancelRequest, log: &ExchangeLog) -> CallOutcome<AttemptView> {
+        let key = &request.key;
+        let view = match self.look(key, log).await {
+            CallOutcome::Done(view) => view,
+            other => return other,
+        };
+        let verb = match view.status {
+            AttemptStatus::Authorized { .. } => "reverse",
+            AttemptStatus::ActionRequired(_) | AttemptStatus::Pending => "expire",
+            AttemptStatus::NotFound
+            | AttemptStatus::Paid
+            | AttemptStatus::Failed(_)
+            | AttemptStatus::Canceled
+            | AttemptStatus::Expired
+            | AttemptStatus::Unrecognized(_) => return CallOutcome::Done(view),
+        };
+        let Some(id) = view.provider_id else { return CallOutcome::Done(not_found(key)) };
+        let acted = self.client.act("cancel", (&id, verb), (&json!({}), &request.idempotency_key), log).await;
+        self.settle(acted, key, log).await
+    }
+
+    async fn named(&self, key: &AttemptKey, log: &ExchangeLog) -> Result<Option<String>, Failure> {
+        match &key.provider_id {
+            Some(id) => Ok(Some(id.clone())),
+            None => Ok(self.client.find(key, log).await?.map(|charge| charge.id)),
+        }
+    }
+
+    /// "Cannot be done" means that the provider is ahead of us: its books decide.
+    async fn settle(&self, acted: Result<mapping::Charge, Failure>, key: &AttemptKey, log: &ExchangeLog) -> CallOutcome<AttemptView> {
+        match acted {
+            Ok(charge) => read(mapping::read_charge(charge, key), Kind::Money),
+            Err(Failure::Conflict(_)) => self.look(key, log).await,
+            Err(failure) => failure.outcome(Kind::Money),
+        }
+    }
+
+    async fn send_back(&self, request: &RefundRequest, log: &ExchangeLog) -> CallOutcome<RefundStatus> {
+        let id = request.refund_id.0;
+        match self.client.find_refund(request, log).await {
+            Ok(Some(refund)) => return read(mapping::read_refund(refund), Kind::Money),
+            Ok(None) => {}
+            Err(failure) => return failure.outcome(Kind::Read),
+        }
+        match self.client.get(&request.transaction_id, log).await {
+            Ok(charge) if !charge.refundable => {
+                return CallOutcome::Declined(decline("not_supported", "the provider does not refund this charge"));
+            }
+            Ok(_) => {}
+            Err(failure) => return failure.outcome(Kind::Read),
+        }
+        let now = self.client.now();
+        let begun_at = i64::try_from(id.timestamp_ms()).ok().and_then(DateTime::<Utc>::from_timestamp_millis).unwrap_or(now);
+        if !self.unsettled_refunds.may_create(id, begun_at, now) {
+            return CallOutcome::Unknown("an earlier try may have made a refund that the list does not show yet".to_owned());
+        }
+        self.unsettled_refunds.sending(id, now);
+        match self.client.refund(request, log).await {
+            Ok(refund) => read(mapping::read_refund(refund), Kind::Money),
+            Err(failure @ (Failure::Uncertain(_) | Failure::NotFound(_))) => failure.outcome(Kind::Money),
+            Err(Failure::Conflict(reason)) => {
+                self.unsettled_refunds.made_nothing(id);
+                CallOutcome::Declined(decline("refund_refused", &reason))
+            }
+            Err(failure) => {
+                self.unsettled_refunds.made_nothing(id);
+                failure.outcome(Kind::Money)
+            }
+        }
+    }
+
+    async fn look_refund(&self, request: &RefundRequest, log: &ExchangeLog) -> CallOutcome<RefundStatus> {
+        match self.client.find_refund(request, log).await {
+            Ok(Some(refund)) => read(mapping::read_refund(refund), Kind::Read),
+            Ok(None) => {
+                let now = self.client.now();
+                // The settling time must be over before absence proves anything.
+                if self.unsettled_refunds.may_create(request.refund_id.0, now, now) {
+                    CallOutcome::Done(RefundStatus::NotFound)
+                } else {
+                    CallOutcome::NotAttempted("the list may not show the refund yet".to_owned())
+                }
+            }
+            Err(failure) => failure.outcome(Kind::Read),
+        }
+    }
+}
+
+fn read<T>(read: Result<T, Failure>, kind: Kind) -> CallOutcome<T> {
+    read.map_or_else(|failure| failure.outcome(kind), CallOutcome::Done)
+}
+
+fn not_found(key: &AttemptKey) -> AttemptView {
+    AttemptView { provider_id: key.provider_id.clone(), status: AttemptStatus::NotFound, payments: Vec::new() }
+}
+
+impl PaymentProvider for OmiseProvider {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+
+    fn start<'a>(&'a self, request: &'a StartRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(measured(NAME, "start", self.create(request, log)))
+    }
+
+    fn inquire<'a>(&'a self, request: &'a InquiryRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(measured(NAME, "inquire", self.look(&request.key, log)))
+    }
+
+    fn capture<'a>(&'a self, request: &'a CaptureRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(measured(NAME, "capture", self.capture_held(request, log)))
+    }
+
+    fn cancel<'a>(&'a self, request: &'a CancelRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(measured(NAME, "cancel", self.stop(request, log)))
+    }
+
+    fn refund<'a>(&'a self, request: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
+        Box::pin(measured(NAME, "refund", self.send_back(request, log)))
+    }
+
+    fn inquire_refund<'a>(&'a self, request: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
+        Box::pin(measured(NAME, "inquire_refund", self.look_refund(request, log)))
+    }
+
+    fn read_webhook(&self, raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
+        webhook::read(&self.config, raw)
+    }
+}

@@ -1,0 +1,106 @@
+//! Levers of providers with charges: refunds that are carried out or fail later, and disputes.
+//!
+//! `POST /sim/refund` (`{"reference": …, "state": "succeeded" | "failed"}`: all refunds of the charge that can go there) and
+//! `POST /sim/dispute` (`{"reference": …}`). Each sends its event.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Simulated,
+    charges::{Charge, Charges, RefundHabit, SentBack},
+    ledger::Refusal,
+    locked,
+};
+
+/// A simulator that keeps charges.
+pub(crate) trait Charging: Simulated {
+    fn charges(&self) -> &Mutex<Charges>;
+    /// The event that tells of a refund.
+    fn refund_event(&self, charge: &Charge, refund: &SentBack) -> String;
+    /// The event that tells of a dispute.
+    fn dispute_event(&self, charge: &Charge) -> String;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RefundEnd {
+    Succeeded,
+    Failed,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefundLever {
+    reference: String,
+    state: RefundEnd,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DisputeLever {
+    reference: String,
+}
+
+pub(crate) fn routes<P: Charging>() -> Router<Arc<P>> {
+    Router::new().route("/sim/refund", post(refund::<P>)).route("/sim/dispute", post(dispute::<P>))
+}
+
+async fn refund<P: Charging>(State(provider): State<Arc<P>>, Json(lever): Json<RefundLever>) -> Response {
+    let end = |charge: &mut Charge| {
+        let late = charge.habit == RefundHabit::FailsLater;
+        let can = |state: &str| state == "pending" || (late && lever.state == RefundEnd::Failed && state == "succeeded");
+        let word = if lever.state == RefundEnd::Failed { "failed" } else { "succeeded" };
+        let moved: Vec<SentBack> = charge
+            .refunds
+            .iter_mut()
+            .filter(|refund| can(&refund.state))
+            .map(|refund| {
+                word.clone_into(&mut refund.state);
+                refund.clone()
+            })
+            .collect();
+        if moved.is_empty() { Err(Refusal::Rule("no refund can go there")) } else { Ok(moved) }
+    };
+    let changed = locked(provider.charges()).change(&lever.reference, end);
+    match changed {
+        Ok((charge, moved)) => {
+            for refund in &moved {
+                provider.core().announce(&provider.refund_event(&charge, refund));
+            }
+            Json(json!({"refunds": moved})).into_response()
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+async fn dispute<P: Charging>(State(provider): State<Arc<P>>, Json(lever): Json<DisputeLever>) -> Response {
+    let dispute = |charge: &mut Charge| {
+        if charge.captured == 0 || charge.disputed {
+            return Err(Refusal::Rule("only what is paid can be disputed, once"));
+        }
+        charge.disputed = true;
+        Ok(())
+    };
+    let changed = locked(provider.charges()).change(&lever.reference, dispute);
+    match changed {
+        Ok((charge, ())) => {
+            provider.core().announce(&provider.dispute_event(&charge));
+            Json(json!({"disputed": charge.captured})).into_response()
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"error": format!("{refusal:?}")}))).into_response()
+}
