@@ -169,6 +169,11 @@ async fn a_payment_explains_itself_with_what_was_said_to_the_bank() {
     assert!(positions.is_sorted(), "events stand in the order of the log");
     let operations: Vec<&str> = explained.iter().filter_map(|line| line["operation"].as_str()).collect();
     assert!(operations.contains(&"start") && operations.contains(&"inquire"), "{operations:?}");
+    let changed = sqlx::query("update gateway.exchange set response_body = 'nothing'").execute(&platform.database.admin).await;
+    assert!(changed.is_err(), "what was said is only ever added to");
+    let printed = support::replay(&platform.database, &["explain", &intent]).await.sound();
+    let kinds = |kind: &str| printed.lines.iter().filter(|line| line["kind"] == kind).count();
+    assert_eq!((kinds("event"), kinds("exchange") > 0), (events.len(), true), "the command line tells the same");
     let other = platform.shop().await;
     let hidden = platform.get(&other.cashier, &format!("{}/explain", path(&intent))).await;
     assert_eq!(hidden.status.as_u16(), 404, "another tenant's payment explains nothing");

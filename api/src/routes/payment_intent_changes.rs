@@ -30,8 +30,8 @@ use crate::{
     state::AppState,
 };
 
-/// Side of a QR picture.
-const QR_PIXELS: usize = 480;
+/// Side of one module of a QR picture.
+const QR_PIXELS: usize = 8;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -369,7 +369,7 @@ async fn qr_payload(ask: &Ask<may::PaymentRead, Payments>, id: PaymentIntentId) 
     payload.ok_or_else(|| Problem::new(Kind::NotFound, "there is no QR to be scanned at the moment"))
 }
 
-/// The QR to be scanned, as a PNG picture of about 480 × 480 pixels.
+/// The QR to be scanned, as a PNG picture with 8 pixels for the side of a module.
 #[utoipa::path(get, path = "/v1/payment-intents/{id}/qr.png", tag = "payment-intents",
     params(("id" = String, Path, description = "`pi_…`")),
     responses((status = 200, description = "The picture", body = String, content_type = "image/png")),

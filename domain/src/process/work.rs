@@ -193,7 +193,7 @@ fn watch(attempt: AttemptRef, asked: u32, status: &AttemptStatus, mut commands: 
             return Step { commands, next };
         }
         AttemptStatus::NotFound | AttemptStatus::Paid if over => {
-            commands.push(ProcessCommand::ExpirePayment { payment_intent_id, attempt_id })
+            commands.push(ProcessCommand::ExpirePayment { payment_intent_id, attempt_id });
         }
         // Still payable there: it must be stopped before its time can be up here.
         AttemptStatus::Pending | AttemptStatus::ActionRequired(_) if over => {

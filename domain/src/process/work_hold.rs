@@ -88,3 +88,7 @@ pub fn after_increase(attempt: AttemptRef, total: i64, tried: u32, outcome: Call
         }
     }
 }
+
+#[cfg(test)]
+#[path = "work_hold_tests.rs"]
+mod tests;

@@ -102,7 +102,7 @@ fn a_refused_capture_leaves_the_hold() {
     let asked = and(held(), capture_requested(OWED));
     let refuse = || Command::FailCapture { attempt_id: id(1), code: "expired".into(), message: "E-1".into() };
     let refused: Event = CaptureFailed { attempt_id: id(1), code: "expired".into(), message: "E-1".into() }.into();
-    given::<PaymentIntent>(&asked).when(refuse()).then(&[refused.clone()]);
+    given::<PaymentIntent>(&asked).when(refuse()).then(std::slice::from_ref(&refused));
     given::<PaymentIntent>(&held()).when(refuse()).then(&[]);
     given::<PaymentIntent>(&and(asked, refused)).when(capture(Some(1))).then(&[capture_requested(1)]);
 }
@@ -112,14 +112,14 @@ fn a_hold_that_the_provider_let_go_of_ends_the_intent() {
     let lapsed: Event = Canceled { bill_id: None, reason: "authorization_lapsed".into() }.into();
     for how in [AttemptEnd::Expired, AttemptEnd::Canceled] {
         let command = Command::EndAttempt { attempt_id: id(1), how };
-        given::<PaymentIntent>(&held()).when(command).then(&[lapsed.clone()]);
+        given::<PaymentIntent>(&held()).when(command).then(std::slice::from_ref(&lapsed));
     }
 }
 
 #[test]
 fn a_hold_is_let_go_of_on_request_and_captured_money_is_not() {
     let requested: Event = CancelRequested { attempt: card_attempt(1).named(), provider_id: None, reason: "guest pays cash".into() }.into();
-    given::<PaymentIntent>(&held()).when(cancel()).then(&[requested.clone()]);
+    given::<PaymentIntent>(&held()).when(cancel()).then(std::slice::from_ref(&requested));
     let asked = and(held(), requested);
     given::<PaymentIntent>(&asked).when(capture(None)).then_rejected("NothingToCapture");
     let command = Command::EndAttempt { attempt_id: id(1), how: AttemptEnd::Canceled };
@@ -131,7 +131,7 @@ fn a_hold_is_let_go_of_on_request_and_captured_money_is_not() {
 fn a_hold_is_raised_but_not_against_a_bill() {
     let increase = |amount| Command::Increase { amount: Money::thb(amount) };
     let requested: Event = IncreaseRequested { attempt: card_attempt(1).named(), provider_id: None, amount: Money::thb(150_00) }.into();
-    given::<PaymentIntent>(&held()).when(increase(150_00)).then(&[requested.clone()]);
+    given::<PaymentIntent>(&held()).when(increase(150_00)).then(std::slice::from_ref(&requested));
     given::<PaymentIntent>(&held()).when(increase(OWED - 1)).then_rejected("IncreaseNotHigher");
     let raised = [held(), vec![requested, authorized(150_00)]].concat();
     given::<PaymentIntent>(&raised).when(capture(None)).then(&[capture_requested(150_00)]);

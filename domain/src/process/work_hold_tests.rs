@@ -1,0 +1,136 @@
+//! What an answer means for an attempt that is stopped, captured or raised.
+
+use super::*;
+use crate::{
+    ids::Ulid,
+    money::Money,
+    payment_intent::{AttemptEnd, Tender},
+    provider::{Decline, PaymentSeen},
+};
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + Duration::seconds(second)
+}
+
+fn attempt() -> AttemptRef {
+    AttemptRef {
+        payment_intent_id: Ulid::from(1).into(),
+        attempt_id: Ulid::from(2).into(),
+        provider: "omise".into(),
+        reference: "REF".into(),
+        provider_id: Some("chrg_1".into()),
+        tender: Tender::OnlineCard,
+        manual_capture: true,
+        amount: Money::thb(100_00),
+        created_at: at(0),
+        expires_at: at(600),
+    }
+}
+
+fn books(status: AttemptStatus, captured: Option<i64>) -> CallOutcome<AttemptView> {
+    let payment = |amount| PaymentSeen { transaction_id: "T1".into(), amount: Money::thb(amount), paid_at: at(30), refunded: 0 };
+    CallOutcome::Done(AttemptView { provider_id: Some("chrg_1".into()), status, payments: captured.map(payment).into_iter().collect() })
+}
+
+fn held() -> AttemptStatus {
+    AttemptStatus::Authorized { amount: Money::thb(100_00), capture_before: Some(at(7_000)) }
+}
+
+fn refused() -> CallOutcome<AttemptView> {
+    CallOutcome::Declined(Decline { code: "not_supported".into(), message: "E-9".into() })
+}
+
+fn unknown() -> CallOutcome<AttemptView> {
+    CallOutcome::Unknown("time-out".into())
+}
+
+#[test]
+fn a_capture_is_done_once_the_books_show_the_money() {
+    let step = after_capture(attempt(), 40_00, 0, books(AttemptStatus::Paid, Some(40_00)), at(60));
+    let [ProcessCommand::ConfirmPayment { report, .. }] = &step.commands[..] else { panic!("{step:?}") };
+    assert_eq!((report.amount, step.next), (Money::thb(40_00), None));
+}
+
+#[test]
+fn a_capture_without_a_clear_answer_is_repeated_and_never_a_failure() {
+    let again =
+        |tried| Some((Task::Capture { attempt: attempt(), capture: 40_00, tried }, at(60) + Duration::milliseconds(retry_delay_ms(2))));
+    let step = after_capture(attempt(), 40_00, 2, unknown(), at(60));
+    assert!(matches!(step.commands[..], [ProcessCommand::MarkAttemptUnknown { .. }]), "{step:?}");
+    assert_eq!(step.next, again(3));
+    let silent = after_capture(attempt(), 40_00, 2, CallOutcome::NotAttempted("breaker open".into()), at(60));
+    assert_eq!((silent.commands.len(), silent.next), (0, again(3)));
+    let lagging = after_capture(attempt(), 40_00, 2, books(held(), None), at(60));
+    assert_eq!(lagging.next, again(3), "the books still show the hold: the same capture is asked for again");
+}
+
+#[test]
+fn a_refused_capture_is_said_and_the_books_are_read() {
+    let step = after_capture(attempt(), 40_00, 0, refused(), at(60));
+    assert!(matches!(step.commands[..], [ProcessCommand::FailCapture { .. }]), "{step:?}");
+    assert_eq!(step.next, Some((Task::Inquire { attempt: attempt(), mode: InquiryMode::Watch, asked: 0 }, at(60))));
+}
+
+#[test]
+fn a_hold_that_is_gone_ends_the_attempt() {
+    let step = after_capture(attempt(), 40_00, 0, books(AttemptStatus::Expired, None), at(60));
+    assert!(matches!(step.commands[..], [ProcessCommand::EndAttempt { how: AttemptEnd::Expired, .. }]), "{step:?}");
+    assert_eq!(step.next, None);
+}
+
+#[test]
+fn a_hold_is_looked_at_hourly_and_just_after_it_lapses() {
+    let look = |second| after_inquiry(attempt(), InquiryMode::Watch, 4, books(held(), None), at(second)).next.map(|(_, due)| due);
+    assert_eq!(look(700), Some(at(4_300)), "after the attempt's deadline too: what is held is not unpaid");
+    assert_eq!(look(4_300), Some(at(7_005)));
+    assert_eq!(look(8_000), Some(at(11_600)));
+}
+
+#[test]
+fn a_stop_is_believed_when_the_books_show_it() {
+    let step = after_stop(attempt(), InquiryMode::Cancel, 0, books(AttemptStatus::Canceled, None), at(60));
+    assert!(matches!(step.commands[..], [ProcessCommand::EndAttempt { how: AttemptEnd::Canceled, .. }]), "{step:?}");
+    assert_eq!(step.next, None);
+}
+
+#[test]
+fn a_stop_that_came_too_late_gives_the_payment() {
+    let step = after_stop(attempt(), InquiryMode::Cancel, 0, books(AttemptStatus::Paid, Some(100_00)), at(60));
+    assert!(matches!(step.commands[..], [ProcessCommand::ConfirmPayment { .. }]), "{step:?}");
+    assert_eq!(step.next, None);
+}
+
+#[test]
+fn a_provider_that_cannot_stop_is_asked_what_it_shows() {
+    let step = after_stop(attempt(), InquiryMode::Cancel, 0, refused(), at(60));
+    assert!(step.commands.is_empty());
+    assert_eq!(step.next, Some((Task::Inquire { attempt: attempt(), mode: InquiryMode::Cancel, asked: 0 }, at(60))));
+}
+
+#[test]
+fn a_stop_without_an_answer_decides_nothing() {
+    for outcome in [unknown(), CallOutcome::NotAttempted("breaker open".into())] {
+        let step = after_stop(attempt(), InquiryMode::Cancel, 1, outcome, at(60));
+        assert!(step.commands.is_empty());
+        assert_eq!(step.next, Some((Task::Stop { attempt: attempt(), mode: InquiryMode::Cancel, tried: 2 }, at(61))));
+    }
+}
+
+#[test]
+fn what_is_still_payable_at_its_deadline_is_stopped_before_it_expires_here() {
+    let step = after_inquiry(attempt(), InquiryMode::Watch, 9, books(AttemptStatus::Pending, None), at(605));
+    assert!(step.commands.is_empty(), "{step:?}");
+    assert!(matches!(step.next, Some((Task::Stop { mode: InquiryMode::Watch, .. }, _))));
+    let stopped = after_stop(attempt(), InquiryMode::Watch, 0, books(AttemptStatus::Canceled, None), at(606));
+    assert!(matches!(stopped.commands[..], [ProcessCommand::EndAttempt { how: AttemptEnd::Expired, .. }]), "{stopped:?}");
+}
+
+#[test]
+fn a_raised_hold_is_told_and_a_refused_one_as_well() {
+    let more = AttemptStatus::Authorized { amount: Money::thb(150_00), capture_before: None };
+    let step = after_increase(attempt(), 150_00, 0, books(more, None), at(60));
+    assert!(matches!(step.commands[..], [ProcessCommand::AuthorizeAttempt { .. }]), "{step:?}");
+    let refused = after_increase(attempt(), 150_00, 0, refused(), at(60));
+    assert!(matches!(refused.commands[..], [ProcessCommand::FailIncrease { .. }]), "{refused:?}");
+    assert_eq!(refused.next, None);
+}
