@@ -22,6 +22,8 @@ mod import;
 mod isolation;
 #[cfg(test)]
 mod payment_intents;
+#[cfg(test)]
+mod provider_accounts;
 mod relay;
 #[cfg(test)]
 mod replay_browse;

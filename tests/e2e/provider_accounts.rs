@@ -76,11 +76,12 @@ async fn payments_of_two_merchants_go_to_their_own_accounts_and_their_secrets_ar
     assert_eq!(shown["secrets"].as_object().unwrap().len(), 3, "{shown}");
     assert!(!shown.to_string().contains(PATH_SECRET) && !shown.to_string().contains("simulated-secret"), "{shown}");
     // Not in any row of any table.
-    let tables: Vec<(String, String)> =
-        sqlx::query_as("select schemaname::text, tablename::text from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
-            .fetch_all(&platform.database.admin)
-            .await
-            .unwrap();
+    let tables: Vec<(String, String)> = sqlx::query_as(
+        "select schemaname::text, tablename::text from pg_tables where schemaname not in ('pg_catalog', 'information_schema')",
+    )
+    .fetch_all(&platform.database.admin)
+    .await
+    .unwrap();
     assert!(tables.len() > 20, "{tables:?}");
     for (schema, table) in tables {
         for secret in [PATH_SECRET, "simulated-secret"] {
@@ -112,7 +113,8 @@ async fn an_account_that_cannot_be_reached_gives_way_to_the_next_and_an_unknown_
     let tried: Vec<String> = sqlx::query_scalar(sql).bind(id).fetch_all(&platform.platform.worker_pool).await.unwrap();
     assert_eq!(tried, [away.clone(), up.clone()]);
     // Now the first one answers that nobody knows what it did.
-    let change = platform.send(&shop.admin, Method::PATCH, &format!("/v1/provider-accounts/{up}"), None, Some(&json!({"priority": 0}))).await;
+    let change =
+        platform.send(&shop.admin, Method::PATCH, &format!("/v1/provider-accounts/{up}"), None, Some(&json!({"priority": 0}))).await;
     change.ok();
     let rules = json!([{"operation": "start", "fault": "http_500", "times": 3}]);
     let faults = answered(reqwest::Client::new().post(format!("{bank_up}/sim/faults")).json(&rules)).await;
@@ -189,9 +191,11 @@ async fn a_call_back_that_came_too_early_is_parked_and_counts_once_its_payment_i
     let paid = pay_at(&bank, &reference).await;
     let transaction = paid["transaction_id"].as_str().or_else(|| paid["transactionId"].as_str()).expect("a transaction").to_owned();
     let path = format!("/webhooks/scb/accounts/{account}");
-    let wrong = answered(platform.raw(Method::POST, &format!("{path}/of-another-account-x")).json(&call_back(&reference, &transaction))).await;
+    let wrong =
+        answered(platform.raw(Method::POST, &format!("{path}/of-another-account-x")).json(&call_back(&reference, &transaction))).await;
     assert_eq!(wrong.status, 401);
-    let taken = answered(platform.raw(Method::POST, &format!("{path}/{PATH_SECRET}")).json(&call_back(&reference, &transaction))).await.ok();
+    let taken =
+        answered(platform.raw(Method::POST, &format!("{path}/{PATH_SECRET}")).json(&call_back(&reference, &transaction))).await.ok();
     assert_eq!(taken.body["resCode"], "00");
     let list = "/v1/inbound-webhooks?state=parked";
     let parked = platform.get_until(&shop.admin, list, |page| page["data"].as_array().is_some_and(|rows| rows.len() == 1)).await;
@@ -199,7 +203,9 @@ async fn a_call_back_that_came_too_early_is_parked_and_counts_once_its_payment_i
     assert_eq!(platform.get(&shop.cashier, list).await.status, 403);
     let again = "insert into process.provider_reference (provider, reference, tenant, attempt) values ($1, $2, $3, $4)";
     sqlx::query(again).bind(&provider).bind(&reference).bind(tenant).bind(&attempt).execute(&platform.database.admin).await.unwrap();
-    platform.get_until(&shop.admin, "/v1/inbound-webhooks?state=done", |page| page["data"].as_array().is_some_and(|rows| rows.len() == 1)).await;
+    platform
+        .get_until(&shop.admin, "/v1/inbound-webhooks?state=done", |page| page["data"].as_array().is_some_and(|rows| rows.len() == 1))
+        .await;
     platform.get_until(&shop.cashier, &format!("/v1/payment-intents/{intent}"), |intent| intent["status"] == "succeeded").await;
     assert!(ledger_of(&bank).await.to_string().contains(&transaction));
     stop.cancel();

@@ -93,6 +93,11 @@ pub struct ApiShop {
 impl TestPlatform {
     /// Starts every role in this process.
     pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// The same, configured otherwise.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let scratch = ScratchDir::new("platform");
         let database = TestDatabase::new().await;
         let mut config = Config { data_dir: scratch.path().to_path_buf(), ..Config::default() };
@@ -104,6 +109,7 @@ impl TestPlatform {
         tokio::spawn(run_simulator(arguments, simulator_stop.clone()));
         let simulator = format!("http://{simulator_address}");
         config.providers.scb = Some(settings(&simulator));
+        change(&mut config);
         let servers = Servers {
             database_url: database.url.clone(),
             owner_url: Some(database.admin_url.clone()),
