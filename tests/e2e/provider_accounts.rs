@@ -45,7 +45,7 @@ async fn ledger_of(bank: &str) -> Value {
 }
 
 async fn pay_at(bank: &str, reference: &str) -> Value {
-    let body = json!({"reference": reference, "callbacks": "never", "callback": "never"});
+    let body = json!({"reference": reference, "callbacks": "never"});
     answered(reqwest::Client::new().post(format!("{bank}/sim/pay")).json(&body)).await.body
 }
 
@@ -189,7 +189,7 @@ async fn a_call_back_that_came_too_early_is_parked_and_counts_once_its_payment_i
         sqlx::query_as(take).bind(&reference).fetch_one(&platform.database.admin).await.unwrap();
     assert_eq!(provider, account);
     let paid = pay_at(&bank, &reference).await;
-    let transaction = paid["transaction_id"].as_str().or_else(|| paid["transactionId"].as_str()).expect("a transaction").to_owned();
+    let transaction = paid["transaction_id"].as_str().unwrap_or_else(|| panic!("{paid}")).to_owned();
     let path = format!("/webhooks/scb/accounts/{account}");
     let wrong =
         answered(platform.raw(Method::POST, &format!("{path}/of-another-account-x")).json(&call_back(&reference, &transaction))).await;
