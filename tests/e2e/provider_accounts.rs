@@ -45,7 +45,7 @@ async fn ledger_of(bank: &str) -> Value {
 }
 
 async fn pay_at(bank: &str, reference: &str) -> Value {
-    let body = json!({"reference": reference, "callbacks": "never"});
+    let body = json!({"reference": reference, "webhook": "never"});
     answered(reqwest::Client::new().post(format!("{bank}/sim/pay")).json(&body)).await.body
 }
 
