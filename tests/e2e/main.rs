@@ -27,8 +27,9 @@ mod isolation;
 #[cfg(test)]
 mod payment_intents;
 #[cfg(test)]
-mod rate_limits;
+mod provider_accounts;
 #[cfg(test)]
+mod rate_limits;
 mod relay;
 #[cfg(test)]
 mod replay_browse;

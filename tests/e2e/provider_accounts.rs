@@ -1,0 +1,214 @@
+//! Provider accounts of merchants against simulators of their own: where payments go, who sees what, what happens to call-backs.
+
+use std::time::Duration;
+
+use api::{
+    auth::Role,
+    simulated_provider::{SimulatorArgs, free_address, run as run_simulator, settings},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::{ApiShop, TestPlatform, answered, eventually};
+use tokio_util::sync::CancellationToken;
+
+const PATH_SECRET: &str = "of-this-account-only";
+
+async fn started() -> TestPlatform {
+    TestPlatform::start_with(|config| config.providers.accounts.hosts = vec!["127.0.0.1".to_owned()]).await
+}
+
+/// A bank of the test's own; answers its base URL.
+async fn bank(platform: &TestPlatform) -> (String, CancellationToken) {
+    let (listen, stop) = (free_address().unwrap(), CancellationToken::new());
+    let args = SimulatorArgs { listen, platform: platform.base.clone(), ledger: None, seed: 11 };
+    tokio::spawn(run_simulator(args, stop.clone()));
+    (format!("http://{listen}"), stop)
+}
+
+fn account_body(name: &str, base_url: &str, priority: u16) -> Value {
+    let scb = settings(base_url);
+    json!({
+        "provider": "scb", "name": name, "live": false, "priority": priority,
+        "methods": [{"method": "promptpay"}],
+        "amounts": [{"currency": "THB", "min": 1, "max": 70_000_000}],
+        "settings": {"base_url": base_url, "biller_id": scb.biller_id, "void_profile": true},
+        "secrets": {"api_key": scb.api_key.reveal(), "api_secret": scb.api_secret.reveal(), "webhook_path_secret": PATH_SECRET},
+    })
+}
+
+async fn open(platform: &TestPlatform, shop: &ApiShop, body: Value) -> String {
+    platform.post(&shop.admin, "/v1/provider-accounts", body).await.id()
+}
+
+async fn ledger_of(bank: &str) -> Value {
+    answered(reqwest::Client::new().get(format!("{bank}/sim/ledger"))).await.ok().body
+}
+
+async fn pay_at(bank: &str, reference: &str) -> Value {
+    let body = json!({"reference": reference, "webhook": "never"});
+    answered(reqwest::Client::new().post(format!("{bank}/sim/pay")).json(&body)).await.body
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_of_two_merchants_go_to_their_own_accounts_and_their_secrets_are_nowhere_in_the_clear() {
+    let platform = started().await;
+    let (one, other) = (platform.shop().await, platform.shop().await);
+    let (bank_one, stop_one) = bank(&platform).await;
+    let (bank_other, stop_other) = bank(&platform).await;
+    let account_one = open(&platform, &one, account_body("One", &bank_one, 10)).await;
+    let account_other = open(&platform, &other, account_body("Other", &bank_other, 10)).await;
+    for (shop, account) in [(&one, &account_one), (&other, &account_other)] {
+        let (_, bill) = platform.billed(shop, 107_00).await;
+        let (_, intent, _) = platform.started_qr(shop, &bill).await;
+        let sql = "select convert_from(payload, 'UTF8')::jsonb from log.event where type = 'payment_intent.attempt_started' order by pos desc limit 1";
+        let started: Value = sqlx::query_scalar(sql).fetch_one(&platform.platform.worker_pool).await.unwrap();
+        assert_eq!(started["provider_account"], json!(account), "{started}");
+        assert_eq!(started["payment_intent_id"], json!(intent));
+        assert!(started["route"].as_str().unwrap().starts_with("the merchant's scb account, priority 10"), "{started}");
+        let check = platform.post(&shop.admin, &format!("/v1/provider-accounts/{account}/check"), json!({})).await.ok();
+        assert_eq!(check.body["outcome"], "answered", "{check:?}");
+    }
+    // Another merchant's account does not exist.
+    assert_eq!(platform.get(&other.admin, &format!("/v1/provider-accounts/{account_one}")).await.status, 404);
+    let cashier = platform.post(&one.cashier, "/v1/provider-accounts", account_body("X", &bank_one, 1)).await;
+    assert_eq!(cashier.status, 403);
+    let shown = platform.get_until(&one.admin, &format!("/v1/provider-accounts/{account_one}"), |_| true).await;
+    assert_eq!(shown["secrets"].as_object().unwrap().len(), 3, "{shown}");
+    assert!(!shown.to_string().contains(PATH_SECRET) && !shown.to_string().contains("simulated-secret"), "{shown}");
+    // Not in any row of any table.
+    let tables: Vec<(String, String)> = sqlx::query_as(
+        "select schemaname::text, tablename::text from pg_tables where schemaname not in ('pg_catalog', 'information_schema')",
+    )
+    .fetch_all(&platform.database.admin)
+    .await
+    .unwrap();
+    assert!(tables.len() > 20, "{tables:?}");
+    for (schema, table) in tables {
+        for secret in [PATH_SECRET, "simulated-secret"] {
+            let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let sql = format!("select count(*) from \"{schema}\".\"{table}\" t where t::text like '%{secret}%' or t::text like '%{hex}%'");
+            let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&platform.database.admin).await.unwrap();
+            assert_eq!(found, 0, "{secret} stands in {schema}.{table}");
+        }
+    }
+    stop_one.cancel();
+    stop_other.cancel();
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_cannot_be_reached_gives_way_to_the_next_and_an_unknown_outcome_does_not() {
+    let platform = started().await;
+    let shop = platform.shop().await;
+    let (bank_up, stop) = bank(&platform).await;
+    let nowhere = format!("http://{}", free_address().unwrap());
+    let away = open(&platform, &shop, account_body("Away", &nowhere, 1)).await;
+    let up = open(&platform, &shop, account_body("Up", &bank_up, 2)).await;
+    let (_, bill) = platform.billed(&shop, 107_00).await;
+    let (_, intent, _) = platform.started_qr(&shop, &bill).await;
+    let sql = "select convert_from(payload, 'UTF8')::jsonb ->> 'provider_account' from log.event
+               where type = 'payment_intent.attempt_started' and stream_id = $1 order by pos";
+    let id = uuid::Uuid::from_bytes(intent.parse::<domain::ids::PaymentIntentId>().unwrap().0.to_bytes());
+    let tried: Vec<String> = sqlx::query_scalar(sql).bind(id).fetch_all(&platform.platform.worker_pool).await.unwrap();
+    assert_eq!(tried, [away.clone(), up.clone()]);
+    // Now the first one answers that nobody knows what it did.
+    let change =
+        platform.send(&shop.admin, Method::PATCH, &format!("/v1/provider-accounts/{up}"), None, Some(&json!({"priority": 0}))).await;
+    change.ok();
+    let rules = json!([{"operation": "start", "fault": "http_500", "times": 3}]);
+    let faults = answered(reqwest::Client::new().post(format!("{bank_up}/sim/faults")).json(&rules)).await;
+    assert!(faults.status.is_success(), "{faults:?}");
+    let (_, bill) = platform.billed(&shop, 53_50).await;
+    let (_, intent, _) = platform.started_qr(&shop, &bill).await;
+    let id = uuid::Uuid::from_bytes(intent.parse::<domain::ids::PaymentIntentId>().unwrap().0.to_bytes());
+    let tried: Vec<String> = sqlx::query_scalar(sql).bind(id).fetch_all(&platform.platform.worker_pool).await.unwrap();
+    assert_eq!(tried, [up], "an unknown outcome stays with its account");
+    stop.cancel();
+    platform.stop().await;
+}
+
+fn call_back(reference: &str, transaction: &str) -> Value {
+    json!({"transactionId": transaction, "billPaymentRef1": reference, "payeeProxyId": settings("http://127.0.0.1:1").biller_id,
+        "amount": "107.00", "currencyCode": "764"})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_storm_of_call_backs_each_is_stored_once_and_the_badly_signed_have_no_effect() {
+    let platform = started().await;
+    let admin = platform.token(Role::PlatformAdmin, None, None);
+    let secret = settings("http://127.0.0.1:1").webhook_path_secret;
+    let mut sends: Vec<(String, Value)> = Vec::new();
+    for n in 0..1_000_usize {
+        let path = if n % 100 == 7 { "a-wrong-secret".to_owned() } else { secret.reveal().to_owned() };
+        let body = call_back(&format!("NOBODY{n:014}"), &format!("T{n}"));
+        sends.extend(std::iter::repeat_n((path, body), 1 + n % 5));
+    }
+    // Shuffled the same way every time: by a stride that has no common factor with the length.
+    let count = sends.len();
+    let stride = (1_009..).find(|stride: &usize| (1..=count).filter(|d| stride % d == 0 && count % d == 0).max() == Some(1)).unwrap();
+    let order: Vec<usize> = (0..count).map(|n| n * stride % count).collect();
+    for chunk in order.chunks(32) {
+        let posts = chunk.iter().map(|n| {
+            let (path, body) = &sends[*n];
+            answered(platform.raw(Method::POST, &format!("/webhooks/scb/{path}")).json(body))
+        });
+        for (n, answer) in chunk.iter().zip(futures_util::future::join_all(posts).await) {
+            let expected = if sends[*n].0 == "a-wrong-secret" { 401 } else { 200 };
+            assert_eq!(answer.status, expected, "{answer:?}");
+        }
+    }
+    let parked = eventually("all are parked", Duration::from_secs(60), || async {
+        let sql = "select count(*), sum(deliveries)::bigint from process.webhook where state = 'parked'";
+        let row: (i64, i64) = sqlx::query_as(sql).fetch_one(&platform.database.admin).await.ok()?;
+        (row.0 == 990).then_some(row)
+    })
+    .await;
+    let good = sends.iter().filter(|(path, _)| path != "a-wrong-secret").count();
+    assert_eq!(parked, (990, i64::try_from(good).unwrap()));
+    let tasks: i64 = sqlx::query_scalar("select count(*) from process.task").fetch_one(&platform.database.admin).await.unwrap();
+    assert_eq!(tasks, 0, "nothing is left to do");
+    let events: i64 = sqlx::query_scalar("select count(*) from log.event").fetch_one(&platform.database.admin).await.unwrap();
+    assert_eq!(events, 0, "a call-back by itself is no fact");
+    let refused = platform.get(&admin, "/v1/inbound-webhooks?state=refused").await.ok();
+    assert_eq!(refused.body["data"][0]["signature"], "bad", "{refused:?}");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_back_that_came_too_early_is_parked_and_counts_once_its_payment_is_known() {
+    let platform = started().await;
+    let shop = platform.shop().await;
+    let (bank, stop) = bank(&platform).await;
+    let account = open(&platform, &shop, account_body("One", &bank, 10)).await;
+    let (_, bill) = platform.billed(&shop, 107_00).await;
+    let (_, intent, reference) = platform.started_qr(&shop, &bill).await;
+    // As if nobody had heard of the reference yet.
+    let take = "delete from process.provider_reference where reference = $1 returning provider, reference, tenant, attempt";
+    let (provider, _, tenant, attempt): (String, String, uuid::Uuid, Value) =
+        sqlx::query_as(take).bind(&reference).fetch_one(&platform.database.admin).await.unwrap();
+    assert_eq!(provider, account);
+    let paid = pay_at(&bank, &reference).await;
+    let transaction = paid["transaction_id"].as_str().unwrap_or_else(|| panic!("{paid}")).to_owned();
+    let path = format!("/webhooks/scb/accounts/{account}");
+    let wrong =
+        answered(platform.raw(Method::POST, &format!("{path}/of-another-account-x")).json(&call_back(&reference, &transaction))).await;
+    assert_eq!(wrong.status, 401);
+    let taken =
+        answered(platform.raw(Method::POST, &format!("{path}/{PATH_SECRET}")).json(&call_back(&reference, &transaction))).await.ok();
+    assert_eq!(taken.body["resCode"], "00");
+    let list = "/v1/inbound-webhooks?state=parked";
+    let parked = platform.get_until(&shop.admin, list, |page| page["data"].as_array().is_some_and(|rows| rows.len() == 1)).await;
+    assert_eq!(parked["data"][0]["reference"], json!(reference));
+    assert_eq!(platform.get(&shop.cashier, list).await.status, 403);
+    let again = "insert into process.provider_reference (provider, reference, tenant, attempt) values ($1, $2, $3, $4)";
+    sqlx::query(again).bind(&provider).bind(&reference).bind(tenant).bind(&attempt).execute(&platform.database.admin).await.unwrap();
+    platform
+        .get_until(&shop.admin, "/v1/inbound-webhooks?state=done", |page| page["data"].as_array().is_some_and(|rows| rows.len() == 1))
+        .await;
+    platform.get_until(&shop.cashier, &format!("/v1/payment-intents/{intent}"), |intent| intent["status"] == "succeeded").await;
+    assert!(ledger_of(&bank).await.to_string().contains(&transaction));
+    stop.cancel();
+    platform.proves_itself().await;
+    platform.stop().await;
+}
