@@ -109,7 +109,7 @@ fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer) {
         partners: crate::auth::admit::Partners::new(pool.clone()),
         limiter: crate::limits::Limiter::local(crate::config::Limits::off()),
         webhook_pool: pool.clone(),
-        log_pool: pool,
+        log_pool: pool.clone(),
         providers: AccountProviders::new(
             Some(ProviderAccounts::new(pool.clone(), keyring.clone())),
             &ProviderRegistry::new().with(Arc::new(Stub)).unwrap(),

@@ -158,7 +158,12 @@ impl Keyring {
     ///
     /// # Errors
     /// `WebhookEndpointNotFound` when the key was destroyed; `Unavailable`; `Fault` as for [`Self::seal`].
-    pub async fn seal_secret(&self, tenant: MerchantId, endpoint: WebhookEndpointId, secret: &[u8]) -> Result<SealedSecret, CommandError> {
+    pub async fn seal_endpoint_secret(
+        &self,
+        tenant: MerchantId,
+        endpoint: WebhookEndpointId,
+        secret: &[u8],
+    ) -> Result<SealedSecret, CommandError> {
         let bound = secret_bound_to(tenant, endpoint);
         let gone = || CommandError::Rejected(webhook_endpoint::Rejection::WebhookEndpointNotFound.into());
         let key = self.take_key(tenant, endpoint.0, &bound).await?.ok_or_else(gone)?;

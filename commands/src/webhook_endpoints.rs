@@ -22,7 +22,7 @@ pub async fn create(
     details: Details,
     secret: &[u8],
 ) -> Result<Arc<webhook_endpoint::State>, CommandError> {
-    let secret = keyring.seal_secret(unit.tenant(), webhook_endpoint_id, secret).await?;
+    let secret = keyring.seal_endpoint_secret(unit.tenant(), webhook_endpoint_id, secret).await?;
     let created = Created { webhook_endpoint_id, details, secret };
     unit.decide::<WebhookEndpoint>(webhook_endpoint_id, Command::Create(Box::new(created))).await
 }
@@ -41,7 +41,7 @@ pub async fn rotate_secret(
     if unit.state::<WebhookEndpoint>(id).await?.status == webhook_endpoint::Status::Absent {
         return Err(CommandError::Rejected(webhook_endpoint::Rejection::WebhookEndpointNotFound.into()));
     }
-    let secret = keyring.seal_secret(unit.tenant(), id, secret).await?;
+    let secret = keyring.seal_endpoint_secret(unit.tenant(), id, secret).await?;
     let previous_until = unit.now() + Duration::hours(ROTATION_OVERLAP_HOURS);
     unit.decide::<WebhookEndpoint>(id, Command::RotateSecret(SecretRotated { previous_until, secret })).await
 }

@@ -82,6 +82,7 @@ fn subject(step: &Step) -> Option<String> {
         | DomainEvent::Bill(_)
         | DomainEvent::Customer(_)
         | DomainEvent::ProviderAccount(_)
+        | DomainEvent::WebhookEndpoint(_)
         | DomainEvent::LedgerAdjustment(_) => None,
     }
 }

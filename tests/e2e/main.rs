@@ -30,6 +30,7 @@ mod payment_intents;
 mod provider_accounts;
 #[cfg(test)]
 mod rate_limits;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod replay_browse;

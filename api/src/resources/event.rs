@@ -81,7 +81,9 @@ fn tell(row: &EventRow, events: &[RecordedEvent]) -> Option<EventResource> {
         StreamType::PaymentIntent => snapshot::<PaymentIntent, PaymentIntentResource>(&own, row.version),
         StreamType::Refund => snapshot::<Refund, RefundResource>(&own, row.version),
         StreamType::WebhookEndpoint => snapshot::<WebhookEndpoint, WebhookEndpointResource>(&own, row.version),
-        StreamType::Merchant | StreamType::Store | StreamType::LedgerAdjustment | StreamType::Customer => None,
+        StreamType::Merchant | StreamType::Store | StreamType::LedgerAdjustment | StreamType::Customer | StreamType::ProviderAccount => {
+            None
+        }
     };
     Some(EventResource {
         id: row.event_id.to_string(),

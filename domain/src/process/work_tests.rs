@@ -380,7 +380,8 @@ proptest! {
                 | Task::FollowHint { .. }
                 | Task::Capture { .. }
                 | Task::Increase { .. }
-                | Task::Stop { .. } => unreachable!("not a refund"),
+                | Task::Stop { .. }
+                | Task::Reroute { .. } => unreachable!("not a refund"),
             };
             prop_assert!(told(&step).iter().all(|command| command == "MarkRefundUnknown"));
             task = step.next.unwrap().0;

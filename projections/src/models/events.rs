@@ -129,7 +129,11 @@ impl Projection for Events {
     fn reads(&self, stream_type: StreamType) -> bool {
         match stream_type {
             StreamType::Order | StreamType::Bill | StreamType::PaymentIntent | StreamType::Refund | StreamType::WebhookEndpoint => true,
-            StreamType::Merchant | StreamType::Store | StreamType::LedgerAdjustment | StreamType::Customer => false,
+            StreamType::Merchant
+            | StreamType::Store
+            | StreamType::LedgerAdjustment
+            | StreamType::Customer
+            | StreamType::ProviderAccount => false,
         }
     }
     fn locality(&self) -> Locality {
