@@ -8,7 +8,10 @@ use domain::{
     customer::{self, ErasureReason, Sealed},
     envelope::{RecordedEvent, StreamKey, StreamType},
     event::AggregateEvent,
-    ids::{BillId, CustomerId, LineId, MerchantId, OrderId, PaymentIntentId, ProviderAccountId, PspId, RefundId, StoreId, Ulid},
+    ids::{
+        BillId, CustomerId, LineId, MerchantId, OrderId, PaymentIntentId, ProviderAccountId, PspId, RefundId, StoreId, Ulid,
+        WebhookEndpointId,
+    },
     integrity::recorded_hash,
     merchant,
     money::{Currency, Money},
@@ -16,7 +19,7 @@ use domain::{
     payment_intent::{self, Evidence, Tender},
     pricing::{TaxClass, TaxProfile},
     refund::{self, Destination},
-    store,
+    store, webhook_endpoint,
 };
 
 pub(crate) const MERCHANT: MerchantId = MerchantId(Ulid(1));
@@ -296,9 +299,18 @@ impl History {
         self.add::<Event>(kind, provider_account_id, Enabled {})
     }
 
+    /// An endpoint that wants everything.
+    pub(crate) fn webhook_endpoint(&mut self) -> &mut Self {
+        let webhook_endpoint_id = WebhookEndpointId(Ulid(7_000));
+        let details = webhook_endpoint::Details { url: "https://shop.example/hooks".into(), events: vec!["*".into()], description: None };
+        let secret = webhook_endpoint::SealedSecret(vec![1, 2, 3]);
+        let created = webhook_endpoint::Created { webhook_endpoint_id, details, secret };
+        self.add::<webhook_endpoint::Event>(StreamType::WebhookEndpoint, webhook_endpoint_id, created)
+    }
+
     pub(crate) fn sale_and_refund() -> Vec<Arc<RecordedEvent>> {
         let mut history = Self::default();
-        history.directory().order(1).order(2).bill(1).bill(2).pay(2).pay(1).refund(1).customers().provider_account();
+        history.directory().order(1).order(2).bill(1).bill(2).pay(2).pay(1).refund(1).customers().provider_account().webhook_endpoint();
         history.0
     }
 }

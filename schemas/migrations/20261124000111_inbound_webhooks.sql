@@ -22,7 +22,7 @@ alter table process.webhook
 update process.webhook set account = provider, transaction_id = delivery_id;
 alter table process.webhook alter column account set not null, alter column state drop default, alter column signature drop default;
 -- One row per delivery that proved its sender, however often it comes.
-create unique index webhook_delivery on process.webhook (account, delivery_id) where state <> 'refused';
+create unique index webhook_told_once on process.webhook (account, delivery_id) where state <> 'refused';
 -- Refused ones go round in a ring per account and reason, so that nobody fills the disk.
 create unique index webhook_refused on process.webhook (account, signature, slot) where state = 'refused';
 create index webhook_page on process.webhook (tenant, place);

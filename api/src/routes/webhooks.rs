@@ -171,7 +171,10 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
         Err(refusal) => {
             counter!("smartpos_webhooks_total", "provider" => provider, "result" => "refused").increment(1);
             tracing::warn!(provider, %refusal, "a call-back was refused");
-            webhooks::refuse(&state.webhook_pool, &delivery, &refusal).await.map_err(|error| Problem::unavailable(&error))?;
+            // Kept for whoever looks into it; the refusal does not depend on it.
+            if let Err(error) = webhooks::refuse(&state.webhook_pool, &delivery, &refusal).await {
+                tracing::warn!(provider, %error, "a refused call-back was not kept");
+            }
             Err(match refusal {
                 WebhookRefusal::NotAuthentic | WebhookRefusal::Stale => Problem::plain(Kind::WebhookRefused),
                 WebhookRefusal::Malformed(_, reason) => Problem::new(Kind::WebhookMalformed, reason),
