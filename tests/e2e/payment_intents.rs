@@ -54,7 +54,7 @@ async fn an_intent_may_be_begun_later_and_changed_until_then() {
     assert_eq!(platform.ledger().await["qr_codes"], 0, "nothing was asked of the bank");
     let confirm = format!("{}/confirm", path(&intent));
     let wrong = platform.post(&shop.cashier, &confirm, json!({"tender": "online_card"})).await;
-    assert_eq!(wrong.body["code"], "CardTokenRequired");
+    assert_eq!(wrong.body["code"], "NoProviderAccount", "this merchant has no account that takes cards");
     platform.post(&shop.cashier, &confirm, json!({})).await.ok();
     let reference = reference(&platform, &shop, &intent).await;
     let refused = platform.send(&shop.cashier, Method::PATCH, &path(&intent), Some("change-2"), Some(&changed)).await;
