@@ -46,13 +46,12 @@ pub struct VerifyArgs {
 /// The rule that failed, or a body that cannot be read.
 pub fn run(action: &Action) -> Result<()> {
     let Action::Verify(args) = action;
-    let body = match &args.body {
-        Some(file) => std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?,
-        None => {
-            let mut body = Vec::new();
-            std::io::stdin().read_to_end(&mut body).context("standard input cannot be read")?;
-            body
-        }
+    let body = if let Some(file) = &args.body {
+        std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?
+    } else {
+        let mut body = Vec::new();
+        std::io::stdin().read_to_end(&mut body).context("standard input cannot be read")?;
+        body
     };
     let signed = Signed {
         id: &args.id,

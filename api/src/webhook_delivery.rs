@@ -261,9 +261,8 @@ impl Courier {
             .boxed()
         });
         match work.await {
-            Ok(_) => Ok(()),
-            // Deleted meanwhile.
-            Err(CommandError::Rejected(_)) => Ok(()),
+            // Rejected: deleted meanwhile.
+            Ok(_) | Err(CommandError::Rejected(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -281,6 +280,7 @@ fn due(endpoint: &WebhookEndpointRow, page: &[EventRow], named: bool) -> Vec<Due
     page.iter().filter(wanted).map(|row| Due { event: row.event_id, pos: row.pos, event_type: row.event_type.clone() }).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` passes")]
 fn unavailable(error: projections::Error) -> CommandError {
     CommandError::Unavailable(error.to_string())
 }

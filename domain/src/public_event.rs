@@ -122,11 +122,10 @@ const fn of_intent(event: &payment_intent::Event) -> &'static str {
         E::OutcomeUnknown(_) => INTENT_OUTCOME_UNKNOWN,
         E::Succeeded(_) => INTENT_SUCCEEDED,
         E::Disputed(_) => DISPUTE_OPENED,
-        E::UnmatchedPaymentReceived(_) => INTENT_UNMATCHED_PAYMENT,
+        // Reopened: somebody has to look.
+        E::UnmatchedPaymentReceived(_) | E::UnmatchedReopened(_) => INTENT_UNMATCHED_PAYMENT,
         E::DisputeResolved(_) => DISPUTE_RESOLVED,
         E::UnmatchedResolved(_) | E::UnmatchedRefunded(_) => INTENT_UNMATCHED_RESOLVED,
-        // Open again: somebody has to look.
-        E::UnmatchedReopened(_) => INTENT_UNMATCHED_PAYMENT,
         E::Failed(_) => INTENT_FAILED,
         E::Authorized(_) => INTENT_REQUIRES_CAPTURE,
         E::CaptureFailed(_) => INTENT_CAPTURE_FAILED,

@@ -9,6 +9,7 @@ fn store(n: u8) -> StoreId {
     StoreId(Ulid::from_bytes([n; 16]))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what the candidate holds")]
 fn thb(max: i64) -> Option<Vec<AmountRange>> {
     Some(vec![AmountRange { currency: Currency::THB, min: 1, max: Some(max) }])
 }

@@ -18,7 +18,7 @@ async fn started() -> TestPlatform {
 }
 
 /// A bank of the test's own; answers its base URL.
-async fn bank(platform: &TestPlatform) -> (String, CancellationToken) {
+fn bank(platform: &TestPlatform) -> (String, CancellationToken) {
     let (listen, stop) = (free_address().unwrap(), CancellationToken::new());
     let args = SimulatorArgs { listen, platform: platform.base.clone(), ledger: None, seed: 11 };
     tokio::spawn(run_simulator(args, stop.clone()));
@@ -53,8 +53,8 @@ async fn pay_at(bank: &str, reference: &str) -> Value {
 async fn payments_of_two_merchants_go_to_their_own_accounts_and_their_secrets_are_nowhere_in_the_clear() {
     let platform = started().await;
     let (one, other) = (platform.shop().await, platform.shop().await);
-    let (bank_one, stop_one) = bank(&platform).await;
-    let (bank_other, stop_other) = bank(&platform).await;
+    let (bank_one, stop_one) = bank(&platform);
+    let (bank_other, stop_other) = bank(&platform);
     let account_one = open(&platform, &one, account_body("One", &bank_one, 10)).await;
     let account_other = open(&platform, &other, account_body("Other", &bank_other, 10)).await;
     for (shop, account) in [(&one, &account_one), (&other, &account_other)] {
@@ -85,7 +85,7 @@ async fn payments_of_two_merchants_go_to_their_own_accounts_and_their_secrets_ar
     assert!(tables.len() > 20, "{tables:?}");
     for (schema, table) in tables {
         for secret in [PATH_SECRET, "simulated-secret"] {
-            let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let hex = hex::encode(secret);
             let sql = format!("select count(*) from \"{schema}\".\"{table}\" t where t::text like '%{secret}%' or t::text like '%{hex}%'");
             let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&platform.database.admin).await.unwrap();
             assert_eq!(found, 0, "{secret} stands in {schema}.{table}");
@@ -101,7 +101,7 @@ async fn payments_of_two_merchants_go_to_their_own_accounts_and_their_secrets_ar
 async fn an_account_that_cannot_be_reached_gives_way_to_the_next_and_an_unknown_outcome_does_not() {
     let platform = started().await;
     let shop = platform.shop().await;
-    let (bank_up, stop) = bank(&platform).await;
+    let (bank_up, stop) = bank(&platform);
     let nowhere = format!("http://{}", free_address().unwrap());
     let away = open(&platform, &shop, account_body("Away", &nowhere, 1)).await;
     let up = open(&platform, &shop, account_body("Up", &bank_up, 2)).await;
@@ -146,7 +146,9 @@ async fn of_a_storm_of_call_backs_each_is_stored_once_and_the_badly_signed_have_
     }
     // Shuffled the same way every time: by a stride that has no common factor with the length.
     let count = sends.len();
-    let stride = (1_009..).find(|stride: &usize| (1..=count).filter(|d| stride % d == 0 && count % d == 0).max() == Some(1)).unwrap();
+    let stride = (1_009..100_000)
+        .find(|stride: &usize| (1..=count).filter(|d| stride.is_multiple_of(*d) && count.is_multiple_of(*d)).max() == Some(1))
+        .unwrap();
     let order: Vec<usize> = (0..count).map(|n| n * stride % count).collect();
     for chunk in order.chunks(32) {
         let posts = chunk.iter().map(|n| {
@@ -179,7 +181,7 @@ async fn of_a_storm_of_call_backs_each_is_stored_once_and_the_badly_signed_have_
 async fn a_call_back_that_came_too_early_is_parked_and_counts_once_its_payment_is_known() {
     let platform = started().await;
     let shop = platform.shop().await;
-    let (bank, stop) = bank(&platform).await;
+    let (bank, stop) = bank(&platform);
     let account = open(&platform, &shop, account_body("One", &bank, 10)).await;
     let (_, bill) = platform.billed(&shop, 107_00).await;
     let (_, intent, reference) = platform.started_qr(&shop, &bill).await;

@@ -16,7 +16,7 @@ const AFTERGLOW: Duration = Duration::minutes(15);
 /// The token of an intent of `tenant` that accepts payment until `expires_at`.
 pub fn payment_token(keyring: &Keyring, tenant: MerchantId, intent: PaymentIntentId, expires_at: DateTime<Utc>) -> String {
     let (tenant, end) = (tenant.0.to_bytes(), (expires_at + AFTERGLOW).timestamp().to_be_bytes());
-    let tag = tag(keyring, &tenant, &end, intent);
+    let tag = tag(keyring, &tenant, end, intent);
     format!("{PREFIX}{}", hex::encode([&tenant[..], &end, &tag].concat()))
 }
 
@@ -31,13 +31,13 @@ pub fn verify(keyring: &Keyring, token: &str, intent: PaymentIntentId, now: Date
     hex::decode_to_slice(token.strip_prefix(PREFIX)?, &mut bytes).ok()?;
     let (tenant, rest) = bytes.split_first_chunk::<16>()?;
     let (end, given) = rest.split_first_chunk::<8>()?;
-    let good: bool = tag(keyring, tenant, end, intent).as_slice().ct_eq(given).into();
+    let good: bool = tag(keyring, tenant, *end, intent).as_slice().ct_eq(given).into();
     let ends = DateTime::from_timestamp(i64::from_be_bytes(*end), 0)?;
     (good && now <= ends).then_some((MerchantId(Ulid::from_bytes(*tenant)), ends))
 }
 
-fn tag(keyring: &Keyring, tenant: &[u8; 16], end: &[u8; 8], intent: PaymentIntentId) -> [u8; 32] {
-    keyring.tag(PURPOSE, &[tenant, end, &intent.0.to_bytes()])
+fn tag(keyring: &Keyring, tenant: &[u8; 16], end: [u8; 8], intent: PaymentIntentId) -> [u8; 32] {
+    keyring.tag(PURPOSE, &[tenant, &end, &intent.0.to_bytes()])
 }
 
 #[cfg(test)]

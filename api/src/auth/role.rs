@@ -129,13 +129,14 @@ impl Role {
             P::MerchantRegister => matches!(self, R::PlatformAdmin),
             P::MerchantManage => matches!(self, R::PlatformAdmin | R::MerchantAdmin),
             P::MerchantRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Manager | R::Auditor),
-            P::StoreManage | P::CustomerErase | P::CredentialManage | P::WebhookManage => matches!(self, R::MerchantAdmin),
+            P::StoreManage | P::CustomerErase | P::CredentialManage | P::WebhookManage | P::ProviderAccountManage => {
+                matches!(self, R::MerchantAdmin)
+            }
             P::StoreRead => true,
             P::OrderWrite | P::BillWrite | P::PaymentTake => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::OrderRead | P::BillRead | P::PaymentRead | P::RefundRead | P::EventsSubscribe | P::KeyRead => self.needs_merchant(),
             P::CustomerWrite | P::CustomerRead => matches!(self, R::MerchantAdmin | R::Manager | R::Cashier | R::Device),
             P::RefundRequest => matches!(self, R::MerchantAdmin | R::Manager),
-            P::ProviderAccountManage => matches!(self, R::MerchantAdmin),
             P::ProviderAccountRead => matches!(self, R::MerchantAdmin | R::Manager | R::Auditor),
             P::InboundWebhookRead => matches!(self, R::PlatformAdmin | R::MerchantAdmin | R::Auditor),
             P::InboundWebhookReprocess => matches!(self, R::PlatformAdmin | R::MerchantAdmin),

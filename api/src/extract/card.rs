@@ -25,7 +25,7 @@ pub fn names_card_data(name: &str) -> bool {
     if name.len() > 32 {
         return false;
     }
-    let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     CARD_FIELDS.contains(&plain.as_str())
 }
 

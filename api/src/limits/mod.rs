@@ -186,6 +186,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "what the limiter takes")]
     fn merchant(n: u8) -> Option<Party> {
         Some(Party::Merchant(MerchantId(Ulid::from_bytes([n; 16]))))
     }

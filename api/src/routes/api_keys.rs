@@ -127,18 +127,14 @@ async fn create(
     };
     let (pool, now) = (state.partners.pool(), state.clock.now());
     let made = partner::create(pool, &state.keyring()?, &SystemRandom, state.ids.next(), &new, now).await?;
-    match made {
-        Some((credential, secret)) => {
-            let resource = ApiKeyResource { secret: Some(secret.to_string()), ..credential.into() };
-            Ok((StatusCode::CREATED, JsonBody(resource)).into_response())
-        }
-        None => {
-            let shown =
-                "this request made a credential before, and its secret was shown then; revoke it and make another one if it was lost";
-            let mut response = Problem::new(Kind::StateConflict, shown).into_response();
-            response.headers_mut().insert(REPLAYED, axum::http::HeaderValue::from_static("true"));
-            Ok(response)
-        }
+    if let Some((credential, secret)) = made {
+        let resource = ApiKeyResource { secret: Some(secret.to_string()), ..credential.into() };
+        Ok((StatusCode::CREATED, JsonBody(resource)).into_response())
+    } else {
+        let shown = "this request made a credential before, and its secret was shown then; revoke it and make another one if it was lost";
+        let mut response = Problem::new(Kind::StateConflict, shown).into_response();
+        response.headers_mut().insert(REPLAYED, axum::http::HeaderValue::from_static("true"));
+        Ok(response)
     }
 }
 

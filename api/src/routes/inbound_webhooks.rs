@@ -185,6 +185,7 @@ pub struct ReprocessInput {
 
 /// How many were looked into.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the word of the route")]
 pub struct Reprocessed {
     /// Taken up again.
     reprocessed: usize,

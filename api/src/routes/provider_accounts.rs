@@ -350,6 +350,7 @@ async fn get(ask: Ask<may::ProviderAccountRead, ProviderAccounts>, Id(id): Id<Pr
 /// A payment provider that accounts can be opened at.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Provider)]
+#[expect(clippy::struct_excessive_bools, reason = "each says what a provider can do")]
 pub struct ProviderResource {
     /// Its stable name.
     #[schema(value_type = String, examples("scb"))]

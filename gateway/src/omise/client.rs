@@ -48,7 +48,11 @@ impl Client {
         let source: Created =
             self.call("source", Method::POST, "/sources", Some((&body, None)), log).await.map_err(|failure| match failure {
                 Failure::Uncertain(reason) => Failure::NotAttempted(format!("no source: {reason}")),
-                other => other,
+                Failure::NotAttempted(_)
+                | Failure::Unauthorized(_)
+                | Failure::NotFound(_)
+                | Failure::Conflict(_)
+                | Failure::Declined(_) => failure,
             })?;
         checked(&source.id).map(str::to_owned)
     }

@@ -19,6 +19,7 @@ pub(super) fn is_id(text: &str) -> bool {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the provider's own flags")]
 pub(super) struct Charge {
     object: String,
     pub(super) id: String,

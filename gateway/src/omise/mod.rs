@@ -107,14 +107,13 @@ impl OmiseProvider {
             Method::Card { token } if !token.starts_with("tokn_") || !mapping::is_id(token) => {
                 refuse("invalid_request", "the card token is not a tokn_ token")
             }
-            Method::Card { .. } => Ok(()),
             Method::PromptPay if request.manual_capture || amount.currency != Currency::THB => {
                 refuse("not_supported", "PromptPay is baht, without a hold")
             }
             Method::PromptPay if !(self.config.promptpay_min..=self.config.promptpay_max).contains(&amount.amount) => {
                 refuse("amount_not_allowed", "PromptPay does not take this amount")
             }
-            Method::PromptPay => Ok(()),
+            Method::Card { .. } | Method::PromptPay => Ok(()),
         }
     }
 
@@ -169,7 +168,7 @@ impl OmiseProvider {
         let key = &request.key;
         let view = match self.look(key, log).await {
             CallOutcome::Done(view) => view,
-            other => return other,
+            other @ (CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_)) => return other,
         };
         let verb = match view.status {
             AttemptStatus::Authorized { .. } => "reverse",

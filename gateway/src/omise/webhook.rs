@@ -21,8 +21,9 @@ struct Event {
 
 #[derive(Deserialize)]
 struct Object {
-    #[serde(default)]
-    object: String,
+    /// The provider's word for its kind.
+    #[serde(default, rename = "object")]
+    kind: String,
     #[serde(default)]
     id: Option<String>,
     /// Of a refund or dispute.
@@ -54,7 +55,7 @@ pub(super) fn read(config: &OmiseConfig, raw: &RawWebhook<'_>) -> Result<Webhook
 }
 
 fn about(data: Object) -> (HintSubject, Option<String>) {
-    match data.object.as_str() {
+    match data.kind.as_str() {
         "charge" => {
             let id = data.id.filter(|id| is_id(id));
             let paid = id.clone().filter(|_| data.paid == Some(true));

@@ -25,8 +25,9 @@ struct Data {
 
 #[derive(Deserialize)]
 struct Object {
-    #[serde(default)]
-    object: String,
+    /// The provider's word for its kind.
+    #[serde(default, rename = "object")]
+    kind: String,
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
@@ -52,11 +53,11 @@ pub(super) fn read(config: &StripeConfig, raw: &RawWebhook<'_>) -> Result<Webhoo
     if !is_id(&event.id) {
         return Err(malformed("the event has no usable id"));
     }
-    let Object { object, id, payment_intent, metadata } = event.data.object;
+    let Object { kind, id, payment_intent, metadata } = event.data.object;
     let metadata = metadata.unwrap_or_default();
     let reference = metadata.get("reference").and_then(Value::as_str).filter(|text| is_reference(text)).map(str::to_owned);
-    let intent = if object == "payment_intent" { id } else { payment_intent };
-    let is_money = ["payment_intent", "charge", "refund", "dispute"].contains(&object.as_str());
+    let intent = if kind == "payment_intent" { id } else { payment_intent };
+    let is_money = ["payment_intent", "charge", "refund", "dispute"].contains(&kind.as_str());
     // Our reference is known before the answer to our call came; the provider's id may not be.
     let subject = match (is_money, reference, intent.filter(|id| is_id(id))) {
         (true, Some(reference), _) => HintSubject::Reference(reference),

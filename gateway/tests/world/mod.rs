@@ -203,6 +203,13 @@ pub fn named(request: &StartRequest, view: &AttemptView) -> AttemptKey {
 pub fn failure_of(view: &AttemptView) -> &str {
     match &view.status {
         AttemptStatus::Failed(decline) => &decline.code,
-        other => panic!("not failed: {other:?}"),
+        other @ (AttemptStatus::NotFound
+        | AttemptStatus::ActionRequired(_)
+        | AttemptStatus::Pending
+        | AttemptStatus::Authorized { .. }
+        | AttemptStatus::Paid
+        | AttemptStatus::Canceled
+        | AttemptStatus::Expired
+        | AttemptStatus::Unrecognized(_)) => panic!("not failed: {other:?}"),
     }
 }

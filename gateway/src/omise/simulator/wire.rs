@@ -41,8 +41,7 @@ pub(super) fn status(charge: &Charge) -> &'static str {
         Stand::AwaitsPayer | Stand::Held => "pending",
         Stand::Paid => "successful",
         Stand::Failed(_) => "failed",
-        Stand::Canceled if charge.manual => "reversed",
-        Stand::Expired if charge.manual => "reversed",
+        Stand::Canceled | Stand::Expired if charge.manual => "reversed",
         Stand::Canceled | Stand::Expired => "expired",
     }
 }
