@@ -136,6 +136,10 @@ fn environment(database: &TestDatabase, dir: &Path, bank: Option<&str>) -> Vec<(
         ("NATS_URL".to_owned(), database.nats_url.clone()),
         ("SMARTPOS_DATA_DIR".to_owned(), dir.display().to_string()),
     ];
+    // What the platform can do is measured, not what it lets a merchant do.
+    for limit in ["PER_MERCHANT_PER_MINUTE", "PER_PAYMENT_TOKEN_PER_MINUTE", "ALL_PER_MINUTE"] {
+        set.push((format!("SMARTPOS_LIMITS__{limit}"), "0".to_owned()));
+    }
     if let Some(bank) = bank {
         let scb = settings(bank);
         let mut add = |name: &str, value: &str| set.push((format!("SMARTPOS_PROVIDERS__SCB__{name}"), value.to_owned()));
