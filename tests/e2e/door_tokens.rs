@@ -26,13 +26,14 @@ async fn a_payment_token_opens_its_intent_and_nothing_else() {
     answered(platform.raw(Method::GET, &format!("{alias}?payment_token={token}"))).await.ok();
 
     let elsewhere = format!("/v1/payment-intents/{}", other.id());
+    let other_digit = if token.ends_with('0') { '1' } else { '0' };
     for refused in [
         answered(platform.raw(Method::GET, &format!("{elsewhere}?payment_token={token}"))).await,
         answered(platform.raw(Method::POST, &format!("{elsewhere}/cancel")).json(&json!({"payment_token": token, "reason": "x"}))).await,
         answered(platform.raw(Method::GET, "/v1/payment-intents").bearer_auth(&token)).await,
         answered(platform.raw(Method::GET, "/v1/orders").bearer_auth(&token)).await,
         answered(platform.raw(Method::POST, "/v1/refunds").bearer_auth(&token).header("Idempotency-Key", "r").json(&json!({}))).await,
-        answered(platform.raw(Method::GET, &format!("{path}?payment_token={}0", &token[..token.len() - 1]))).await,
+        answered(platform.raw(Method::GET, &format!("{path}?payment_token={}{other_digit}", &token[..token.len() - 1]))).await,
         answered(platform.raw(Method::GET, &format!("{path}?payment_token={token}&payment_token={token}"))).await,
         answered(platform.raw(Method::GET, &path)).await,
     ] {
