@@ -11,6 +11,7 @@
 pub mod as_of;
 pub mod check;
 pub mod checkpoint;
+mod columns;
 mod document;
 pub mod error;
 pub mod explain;
