@@ -7,6 +7,10 @@ mod as_of_bounds;
 #[cfg(test)]
 mod as_of_replay;
 #[cfg(test)]
+mod cards;
+#[cfg(test)]
+mod cards_holds;
+#[cfg(test)]
 mod customers;
 #[cfg(test)]
 mod demo;
