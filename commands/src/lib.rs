@@ -25,6 +25,7 @@ pub mod process_runner;
 pub mod provider_accounts;
 mod provider_calls;
 pub mod provider_worker;
+pub mod refund_checks;
 pub mod refunds;
 pub mod relay;
 pub mod routing;

@@ -1,9 +1,11 @@
 //! Amounts held on a card through HTTP: captured whole or in part, raised, let go of, lapsed.
 
-use chrono::Utc;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::cards::{CardShop, Cards, OMISE, OWED, STRIPE, thb};
+use crate::{
+    cards::{CardShop, Cards, OMISE, OWED, STRIPE, thb},
+    money_back::today,
+};
 
 async fn held(till: &CardShop, cards: &Cards) -> String {
     let path = till.begin(cards.good, json!({"capture_method": "manual"})).await;
@@ -146,14 +148,6 @@ async fn a_hold_that_lapses_at_stripe_ends_the_payment() {
     lapsed(STRIPE).await;
 }
 
-/// The figures of one report row of today.
-async fn today(till: &CardShop, report: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let today = Utc::now().date_naive();
-    let path = format!("/v1/reports/{report}?from={}&to={}", today.pred_opt().unwrap(), today.succ_opt().unwrap());
-    let page = till.platform.get_until(&till.shop.admin, &path, |page| page["data"].as_array().unwrap().iter().any(&wanted)).await;
-    page["data"].as_array().unwrap().iter().find(|row| wanted(row)).unwrap().clone()
-}
-
 async fn partly_paid_by_card(cards: Cards) {
     let till = CardShop::open(&cards).await;
     let (order, bill) = till.platform.billed(&till.shop, OWED).await;
@@ -173,10 +167,10 @@ async fn partly_paid_by_card(cards: Cards) {
     till.platform.post(&till.shop.cashier, "/v1/payments", cash).await.ok();
     till.platform.get_until(&till.shop.cashier, &bill_path, |bill| bill["status"] == "paid").await;
     till.platform.get_until(&till.shop.cashier, &format!("/v1/orders/{order}"), |order| order["status"] == "completed").await;
-    let sales = today(&till, "daily-sales", |row| row["bills_paid"] == 1).await;
+    let sales = today(&till.platform, &till.shop, "daily-sales", |row| row["bills_paid"] == 1).await;
     assert_eq!((&sales["total"], &sales["net"]), (&thb(OWED), &thb(OWED)));
     for (tender, amount) in [("online_card", 60_00), ("cash", 40_00)] {
-        let row = today(&till, "daily-tenders", |row| row["tender"] == tender).await;
+        let row = today(&till.platform, &till.shop, "daily-tenders", |row| row["tender"] == tender).await;
         assert_eq!((&row["count"], &row["amount"]), (&json!(1), &thb(amount)), "{row}");
     }
     till.closes().await;
