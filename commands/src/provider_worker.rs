@@ -25,7 +25,7 @@ use crate::{
     process_runner::execute,
     process_store::{Leased, ProcessStore},
     provider_calls::Calls,
-    routing,
+    refund_checks, routing,
 };
 
 /// Calls under way side by side.
@@ -237,7 +237,12 @@ impl<S: ProcessStore> Worker<S> {
             self.calls.note_call_back(merchant, &attempt, &leased.key, hint.transaction_id.as_deref(), self.now()).await;
         }
         let outcome = self.calls.inquire(merchant, &attempt, self.now()).await;
-        let step = work::after_hint(&attempt, hint, outcome, self.now());
+        let mut step = work::after_hint(&attempt, hint.clone(), outcome, self.now());
+        let refunds = refund_checks::look(&self.handler, &self.caller(merchant), &self.calls, attempt.payment_intent_id).await?;
+        step.commands.extend(refunds.commands);
+        if refunds.unanswered {
+            step.next = step.next.or_else(|| work::look_again(hint, self.now()));
+        }
         let unconfirmed = last && step.commands.is_empty();
         if unconfirmed {
             tracing::error!(key = leased.key, reference = attempt.reference, "the provider's books do not show what a call-back spoke of");

@@ -19,6 +19,7 @@ pub mod feed;
 pub mod fold;
 pub mod install;
 pub mod log_reader;
+pub mod masking;
 pub mod models;
 pub mod past;
 pub mod projection;
