@@ -5,8 +5,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use async_nats::Client as Nats;
 use commands::{
-    call_backs, committer,
+    bus, call_backs, committer,
     database::{self, Role},
+    event_log::PgAppender,
     event_store::{self, LogHead},
     handle::CommandHandler,
     personal::Keyring,
@@ -137,7 +138,7 @@ impl Platform {
         let sealing = [ProcessRole::Api, ProcessRole::Gateway, ProcessRole::Worker].iter().any(|role| roles.contains(role));
         let keyring = if sealing { Some(master_key::keyring(config, &app_pool).await?) } else { None };
         let app_options = database::options(&servers.database_url, Role::App)?;
-        let (committer, committer_task) = committer::spawn(app_options, moved.clone(), committer_stop.clone());
+        let (committer, committer_task) = committer::spawn(PgAppender::new(app_options), moved.clone(), committer_stop.clone());
         let commands = CommandHandler::new(app_pool.clone(), committer, Arc::new(SystemClock), Arc::new(RandomIds));
         let providers = account_providers(config, &app_pool, keyring.as_ref())?;
         let known = providers.clone();
@@ -218,7 +219,8 @@ impl Shared {
         match role {
             ProcessRole::Api => {}
             ProcessRole::Relay => {
-                let work = relay::run(self.worker_pool.clone(), self.nats.clone(), self.moved.subscribe(), self.shutdown.clone());
+                let work =
+                    relay::run(self.worker_pool.clone(), bus::Nats::new(self.nats.clone()), self.moved.subscribe(), self.shutdown.clone());
                 loops.spawn(named("relay", work));
             }
             ProcessRole::Projector => {

@@ -98,7 +98,8 @@ struct Edge {
 fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer) {
     let options = PgConnectOptions::new().host("127.0.0.1").port(1).username("nobody");
     let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(20)).connect_lazy_with(options.clone());
-    let (committer, _) = committer::spawn(options, Arc::new(watch::channel(0).0), CancellationToken::new());
+    let (committer, _) =
+        committer::spawn(commands::event_log::PgAppender::new(options), Arc::new(watch::channel(0).0), CancellationToken::new());
     let key = SigningKey::generate().unwrap();
     let issuer = TokenIssuer::new(&key).unwrap();
     let keyring = Keyring::new(pool.clone(), MasterKey::new(Zeroizing::new([1; 32])), Arc::new(SystemRandom));

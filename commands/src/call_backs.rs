@@ -10,6 +10,8 @@ use sqlx::{PgPool, Row as _, types::Json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::process_store::ProcessStore;
+
 /// How often parked call-backs are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Most call-backs taken up again at a time.
@@ -71,13 +73,14 @@ pub(crate) async fn settle(pool: &PgPool, id: Uuid, tenant: Uuid, confirmed: boo
 }
 
 /// Takes parked call-backs up again whose name has become known, until `shutdown`. Two processes that do so are harmless.
-pub async fn run(pool: PgPool, clock: std::sync::Arc<dyn Clock>, shutdown: CancellationToken) {
+pub async fn run(store: impl ProcessStore, clock: std::sync::Arc<dyn Clock>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
-        match unpark(&pool, clock.now()).await {
+        match store.unpark(clock.now()).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "parked call-backs are looked into again"),
             Err(error) => tracing::warn!(%error, "parked call-backs could not be looked at"),
@@ -85,7 +88,7 @@ pub async fn run(pool: PgPool, clock: std::sync::Arc<dyn Clock>, shutdown: Cance
     }
 }
 
-async fn unpark(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+pub(crate) async fn unpark(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let parked: i64 = sqlx::query_scalar("select count(*) from process.webhook where state = 'parked'").fetch_one(pool).await?;
     gauge!("smartpos_webhooks_parked").set(u32::try_from(parked).unwrap_or(u32::MAX));
     if parked == 0 {

@@ -12,7 +12,6 @@ use std::{
 
 use domain::envelope::StreamKey;
 use metrics::{counter, gauge, histogram};
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
@@ -22,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     batch::{AppendItem, BatchAnswer, Refusal, StoredKey},
     error::CommandError,
-    event_store,
+    event_log::{Appender, StoreError},
 };
 
 /// Most items in one commit.
@@ -251,32 +250,33 @@ impl Committer {
     }
 }
 
-/// Starts a committer on a connection of its own. `committed` follows the newest position that this process wrote.
+/// Starts a committer on an appender of its own. `committed` follows the newest position that this process wrote.
 /// It stops when `shutdown` is cancelled and nothing is waiting.
-pub fn spawn(
-    options: PgConnectOptions,
+pub fn spawn<L: Appender + 'static>(
+    log: L,
     committed: Arc<watch::Sender<i64>>,
     shutdown: CancellationToken,
 ) -> (Committer, tokio::task::JoinHandle<()>) {
     let (queue, inbox) = mpsc::channel(QUEUE);
-    let driver = Driver { options, connection: None, committed };
+    let driver = Driver { log, committed };
     let task = tokio::spawn(drive(driver, inbox, shutdown));
     (Committer { queue }, task)
 }
 
-async fn drive(mut driver: Driver, mut inbox: mpsc::Receiver<(AppendItem, Replier)>, shutdown: CancellationToken) {
+async fn drive<L: Appender>(mut driver: Driver<L>, mut inbox: mpsc::Receiver<(AppendItem, Replier)>, shutdown: CancellationToken) {
     let mut core = CommitterCore::default();
     let mut closing = false;
     loop {
         if core.is_empty() {
             let next = tokio::select! {
-                next = inbox.recv() => next,
+                biased;
                 () = shutdown.cancelled(), if !closing => {
                     // Refuse new items, serve those that are in.
                     inbox.close();
                     closing = true;
                     continue;
                 }
+                next = inbox.recv() => next,
             };
             let Some((item, reply)) = next else { return };
             core.submit(item, reply);
@@ -300,13 +300,12 @@ async fn drive(mut driver: Driver, mut inbox: mpsc::Receiver<(AppendItem, Replie
     }
 }
 
-struct Driver {
-    options: PgConnectOptions,
-    connection: Option<PgConnection>,
+struct Driver<L> {
+    log: L,
     committed: Arc<watch::Sender<i64>>,
 }
 
-impl Driver {
+impl<L: Appender> Driver<L> {
     /// Calls the append function until it answers or time is up; never reports a batch as lost that is in the log.
     async fn append(&mut self, batch: &[AppendItem]) -> BatchAnswer {
         let started = Instant::now();
@@ -317,14 +316,14 @@ impl Driver {
                     self.observe(batch, &answer, started);
                     return answer;
                 }
-                Ok(Err(error)) if is_statement_error(&error) => {
+                Ok(Err(StoreError::Refused(error))) => {
                     tracing::error!(%error, items = batch.len(), "the log refused a batch");
-                    return BatchAnswer::Failed(error.to_string());
+                    return BatchAnswer::Failed(error);
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "the log's connection broke"),
+                Ok(Err(StoreError::Lost(error))) => tracing::warn!(%error, "the log's connection broke"),
                 Err(_) => tracing::warn!("the log did not answer in time"),
             }
-            self.connection = None;
+            self.log.disconnect();
             counter!("smartpos_committer_reconnects_total").increment(1);
             if started.elapsed() >= GIVE_UP_AFTER {
                 return BatchAnswer::Lost { attempted };
@@ -333,21 +332,23 @@ impl Driver {
         }
     }
 
-    async fn try_append(&mut self, batch: &[AppendItem], attempted: &mut bool) -> Result<BatchAnswer, sqlx::Error> {
+    async fn try_append(&mut self, batch: &[AppendItem], attempted: &mut bool) -> Result<BatchAnswer, StoreError> {
         let repeated = *attempted;
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            None => self.connection.insert(PgConnection::connect_with(&self.options).await?),
-        };
+        self.log.connect().await?;
         *attempted = true;
-        let answer = event_store::append(connection, batch).await?;
+        let answer = self.log.append(batch).await?;
         if repeated && matches!(answer, BatchAnswer::Refused(_)) {
             // The earlier call may have been stored before its connection broke; then its first event is in place.
-            if let Some(first_pos) = written_at(connection, batch).await? {
+            if let Some(first_pos) = self.written_at(batch).await? {
                 return Ok(BatchAnswer::Committed { first_pos });
             }
         }
         Ok(answer)
+    }
+
+    async fn written_at(&mut self, batch: &[AppendItem]) -> Result<Option<i64>, StoreError> {
+        let Some(event) = batch.iter().flat_map(|item| &item.events).next() else { return Ok(None) };
+        self.log.find_written(event.stream, event.version, &event.hash).await
     }
 
     fn observe(&self, batch: &[AppendItem], answer: &BatchAnswer, started: Instant) {
@@ -359,18 +360,6 @@ impl Driver {
             self.committed.send_replace(first_pos - 1 + i64::try_from(events).unwrap_or(0));
         }
     }
-}
-
-async fn written_at(connection: &mut PgConnection, batch: &[AppendItem]) -> Result<Option<i64>, sqlx::Error> {
-    let Some(event) = batch.iter().flat_map(|item| &item.events).next() else { return Ok(None) };
-    event_store::find_written(connection, event.stream, event.version, &event.hash).await
-}
-
-/// An answer of the server about the statement itself, not about the connection or the server's state.
-fn is_statement_error(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(database) = error else { return matches!(error, sqlx::Error::Encode(_) | sqlx::Error::ColumnDecode { .. }) };
-    // 08 connection, 53 resources, 55 lock not available, 57 operator intervention, 40 rollback: all pass by themselves.
-    !database.code().is_some_and(|code| ["08", "53", "55", "57", "40"].iter().any(|class| code.starts_with(class)))
 }
 
 #[cfg(test)]

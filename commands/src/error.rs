@@ -2,6 +2,8 @@
 
 use domain::{event::DecodeError, rejection::Rejected};
 
+use crate::event_log::StoreError;
+
 /// Why a command gave no answer of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -57,7 +59,14 @@ impl CommandError {
     }
 }
 
-/// Any sqlx error on the read path means that the log did not answer.
+/// Any error on the read path means that the log did not answer.
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// As above, where PostgreSQL is asked directly.
 impl From<sqlx::Error> for CommandError {
     fn from(error: sqlx::Error) -> Self {
         Self::Unavailable(error.to_string())

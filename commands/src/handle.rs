@@ -20,13 +20,12 @@ use domain::{
 };
 use futures_util::future::BoxFuture;
 use quick_cache::sync::Cache;
-use sqlx::PgPool;
 
 use crate::{
     batch::{AppendItem, KeyClaim, PreparedEvent, StreamWrite},
     committer::{Committer, ItemOutcome},
     error::CommandError,
-    event_store,
+    event_log::EventLog,
     idempotency::{Answer, IdempotencyKey},
     routing::Candidates,
     snapshot,
@@ -61,7 +60,7 @@ struct Warm {
 }
 
 struct Inner {
-    pool: PgPool,
+    log: Arc<dyn EventLog>,
     committer: Committer,
     warm: Cache<StreamKey, Warm>,
     /// Versions that others are known to have written: nothing older may become warm.
@@ -105,10 +104,10 @@ pub struct UnitOfWork {
 }
 
 impl CommandHandler {
-    /// A handler that reads through `pool` and writes through `committer`.
-    pub fn new(pool: PgPool, committer: Committer, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
+    /// A handler that reads from `log` and writes through `committer`.
+    pub fn new(log: impl EventLog + 'static, committer: Committer, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
         Self(Arc::new(Inner {
-            pool,
+            log: Arc::new(log),
             committer,
             warm: Cache::new(WARM_STATES),
             noticed: Cache::new(WARM_STATES),
@@ -203,7 +202,7 @@ impl CommandHandler {
         if !replayable {
             return Err(error);
         }
-        match event_store::find_key(&self.0.pool, key.tenant, &key.scope, &key.key).await? {
+        match self.0.log.find_key(key.tenant, &key.scope, &key.key).await? {
             Some(stored) => key.replay(&stored),
             None => Err(error),
         }
@@ -251,7 +250,7 @@ impl CommandHandler {
     /// two streams read before and after the same commit.
     async fn is_current(&self, unit: &UnitOfWork) -> Result<bool, CommandError> {
         let read: Vec<(StreamKey, i64)> = unit.touched.iter().map(|(key, touched)| (*key, touched.version)).collect();
-        Ok(event_store::stand_at(&self.0.pool, unit.tenant, &read).await?)
+        Ok(self.0.log.stand_at(unit.tenant, &read).await?)
     }
 
     fn forget(&self, unit: &UnitOfWork) {
@@ -282,8 +281,8 @@ impl CommandHandler {
     }
 
     async fn load<A: Aggregate>(&self, key: StreamKey) -> Result<Warm, CommandError> {
-        let (mut version, mut state) = snapshot::load::<A>(&self.0.pool, key).await?.unwrap_or_default();
-        let events = event_store::load_stream(&self.0.pool, key, version).await?;
+        let (mut version, mut state) = snapshot::load::<A>(self.0.log.as_ref(), key).await?.unwrap_or_default();
+        let events = self.0.log.load_stream(key, version).await?;
         let read = events.len();
         for event in events {
             let decoded = A::Event::decode(&event.event_type, event.schema_version, &event.payload).map_err(|error| {
@@ -294,7 +293,7 @@ impl CommandHandler {
             version = event.version;
         }
         if read >= snapshot::EVERY {
-            snapshot::save::<A>(self.0.pool.clone(), key, version, &state);
+            snapshot::save::<A>(self.0.log.clone(), key, version, &state);
         }
         let warm = Warm { version, state: Arc::new(state) };
         if version > 0 {

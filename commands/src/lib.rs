@@ -5,11 +5,13 @@
 
 pub mod batch;
 pub mod bills;
+pub mod bus;
 pub mod call_backs;
 pub mod committer;
 pub mod customers;
 pub mod database;
 pub mod error;
+pub mod event_log;
 pub mod event_store;
 pub mod exchanges;
 pub mod handle;
@@ -22,6 +24,7 @@ pub mod payments;
 pub mod personal;
 pub mod process_commands;
 pub mod process_runner;
+pub mod process_store;
 pub mod provider_accounts;
 mod provider_calls;
 pub mod provider_worker;

@@ -15,20 +15,18 @@ use domain::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use metrics::{counter, gauge};
 use serde_json::json;
-use sqlx::{PgPool, types::Json};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::CommandError,
-    event_store::{read_log, uuid_of},
+    event_log::EventLog,
     handle::{Caller, CommandHandler},
     idempotency::IdempotencyKey,
     process_commands,
+    process_store::{Leaves, ProcessStore, Stuck},
 };
 
-/// The one checkpoint of all managers: they read the log together.
-const CHECKPOINT: &str = "process_managers";
 /// Events read at a time.
 const PAGE: i64 = 500;
 /// Reactions carried out side by side, so that they share commits.
@@ -37,14 +35,6 @@ const SIDE_BY_SIDE: usize = 32;
 const POLL: Duration = Duration::from_millis(50);
 /// After a page that left nothing waiting, so that what comes meanwhile shares the next one.
 const PACE: Duration = Duration::from_millis(10);
-
-/// A reaction that cannot be carried out: kept for a person, while everything else goes on.
-struct Stuck {
-    pos: i64,
-    n: usize,
-    manager: &'static str,
-    error: String,
-}
 
 /// An intent with the place that it follows from.
 struct Reaction {
@@ -58,7 +48,7 @@ struct Reaction {
 
 /// Runs until `shutdown`. `moved` wakes it when this process wrote to the log; `tasks` is told when there is new work.
 pub async fn run(
-    pool: PgPool,
+    store: impl ProcessStore + EventLog,
     handler: CommandHandler,
     mut moved: watch::Receiver<i64>,
     tasks: std::sync::Arc<Notify>,
@@ -67,13 +57,15 @@ pub async fn run(
     let mut at = None;
     loop {
         let step = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
-            step = step(&pool, &handler, &tasks, at) => step,
+            step = step(&store, &handler, &tasks, at) => step,
         };
         match step {
             Ok((stands_at, 0)) => {
                 at = stands_at;
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => return,
                     _ = moved.changed() => {}
                     () = tokio::time::sleep(POLL) => {}
@@ -97,12 +89,17 @@ pub async fn run(
 
 /// Handles one page after `at`, or after the checkpoint. Returns where that stands, as far as it is known without asking,
 /// and how many events there were.
-async fn step(pool: &PgPool, handler: &CommandHandler, tasks: &Notify, at: Option<i64>) -> Result<(Option<i64>, usize), CommandError> {
+async fn step(
+    store: &(impl ProcessStore + EventLog),
+    handler: &CommandHandler,
+    tasks: &Notify,
+    at: Option<i64>,
+) -> Result<(Option<i64>, usize), CommandError> {
     let from = match at {
         Some(at) => at,
-        None => checkpoint(pool).await?,
+        None => store.checkpoint().await?,
     };
-    let page = read_log(pool, from, PAGE).await?;
+    let page = store.read(from, PAGE).await?;
     let count = page.len();
     // With nothing to read the checkpoint is asked for again: the database may have been restored to the past.
     let Some(to) = page.last().map(|event| event.pos) else { return Ok((None, 0)) };
@@ -121,23 +118,13 @@ async fn step(pool: &PgPool, handler: &CommandHandler, tasks: &Notify, at: Optio
         .await?;
     stuck.extend(refused);
     let news = !scheduled.is_empty();
-    let stored = store(pool, from, to, scheduled, stuck).await?;
+    let leaves = scheduled.into_iter().filter_map(left).collect();
+    let stored = store.advance(from, to, leaves, stuck).await?;
     if stored && news {
         tasks.notify_one();
     }
     gauge!("smartpos_process_position").set(u32::try_from(to).unwrap_or(u32::MAX));
     Ok((stored.then_some(to), count))
-}
-
-async fn checkpoint(pool: &PgPool) -> Result<i64, CommandError> {
-    let insert = "insert into process.checkpoint (name, pos) values ($1, 0) on conflict do nothing";
-    let found: Option<i64> =
-        sqlx::query_scalar("select pos from process.checkpoint where name = $1").bind(CHECKPOINT).fetch_optional(pool).await?;
-    if let Some(pos) = found {
-        return Ok(pos);
-    }
-    sqlx::query(insert).bind(CHECKPOINT).execute(pool).await?;
-    Ok(0)
 }
 
 /// What follows from an event; nothing from history. A payload that nobody can read halts only itself; an event that a newer build wrote halts
@@ -150,7 +137,7 @@ fn react(event: &RecordedEvent, stuck: &mut Vec<Stuck>) -> Result<Vec<Reaction>,
     let decoded = match DomainEvent::decode(event) {
         Ok(decoded) => decoded,
         Err(error @ DecodeError::BadPayload { .. }) => {
-            stuck.push(Stuck::new(event.pos, 0, "all", error.to_string()));
+            stuck.push(stuck_at(event.pos, 0, "all", error.to_string()));
             return Ok(vec![]);
         }
         Err(error @ (DecodeError::UnknownType(_) | DecodeError::UnknownVersion { .. })) => {
@@ -186,16 +173,14 @@ async fn carry_out(handler: &CommandHandler, reaction: Reaction) -> Result<Optio
         Ok(()) => Ok(None),
         Err(error) if error.is_transient() => Err(error),
         // A rule, a broken target stream, a write that the database refuses: it will be the same the next time.
-        Err(error) => Ok(Some(Stuck::new(reaction.pos, reaction.n, reaction.manager, error.to_string()))),
+        Err(error) => Ok(Some(stuck_at(reaction.pos, reaction.n, reaction.manager, error.to_string()))),
     }
 }
 
-impl Stuck {
-    fn new(pos: i64, n: usize, manager: &'static str, error: String) -> Self {
-        tracing::error!(pos, n, manager, error, "a reaction cannot be carried out; see process.stuck");
-        counter!("smartpos_process_stuck_total").increment(1);
-        Self { pos, n, manager, error }
-    }
+fn stuck_at(pos: i64, n: usize, manager: &'static str, error: String) -> Stuck {
+    tracing::error!(pos, n, manager, error, "a reaction cannot be carried out; see process.stuck");
+    counter!("smartpos_process_stuck_total").increment(1);
+    Stuck { pos, n, manager, error }
 }
 
 /// Appends commands together, all or nothing.
@@ -217,57 +202,15 @@ pub(crate) async fn execute(handler: &CommandHandler, caller: &Caller, commands:
     answer.map(drop)
 }
 
-/// Moves the checkpoint with everything that belongs to it; false when another process was faster.
-async fn store(pool: &PgPool, from: i64, to: i64, scheduled: Vec<Reaction>, stuck: Vec<Stuck>) -> Result<bool, CommandError> {
-    // A page without a reaction leaves nothing but a checkpoint; a lost one only reads the page again, so no one waits for the
-    // disk. Tasks lead to calls outside and are stored before they are seen.
-    let idle = scheduled.is_empty() && stuck.is_empty();
-    let begin = if idle { "begin; set local synchronous_commit to off" } else { "begin" };
-    let mut transaction = pool.begin_with(begin).await?;
-    let moved = sqlx::query("update process.checkpoint set pos = $3 where name = $1 and pos = $2")
-        .bind(CHECKPOINT)
-        .bind(from)
-        .bind(to)
-        .execute(&mut *transaction)
-        .await?;
-    if moved.rows_affected() == 0 {
-        return Ok(false);
-    }
-    for reaction in scheduled {
-        match reaction.intent {
-            Intent::Schedule { key, task, after_ms } => {
-                sqlx::query("insert into process.task (key, tenant, task, due_at) values ($1, $2, $3, $4) on conflict (key) do nothing")
-                    .bind(key)
-                    .bind(uuid_of(reaction.tenant))
-                    .bind(Json(task))
-                    .bind(reaction.event.recorded_at + ChronoDuration::milliseconds(after_ms))
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            Intent::RememberReference(attempt) => {
-                sqlx::query(
-                    "insert into process.provider_reference (provider, reference, tenant, attempt) values ($1, $2, $3, $4) on conflict do nothing",
-                )
-                .bind(&attempt.provider)
-                // A name of the provider's own stands beside our reference, in a row of its own.
-                .bind(attempt.provider_id.as_ref().unwrap_or(&attempt.reference))
-                .bind(uuid_of(reaction.tenant))
-                .bind(Json(&attempt))
-                .execute(&mut *transaction)
-                .await?;
-            }
-            Intent::Commands(_) => {} // carried out before
+/// What a reaction leaves in the store.
+fn left(reaction: Reaction) -> Option<Leaves> {
+    let Reaction { tenant, event, intent, .. } = reaction;
+    match intent {
+        Intent::Schedule { key, task, after_ms } => {
+            let due_at = event.recorded_at + ChronoDuration::milliseconds(after_ms);
+            Some(Leaves::Task { key, tenant, task: Box::new(task), due_at })
         }
+        Intent::RememberReference(attempt) => Some(Leaves::Reference { tenant, attempt: Box::new(attempt) }),
+        Intent::Commands(_) => None, // carried out before
     }
-    for stuck in stuck {
-        sqlx::query("insert into process.stuck (pos, n, manager, error) values ($1, $2, $3, $4) on conflict do nothing")
-            .bind(stuck.pos)
-            .bind(i32::try_from(stuck.n).unwrap_or(i32::MAX))
-            .bind(stuck.manager)
-            .bind(stuck.error)
-            .execute(&mut *transaction)
-            .await?;
-    }
-    transaction.commit().await?;
-    Ok(true)
 }

@@ -14,22 +14,21 @@ use domain::{
     },
     refund::ProviderPayment,
 };
-use sqlx::PgPool;
 
-use crate::{call_backs, exchanges};
+use crate::process_store::ProcessStore;
 
 /// Finds a merchant's account at a provider, by the provider's name.
 pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option<Arc<dyn PaymentProvider>>> + Send + Sync>;
 
 /// Makes the calls.
-pub struct Calls {
-    /// A role that may add exchanges.
-    pub pool: PgPool,
+pub struct Calls<S> {
+    /// Keeps what was said.
+    pub store: S,
     /// Who is called.
     pub providers: Providers,
 }
 
-impl Calls {
+impl<S: ProcessStore> Calls<S> {
     /// Begins an attempt.
     pub async fn start(&self, tenant: MerchantId, start: &Start) -> CallOutcome<AttemptView> {
         let attempt = &start.attempt;
@@ -180,7 +179,7 @@ impl Calls {
     async fn learn_name(&self, attempt: &AttemptRef, outcome: &CallOutcome<AttemptView>) {
         let CallOutcome::Done(AttemptView { provider_id: Some(provider_id), .. }) = outcome else { return };
         if attempt.provider_id.is_none()
-            && let Err(error) = call_backs::remember(&self.pool, attempt, provider_id).await
+            && let Err(error) = self.store.remember(attempt, provider_id).await
         {
             tracing::warn!(%error, "a provider's name for an attempt could not be kept");
         }
@@ -198,7 +197,7 @@ impl Calls {
 
     /// An exchange that cannot be kept is said and does not stop the payment: nothing is decided by it.
     async fn keep(&self, tenant: MerchantId, subject: &str, provider: &str, log: &ExchangeLog) {
-        if let Err(error) = exchanges::store(&self.pool, tenant, subject, provider, &log.take()).await {
+        if let Err(error) = self.store.keep_exchanges(tenant, subject, provider, &log.take()).await {
             tracing::warn!(%error, subject, "what was said to a provider could not be kept");
             metrics::counter!("smartpos_exchanges_lost_total").increment(1);
         }

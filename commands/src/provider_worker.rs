@@ -12,7 +12,6 @@ use domain::{
     provider::CallOutcome,
 };
 use metrics::{counter, gauge};
-use sqlx::{PgPool, Row, types::Json};
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -24,6 +23,7 @@ use crate::{
     event_store::ulid_of,
     handle::{Caller, CommandHandler},
     process_runner::execute,
+    process_store::{Leased, ProcessStore},
     provider_calls::Calls,
     routing,
 };
@@ -37,15 +37,16 @@ const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// Poll for due tasks.
 const POLL: Duration = Duration::from_millis(100);
 
-struct Leased {
+/// A task that can be read.
+struct Held {
     key: String,
     tenant: Uuid,
     task: Task,
 }
 
 /// Runs until `shutdown`; calls under way are finished first. A slow call holds one place, not the others.
-pub async fn run(pool: PgPool, handler: CommandHandler, providers: Providers, tasks: Arc<Notify>, shutdown: CancellationToken) {
-    let worker = Arc::new(Worker { calls: Calls { pool: pool.clone(), providers }, pool, handler });
+pub async fn run(store: impl ProcessStore, handler: CommandHandler, providers: Providers, tasks: Arc<Notify>, shutdown: CancellationToken) {
+    let worker = Arc::new(Worker { calls: Calls { store, providers }, handler });
     let mut calls = JoinSet::new();
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
@@ -61,11 +62,12 @@ pub async fn run(pool: PgPool, handler: CommandHandler, providers: Providers, ta
         };
         let idle = leased.is_empty();
         for task in leased {
-            let worker = worker.clone();
+            let worker = Arc::clone(&worker);
             calls.spawn(async move { worker.attend(task).await });
         }
         if idle {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = tasks.notified() => {}
                 Some(_) = calls.join_next() => {}
@@ -76,19 +78,23 @@ pub async fn run(pool: PgPool, handler: CommandHandler, providers: Providers, ta
     while calls.join_next().await.is_some() {}
 }
 
-struct Worker {
-    pool: PgPool,
+struct Worker<S> {
     handler: CommandHandler,
-    calls: Calls,
+    calls: Calls<S>,
 }
 
-impl Worker {
-    async fn attend(&self, leased: Leased) {
+impl<S: ProcessStore> Worker<S> {
+    const fn store(&self) -> &S {
+        &self.calls.store
+    }
+
+    async fn attend(&self, leased: Held) {
         let key = leased.key.clone();
         let mut work = std::pin::pin!(self.perform(leased));
         let mut renewals = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
         let done = loop {
             tokio::select! {
+                biased;
                 done = &mut work => break done,
                 _ = renewals.tick() => self.renew(&key).await,
             }
@@ -97,34 +103,28 @@ impl Worker {
             // Put back for a moment; if that fails as well, the lease runs out.
             tracing::warn!(%error, key, "a provider task is left for later");
             counter!("smartpos_provider_tasks_failed_total").increment(1);
-            let _ = self.put_back(&key, chrono::Duration::seconds(1)).await;
+            let _ = self.store().put_back(&key, self.now() + chrono::Duration::seconds(1)).await;
         }
     }
 
-    async fn lease(&self, count: usize) -> Result<Vec<Leased>, CommandError> {
-        let rows = sqlx::query(include_str!("sql/lease_tasks.sql"))
-            .bind(self.handler.clock().now())
-            .bind(LEASE_SECONDS)
-            .bind(i64::try_from(count).unwrap_or(0))
-            .fetch_all(&self.pool)
-            .await?;
-        let mut leased = Vec::with_capacity(rows.len());
-        for row in rows {
-            let key: String = row.try_get("key")?;
-            match row.try_get("task") {
-                Ok(Json(task)) => leased.push(Leased { key, tenant: row.try_get("tenant")?, task }),
+    async fn lease(&self, count: usize) -> Result<Vec<Held>, CommandError> {
+        let found = self.store().lease(self.now(), LEASE_SECONDS, i64::try_from(count).unwrap_or(0)).await?;
+        let mut leased = Vec::with_capacity(found.len());
+        for Leased { key, tenant, task } in found {
+            match task {
+                Ok(task) => leased.push(Held { key, tenant, task }),
                 // Written by another build: a newer one will know it. The others go on.
                 Err(error) => {
                     tracing::error!(%error, key, "a provider task cannot be read");
                     counter!("smartpos_provider_tasks_unreadable_total").increment(1);
-                    self.put_back(&key, chrono::Duration::hours(1)).await?;
+                    self.store().put_back(&key, self.now() + chrono::Duration::hours(1)).await?;
                 }
             }
         }
         Ok(leased)
     }
 
-    async fn perform(&self, leased: Leased) -> Result<(), CommandError> {
+    async fn perform(&self, leased: Held) -> Result<(), CommandError> {
         let tenant = MerchantId(ulid_of(leased.tenant));
         let step = match leased.task.clone() {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
@@ -221,17 +221,17 @@ impl Worker {
     }
 
     /// Looks for what a call-back spoke of; waits when the attempt that its reference names is not known yet.
-    async fn follow_hint(&self, leased: Leased, hint: work::Hint) -> Result<(), CommandError> {
+    async fn follow_hint(&self, leased: Held, hint: work::Hint) -> Result<(), CommandError> {
         let call_back = call_backs::of_task(&leased.key);
         let last = hint.tried >= work::HINT_TRIES;
-        let Some((tenant, attempt)) = call_backs::attempt_of(&self.pool, &hint.provider, &hint.reference).await? else {
+        let Some((tenant, attempt)) = self.store().attempt_of(&hint.provider, &hint.reference).await? else {
             return match (call_back, work::look_again(hint, self.now())) {
-                (Some(id), _) => Ok(call_backs::park(&self.pool, id, &leased.key).await?),
-                (None, Some((task, due))) => self.replace(&leased.key, leased.tenant, &task, due).await,
+                (Some(id), _) => Ok(self.store().park(id, &leased.key).await?),
+                (None, Some((task, due))) => self.replace(&leased, &task, due).await,
                 (None, None) => self.remove(&leased.key).await,
             };
         };
-        let leased = Leased { tenant, ..leased };
+        let leased = Held { tenant, ..leased };
         let merchant = MerchantId(ulid_of(tenant));
         if hint.tried == 0 {
             self.calls.note_call_back(merchant, &attempt, &leased.key, hint.transaction_id.as_deref(), self.now()).await;
@@ -246,13 +246,13 @@ impl Worker {
         let settled = step.next.is_none();
         self.conclude(leased, step).await?;
         match call_back {
-            Some(id) if settled => Ok(call_backs::settle(&self.pool, id, tenant, !unconfirmed).await?),
+            Some(id) if settled => Ok(self.store().settle(id, tenant, !unconfirmed).await?),
             Some(_) | None => Ok(()),
         }
     }
 
     /// Appends what the answer meant, then replaces or removes the task.
-    async fn conclude(&self, leased: Leased, step: work::Step) -> Result<(), CommandError> {
+    async fn conclude(&self, leased: Held, step: work::Step) -> Result<(), CommandError> {
         for command in step.commands {
             let caller = Caller {
                 tenant: MerchantId(ulid_of(leased.tenant)),
@@ -273,42 +273,23 @@ impl Worker {
         }
         match step.next {
             None => self.remove(&leased.key).await,
-            Some((task, due)) => self.replace(&leased.key, leased.tenant, &task, due).await,
+            Some((task, due)) => self.replace(&leased, &task, due).await,
         }
     }
 
     async fn remove(&self, key: &str) -> Result<(), CommandError> {
-        sqlx::query("delete from process.task where key = $1").bind(key).execute(&self.pool).await?;
-        Ok(())
+        Ok(self.store().remove(key).await?)
     }
 
     /// Keeps a task that is still under way. When this fails another worker may take the task over: the provider knows the
     /// repeat by its identifiers.
     async fn renew(&self, key: &str) {
-        let sql = "update process.task set leased_until = $2 + $3 * interval '1 second' where key = $1";
-        if let Err(error) = sqlx::query(sql).bind(key).bind(self.now()).bind(LEASE_SECONDS).execute(&self.pool).await {
+        if let Err(error) = self.store().renew(key, self.now(), LEASE_SECONDS).await {
             tracing::warn!(%error, key, "a lease was not renewed");
         }
     }
 
-    async fn put_back(&self, key: &str, pause: chrono::Duration) -> Result<(), CommandError> {
-        let due = self.now() + pause;
-        sqlx::query("update process.task set leased_until = null, due_at = $2 where key = $1")
-            .bind(key)
-            .bind(due)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    async fn replace(&self, key: &str, tenant: Uuid, task: &Task, due: DateTime<Utc>) -> Result<(), CommandError> {
-        sqlx::query("update process.task set tenant = $2, task = $3, due_at = $4, leased_until = null where key = $1")
-            .bind(key)
-            .bind(tenant)
-            .bind(Json(task))
-            .bind(due)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+    async fn replace(&self, held: &Held, task: &Task, due: DateTime<Utc>) -> Result<(), CommandError> {
+        Ok(self.store().replace(&held.key, held.tenant, task, due).await?)
     }
 }

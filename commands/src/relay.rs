@@ -7,20 +7,19 @@
 //! A database restored to the past shows at the stream's end: it lies beyond the log's head or, once the log has grown past
 //! it again, its last message is another event than the log has at that position.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
-use async_nats::{
-    HeaderMap,
-    jetstream::{self, stream},
-};
 use domain::{envelope::RecordedEvent, wire};
 use futures_util::future::join_all;
 use metrics::{counter, gauge};
-use sqlx::PgPool;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::event_store::{self, LogHead};
+use crate::{
+    bus::{Bus, BusError, FoundStream, NATS_TIMEOUT, NewStream, Outgoing},
+    event_log::{EventLog, StoreError},
+    event_store::LogHead,
+};
 
 /// Events read and published at a time.
 const PAGE: i64 = 500;
@@ -28,10 +27,6 @@ const PAGE: i64 = 500;
 const POLL: Duration = Duration::from_millis(50);
 /// Compare stream and log anew at least this often.
 const INSPECT_EVERY: Duration = Duration::from_secs(3);
-/// How long one request to NATS may take.
-const NATS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages that the cache keeps; older ones are read from the log.
-const MAX_MESSAGES: i64 = 1_000_000;
 
 /// What the relay sees of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,25 +103,29 @@ fn subject(log: &str, event: &RecordedEvent) -> String {
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
     #[error("the log does not answer: {0}")]
-    Log(#[from] sqlx::Error),
+    Log(#[from] StoreError),
     #[error("NATS does not answer: {0}")]
-    Nats(String),
+    Bus(#[from] BusError),
     #[error("NATS did not take position {0}")]
     Refused(i64),
 }
 
-fn nats(error: impl std::fmt::Display) -> RelayError {
-    RelayError::Nats(error.to_string())
+/// One request to the bus, in time.
+async fn asked<T>(request: impl Future<Output = Result<T, BusError>>) -> Result<T, RelayError> {
+    timeout(NATS_TIMEOUT, request).await.map_err(late)?.map_err(RelayError::Bus)
 }
 
-/// Runs the relay until `shutdown`. `moved` is bumped when this process writes to the log; others poke over NATS.
-pub async fn run(pool: PgPool, client: async_nats::Client, mut moved: watch::Receiver<i64>, shutdown: CancellationToken) {
-    let mut context = jetstream::new(client.clone());
-    context.set_timeout(NATS_TIMEOUT);
+fn late(elapsed: tokio::time::error::Elapsed) -> RelayError {
+    RelayError::Bus(BusError(elapsed.to_string()))
+}
+
+/// Runs the relay until `shutdown`. `moved` is bumped when this process writes to the log; others poke over the bus.
+pub async fn run(log: impl EventLog, bus: impl Bus, mut moved: watch::Receiver<i64>, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         let round = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
-            round = round(&pool, &client, &context, &mut moved) => round,
+            round = round(&log, &bus, &mut moved) => round,
         };
         if let Err(error) = round {
             counter!("smartpos_relay_faults_total").increment(1);
@@ -137,88 +136,63 @@ pub async fn run(pool: PgPool, client: async_nats::Client, mut moved: watch::Rec
 }
 
 /// From looking at both sides until something is off or it is time to look again.
-async fn round(
-    pool: &PgPool,
-    client: &async_nats::Client,
-    context: &jetstream::Context,
-    moved: &mut watch::Receiver<i64>,
-) -> Result<(), RelayError> {
-    let view = inspect(pool, context, &event_store::log_head(pool).await?).await?;
+async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<i64>) -> Result<(), RelayError> {
+    let view = inspect(log, bus, &log.head().await?).await?;
     // Read after the stream: what another relay has published by then is in the log by then.
-    let head = event_store::log_head(pool).await?;
-    let log = head.log_id.simple().to_string();
+    let head = log.head().await?;
+    let log_name = head.log_id.simple().to_string();
     gauge!("smartpos_relay_ahead_of_log").set(0.0);
     let mut last = match plan(view, head) {
-        Plan::Create { base } => return create(context, &head, base).await,
+        Plan::Create { base } => return create(bus, &head, base).await,
         Plan::AheadOfLog => {
             gauge!("smartpos_relay_ahead_of_log").set(1.0);
             tracing::error!(?view, ?head, "the bus holds what the log does not: the database was restored to the past; a new epoch begins");
-            sqlx::query("select log.raise_epoch()").execute(pool).await?;
-            return timeout(NATS_TIMEOUT, context.delete_stream(stream_name(&head))).await.map_err(nats)?.map(drop).map_err(nats);
+            log.raise_epoch().await?;
+            return asked(bus.delete(&stream_name(&head))).await;
         }
-        Plan::OtherEpoch => {
-            return timeout(NATS_TIMEOUT, context.delete_stream(stream_name(&head))).await.map_err(nats)?.map(drop).map_err(nats);
-        }
+        Plan::OtherEpoch => return asked(bus.delete(&stream_name(&head))).await,
         Plan::Publish { after } => after,
         Plan::Idle => head.pos,
     };
     let base = view.map_or(0, |view| view.base);
-    let mut pokes = client.subscribe(poke_subject(&head)).await.map_err(nats)?;
+    let mut pokes = bus.pokes(poke_subject(&head)).await?;
     let inspect_at = tokio::time::Instant::now() + INSPECT_EVERY;
     loop {
         // A stream that lags far is looked at only once it has caught up; its publishes notice trouble by themselves.
-        last = publish_after(pool, context, &log, base, last).await?;
+        last = publish_after(log, bus, &log_name, base, last).await?;
         if tokio::time::Instant::now() >= inspect_at {
             return Ok(());
         }
         tokio::select! {
+            biased;
             // Without a writer in this process, or a subscription, the poll alone is left.
             Ok(()) = moved.changed() => {}
-            Some(_) = futures_util::StreamExt::next(&mut pokes) => {}
+            Some(()) = futures_util::StreamExt::next(&mut pokes) => {}
             () = tokio::time::sleep(POLL) => {}
         }
     }
 }
 
-async fn inspect(pool: &PgPool, context: &jetstream::Context, head: &LogHead) -> Result<Option<StreamView>, RelayError> {
-    let found = timeout(NATS_TIMEOUT, context.get_stream(stream_name(head))).await.map_err(nats)?;
-    let stream = match found {
-        Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), jetstream::context::GetStreamErrorKind::JetStream(ref e) if e.code() == 404) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(nats(error)),
-    };
-    let info = stream.cached_info();
-    let description = info.config.description.as_deref().unwrap_or_default();
-    let (epoch, base) = parse_description(description).ok_or_else(|| nats(format!("unreadable stream description '{description}'")))?;
-    let last_sequence = i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX);
-    let last_is_ours = match last_message(&stream).await? {
+async fn inspect(log: &impl EventLog, bus: &impl Bus, head: &LogHead) -> Result<Option<StreamView>, RelayError> {
+    let name = stream_name(head);
+    let Some(found) = asked(bus.stream(&name)).await? else { return Ok(None) };
+    let FoundStream { description, last_sequence, created_ns } = found;
+    let (epoch, base) =
+        parse_description(&description).ok_or_else(|| BusError(format!("unreadable stream description '{description}'")))?;
+    let last = if last_sequence == 0 { None } else { asked(bus.message(&name, last_sequence)).await? };
+    let last_is_ours = match last {
         None => true,
         // Read after the stream, as the head is: what another relay has published by then is in the log by then.
-        Some(body) => match event_store::read_log(pool, base.saturating_add(last_sequence).saturating_sub(1), 1).await?.first() {
+        Some(body) => match log.read(base.saturating_add(last_sequence).saturating_sub(1), 1).await?.first() {
             None => false,
             Some(event) => is_event(&body, event),
         },
     };
     // The message may be that of a newer stream under the same name, which another relay made in the meantime.
-    if !last_is_ours && timeout(NATS_TIMEOUT, stream.get_info()).await.map_err(nats)?.map_err(nats)?.created != info.created {
-        return Err(nats("the stream was replaced while it was looked at"));
+    if !last_is_ours && asked(bus.stream(&name)).await?.is_none_or(|now| now.created_ns != created_ns) {
+        return Err(BusError("the stream was replaced while it was looked at".to_owned()).into());
     }
     Ok(Some(StreamView { epoch, base, last_sequence, last_is_ours }))
-}
-
-/// The body of a stream's last message; nothing when the stream is empty or the message is gone.
-async fn last_message(stream: &stream::Stream) -> Result<Option<Vec<u8>>, RelayError> {
-    let last_sequence = stream.cached_info().state.last_sequence;
-    if last_sequence == 0 {
-        return Ok(None);
-    }
-    match timeout(NATS_TIMEOUT, stream.get_raw_message(last_sequence)).await.map_err(nats)? {
-        Ok(message) => Ok(Some(message.payload.to_vec())),
-        Err(error) if error.kind() == stream::RawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(nats(error)),
-    }
 }
 
 /// Whether a message is this event of the log.
@@ -230,23 +204,9 @@ fn is_event(body: &[u8], event: &RecordedEvent) -> bool {
     }
 }
 
-async fn create(context: &jetstream::Context, head: &LogHead, base: i64) -> Result<(), RelayError> {
-    let wanted = stream::Config {
-        name: stream_name(head),
-        description: Some(description(head.epoch, base)),
-        subjects: vec![format!("ev.{}.>", head.log_id.simple())],
-        max_messages: MAX_MESSAGES,
-        storage: stream::StorageType::File,
-        discard: stream::DiscardPolicy::Old,
-        num_replicas: 1,
-        ..stream::Config::default()
-    };
-    let made = timeout(NATS_TIMEOUT, context.create_stream(wanted.clone())).await.map_err(nats)?.map_err(nats)?;
-    let echo = &made.cached_info().config;
-    // Old servers drop fields that they do not know without a word.
-    if echo.description != wanted.description || echo.subjects != wanted.subjects || echo.max_messages != wanted.max_messages {
-        return Err(nats("the server changed the stream's configuration"));
-    }
+async fn create(bus: &impl Bus, head: &LogHead, base: i64) -> Result<(), RelayError> {
+    let description = description(head.epoch, base);
+    asked(bus.create(NewStream { name: stream_name(head), description, subjects: format!("ev.{}.>", head.log_id.simple()) })).await?;
     counter!("smartpos_relay_streams_created_total").increment(1);
     tracing::info!(base, epoch = head.epoch, "created the event stream");
     Ok(())
@@ -254,13 +214,13 @@ async fn create(context: &jetstream::Context, head: &LogHead, base: i64) -> Resu
 
 /// Publishes what the log holds after `last`, page by page; the next page is read while the last one is being acknowledged.
 /// Gives the newest position published.
-async fn publish_after(pool: &PgPool, context: &jetstream::Context, log: &str, base: i64, mut last: i64) -> Result<i64, RelayError> {
-    let mut page = event_store::read_log(pool, last, PAGE).await?;
+async fn publish_after(log: &impl EventLog, bus: &impl Bus, log_name: &str, base: i64, mut last: i64) -> Result<i64, RelayError> {
+    let mut page = log.read(last, PAGE).await?;
     while let Some(newest) = page.last().map(|event| event.pos) {
-        let acks = send(context, log, base, &page).await?;
+        let acks = send(bus, log_name, base, &page).await?;
         let next = async {
             let full = i64::try_from(page.len()).unwrap_or(0) == PAGE;
-            if full { event_store::read_log(pool, newest, PAGE).await } else { Ok(Vec::new()) }
+            if full { log.read(newest, PAGE).await } else { Ok(Vec::new()) }
         };
         let (acknowledged, next) = tokio::join!(acknowledged(acks, base, &page), next);
         acknowledged?;
@@ -272,33 +232,31 @@ async fn publish_after(pool: &PgPool, context: &jetstream::Context, log: &str, b
 }
 
 /// Sends a page with all its messages in flight; each names the sequence before it.
-async fn send(context: &jetstream::Context, log: &str, base: i64, page: &[RecordedEvent]) -> Result<Vec<Ack>, RelayError> {
+async fn send<B: Bus>(bus: &B, log_name: &str, base: i64, page: &[RecordedEvent]) -> Result<Vec<B::Ack>, RelayError> {
     let mut acks = Vec::with_capacity(page.len());
     for event in page {
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", event.pos.to_string());
-        headers.insert("Nats-Expected-Last-Sequence", (event.pos - base - 1).to_string());
-        headers.insert("Smartpos-Position", event.pos.to_string());
-        let sent = context.publish_with_headers(subject(log, event), headers, wire::encode(event).into());
-        acks.push(timeout(NATS_TIMEOUT, sent).await.map_err(nats)?.map_err(nats)?.into_future());
+        let message =
+            Outgoing { subject: subject(log_name, event), position: event.pos, expected: event.pos - base - 1, body: wire::encode(event) };
+        acks.push(asked(bus.publish(message)).await?);
     }
     Ok(acks)
 }
 
 /// Waits until the stream has taken every event of `page` at its own sequence.
-async fn acknowledged(acks: Vec<Ack>, base: i64, page: &[RecordedEvent]) -> Result<(), RelayError> {
-    let answers = timeout(NATS_TIMEOUT * 2, join_all(acks)).await.map_err(nats)?;
+async fn acknowledged<A>(acks: Vec<A>, base: i64, page: &[RecordedEvent]) -> Result<(), RelayError>
+where
+    A: Future<Output = Result<i64, BusError>>,
+{
+    let answers = timeout(NATS_TIMEOUT * 2, join_all(acks)).await.map_err(late)?;
     for (event, answer) in page.iter().zip(answers) {
-        let ack = answer.map_err(|_| RelayError::Refused(event.pos))?;
-        if i64::try_from(ack.sequence).unwrap_or(-1) != event.pos - base {
+        let sequence = answer.map_err(|_| RelayError::Refused(event.pos))?;
+        if sequence != event.pos - base {
             return Err(RelayError::Refused(event.pos));
         }
     }
     counter!("smartpos_relay_published_total").increment(u64::try_from(page.len()).unwrap_or(0));
     Ok(())
 }
-
-type Ack = <jetstream::context::PublishAckFuture as IntoFuture>::IntoFuture;
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,7 @@ pub mod projection;
 pub mod proof;
 pub mod queries;
 pub mod rebuild;
+pub mod row_store;
 pub mod rows;
 pub mod runner;
 pub mod search;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
     ids::{MerchantId, Ulid},
+    provider::BoxFuture,
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
 use sqlx::{
@@ -37,6 +38,24 @@ pub const EVENT_COLUMNS: &str = "pos, tenant, stream_type, stream_id, version, t
 const RANGE: &str = "select pos, tenant, stream_type, stream_id, version, type, schema_version, slice, occurred_at, recorded_at, \
                      correlation_id, causation_id, actor, meta, payload, pii, hash \
                      from log.event where pos > $1 and pos <= $2 order by pos";
+
+/// Where a feed reads the log: a port, so that the same logic runs on PostgreSQL and in a simulation.
+pub trait LogSource: Send + Sync {
+    /// Where the log ends now.
+    fn head(&self) -> BoxFuture<'_, Result<Head, Error>>;
+    /// At most `limit` events after position `after`, in order. Positions have no gaps, so the first is `after + 1`.
+    fn range(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<RecordedEvent>>, Error>>;
+}
+
+impl LogSource for LogReader {
+    fn head(&self) -> BoxFuture<'_, Result<Head, Error>> {
+        Box::pin(self.head())
+    }
+
+    fn range(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<RecordedEvent>>, Error>> {
+        Box::pin(self.range(after, limit))
+    }
+}
 
 /// The log, read by a role that is a member of `smartpos_worker`. Cheap to clone.
 #[derive(Debug, Clone)]

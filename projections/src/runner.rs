@@ -16,8 +16,9 @@ use crate::{
     feed::Feed,
     fold::{Batch, Fold, Step},
     projection::Projection,
+    row_store::RowStore,
     rows::Rows,
-    tables::{self, Standing, Target},
+    tables::{Standing, Target},
 };
 
 /// Most events of a batch.
@@ -32,20 +33,21 @@ const PACE: Duration = Duration::from_millis(25);
 /// Pauses between tries after a failure.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// Runs one projection until `shutdown`. `pool`: a role that is a member of `smartpos_worker`. `progress` carries the
+/// Runs one projection until `shutdown`. `progress` carries the
 /// checkpoint; `turns` is shared by the projections of this process. Never gives up: failures are logged and tried again.
 pub async fn run(
     projection: Arc<dyn Projection>,
-    pool: PgPool,
+    store: impl RowStore,
     feed: Feed,
     shutdown: CancellationToken,
     progress: watch::Sender<i64>,
     turns: Turns,
 ) {
-    let mut projector = Projector { turns, ..Projector::new(Target::live(projection.as_ref()), projection, pool) };
+    let mut projector = Projector { turns, ..Projector::new(Target::live(projection.as_ref()), projection, store) };
     let mut pause = BACK_OFF.0;
     while !shutdown.is_cancelled() {
         let turn = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             turn = projector.turn(&feed) => turn,
         };
@@ -64,6 +66,7 @@ pub async fn run(
         };
         if !rest.is_zero() {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(rest) => {}
             }
@@ -104,6 +107,11 @@ pub fn start_all(pool: &PgPool, nats: Option<async_nats::Client>, shutdown: &Can
 pub struct Turns(Arc<Semaphore>);
 
 impl Turns {
+    /// So many at a time.
+    pub fn of(permits: usize) -> Self {
+        Self(Arc::new(Semaphore::new(permits)))
+    }
+
     /// How long a turn is waited for: one that hangs in the database holds up nobody for longer.
     const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -116,7 +124,7 @@ impl Default for Turns {
     /// One for every two processors.
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self(Arc::new(Semaphore::new((processors / 2).max(1))))
+        Self::of((processors / 2).max(1))
     }
 }
 
@@ -127,9 +135,9 @@ struct State {
 }
 
 /// One projection at one place in the log.
-pub(crate) struct Projector {
+pub(crate) struct Projector<S> {
     projection: Arc<dyn Projection>,
-    pool: PgPool,
+    store: S,
     target: Target,
     /// Nothing until the checkpoint was read, and after a failure.
     state: Option<State>,
@@ -141,9 +149,9 @@ pub(crate) struct Projector {
     turns: Turns,
 }
 
-impl Projector {
-    pub(crate) fn new(target: Target, projection: Arc<dyn Projection>, pool: PgPool) -> Self {
-        Self { projection, pool, target, state: None, last_position: 0, careful_until: 0, serves: false, turns: Turns::default() }
+impl<S: RowStore> Projector<S> {
+    pub(crate) fn new(target: Target, projection: Arc<dyn Projection>, store: S) -> Self {
+        Self { projection, store, target, state: None, last_position: 0, careful_until: 0, serves: false, turns: Turns::default() }
     }
 
     pub(crate) const fn position(&self) -> i64 {
@@ -184,7 +192,7 @@ impl Projector {
                 self.state = None;
                 // Nobody may take rows that are about to go for fresh ones.
                 self.last_position = 0;
-                tables::wipe(&self.pool, self.projection.as_ref(), &self.target, head).await.map(|()| 0)
+                self.store.wipe(self.projection.as_ref(), &self.target, head).await.map(|()| 0)
             }
             Err(error) => Err(error),
         }
@@ -198,12 +206,11 @@ impl Projector {
     /// A rebuild or a reset may have put another copy in place, or moved the checkpoint, while nothing happened. When all is folded
     /// in, this version is the one to serve.
     async fn notice_a_move(&mut self) -> Result<(), Error> {
-        let mut connection = self.pool.acquire().await?;
-        let (standing, _) = tables::standing(&mut connection, &self.target).await?;
+        let (standing, _) = self.store.standing(&self.target).await?;
         if self.state.as_ref().is_some_and(|state| state.standing != standing) {
             self.state = None;
         } else if !self.serves {
-            self.serves = tables::serve(&mut connection, self.projection.as_ref(), false).await?;
+            self.serves = self.store.serve(self.projection.as_ref()).await?;
         }
         Ok(())
     }
@@ -213,8 +220,7 @@ impl Projector {
         if let Some(state) = &self.state {
             return Ok(state.standing.pos);
         }
-        let mut connection = self.pool.acquire().await?;
-        let (standing, streams) = tables::standing(&mut connection, &self.target).await?;
+        let (standing, streams) = self.store.standing(&self.target).await?;
         self.state = Some(State { standing, fold: Fold::new(Rows::new(), streams) });
         self.last_position = standing.pos;
         Ok(standing.pos)
@@ -233,7 +239,7 @@ impl Projector {
             return stopped.map_or(Ok(()), Err);
         };
         let changes = fold.rows.changes()?;
-        match tables::commit(&self.pool, &self.target, standing, to, &changes, &fold.quarantined).await {
+        match self.store.commit(&self.target, standing, to, &changes, &fold.quarantined).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) if error.is_bad_data() => {
@@ -259,7 +265,7 @@ impl Projector {
     async fn set_aside(&self, event: &RecordedEvent, from: Standing, error: &Error) -> Result<(), Error> {
         let mut fold = Fold::new(Rows::new(), HashMap::new());
         fold.quarantine(event, error.to_string());
-        if tables::commit(&self.pool, &self.target, from, event.pos, &[], &fold.quarantined).await? {
+        if self.store.commit(&self.target, from, event.pos, &[], &fold.quarantined).await? {
             self.report(&fold);
         }
         Ok(())
@@ -290,7 +296,7 @@ impl Projector {
         if keys.is_empty() {
             return Ok(());
         }
-        for (table, asked, found) in tables::load(&self.pool, &self.target.schema, keys).await? {
+        for (table, asked, found) in self.store.load(&self.target.schema, keys).await? {
             rows.load(table, &asked, found);
         }
         Ok(())

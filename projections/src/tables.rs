@@ -14,19 +14,24 @@ use crate::{
     error::Error,
     fold::Quarantined,
     projection::{Projection, tenant_to_uuid},
+    row_store::Loaded,
     rows::Changes,
 };
 
 /// Where a projection writes: its schema, and the name of its checkpoint and quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub struct Target {
+    /// Of the checkpoint and the quarantine.
     pub name: String,
+    /// Of the projection.
     pub version: i32,
+    /// Of the tables.
     pub schema: String,
 }
 
 impl Target {
-    pub(crate) fn live(projection: &dyn Projection) -> Self {
+    /// The copy in service.
+    pub fn live(projection: &dyn Projection) -> Self {
         Self { name: projection.name().to_owned(), version: projection.version(), schema: projection.schema() }
     }
 }
@@ -80,11 +85,7 @@ fn halted_streams(rows: &[PgRow]) -> Result<HashMap<StreamKey, i64>, Error> {
 }
 
 /// Rows of the wanted keys, as (key, JSON). One statement per table.
-pub(crate) async fn load(
-    pool: &PgPool,
-    schema: &str,
-    keys: Vec<(&'static str, String)>,
-) -> Result<Vec<(&'static str, Vec<String>, Vec<(String, String)>)>, Error> {
+pub(crate) async fn load(pool: &PgPool, schema: &str, keys: Vec<(&'static str, String)>) -> Result<Vec<Loaded>, Error> {
     let mut by_table: HashMap<&'static str, Vec<String>> = HashMap::new();
     for (table, key) in keys {
         by_table.entry(table).or_default().push(key);
@@ -103,7 +104,7 @@ pub(crate) async fn load(
 
 /// Where a copy of a projection stands, as [`commit`] compares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub struct Standing {
     /// The checkpoint.
     pub pos: i64,
     /// Streams halted, as rows of `read.quarantine`.

@@ -8,6 +8,7 @@ use commands::{
     committer, customers,
     database::{self, Role},
     error::CommandError,
+    event_log::PgAppender,
     handle::{Caller, CommandHandler},
     system::{RandomIds, SystemClock},
 };
@@ -136,6 +137,6 @@ fn write_side(session: &Session) -> Result<(CommandHandler, CancellationToken, t
     let options = database::options(url, Role::App).context("the database URL is not one")?;
     let pool = database::pool(url, Role::App, 2)?;
     let stop = CancellationToken::new();
-    let (committer, task) = committer::spawn(options, Arc::new(watch::channel(0).0), stop.clone());
+    let (committer, task) = committer::spawn(PgAppender::new(options), Arc::new(watch::channel(0).0), stop.clone());
     Ok((CommandHandler::new(pool, committer, Arc::new(SystemClock), Arc::new(RandomIds)), stop, task))
 }

@@ -27,7 +27,7 @@ impl Relay {
 
     fn start_on(client: async_nats::Client, database: &TestDatabase, write: &WriteSide) -> Self {
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(run(database.pool(Role::Worker), client, write.moved.clone(), shutdown.clone()));
+        let task = tokio::spawn(run(database.pool(Role::Worker), commands::bus::Nats::new(client), write.moved.clone(), shutdown.clone()));
         Self { shutdown, task }
     }
 

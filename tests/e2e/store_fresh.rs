@@ -6,6 +6,7 @@ use commands::{
     committer,
     database::{self, Role},
     error::CommandError,
+    event_log::PgAppender,
     handle::{CommandHandler, Reply, UnitOfWork},
     orders::{self, NewOrder},
 };
@@ -33,7 +34,7 @@ async fn a_new_order_reads_nothing_from_the_database() {
     let database = TestDatabase::new().await;
     let stop = CancellationToken::new();
     let options = database::options(&database.url, Role::App).unwrap();
-    let (committer, _task) = committer::spawn(options, Arc::new(watch::channel(0).0), stop.clone());
+    let (committer, _task) = committer::spawn(PgAppender::new(options), Arc::new(watch::channel(0).0), stop.clone());
     let reads = database.pool(Role::App);
     let handler = CommandHandler::new(reads.clone(), committer, Arc::new(ManualClock::default()), Arc::new(SeededIds::new(9)));
     let shop = Shop::open(&handler).await;

@@ -8,6 +8,7 @@ use api::embedded::ConnectionInfo;
 use commands::{
     committer::{self, Committer},
     database::{self, Role},
+    event_log::PgAppender,
     event_store::{self, LogHead},
     handle::CommandHandler,
 };
@@ -77,7 +78,7 @@ impl TestDatabase {
         let options = database::options(url, Role::App).expect("a URL");
         let (wrote, moved) = watch::channel(0);
         let shutdown = CancellationToken::new();
-        let (committer, task) = committer::spawn(options, Arc::new(wrote), shutdown.clone());
+        let (committer, task) = committer::spawn(PgAppender::new(options), Arc::new(wrote), shutdown.clone());
         let (clock, ids) = (Arc::new(ManualClock::default()), Arc::new(SeededIds::new(self.seeds.fetch_add(1, Ordering::SeqCst))));
         let handler = CommandHandler::new(self.pool(Role::App), committer.clone(), clock.clone(), ids.clone());
         WriteSide { handler, committer, moved, clock, ids, shutdown, task }

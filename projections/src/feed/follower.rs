@@ -5,21 +5,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{
-    Subscriber,
-    connection::State,
-    jetstream::{
-        self,
-        consumer::{DeliverPolicy, pull},
-    },
-};
+use bytes::Bytes;
 use domain::{envelope::RecordedEvent, integrity::recorded_hash, wire};
-use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::ring::Ring;
-use crate::{error::Error, log_reader::LogReader};
+use super::{
+    bus::{EventBus, Messages},
+    ring::Ring,
+};
+use crate::{error::Error, log_reader::LogSource};
 
 /// Between questions to PostgreSQL while there is no stream to listen to.
 const POLL: Duration = Duration::from_millis(50);
@@ -37,13 +33,13 @@ const FILL: usize = 2_000;
 /// A joined stream: message `s` carries position `base + s`.
 struct Joined {
     base: i64,
-    messages: pull::Ordered,
+    messages: Messages,
     deaf: u32,
 }
 
 pub(super) struct Follower {
-    reader: LogReader,
-    nats: Option<async_nats::Client>,
+    reader: Arc<dyn LogSource>,
+    nats: Option<Arc<dyn EventBus>>,
     ring: Arc<Ring>,
     tail: watch::Sender<i64>,
     joined: Option<Joined>,
@@ -51,17 +47,16 @@ pub(super) struct Follower {
     next_check: Instant,
 }
 
-#[expect(clippy::large_enum_variant, reason = "lives for one turn of the loop; a box would cost one allocation per message")]
 enum Wake {
     Stop,
-    Message(Option<Result<jetstream::Message, pull::OrderedError>>),
+    Message(Option<Result<(u64, Bytes), String>>),
     Poke(i64),
     NoPokes,
     Check,
 }
 
 impl Follower {
-    pub(super) fn new(reader: LogReader, nats: Option<async_nats::Client>, ring: Arc<Ring>, tail: watch::Sender<i64>) -> Self {
+    pub(super) fn new(reader: Arc<dyn LogSource>, nats: Option<Arc<dyn EventBus>>, ring: Arc<Ring>, tail: watch::Sender<i64>) -> Self {
         let now = Instant::now();
         Self { reader, nats, ring, tail, joined: None, next_join: now, next_check: now }
     }
@@ -110,8 +105,8 @@ impl Follower {
         }
     }
 
-    fn connected(&self) -> Option<async_nats::Client> {
-        self.nats.clone().filter(|nats| nats.connection_state() == State::Connected)
+    fn connected(&self) -> Option<Arc<dyn EventBus>> {
+        self.nats.clone().filter(|nats| nats.is_connected())
     }
 
     fn tail(&self) -> i64 {
@@ -124,11 +119,11 @@ impl Follower {
         self.tail.send_replace(pos);
     }
 
-    fn take(&mut self, message: Option<Result<jetstream::Message, pull::OrderedError>>) {
+    fn take(&mut self, message: Option<Result<(u64, Bytes), String>>) {
         let Some(joined) = &mut self.joined else { return };
         let verdict = match message {
-            Some(Ok(message)) => read(&message, joined.base, *self.tail.borrow()),
-            Some(Err(error)) => Err(error.to_string()),
+            Some(Ok((sequence, body))) => verify(sequence, &body, joined.base, *self.tail.borrow()),
+            Some(Err(error)) => Err(error),
             None => Err("the stream ended".to_owned()),
         };
         match verdict {
@@ -214,40 +209,19 @@ impl Follower {
         }
         let Some(nats) = self.connected() else { return };
         self.next_join = Instant::now() + REJOIN;
-        match tokio::time::timeout(REJOIN, join(nats, log_id, self.tail())).await {
-            Ok(Ok(joined)) => self.joined = Some(joined),
+        match tokio::time::timeout(REJOIN, nats.join(log_id, self.tail())).await {
+            Ok(Ok((base, messages))) => self.joined = Some(Joined { base, messages, deaf: 0 }),
             Ok(Err(error)) => tracing::debug!(error, "the stream cannot be joined"),
             Err(_) => tracing::debug!("joining the stream took too long"),
         }
     }
 }
 
-async fn listen(nats: Option<async_nats::Client>, log_id: &str) -> Option<Subscriber> {
-    nats?.subscribe(format!("poke.{log_id}")).await.ok()
-}
-
-async fn join(nats: async_nats::Client, log_id: &str, tail: i64) -> Result<Joined, String> {
-    let stream = jetstream::new(nats).get_stream(format!("EVENTS_{log_id}")).await.map_err(|error| error.to_string())?;
-    let description = stream.cached_info().config.description.clone().unwrap_or_default();
-    let base = base_of(&description).ok_or_else(|| format!("the description '{description}' has no base"))?;
-    let start_sequence = u64::try_from((tail + 1 - base).max(1)).map_err(|error| error.to_string())?;
-    let config = pull::OrderedConfig { deliver_policy: DeliverPolicy::ByStartSequence { start_sequence }, ..Default::default() };
-    let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
-    let messages = consumer.messages().await.map_err(|error| error.to_string())?;
-    Ok(Joined { base, messages, deaf: 0 })
-}
-
-/// The base in a stream's description, `epoch=<e> base=<b>`.
-fn base_of(description: &str) -> Option<i64> {
-    description.split_whitespace().find_map(|word| word.strip_prefix("base="))?.parse().ok()
+async fn listen(nats: Option<Arc<dyn EventBus>>, log_id: &str) -> Option<BoxStream<'static, i64>> {
+    nats?.listen(log_id).await
 }
 
 /// The event of a message; `None` when it is known already.
-fn read(message: &jetstream::Message, base: i64, tail: i64) -> Result<Option<RecordedEvent>, String> {
-    let sequence = message.info().map_err(|error| error.to_string())?.stream_sequence;
-    verify(sequence, &message.payload, base, tail)
-}
-
 fn verify(sequence: u64, body: &[u8], base: i64, tail: i64) -> Result<Option<RecordedEvent>, String> {
     let placed = i64::try_from(sequence).map_err(|error| error.to_string())? + base;
     if placed <= tail {
@@ -266,7 +240,7 @@ fn verify(sequence: u64, body: &[u8], base: i64, tail: i64) -> Result<Option<Rec
     Ok(Some(event))
 }
 
-async fn next_message(joined: &mut Option<Joined>) -> Option<Result<jetstream::Message, pull::OrderedError>> {
+async fn next_message(joined: &mut Option<Joined>) -> Option<Result<(u64, Bytes), String>> {
     match joined {
         Some(joined) => joined.messages.next().await,
         None => std::future::pending().await,
@@ -274,12 +248,9 @@ async fn next_message(joined: &mut Option<Joined>) -> Option<Result<jetstream::M
 }
 
 /// The announced position; `None` when the subscription ended.
-async fn next_poke(pokes: &mut Option<Subscriber>) -> Option<i64> {
+async fn next_poke(pokes: &mut Option<BoxStream<'static, i64>>) -> Option<i64> {
     match pokes {
-        // An unreadable poke is still a poke.
-        Some(pokes) => {
-            pokes.next().await.map(|poke| std::str::from_utf8(&poke.payload).ok().and_then(|text| text.parse().ok()).unwrap_or(i64::MAX))
-        }
+        Some(pokes) => pokes.next().await,
         None => std::future::pending().await,
     }
 }
@@ -300,11 +271,5 @@ mod tests {
         assert!(verify(3, b"{}", 5, 7).is_err(), "not an event");
         let forged = String::from_utf8(body).unwrap().replace("\"actor\":\"", "\"actor\":\"x");
         assert!(verify(3, forged.as_bytes(), 5, 7).is_err(), "another hash");
-    }
-
-    #[test]
-    fn the_base_is_read_from_the_description() {
-        assert_eq!(base_of("epoch=2 base=41"), Some(41));
-        assert_eq!(base_of("epoch=2"), None);
     }
 }

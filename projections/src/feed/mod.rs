@@ -4,6 +4,7 @@
 //! log must say. Readers at the tail are served from memory, others from PostgreSQL. NATS may lie, lose or be down: that
 //! costs latency, nothing else.
 
+mod bus;
 mod follower;
 mod ring;
 
@@ -13,21 +14,24 @@ use domain::envelope::RecordedEvent;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::Error, log_reader::LogReader};
+use crate::{error::Error, log_reader::LogSource};
+pub use bus::{EventBus, Messages};
 use ring::Ring;
 pub use ring::size;
 
 /// The feed. Cheap to clone.
 #[derive(Clone)]
 pub struct Feed {
-    reader: LogReader,
+    reader: Arc<dyn LogSource>,
     ring: Arc<Ring>,
     tail: watch::Receiver<i64>,
 }
 
 impl Feed {
     /// Starts the follower; it ends with `shutdown`. Without `nats`, and while that is away, it asks PostgreSQL every 50 ms.
-    pub fn start(reader: LogReader, nats: Option<async_nats::Client>, shutdown: CancellationToken) -> Self {
+    pub fn start(reader: impl LogSource + 'static, nats: Option<impl EventBus + 'static>, shutdown: CancellationToken) -> Self {
+        let reader: Arc<dyn LogSource> = Arc::new(reader);
+        let nats = nats.map(|nats| Arc::new(nats) as Arc<dyn EventBus>);
         let ring = Arc::new(Ring::default());
         let (sender, tail) = watch::channel(0);
         let follower = follower::Follower::new(reader.clone(), nats, Arc::clone(&ring), sender);
@@ -43,11 +47,6 @@ impl Feed {
     /// The newest position as it changes, for whoever wants to wake up.
     pub fn watch(&self) -> watch::Receiver<i64> {
         self.tail.clone()
-    }
-
-    /// The log that is read.
-    pub const fn reader(&self) -> &LogReader {
-        &self.reader
     }
 
     /// At most `max` events from `after + 1` on, without gaps. Waits up to `wait` for the first; empty when none came.

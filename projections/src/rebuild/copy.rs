@@ -1,8 +1,12 @@
 //! Rows into tables by COPY.
 
-use std::collections::HashMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use sqlx::{PgConnection, PgPool};
 
 use crate::{error::Error, projection::Projection, rows::Changes};
@@ -41,7 +45,7 @@ impl Copier {
         let mut copy = connection.copy_in_raw(&format!("copy {} ({}) from stdin", changes.table, names.join(", "))).await?;
         let mut buffer = String::with_capacity(CHUNK);
         for row in &changes.rows {
-            let fields: Map<String, Value> = serde_json::from_str(row).map_err(|error| bad(error.to_string()))?;
+            let fields: Fields<'_> = serde_json::from_str(row).map_err(|error| bad(error.to_string()))?;
             encode(&mut buffer, columns, &fields).map_err(bad)?;
             if buffer.len() >= CHUNK {
                 copy.send(buffer.as_bytes()).await?;
@@ -54,37 +58,54 @@ impl Copier {
     }
 }
 
+/// A row by column; values stay as they were written.
+type Fields<'a> = BTreeMap<Name<'a>, &'a RawValue>;
+
+/// A name that is copied only where it holds an escape.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl std::borrow::Borrow<str> for Name<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 /// One line of COPY's text format.
-fn encode(buffer: &mut String, columns: &[Column], fields: &Map<String, Value>) -> Result<(), String> {
-    if let Some(unknown) = fields.keys().find(|name| !columns.iter().any(|column| column.name == **name)) {
+fn encode(buffer: &mut String, columns: &[Column], fields: &Fields<'_>) -> Result<(), String> {
+    if let Some(Name(unknown)) = fields.keys().find(|name| !columns.iter().any(|column| column.name == name.0)) {
         return Err(format!("there is no column {unknown}"));
     }
     for (index, column) in columns.iter().enumerate() {
         if index > 0 {
             buffer.push('\t');
         }
-        match fields.get(&column.name) {
-            None | Some(Value::Null) => buffer.push_str("\\N"),
-            Some(Value::String(text)) if !column.json => escape(buffer, text),
-            Some(value @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_))) => {
-                escape(buffer, &value.to_string());
+        match fields.get(column.name.as_str()).map(|value| value.get()) {
+            None | Some("null") => buffer.push_str("\\N"),
+            Some(quoted) if quoted.starts_with('"') && !column.json => {
+                let Name(text) = serde_json::from_str(quoted).map_err(|error| error.to_string())?;
+                escape(buffer, &text);
             }
+            Some(value) => escape(buffer, value),
         }
     }
     buffer.push('\n');
     Ok(())
 }
 
-fn escape(buffer: &mut String, text: &str) {
-    for letter in text.chars() {
-        match letter {
-            '\\' => buffer.push_str("\\\\"),
-            '\t' => buffer.push_str("\\t"),
-            '\n' => buffer.push_str("\\n"),
-            '\r' => buffer.push_str("\\r"),
-            other => buffer.push(other),
-        }
+fn escape(buffer: &mut String, mut text: &str) {
+    while let Some(at) = text.find(['\\', '\t', '\n', '\r']) {
+        let (before, rest) = text.split_at(at);
+        buffer.push_str(before);
+        buffer.push_str(match rest.as_bytes().first() {
+            Some(b'\t') => "\\t",
+            Some(b'\n') => "\\n",
+            Some(b'\r') => "\\r",
+            _ => "\\\\",
+        });
+        text = &rest[1..];
     }
+    buffer.push_str(text);
 }
 
 #[cfg(test)]
@@ -95,10 +116,11 @@ mod tests {
     fn a_row_becomes_a_line_whatever_its_texts_hold() {
         let columns =
             [("a", false), ("b", true), ("c", true), ("d", false), ("e", false)].map(|(name, json)| Column { name: name.to_owned(), json });
-        let fields = serde_json::json!({"a": "x\ty\\N\n", "b": "text", "c": {"k": "\n"}, "d": 7, "e": null});
+        let row = serde_json::json!({"a": "x\ty\\N\n", "b": "text", "c": {"k": "\n"}, "d": 7, "e": null}).to_string();
+        let fields: Fields<'_> = serde_json::from_str(&row).unwrap();
         let mut line = String::new();
-        encode(&mut line, &columns, fields.as_object().unwrap()).unwrap();
+        encode(&mut line, &columns, &fields).unwrap();
         assert_eq!(line, "x\\ty\\\\N\\n\t\"text\"\t{\"k\":\"\\\\n\"}\t7\t\\N\n");
-        assert!(encode(&mut line, &columns[..2], fields.as_object().unwrap()).is_err(), "a field without a column");
+        assert!(encode(&mut line, &columns[..2], &fields).is_err(), "a field without a column");
     }
 }

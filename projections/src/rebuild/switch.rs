@@ -21,7 +21,7 @@ const TAKE_OVER_TRIES: u32 = 30;
 
 /// Follows the live copy with another one.
 pub(super) struct Follower {
-    projector: Projector,
+    projector: Projector<PgPool>,
     reader: LogReader,
 }
 

@@ -54,17 +54,19 @@ struct Arguments {
     quick: bool,
     out: PathBuf,
     record: Option<PathBuf>,
+    help: bool,
     sections: Vec<String>,
 }
 
 impl Arguments {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let mut arguments = Self { quick: false, out: "target/bench".into(), record: None, sections: Vec::new() };
+        let mut arguments = Self { quick: false, out: "target/bench".into(), record: None, help: false, sections: Vec::new() };
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--quick" => arguments.quick = true,
                 "--out" => arguments.out = words.next().context("--out names a directory")?.into(),
                 "--record" => arguments.record = Some(words.next().context("--record names a document")?.into()),
+                "--help" | "-h" => arguments.help = true,
                 section if SECTIONS.contains(&section) => arguments.sections.push(word),
                 other => anyhow::bail!("'{other}' is no section; there are {}", SECTIONS.join(", ")),
             }
@@ -83,6 +85,10 @@ async fn main() -> Result<()> {
         _ => {}
     }
     let arguments = Arguments::read(words)?;
+    if arguments.help {
+        println!("bench [--quick] [--out DIR] [--record DOCUMENT] [SECTION…]\n\nsections: {}", SECTIONS.join(", "));
+        return Ok(());
+    }
     let machine = Machine::here();
     let mode = if arguments.quick { "quick" } else { "full" };
     println!("{}\n", machine.description());

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use async_nats::{HeaderMap, jetstream};
 use commands::{
+    bus::Nats,
     database::{self, Role},
     event_store, relay,
 };
@@ -52,7 +53,7 @@ async fn relay_round(database: &TestDatabase, client: async_nats::Client, comman
     let name = relay::stream_name(&event_store::log_head(&database.admin).await?);
     let start = || {
         let stop = CancellationToken::new();
-        let work = relay::run(database.pool(Role::Worker), client.clone(), watch::channel(0).1, stop.clone());
+        let work = relay::run(database.pool(Role::Worker), Nats::new(client.clone()), watch::channel(0).1, stop.clone());
         (stop, tokio::spawn(work))
     };
     let (stop, task) = start();

@@ -1,0 +1,235 @@
+//! What process managers and provider workers keep beside the log: a port, so that the same logic runs on PostgreSQL and in a
+//! simulation. A pool is a [`ProcessStore`].
+
+use std::future::Future;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    ids::MerchantId,
+    process::{AttemptRef, Task},
+    provider::{Exchange, WebhookHint},
+};
+use sqlx::{PgPool, Row, types::Json};
+use uuid::Uuid;
+
+use crate::{
+    call_backs,
+    event_log::StoreError,
+    event_store::uuid_of,
+    exchanges,
+    webhooks::{self, Delivery},
+};
+
+/// The one checkpoint of all managers: they read the log together.
+const CHECKPOINT: &str = "process_managers";
+
+/// A reaction that cannot be carried out: kept for a person, while everything else goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// Position of the event that it follows from.
+    pub pos: i64,
+    /// Its place among the reactions of its manager to that event.
+    pub n: usize,
+    /// The manager.
+    pub manager: &'static str,
+    /// Why.
+    pub error: String,
+}
+
+/// What a page of the log leaves behind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Leaves {
+    /// A task; nothing when one with its key was left before.
+    Task {
+        /// Names it.
+        key: String,
+        /// Whose.
+        tenant: MerchantId,
+        /// What to do.
+        task: Box<Task>,
+        /// When, UTC.
+        due_at: DateTime<Utc>,
+    },
+    /// What a provider calls an attempt.
+    Reference {
+        /// Whose.
+        tenant: MerchantId,
+        /// The attempt.
+        attempt: Box<AttemptRef>,
+    },
+}
+
+/// A task that a worker holds for a while.
+#[derive(Debug)]
+pub struct Leased {
+    /// Names it.
+    pub key: String,
+    /// Whose; of a call-back's task nobody's until its attempt is found.
+    pub tenant: Uuid,
+    /// What to do; or why that cannot be read.
+    pub task: Result<Task, String>,
+}
+
+/// Checkpoint, tasks, references, call-backs, exchanges.
+pub trait ProcessStore: Send + Sync + 'static {
+    /// Where the process managers stand in the log.
+    fn checkpoint(&self) -> impl Future<Output = Result<i64, StoreError>> + Send;
+    /// Moves the checkpoint with everything that belongs to it, all or nothing; false when it does not stand at `from`.
+    fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Takes at most `count` due tasks for `seconds`; two workers never hold one task, but one whose lease ran out is taken over.
+    fn lease(&self, now: DateTime<Utc>, seconds: f64, count: i64) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
+    /// Holds a task on for `seconds`.
+    fn renew(&self, key: &str, now: DateTime<Utc>, seconds: f64) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Lets go of a task until `due`.
+    fn put_back(&self, key: &str, due: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Puts another task in its place.
+    fn replace(&self, key: &str, tenant: Uuid, task: &Task, due: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// A task is done.
+    fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The attempt that an account knows by this reference or by its own name, and whose it is.
+    fn attempt_of(&self, account: &str, name: &str) -> impl Future<Output = Result<Option<(Uuid, AttemptRef)>, StoreError>> + Send;
+    /// Keeps a provider's own name for an attempt, for call-backs that know no other.
+    fn remember(&self, attempt: &AttemptRef, provider_id: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Stores a call-back that proved its sender, with the task that looks into it; whether it was new.
+    fn take_webhook(&self, delivery: &Delivery<'_>, hint: &WebhookHint) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Puts a call-back aside until its name becomes known, and its task away.
+    fn park(&self, id: Uuid, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Notes what came of a call-back.
+    fn settle(&self, id: Uuid, tenant: Uuid, confirmed: bool) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Takes parked call-backs up again whose name has become known; how many.
+    fn unpark(&self, now: DateTime<Utc>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// Keeps what was said to and heard from a provider about `subject`.
+    fn keep_exchanges(
+        &self,
+        tenant: MerchantId,
+        subject: &str,
+        provider: &str,
+        exchanges: &[Exchange],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl ProcessStore for PgPool {
+    async fn checkpoint(&self) -> Result<i64, StoreError> {
+        let insert = "insert into process.checkpoint (name, pos) values ($1, 0) on conflict do nothing";
+        let found: Option<i64> =
+            sqlx::query_scalar("select pos from process.checkpoint where name = $1").bind(CHECKPOINT).fetch_optional(self).await?;
+        if let Some(pos) = found {
+            return Ok(pos);
+        }
+        sqlx::query(insert).bind(CHECKPOINT).execute(self).await?;
+        Ok(0)
+    }
+
+    async fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<bool, StoreError> {
+        Ok(advance(self, from, to, leaves, stuck).await?)
+    }
+
+    async fn lease(&self, now: DateTime<Utc>, seconds: f64, count: i64) -> Result<Vec<Leased>, StoreError> {
+        let rows = sqlx::query(include_str!("sql/lease_tasks.sql")).bind(now).bind(seconds).bind(count).fetch_all(self).await?;
+        let leased = |row: &sqlx::postgres::PgRow| {
+            let task = row.try_get("task").map(|Json(task)| task).map_err(|error| error.to_string());
+            Ok(Leased { key: row.try_get("key")?, tenant: row.try_get("tenant")?, task })
+        };
+        rows.iter().map(leased).collect()
+    }
+
+    async fn renew(&self, key: &str, now: DateTime<Utc>, seconds: f64) -> Result<(), StoreError> {
+        let sql = "update process.task set leased_until = $2 + $3 * interval '1 second' where key = $1";
+        Ok(sqlx::query(sql).bind(key).bind(now).bind(seconds).execute(self).await.map(drop)?)
+    }
+
+    async fn put_back(&self, key: &str, due: DateTime<Utc>) -> Result<(), StoreError> {
+        let sql = "update process.task set leased_until = null, due_at = $2 where key = $1";
+        Ok(sqlx::query(sql).bind(key).bind(due).execute(self).await.map(drop)?)
+    }
+
+    async fn replace(&self, key: &str, tenant: Uuid, task: &Task, due: DateTime<Utc>) -> Result<(), StoreError> {
+        let sql = "update process.task set tenant = $2, task = $3, due_at = $4, leased_until = null where key = $1";
+        Ok(sqlx::query(sql).bind(key).bind(tenant).bind(Json(task)).bind(due).execute(self).await.map(drop)?)
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        Ok(sqlx::query("delete from process.task where key = $1").bind(key).execute(self).await.map(drop)?)
+    }
+
+    async fn attempt_of(&self, account: &str, name: &str) -> Result<Option<(Uuid, AttemptRef)>, StoreError> {
+        Ok(call_backs::attempt_of(self, account, name).await?)
+    }
+
+    async fn remember(&self, attempt: &AttemptRef, provider_id: &str) -> Result<(), StoreError> {
+        Ok(call_backs::remember(self, attempt, provider_id).await?)
+    }
+
+    async fn take_webhook(&self, delivery: &Delivery<'_>, hint: &WebhookHint) -> Result<bool, StoreError> {
+        Ok(webhooks::take(self, delivery, hint).await?)
+    }
+
+    async fn park(&self, id: Uuid, key: &str) -> Result<(), StoreError> {
+        Ok(call_backs::park(self, id, key).await?)
+    }
+
+    async fn settle(&self, id: Uuid, tenant: Uuid, confirmed: bool) -> Result<(), StoreError> {
+        Ok(call_backs::settle(self, id, tenant, confirmed).await?)
+    }
+
+    async fn unpark(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        Ok(call_backs::unpark(self, now).await?)
+    }
+
+    async fn keep_exchanges(&self, tenant: MerchantId, subject: &str, provider: &str, exchanges: &[Exchange]) -> Result<(), StoreError> {
+        Ok(exchanges::store(self, tenant, subject, provider, exchanges).await?)
+    }
+}
+
+async fn advance(pool: &PgPool, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<bool, sqlx::Error> {
+    // A page without a reaction leaves nothing but a checkpoint; a lost one only reads the page again, so no one waits for the
+    // disk. Tasks lead to calls outside and are stored before they are seen.
+    let idle = leaves.is_empty() && stuck.is_empty();
+    let begin = if idle { "begin; set local synchronous_commit to off" } else { "begin" };
+    let mut transaction = pool.begin_with(begin).await?;
+    let moved = sqlx::query("update process.checkpoint set pos = $3 where name = $1 and pos = $2")
+        .bind(CHECKPOINT)
+        .bind(from)
+        .bind(to)
+        .execute(&mut *transaction)
+        .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(false);
+    }
+    for left in leaves {
+        match left {
+            Leaves::Task { key, tenant, task, due_at } => {
+                sqlx::query("insert into process.task (key, tenant, task, due_at) values ($1, $2, $3, $4) on conflict (key) do nothing")
+                    .bind(key)
+                    .bind(uuid_of(tenant))
+                    .bind(Json(task))
+                    .bind(due_at)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            Leaves::Reference { tenant, attempt } => {
+                sqlx::query(
+                    "insert into process.provider_reference (provider, reference, tenant, attempt) values ($1, $2, $3, $4) on conflict do nothing",
+                )
+                .bind(&attempt.provider)
+                // A name of the provider's own stands beside our reference, in a row of its own.
+                .bind(attempt.provider_id.as_ref().unwrap_or(&attempt.reference))
+                .bind(uuid_of(tenant))
+                .bind(Json(&attempt))
+                .execute(&mut *transaction)
+                .await?;
+            }
+        }
+    }
+    for stuck in stuck {
+        sqlx::query("insert into process.stuck (pos, n, manager, error) values ($1, $2, $3, $4) on conflict do nothing")
+            .bind(stuck.pos)
+            .bind(i32::try_from(stuck.n).unwrap_or(i32::MAX))
+            .bind(stuck.manager)
+            .bind(stuck.error)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
