@@ -62,7 +62,8 @@ fn paying(server: &Server, run_ms: u64) -> Subject<'_> {
 
 /// As many whole payments as can be, against the bare batcher with the same events in as many commands.
 async fn whole(bench: &mut Bench, server: &Server) -> Result<()> {
-    pay(&plan(server, 500)?).await?;
+    // Few at first: the connections of a server that has just started are opened one by one.
+    pay(&Plan { payers: 4, ..plan(server, 1_000)? }).await?;
     let ceiling = bench.servers.fresh_database("bench_payments_bare").await;
     let mut shapes = Vec::new();
     for event in EVENTS {
@@ -139,6 +140,7 @@ async fn growth(bench: &mut Bench, few: Server) -> Result<()> {
     let many = Server::start(&bench.servers, "bench_payments_many", &ALL_ROLES).await?;
     let stored = few.payments().await?;
     let most = Some(u64::try_from(stored * 10)?);
+    pay(&Plan { payers: 4, ..plan(&many, 1_000)? }).await?;
     pay(&Plan { most, warm_ms: 0, ..plan(&many, 600_000)? }).await?;
     few.payments_settled().await?;
     many.payments_settled().await?;
