@@ -164,6 +164,7 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
     match read {
         Ok(hint) => {
             let fresh = webhooks::take(&state.webhook_pool, &delivery, &hint).await.map_err(|error| Problem::unavailable(&error))?;
+            state.tasks.notify_one();
             let kind = if fresh { "fresh" } else { "repeated" };
             counter!("smartpos_webhooks_total", "provider" => provider, "result" => kind).increment(1);
             tracing::debug!(provider, fresh, delivery = %hint.delivery_id, "a call-back was taken");

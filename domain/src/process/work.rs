@@ -111,6 +111,11 @@ fn closes(attempt: &AttemptRef, view: &AttemptView) -> bool {
     kept.any(|payment| attempt.manual_capture || payment.amount == attempt.amount)
 }
 
+/// The books showed the money that closes the attempt.
+pub fn is_paid(attempt: &AttemptRef, outcome: &CallOutcome<AttemptView>) -> bool {
+    matches!(outcome, CallOutcome::Done(view) if closes(attempt, view))
+}
+
 /// After beginning an attempt.
 pub fn after_start(start: Start, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let (payment_intent_id, attempt_id) = (start.attempt.payment_intent_id, start.attempt.attempt_id);
