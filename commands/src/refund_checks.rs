@@ -12,6 +12,7 @@ use domain::{
 use crate::{
     error::CommandError,
     handle::{Caller, CommandHandler},
+    process_store::ProcessStore,
     provider_calls::Calls,
     refunds::{self, ProviderRefund},
 };
@@ -30,7 +31,12 @@ pub struct Looked {
 ///
 /// # Errors
 /// `Unavailable`, `Corrupt`.
-pub async fn look(handler: &CommandHandler, caller: &Caller, calls: &Calls, payment: PaymentIntentId) -> Result<Looked, CommandError> {
+pub async fn look<S: ProcessStore>(
+    handler: &CommandHandler,
+    caller: &Caller,
+    calls: &Calls<S>,
+    payment: PaymentIntentId,
+) -> Result<Looked, CommandError> {
     let mut looked = Looked::default();
     for ProviderRefund { refund_id, amount, payment } in known(handler, caller, payment).await? {
         let now = handler.clock().now();

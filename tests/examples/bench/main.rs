@@ -38,8 +38,7 @@ use report::Report;
 use support::OwnServers;
 
 /// In this order.
-const SECTIONS: [&str; 11] =
-    ["append", "edge", "payments", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
+const SECTIONS: [&str; 11] = ["append", "edge", "payments", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
 
 /// What every section has at hand.
 pub struct Bench {

@@ -296,10 +296,8 @@ async fn one(shared: &Shared, platform: &mut Connection, bank: &mut Connection, 
     let plan = &shared.plan;
     let shop = &plan.shops[usize::try_from(n)? % plan.shops.len()];
     let (amount, tender) = (1_000 + n % 50_000, if plan.card { "online_card" } else { "promptpay" });
-    let body = format!(
-        r#"{{"store_id":"{}","amount":{{"amount":{amount},"currency":"THB"}},"tender":"{tender}","confirm":false}}"#,
-        shop.store
-    );
+    let body =
+        format!(r#"{{"store_id":"{}","amount":{{"amount":{amount},"currency":"THB"}},"tender":"{tender}","confirm":false}}"#, shop.store);
     let key = format!("{}-{n}", shared.run);
     let answer = platform.send(&post(&shop.token, "/v1/payment-intents", Some(&key), &body)).await?;
     let id = answer.id.unwrap_or_default().to_owned();

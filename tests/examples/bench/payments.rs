@@ -210,8 +210,7 @@ async fn bare_take(url: &str, window: Duration, ids: Arc<SeededIds>) -> Result<f
                     acknowledgement: String::new(),
                 };
                 let (provider, account) = ("stripe", "pac_of_the_bench");
-                let delivery =
-                    Delivery { id: WebhookId(id), provider, account, tenant: None, received_at: now, headers: &[], body: &body };
+                let delivery = Delivery { id: WebhookId(id), provider, account, tenant: None, received_at: now, headers: &[], body: &body };
                 match webhooks::take(&pool, &delivery, &hint).await {
                     Ok(_) => done.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
                     Err(error) => return println!("  the bare statement stopped: {error}"),
