@@ -251,6 +251,9 @@ pub(super) fn succeeded(details: &Created, report: PaymentReport, collected: i64
 /// Never refuses: money that the provider shows is a fact, whatever state we are in.
 fn confirm_from_provider(state: &State, details: &Created, report: PaymentReport) -> Vec<Event> {
     let transaction_id = report.transaction_id.clone().unwrap_or_default();
+    if let Some(confirmed) = cases::confirms_person(state, &report, &transaction_id) {
+        return vec![confirmed.into()];
+    }
     if state.knows_transaction(&transaction_id) {
         return vec![];
     }

@@ -1,6 +1,6 @@
 //! What an event changes in a payment intent.
 
-use super::{Attempt, Event, RefundEntry, Resolution, State, Status, UnmatchedPayment};
+use super::{Attempt, Event, Evidence, RefundEntry, Resolution, State, Status, UnmatchedPayment};
 
 /// The state after an event.
 pub(super) fn evolve(mut state: State, event: &Event) -> State {
@@ -19,6 +19,12 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
             state.status = Status::Succeeded;
             state.payment = Some(payment.clone());
             known(&mut state);
+        }
+        Event::ProviderConfirmed(confirmed) => {
+            if let Some(payment) = &mut state.payment {
+                payment.transaction_id = Some(confirmed.transaction_id.clone());
+                (payment.paid_at, payment.evidence) = (confirmed.paid_at, Evidence::Inquiry);
+            }
         }
         Event::Disputed(disputed) => state.dispute = Some(disputed.clone()),
         Event::DisputeResolved(resolved) => state.dispute_outcome = Some(resolved.outcome),
