@@ -157,8 +157,10 @@ fn mark_unknown(state: &State, attempt_id: AttemptId, reason: String, since: Dat
 }
 
 fn fail_attempt(state: &State, details: &Created, attempt_id: AttemptId, code: String, message: String) -> Vec<Event> {
-    // With a QR on the payer's screen a late refusal proves nothing: the books decide.
-    if state.status != Status::Processing || state.live_attempt(attempt_id).is_none() {
+    // With a QR on the payer's screen, or after a call whose outcome nobody knows, a later refusal proves nothing: the books decide,
+    // or a person.
+    let refutable = state.live_attempt(attempt_id).is_none_or(|attempt| attempt.unknown);
+    if state.status != Status::Processing || refutable {
         return vec![];
     }
     failed(state, details, attempt_id, code, message)

@@ -18,6 +18,7 @@ mod event_cases;
 mod event_hold;
 mod evolve;
 mod refunds;
+mod standing;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -30,4 +31,5 @@ pub use event::{
     OutcomeUnknown, ProviderConfirmed, RefundReleased, RefundReserved, RefundSettled, Resolution, ResolvedByPerson, Succeeded, Tender,
     UnmatchedPaymentReceived, UnmatchedReason, UnmatchedRefunded, UnmatchedReopened, UnmatchedResolved, Updated,
 };
+pub use standing::Standing;
 pub use state::{Attempt, RefundEntry, State, Status, UnmatchedPayment};
