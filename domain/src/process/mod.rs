@@ -434,3 +434,5 @@ pub const ALL: &[Manager] = &[
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work_world_tests;
