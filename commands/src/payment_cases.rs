@@ -125,6 +125,7 @@ async fn request_refund(
         provider: payment.map(Box::new),
         breakdown: None,
         unmatched: true,
+        fallback_of: None,
     };
     unit.decide::<Refund>(refund_id, refund::Command::Request(Box::new(requested))).await.map(drop)
 }

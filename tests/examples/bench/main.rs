@@ -18,6 +18,8 @@ mod load;
 mod machine;
 mod measure;
 mod mix;
+mod payers;
+mod payments;
 mod peak;
 mod relay;
 mod replay;
@@ -36,7 +38,8 @@ use report::Report;
 use support::OwnServers;
 
 /// In this order.
-const SECTIONS: [&str; 10] = ["append", "edge", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
+const SECTIONS: [&str; 11] =
+    ["append", "edge", "payments", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
 
 /// What every section has at hand.
 pub struct Bench {
@@ -78,6 +81,7 @@ async fn main() -> Result<()> {
     match words.peek().map(String::as_str) {
         Some("load") => return load::main().await,
         Some("sockets") => return sockets::main().await,
+        Some("payers") => return payers::main().await,
         _ => {}
     }
     let arguments = Arguments::read(words)?;
@@ -115,6 +119,7 @@ async fn section(name: &str, bench: &mut Bench) -> Result<()> {
     match name {
         "append" => append::run(bench).await,
         "edge" => edge::run(bench).await,
+        "payments" => payments::run(bench).await,
         "relay" => relay::run(bench).await,
         "live" => terminals::live(bench).await,
         "replay" => replay::run(bench).await,

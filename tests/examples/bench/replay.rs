@@ -78,7 +78,12 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             Some(Aim::AtLeast(0.7)),
         );
         let folding = median(foldings.remove(name).unwrap_or_default());
-        report.figure(SECTION, format!("of that, {name} folded into tables; the rest is indexes, comparison, switch"), folding * 100.0, "%");
+        report.figure(
+            SECTION,
+            format!("of that, {name} folded into tables; the rest is indexes, comparison, switch"),
+            folding * 100.0,
+            "%",
+        );
     }
     memory(bench, &worker).await?;
     worker.close().await;
