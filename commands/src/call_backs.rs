@@ -29,7 +29,8 @@ pub(crate) fn of_task(key: &str) -> Option<Uuid> {
 pub(crate) async fn attempt_of(pool: &PgPool, account: &str, name: &str) -> Result<Option<(Uuid, AttemptRef)>, sqlx::Error> {
     let row = sqlx::query(include_str!("sql/attempt_of_name.sql")).bind(account).bind(name).fetch_optional(pool).await?;
     let Some(row) = row else { return Ok(None) };
-    let Json(attempt) = row.try_get("attempt")?;
+    let Json::<AttemptRef>(mut attempt) = row.try_get("attempt")?;
+    attempt.provider_id = attempt.provider_id.or(row.try_get("provider_id")?);
     Ok(Some((row.try_get("tenant")?, attempt)))
 }
 

@@ -184,6 +184,16 @@ impl CommandHandler {
         Err(CommandError::Conflict)
     }
 
+    /// An aggregate as it stands in the log at this moment, past every cache.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    pub async fn read<A: Aggregate>(&self, tenant: MerchantId, id: impl Into<Ulid>) -> Result<Arc<A::State>, CommandError> {
+        let key = StreamKey { tenant, stream_type: A::STREAM_TYPE, stream_id: id.into() };
+        let warm = self.load::<A>(key).await?;
+        warm.state.downcast().map_err(|_| CommandError::Fault(format!("stream {} holds another kind of state", key.stream_type.as_str())))
+    }
+
     /// A repeat of a request that took effect may now break a rule; its first answer stands.
     async fn stored_answer(&self, caller: &Caller, error: CommandError) -> Result<Answer, CommandError> {
         let Some(key) = &caller.idempotency else { return Err(error) };

@@ -7,7 +7,7 @@ use domain::{
     bill::{self, Bill},
     ids::{PaymentIntentId, RefundId},
     payment_intent::{self, Command, DisputeOutcome, PaymentIntent, Verdict},
-    refund::{self, Destination, ProviderPayment, Refund, Requested},
+    refund::{self, Destination, Refund, Requested},
     store::Store,
 };
 
@@ -109,7 +109,7 @@ async fn request_refund(
     let attempt = received.attempt_id.and_then(|id| state.attempt_named(id)).ok_or_else(missing)?;
     let store = unit.state::<Store>(details.store_id).await?;
     let now = unit.now();
-    let last = state.attempt.as_ref().filter(|last| last.started.attempt_id == attempt.attempt_id);
+    let payment = state.provider_payment(attempt.attempt_id, transaction_id, received.amount, received.paid_at);
     let requested = Requested {
         refund_id,
         payment_intent_id: Some(details.payment_intent_id),
@@ -122,14 +122,7 @@ async fn request_refund(
         acquirer: None,
         destination: Destination::Original,
         reason,
-        provider: Some(Box::new(ProviderPayment {
-            provider: attempt.account().to_owned(),
-            reference: attempt.reference.clone(),
-            provider_id: last.and_then(|last| last.provider_id.clone()),
-            transaction_id: received.transaction_id.clone(),
-            captured: received.amount,
-            paid_at: received.paid_at,
-        })),
+        provider: payment.map(Box::new),
         breakdown: None,
         unmatched: true,
         fallback_of: None,

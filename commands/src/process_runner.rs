@@ -147,7 +147,7 @@ fn react(event: &RecordedEvent, stuck: &mut Vec<Stuck>) -> Result<Vec<Reaction>,
         }
     };
     let (tenant, stream_id) = (event.stream.tenant, event.stream.stream_id);
-    let happened = Happened { tenant, stream_id, recorded_at: event.recorded_at, event: &decoded };
+    let happened = Happened { tenant, stream_id, position: event.pos, recorded_at: event.recorded_at, event: &decoded };
     let mut reactions = Vec::new();
     for manager in process::ALL {
         for (n, intent) in (manager.react)(&happened).into_iter().enumerate() {

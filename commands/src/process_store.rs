@@ -72,6 +72,8 @@ pub struct Leased {
     pub tenant: Uuid,
     /// What to do; or why that cannot be read.
     pub task: Result<Task, String>,
+    /// Somebody held it before and did not say what came of it: a call may have been made.
+    pub abandoned: bool,
 }
 
 /// Checkpoint, tasks, references, call-backs, exchanges.
@@ -84,7 +86,7 @@ pub trait ProcessStore: Send + Sync + 'static {
     fn lease(&self, now: DateTime<Utc>, seconds: f64, count: i64) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
     /// Holds a task on for `seconds`.
     fn renew(&self, key: &str, now: DateTime<Utc>, seconds: f64) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Lets go of a task until `due`.
+    /// Lets go of a task until `due`, without a word on what came of it.
     fn put_back(&self, key: &str, due: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Puts another task in its place.
     fn replace(&self, key: &str, tenant: Uuid, task: &Task, due: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -132,7 +134,7 @@ impl ProcessStore for PgPool {
         let rows = sqlx::query(include_str!("sql/lease_tasks.sql")).bind(now).bind(seconds).bind(count).fetch_all(self).await?;
         let leased = |row: &sqlx::postgres::PgRow| {
             let task = row.try_get("task").map(|Json(task)| task).map_err(|error| error.to_string());
-            Ok(Leased { key: row.try_get("key")?, tenant: row.try_get("tenant")?, task })
+            Ok(Leased { key: row.try_get("key")?, tenant: row.try_get("tenant")?, task, abandoned: row.try_get("abandoned")? })
         };
         rows.iter().map(leased).collect()
     }
@@ -143,7 +145,8 @@ impl ProcessStore for PgPool {
     }
 
     async fn put_back(&self, key: &str, due: DateTime<Utc>) -> Result<(), StoreError> {
-        let sql = "update process.task set leased_until = null, due_at = $2 where key = $1";
+        // With a lease that has run out by then: whoever takes the task over must not take it for a fresh one.
+        let sql = "update process.task set leased_until = $2, due_at = $2 where key = $1";
         Ok(sqlx::query(sql).bind(key).bind(due).execute(self).await.map(drop)?)
     }
 

@@ -7,7 +7,7 @@ use domain::{
     ids::{MerchantId, RefundId},
     money::Money,
     payment_intent::Tender,
-    process::{AttemptRef, work::Start},
+    process::{AttemptRef, work::Start, work_hold::Asked},
     provider::{
         AttemptKey, AttemptView, BoxFuture, CallOutcome, CancelRequest, CaptureRequest, Decline, Exchange, ExchangeLog, IncrementRequest,
         InquiryRequest, Method, MethodKind, PaymentProvider, RefundRequest, RefundStatus, StartRequest,
@@ -43,6 +43,7 @@ impl<S: ProcessStore> Calls<S> {
             manual_capture: attempt.manual_capture,
             expires_at: attempt.expires_at,
             return_url: start.return_url.clone(),
+            uncertain_since: start.uncertain_since,
         };
         let provider = match self.provider(tenant, &attempt.provider).await {
             Ok(provider) => provider,
@@ -69,9 +70,10 @@ impl<S: ProcessStore> Calls<S> {
         outcome
     }
 
-    /// Stops an attempt.
-    pub async fn cancel(&self, tenant: MerchantId, attempt: &AttemptRef, now: DateTime<Utc>) -> CallOutcome<AttemptView> {
-        let idempotency_key = format!("{}-cancel", attempt.reference);
+    /// Stops an attempt. Each try has a key of its own: stopping twice is stopping, and a provider that keeps an error under a
+    /// key would give it again for a day.
+    pub async fn cancel(&self, tenant: MerchantId, attempt: &AttemptRef, tried: u32, now: DateTime<Utc>) -> CallOutcome<AttemptView> {
+        let idempotency_key = format!("{}-cancel-{tried}", attempt.reference);
         let request = CancelRequest { key: key_of(attempt), method: kind_of(attempt.tender), idempotency_key, now };
         let provider = match self.provider(tenant, &attempt.provider).await {
             Ok(provider) => provider,
@@ -83,10 +85,11 @@ impl<S: ProcessStore> Calls<S> {
         outcome
     }
 
-    /// Captures what is held.
-    pub async fn capture(&self, tenant: MerchantId, attempt: &AttemptRef, amount: i64) -> CallOutcome<AttemptView> {
-        let amount = Money::new(amount, attempt.amount.currency);
-        let idempotency_key = format!("{}-capture-{}", attempt.reference, amount.amount);
+    /// Captures what is held. Each try has a key of its own: a hold is captured once, and a provider that keeps an error under a key
+    /// would give it again for a day.
+    pub async fn capture(&self, tenant: MerchantId, attempt: &AttemptRef, asked: Asked) -> CallOutcome<AttemptView> {
+        let amount = Money::new(asked.amount, attempt.amount.currency);
+        let idempotency_key = format!("{}-capture-{}-{}", attempt.reference, asked.request, asked.tried);
         let request = CaptureRequest { key: key_of(attempt), idempotency_key, amount };
         let provider = match self.provider(tenant, &attempt.provider).await {
             Ok(provider) => provider,
@@ -99,9 +102,9 @@ impl<S: ProcessStore> Calls<S> {
     }
 
     /// Raises what is held.
-    pub async fn increase(&self, tenant: MerchantId, attempt: &AttemptRef, total: i64) -> CallOutcome<AttemptView> {
-        let amount = Money::new(total, attempt.amount.currency);
-        let idempotency_key = format!("{}-increase-{total}", attempt.reference);
+    pub async fn increase(&self, tenant: MerchantId, attempt: &AttemptRef, asked: Asked) -> CallOutcome<AttemptView> {
+        let amount = Money::new(asked.amount, attempt.amount.currency);
+        let idempotency_key = format!("{}-increase-{}", attempt.reference, asked.request);
         let request = IncrementRequest { key: key_of(attempt), idempotency_key, amount };
         let provider = match self.provider(tenant, &attempt.provider).await {
             Ok(provider) => provider,
@@ -120,9 +123,10 @@ impl<S: ProcessStore> Calls<S> {
         refund_id: RefundId,
         amount: Money,
         payment: &ProviderPayment,
+        uncertain_since: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> CallOutcome<RefundStatus> {
-        let request = refund_request(refund_id, amount, payment, now);
+        let request = refund_request(refund_id, amount, payment, uncertain_since, now);
         let provider = match self.provider(tenant, &payment.provider).await {
             Ok(provider) => provider,
             Err(outcome) => return outcome,
@@ -140,9 +144,10 @@ impl<S: ProcessStore> Calls<S> {
         refund_id: RefundId,
         amount: Money,
         payment: &ProviderPayment,
+        uncertain_since: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> CallOutcome<RefundStatus> {
-        let request = refund_request(refund_id, amount, payment, now);
+        let request = refund_request(refund_id, amount, payment, uncertain_since, now);
         let provider = match self.provider(tenant, &payment.provider).await {
             Ok(provider) => provider,
             Err(outcome) => return outcome,
@@ -226,7 +231,13 @@ fn key_of(attempt: &AttemptRef) -> AttemptKey {
     }
 }
 
-fn refund_request(refund_id: RefundId, amount: Money, payment: &ProviderPayment, now: DateTime<Utc>) -> RefundRequest {
+fn refund_request(
+    refund_id: RefundId,
+    amount: Money,
+    payment: &ProviderPayment,
+    uncertain_since: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> RefundRequest {
     RefundRequest {
         refund_id,
         reference: payment.reference.clone(),
@@ -235,6 +246,7 @@ fn refund_request(refund_id: RefundId, amount: Money, payment: &ProviderPayment,
         amount,
         captured: payment.captured,
         paid_at: payment.paid_at,
+        uncertain_since,
         now,
     }
 }

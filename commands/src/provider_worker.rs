@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::{
     ids::{AttemptId, CommandId, MerchantId, PaymentIntentId},
-    process::{AttemptRef, Task, provider_calls::watch_key, work, work_hold, work_refund},
+    payment_intent::{PaymentIntent, Standing},
+    process::{AttemptRef, Task, provider_calls::watch_key, work, work_hint, work_hold, work_refund},
     provider::CallOutcome,
 };
 use metrics::{counter, gauge};
@@ -42,6 +43,13 @@ struct Held {
     key: String,
     tenant: Uuid,
     task: Task,
+    /// Somebody held it before and did not say what came of it: the call may have been made.
+    abandoned: bool,
+}
+
+/// What came of a call whose maker ended, or could not keep its outcome.
+fn lost<T>() -> CallOutcome<T> {
+    CallOutcome::Unknown("the call may have been made, and its outcome was not kept".to_owned())
 }
 
 /// Runs until `shutdown`; calls under way are finished first. A slow call holds one place, not the others.
@@ -110,9 +118,9 @@ impl<S: ProcessStore> Worker<S> {
     async fn lease(&self, count: usize) -> Result<Vec<Held>, CommandError> {
         let found = self.store().lease(self.now(), LEASE_SECONDS, i64::try_from(count).unwrap_or(0)).await?;
         let mut leased = Vec::with_capacity(found.len());
-        for Leased { key, tenant, task } in found {
+        for Leased { key, tenant, task, abandoned } in found {
             match task {
-                Ok(task) => leased.push(Held { key, tenant, task }),
+                Ok(task) => leased.push(Held { key, tenant, task, abandoned }),
                 // Written by another build: a newer one will know it. The others go on.
                 Err(error) => {
                     tracing::error!(%error, key, "a provider task cannot be read");
@@ -129,11 +137,15 @@ impl<S: ProcessStore> Worker<S> {
         let mut paid = None;
         let step = match leased.task.clone() {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
-                return self.follow_hint(leased, work::Hint { provider, reference, transaction_id, tried }).await;
+                return self.follow_hint(leased, work_hint::Hint { provider, reference, transaction_id, tried }).await;
             }
-            Task::Start { attempt, card_token, return_url, tried } => {
-                let start = work::Start { attempt, card_token, return_url, tried };
-                let outcome = self.calls.start(tenant, &start).await;
+            Task::Start { attempt, card_token, return_url, tried, uncertain_since } => {
+                let start = work::Start { attempt, card_token, return_url, tried, uncertain_since };
+                let standing = self.standing(tenant, &start.attempt).await?;
+                if !work::may_start(standing, &start.attempt, self.now()) {
+                    return self.remove(&leased.key).await;
+                }
+                let outcome = if leased.abandoned { lost() } else { self.calls.start(tenant, &start).await };
                 let waited = matches!(outcome, CallOutcome::NotAttempted(_)) && tried >= routing::TRIES_BEFORE_ANOTHER;
                 if waited && self.give_up(tenant, start.attempt.clone()).await? {
                     return self.remove(&leased.key).await;
@@ -146,28 +158,33 @@ impl<S: ProcessStore> Worker<S> {
                 return self.remove(&leased.key).await;
             }
             Task::Inquire { attempt, mode, asked } => {
+                let standing = self.standing(tenant, &attempt).await?;
                 let outcome = self.calls.inquire(tenant, &attempt, self.now()).await;
-                work::after_inquiry(attempt, mode, asked, outcome, self.now())
+                work::after_inquiry(attempt, mode, asked, standing, outcome, self.now())
             }
             Task::Stop { attempt, mode, tried } => {
-                let outcome = self.calls.cancel(tenant, &attempt, self.now()).await;
-                work_hold::after_stop(attempt, mode, tried, outcome, self.now())
+                let standing = self.standing(tenant, &attempt).await?;
+                let outcome = self.calls.cancel(tenant, &attempt, tried, self.now()).await;
+                work_hold::after_stop(attempt, mode, tried, standing, outcome, self.now())
             }
-            Task::Capture { attempt, capture, tried } => {
-                let outcome = self.calls.capture(tenant, &attempt, capture).await;
-                work_hold::after_capture(attempt, capture, tried, outcome, self.now())
+            Task::Capture { attempt, capture: amount, request, tried } => {
+                let asked = work_hold::Asked { amount, request, tried };
+                let outcome = self.calls.capture(tenant, &attempt, asked).await;
+                work_hold::after_capture(attempt, asked, outcome, self.now())
             }
-            Task::Increase { attempt, total, tried } => {
-                let outcome = self.calls.increase(tenant, &attempt, total).await;
-                work_hold::after_increase(attempt, total, tried, outcome, self.now())
+            Task::Increase { attempt, total: amount, request, tried } => {
+                let asked = work_hold::Asked { amount, request, tried };
+                let outcome = self.calls.increase(tenant, &attempt, asked).await;
+                work_hold::after_increase(attempt, asked, outcome, self.now())
             }
-            Task::Refund { refund_id, amount, payment, tried } => {
-                let outcome = self.calls.refund(tenant, refund_id, amount, &payment, self.now()).await;
-                work_refund::after_refund(refund_id, amount, payment, tried, outcome, self.now())
+            Task::Refund { refund_id, amount, payment, tried, uncertain_since: since } => {
+                let outcome =
+                    if leased.abandoned { lost() } else { self.calls.refund(tenant, refund_id, amount, &payment, since, self.now()).await };
+                work_refund::after_refund(refund_id, amount, payment, tried, since, outcome, self.now())
             }
-            Task::CheckRefund { refund_id, amount, payment, tried } => {
-                let outcome = self.calls.inquire_refund(tenant, refund_id, amount, &payment, self.now()).await;
-                work_refund::after_refund_check(refund_id, amount, payment, tried, outcome, self.now())
+            Task::CheckRefund { refund_id, amount, payment, tried, uncertain_since: since } => {
+                let outcome = self.calls.inquire_refund(tenant, refund_id, amount, &payment, since, self.now()).await;
+                work_refund::after_refund_check(refund_id, amount, payment, tried, since, outcome, self.now())
             }
         };
         self.conclude(leased, step).await?;
@@ -184,6 +201,11 @@ impl<S: ProcessStore> Worker<S> {
 
     fn now(&self) -> DateTime<Utc> {
         self.handler.clock().now()
+    }
+
+    /// How the intent stands towards an attempt before a call about it.
+    async fn standing(&self, tenant: MerchantId, attempt: &AttemptRef) -> Result<Standing, CommandError> {
+        Ok(self.handler.read::<PaymentIntent>(tenant, attempt.payment_intent_id).await?.standing(attempt.attempt_id))
     }
 
     /// Gives up an attempt that never reached its provider, if another account takes the payment.
@@ -232,11 +254,11 @@ impl<S: ProcessStore> Worker<S> {
     }
 
     /// Looks for what a call-back spoke of; waits when the attempt that its reference names is not known yet.
-    async fn follow_hint(&self, leased: Held, hint: work::Hint) -> Result<(), CommandError> {
+    async fn follow_hint(&self, leased: Held, hint: work_hint::Hint) -> Result<(), CommandError> {
         let call_back = call_backs::of_task(&leased.key);
-        let last = hint.tried >= work::HINT_TRIES;
+        let last = hint.tried >= work_hint::HINT_TRIES;
         let Some((tenant, attempt)) = self.store().attempt_of(&hint.provider, &hint.reference).await? else {
-            return match (call_back, work::look_again(hint, self.now())) {
+            return match (call_back, work_hint::look_again(hint, self.now())) {
                 (Some(id), _) => Ok(self.store().park(id, &leased.key).await?),
                 (None, Some((task, due))) => self.replace(&leased, &task, due).await,
                 (None, None) => self.remove(&leased.key).await,
@@ -249,13 +271,13 @@ impl<S: ProcessStore> Worker<S> {
         }
         let outcome = self.calls.inquire(merchant, &attempt, self.now()).await;
         let paid = work::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
-        let mut step = work::after_hint(&attempt, hint.clone(), outcome, self.now());
+        let (mut step, found) = work_hint::after_hint(&attempt, hint.clone(), outcome, self.now());
         let refunds = refund_checks::look(&self.handler, &self.caller(merchant), &self.calls, attempt.payment_intent_id).await?;
         step.commands.extend(refunds.commands);
         if refunds.unanswered {
-            step.next = step.next.or_else(|| work::look_again(hint, self.now()));
+            step.next = step.next.or_else(|| work_hint::look_again(hint, self.now()));
         }
-        let unconfirmed = last && step.commands.is_empty();
+        let unconfirmed = last && !found;
         if unconfirmed {
             tracing::error!(key = leased.key, reference = attempt.reference, "the provider's books do not show what a call-back spoke of");
             counter!("smartpos_webhooks_unconfirmed_total").increment(1);

@@ -40,7 +40,7 @@ pub async fn look<S: ProcessStore>(
     let mut looked = Looked::default();
     for ProviderRefund { refund_id, amount, payment } in known(handler, caller, payment).await? {
         let now = handler.clock().now();
-        let outcome = calls.inquire_refund(caller.tenant, refund_id, amount, &payment, now).await;
+        let outcome = calls.inquire_refund(caller.tenant, refund_id, amount, &payment, None, now).await;
         match &outcome {
             CallOutcome::Done(RefundStatus::Succeeded { .. } | RefundStatus::Failed(_)) => {}
             // Its own task goes on asking.
@@ -50,7 +50,7 @@ pub async fn look<S: ProcessStore>(
                 continue;
             }
         }
-        looked.commands.extend(work_refund::after_refund_check(refund_id, amount, payment, 0, outcome, now).commands);
+        looked.commands.extend(work_refund::after_refund_check(refund_id, amount, payment, 0, None, outcome, now).commands);
     }
     Ok(looked)
 }

@@ -122,6 +122,9 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
         fallback_of: new.fallback_of,
     };
     let by_provider = requested.destination == Destination::Original && !details.tender.is_recorded();
+    if by_provider && requested.provider.is_none() {
+        return Err(CommandError::Rejected(payment_intent::Rejection::RefundNeedsAttempt.into()));
+    }
     let state = unit.decide::<Refund>(refund_id, refund::Command::Request(Box::new(requested))).await?;
     if by_provider {
         return Ok(state);
@@ -200,14 +203,6 @@ fn cash_rounding(payment: &payment_intent::State, amount: Money, destination: De
 }
 
 fn provider_payment(payment: &payment_intent::State) -> Option<ProviderPayment> {
-    let (attempt, captured) = (payment.paying_attempt()?, payment.payment.as_ref()?);
-    let last = payment.attempt.as_ref().filter(|last| last.started.attempt_id == attempt.attempt_id);
-    Some(ProviderPayment {
-        provider: attempt.account().to_owned(),
-        reference: attempt.reference.clone(),
-        provider_id: last.and_then(|last| last.provider_id.clone()),
-        transaction_id: captured.transaction_id.clone()?,
-        captured: captured.amount,
-        paid_at: captured.paid_at,
-    })
+    let captured = payment.payment.as_ref()?;
+    payment.provider_payment(captured.attempt_id?, captured.transaction_id.as_deref()?, captured.amount, captured.paid_at)
 }

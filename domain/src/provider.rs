@@ -133,6 +133,9 @@ pub struct StartRequest {
     pub expires_at: DateTime<Utc>,
     /// Where the payer's browser goes after an action (3-D Secure).
     pub return_url: Option<String>,
+    /// When the last earlier try had ended of which nobody knows what it did (UTC); nothing when there was none, so that nothing can
+    /// be there. What a provider without idempotency must know before it repeats.
+    pub uncertain_since: Option<DateTime<Utc>>,
 }
 
 /// What the payer must do.
@@ -260,7 +263,7 @@ pub struct CancelRequest {
     pub key: AttemptKey,
     /// How it is paid.
     pub method: MethodKind,
-    /// The same on every repeat.
+    /// Distinguishes this call from others about the attempt. A repeat may have another: what is stopped twice is stopped.
     pub idempotency_key: String,
     /// Now (UTC).
     pub now: DateTime<Utc>,
@@ -283,6 +286,8 @@ pub struct RefundRequest {
     pub captured: Money,
     /// When the payment arrived (UTC); some providers refund on the same day only.
     pub paid_at: DateTime<Utc>,
+    /// As in [`StartRequest`].
+    pub uncertain_since: Option<DateTime<Utc>>,
     /// Now (UTC).
     pub now: DateTime<Utc>,
 }

@@ -136,6 +136,7 @@ const fn of_intent(event: &payment_intent::Event) -> &'static str {
         | E::CaptureRequested(_)
         | E::IncreaseRequested(_)
         | E::ResolvedByPerson(_)
+        | E::ProviderConfirmed(_)
         | E::CancelRequested(_)
         | E::RefundReserved(_)
         | E::RefundSettled(_)

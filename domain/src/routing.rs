@@ -185,7 +185,9 @@ fn refusal(request: &Request<'_>, candidate: &Candidate, all: &[Candidate]) -> O
     if candidate.store.is_none() && all.iter().filter(usable).any(own) {
         return Some(PassedOver::StoreHasItsOwn);
     }
-    if !candidate.live && all.iter().filter(usable).any(|other| other.live) {
+    // Also beside one that is switched off: whoever has sold in earnest would not notice that a sale was for nothing.
+    let live_here = |other: &Candidate| other.live && other.store.is_none_or(|store| store == request.store);
+    if !candidate.live && all.iter().any(live_here) {
         return Some(PassedOver::TestMode);
     }
     if !candidate.methods.contains(&request.method) {

@@ -35,8 +35,8 @@ impl Failure {
     /// What the caller of the port is told.
     pub fn outcome<T>(self, kind: Kind) -> CallOutcome<T> {
         match (self, kind) {
-            (Self::Uncertain(reason), Kind::Money) => CallOutcome::Unknown(reason),
-            (Self::NotAttempted(reason), _) | (Self::Uncertain(reason), Kind::Read) => CallOutcome::NotAttempted(reason),
+            (Self::Uncertain(reason), Kind::Money) => CallOutcome::Unknown(without_tokens(&reason)),
+            (Self::NotAttempted(reason), _) | (Self::Uncertain(reason), Kind::Read) => CallOutcome::NotAttempted(without_tokens(&reason)),
             (Self::Unauthorized(message), _) => CallOutcome::Declined(decline("credentials_refused", &message)),
             (Self::NotFound(message), _) => CallOutcome::Declined(decline("not_found", &message)),
             (Self::Conflict(message), _) => CallOutcome::Declined(decline("conflict", &message)),
@@ -58,7 +58,17 @@ impl Failure {
 
 /// A refusal in our own word.
 pub fn decline(code: &str, message: &str) -> Decline {
-    Decline { code: code.to_owned(), message: message.to_owned() }
+    Decline { code: code.to_owned(), message: without_tokens(message) }
+}
+
+/// A provider's words without what it may quote of the request: they are kept in events for ever, a payer's token must not be.
+fn without_tokens(text: &str) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let shown = |part: &str| match ["tokn_", "pm_"].iter().find(|prefix| part.starts_with(**prefix)) {
+        Some(prefix) => format!("{prefix}…{}", part.trim_start_matches(is_word)),
+        None => part.to_owned(),
+    };
+    text.split_inclusive(|c| !is_word(c)).map(shown).collect()
 }
 
 /// A dispute by the provider's words for where it stands and why; a word that is not known leaves it open.
@@ -76,6 +86,14 @@ pub fn dispute_seen(status: &str, reason: Option<&str>) -> DisputeSeen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quoted_token_is_kept_nowhere() {
+        let said = "HTTP 404, resource_missing: No such PaymentMethod: 'pm_1ABC'; token tokn_test_5, card_declined at 5 pm";
+        let kept = "HTTP 404, resource_missing: No such PaymentMethod: 'pm_…'; token tokn_…, card_declined at 5 pm";
+        assert_eq!(decline("card_declined", said).message, kept);
+        assert_eq!(Failure::Uncertain(said.to_owned()).outcome::<()>(Kind::Money), CallOutcome::Unknown(kept.to_owned()));
+    }
 
     #[test]
     fn an_uncertain_read_is_safe_to_repeat_and_an_uncertain_payment_is_unknown() {

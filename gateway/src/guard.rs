@@ -12,9 +12,12 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use domain::provider::{
-    AttemptView, BoxFuture, CallOutcome, CancelRequest, Capabilities, CaptureRequest, ExchangeLog, IncrementRequest, InquiryRequest,
-    PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
+use domain::{
+    process::work::LONGEST_CALL_MS,
+    provider::{
+        AttemptView, BoxFuture, CallOutcome, CancelRequest, Capabilities, CaptureRequest, ExchangeLog, IncrementRequest, InquiryRequest,
+        PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
+    },
 };
 use tokio::sync::Semaphore;
 
@@ -43,7 +46,7 @@ pub struct GuardSettings {
 impl Default for GuardSettings {
     fn default() -> Self {
         Self {
-            timeout: Duration::from_secs(30),
+            timeout: Duration::from_millis(LONGEST_CALL_MS.unsigned_abs()),
             concurrent_calls: 64,
             open_after: 5,
             open_for: TimeDelta::seconds(30),

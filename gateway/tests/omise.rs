@@ -83,16 +83,51 @@ async fn nothing_is_created_again_while_the_list_may_lag() {
     world.fault("start", "timeout_after").await;
     assert!(matches!(world.start(&made).await, CallOutcome::Unknown(_)));
     world.fault("inquire", "not_visible_yet").await;
-    assert!(matches!(world.start(&made).await, CallOutcome::Unknown(_)), "absence proves nothing yet");
+    assert!(matches!(world.start(&made).await, CallOutcome::NotAttempted(_)), "absence proves nothing yet");
     assert_eq!(world.started(&made).await.status, AttemptStatus::Paid);
 
     let lost = world.card("tokn_test_ok");
     world.fault("start", "timeout_before").await;
     assert!(matches!(world.start(&lost).await, CallOutcome::Unknown(_)));
-    assert!(matches!(world.start(&lost).await, CallOutcome::Unknown(_)));
+    assert!(matches!(world.start(&lost).await, CallOutcome::NotAttempted(_)));
     world.advance(TimeDelta::minutes(2));
     assert_eq!(world.started(&lost).await.status, AttemptStatus::Paid);
     assert_eq!(world.ledger().await["attempts"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn another_process_makes_nothing_again_while_the_list_may_lag() {
+    let mut world = world().await;
+    let charge = world.card("tokn_test_ok");
+    let paid = world.started(&world.card("tokn_test_ok")).await;
+    let refund = world.refund_of(&paid, &charge.key, 100_00);
+    world.fault("start", "http_500_after").await;
+    assert!(matches!(world.start(&charge).await, CallOutcome::Unknown(_)));
+    world.fault("refund", "http_500_after").await;
+    assert!(matches!(world.refund(&refund).await, CallOutcome::Unknown(_)));
+    // It knows of the tries only what the task says.
+    world.provider = Box::new(OmiseProvider::new(config(&world.base_url), world.clock.clone()).unwrap());
+    world.advance(TimeDelta::seconds(1));
+    for _ in 0..3 {
+        world.fault("inquire", "not_visible_yet").await;
+        let started = world.start(&charge).await;
+        assert!(matches!(started, CallOutcome::NotAttempted(_)), "{started:?}");
+        // The charge says already that nothing of it is left to refund.
+        world.fault("inquire_refund", "not_visible_yet").await;
+        let refunded = world.refund(&refund).await;
+        assert!(matches!(refunded, CallOutcome::NotAttempted(_)), "{refunded:?}");
+    }
+    assert_eq!(world.started(&charge).await.status, AttemptStatus::Paid);
+    assert!(matches!(done(world.refund(&refund).await), RefundStatus::Succeeded { .. }));
+    let totals = world.ledger().await["totals"].clone();
+    assert_eq!((&totals["received"], &totals["reversed"]), (&json!(200_00), &json!(100_00)));
+}
+
+#[tokio::test]
+async fn a_first_try_searches_no_list() {
+    let world = world().await;
+    world.started(&world.card("tokn_test_ok")).await;
+    assert!(world.log.take().iter().all(|exchange| exchange.operation == "start"));
 }
 
 #[tokio::test]
@@ -204,7 +239,7 @@ async fn refunds_are_partial_bounded_and_never_doubled() {
         world.fault("refund", fault).await;
         assert!(matches!(world.refund(&refund).await, CallOutcome::Unknown(_)), "{fault}");
         world.fault("inquire_refund", "not_visible_yet").await;
-        assert!(matches!(world.refund(&refund).await, CallOutcome::Unknown(_)), "{fault}: absence proves nothing yet");
+        assert!(matches!(world.refund(&refund).await, CallOutcome::NotAttempted(_)), "{fault}: absence proves nothing yet");
         assert!(matches!(done(world.refund(&refund).await), RefundStatus::Succeeded { .. }), "{fault}");
     }
     assert_eq!(declined(world.refund(&world.refund_of(&view, &request.key, 40_01)).await), "refund_refused");

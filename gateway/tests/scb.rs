@@ -140,7 +140,7 @@ impl World {
         let reference = reference_of(attempt_id);
         let key = AttemptKey { attempt_id, reference, provider_id: None, amount: Money::thb(satang), started_at: self.now() };
         let expires_at = self.now() + chrono::TimeDelta::minutes(10);
-        StartRequest { key, method: Method::PromptPay, manual_capture: false, expires_at, return_url: None }
+        StartRequest { key, method: Method::PromptPay, manual_capture: false, expires_at, return_url: None, uncertain_since: None }
     }
 
     async fn start(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
@@ -181,6 +181,7 @@ impl World {
             amount: request.key.amount,
             captured: request.key.amount,
             paid_at: self.now(),
+            uncertain_since: None,
             now: self.now(),
         };
         (request, refund)

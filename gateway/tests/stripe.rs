@@ -88,6 +88,11 @@ async fn the_same_key_with_other_parameters_adopts_the_first_charge() {
     let first = world.started(&request).await;
     let other = StartRequest { method: Method::Card { token: "pm_card_mastercard".to_owned() }, ..request };
     assert_eq!(world.started(&other).await, first);
+    for fault in ["timeout_after", "http_500", "not_visible_yet"] {
+        world.fault("inquire", fault).await;
+        let outcome = world.start(&other).await;
+        assert!(matches!(outcome, CallOutcome::Unknown(_)), "{fault}: the first charge stands, and cannot be seen: {outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -133,6 +133,31 @@ async fn a_second_payment_goes_back_by_a_refund_of_that_very_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_code_whose_outcome_is_unknown_is_not_asked_for_again_once_the_cashier_cancels() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    platform.faults(json!([{"operation": "start", "fault": "http_500", "times": 4}])).await;
+    let intent = create(&platform, &shop, json!({})).await;
+    platform.get_until(&shop.cashier, &path(&intent), |intent| intent["outcome"]["state"] == "unknown").await;
+    platform.post(&shop.cashier, &format!("{}/cancel", path(&intent)), json!({"reason": "requested_by_customer"})).await.ok();
+    // The next calls would have come after one, two and four seconds.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let shown = platform.get_until(&shop.cashier, &path(&intent), |_| true).await;
+    assert_eq!(
+        (&shown["status"], &shown["cancel"]),
+        (&json!("processing"), &json!("requested")),
+        "what the call did may still come to light"
+    );
+    assert!(platform.ledger().await["attempts"].as_array().unwrap().is_empty(), "a code was made for nobody");
+    let left: i64 = sqlx::query_scalar("select count(*) from process.task where key like 'create:%'")
+        .fetch_one(&platform.database.admin)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_that_loses_against_the_payment_says_so() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;

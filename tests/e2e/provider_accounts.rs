@@ -128,6 +128,39 @@ async fn an_account_that_cannot_be_reached_gives_way_to_the_next_and_an_unknown_
     platform.stop().await;
 }
 
+async fn reference_of(platform: &TestPlatform, intent: &str) -> String {
+    let sql = "select convert_from(payload, 'UTF8')::jsonb ->> 'reference' from log.event
+               where type = 'payment_intent.attempt_started' and stream_id = $1";
+    let id = uuid::Uuid::from_bytes(intent.parse::<domain::ids::PaymentIntentId>().unwrap().0.to_bytes());
+    sqlx::query_scalar(sql).bind(id).fetch_one(&platform.platform.worker_pool).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_payment_goes_back_through_the_merchants_own_account() {
+    let platform = started().await;
+    let shop = platform.shop().await;
+    let (bank, stop) = bank(&platform);
+    open(&platform, &shop, account_body("Own", &bank, 1)).await;
+    let (_, bill) = platform.billed(&shop, 107_00).await;
+    let (_, intent, _) = platform.started_qr(&shop, &bill).await;
+    let (path, reference) = (format!("/v1/payment-intents/{intent}"), reference_of(&platform, &intent).await);
+    pay_at(&bank, &reference).await;
+    let second = pay_at(&bank, &reference).await["transaction_id"].as_str().unwrap().to_owned();
+    let parked = platform.get_until(&shop.cashier, &path, |intent| intent["unmatched"][0].is_object()).await;
+    let transaction = parked["unmatched"][0]["transaction_id"].as_str().unwrap().to_owned();
+    assert!(!second.is_empty());
+    let body = json!({"decision": "refund", "reason": "paid twice"});
+    platform.post(&shop.manager, &format!("{path}/unmatched/{transaction}/resolve"), body).await.ok();
+    platform.get_until(&shop.cashier, &path, |intent| intent["unmatched"][0]["resolution"] == "refunded").await;
+    let ledger = ledger_of(&bank).await;
+    let reversed = ledger["payments"].as_array().unwrap().iter().filter(|payment| payment["reversed"] == true);
+    assert_eq!(reversed.map(|payment| payment["transaction_id"].clone()).collect::<Vec<_>>(), [json!(transaction)]);
+    assert!(platform.ledger().await["payments"].as_array().unwrap().is_empty(), "the platform's own account was not spoken to");
+    stop.cancel();
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
 fn call_back(reference: &str, transaction: &str) -> Value {
     json!({"transactionId": transaction, "billPaymentRef1": reference, "payeeProxyId": settings("http://127.0.0.1:1").biller_id,
         "amount": "107.00", "currencyCode": "764"})

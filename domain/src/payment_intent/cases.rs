@@ -3,8 +3,8 @@
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
-    Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Finding, LeftToPerson, PaymentReport, Rejection, Resolution,
-    ResolvedByPerson, State, Status, Tender, UnmatchedReason, UnmatchedResolved, Updated, Verdict,
+    Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Finding, LeftToPerson, PaymentReport, ProviderConfirmed,
+    Rejection, Resolution, ResolvedByPerson, State, Status, Tender, UnmatchedReason, UnmatchedResolved, Updated, Verdict,
     decide::{failed, succeeded},
 };
 use crate::{ids::AttemptId, merchant::is_text, money::Money, order::MAX_PRICE};
@@ -80,6 +80,15 @@ pub(super) fn resolve_by_person(
             Ok(vec![resolved.into(), succeeded(details, report, amount.amount).into()])
         }
     }
+}
+
+/// The first sight of the very payment that a person found is no second one.
+pub(super) fn confirms_person(state: &State, report: &PaymentReport, transaction_id: &str) -> Option<ProviderConfirmed> {
+    let found = state.payment.as_ref().filter(|payment| payment.evidence == Evidence::Statement)?;
+    let attempt_id = report.attempt_id.filter(|attempt_id| found.attempt_id == Some(*attempt_id))?;
+    let parked = state.unmatched.iter().any(|payment| payment.received.transaction_id == transaction_id);
+    let confirms = found.amount == report.amount && !parked;
+    confirms.then(|| ProviderConfirmed { attempt_id, transaction_id: transaction_id.to_owned(), paid_at: report.paid_at })
 }
 
 fn by_statement(attempt_id: AttemptId, transaction_id: String, amount: Money, paid_at: DateTime<Utc>) -> PaymentReport {

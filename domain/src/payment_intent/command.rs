@@ -309,6 +309,7 @@ rejections! {
         OutcomeNotUnknown => State, "the outcome is known, or the provider is still being asked";
         UnmatchedNotFound => Missing, "no open unmatched payment has this transaction";
         UnmatchedNotAcceptable => State, "only a late payment of exactly the amount owed, on an intent that is over, can be accepted";
+        RefundNeedsAttempt => State, "the attempt on which the money arrived is not known; it can be given back by hand only";
         UnmatchedNotRefundable => State, "the attempt on which the money arrived is not known; it cannot be sent back by a call";
         NotDisputed => State, "there is no open dispute";
         RefundUnknown => Missing, "no such refund is reserved on this payment";

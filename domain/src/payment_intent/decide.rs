@@ -158,8 +158,10 @@ fn mark_unknown(state: &State, attempt_id: AttemptId, reason: String, since: Dat
 }
 
 fn fail_attempt(state: &State, details: &Created, attempt_id: AttemptId, code: String, message: String) -> Vec<Event> {
-    // With a QR on the payer's screen a late refusal proves nothing: the books decide.
-    if state.status != Status::Processing || state.live_attempt(attempt_id).is_none() {
+    // With a QR on the payer's screen, or after a call whose outcome nobody knows, a later refusal proves nothing: the books decide,
+    // or a person.
+    let refutable = state.live_attempt(attempt_id).is_none_or(|attempt| attempt.unknown);
+    if state.status != Status::Processing || refutable {
         return vec![];
     }
     failed(state, details, attempt_id, code, message)
@@ -252,6 +254,9 @@ pub(super) fn succeeded(details: &Created, report: PaymentReport, collected: i64
 /// Never refuses: money that the provider shows is a fact, whatever state we are in.
 fn confirm_from_provider(state: &State, details: &Created, report: PaymentReport) -> Vec<Event> {
     let transaction_id = report.transaction_id.clone().unwrap_or_default();
+    if let Some(confirmed) = cases::confirms_person(state, &report, &transaction_id) {
+        return vec![confirmed.into()];
+    }
     if state.knows_transaction(&transaction_id) {
         return vec![];
     }

@@ -11,8 +11,8 @@ use crate::{
 };
 
 pub use super::event_cases::{
-    AttemptAccepted, DisputeOutcome, DisputeResolved, Failed, LeftToPerson, Resolution, ResolvedByPerson, UnmatchedRefunded,
-    UnmatchedReopened, UnmatchedResolved, Updated,
+    AttemptAccepted, DisputeOutcome, DisputeResolved, Failed, LeftToPerson, ProviderConfirmed, Resolution, ResolvedByPerson,
+    UnmatchedRefunded, UnmatchedReopened, UnmatchedResolved, Updated,
 };
 pub use super::event_hold::{Authorized, CaptureFailed, CaptureRequested, IncreaseFailed, IncreaseRequested};
 
@@ -374,6 +374,8 @@ events! {
         LeftToPerson = "payment_intent.left_to_person" v 1;
         /// A person says what happened.
         ResolvedByPerson = "payment_intent.resolved_by_person" v 1;
+        /// The provider shows the payment that a person had found.
+        ProviderConfirmed = "payment_intent.provider_confirmed" v 1;
         /// Money set aside for a refund.
         RefundReserved = "payment_intent.refund_reserved" v 1;
         /// The refund was carried out.

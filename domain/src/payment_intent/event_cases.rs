@@ -59,6 +59,17 @@ pub struct ResolvedByPerson {
     pub statement_reference: String,
 }
 
+/// The provider shows the payment that a person had found on a statement: it goes by the provider's own name from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProviderConfirmed {
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// The provider's transaction.
+    pub transaction_id: String,
+    /// When it arrived by the provider's clock (UTC).
+    pub paid_at: DateTime<Utc>,
+}
+
 /// What became of money that does not close the intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,6 @@
 //! What an event changes in a payment intent.
 
-use super::{Attempt, Event, FailedRefund, RefundEntry, Resolution, State, Status, UnmatchedPayment};
+use super::{Attempt, Event, Evidence, FailedRefund, RefundEntry, Resolution, State, Status, UnmatchedPayment};
 use crate::ids::RefundId;
 
 /// The state after an event.
@@ -20,6 +20,12 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
             state.status = Status::Succeeded;
             state.payment = Some(payment.clone());
             known(&mut state);
+        }
+        Event::ProviderConfirmed(confirmed) => {
+            if let Some(payment) = &mut state.payment {
+                payment.transaction_id = Some(confirmed.transaction_id.clone());
+                (payment.paid_at, payment.evidence) = (confirmed.paid_at, Evidence::Inquiry);
+            }
         }
         Event::Disputed(disputed) => state.dispute = Some(disputed.clone()),
         Event::DisputeResolved(resolved) => state.dispute_outcome = Some(resolved.outcome),

@@ -10,7 +10,11 @@ use super::{
     AttemptFailed, AttemptStarted, Authorized, Created, DisputeOutcome, Disputed, Rejection, Resolution, Succeeded,
     UnmatchedPaymentReceived,
 };
-use crate::ids::{AttemptId, RefundId};
+use crate::{
+    ids::{AttemptId, RefundId},
+    money::Money,
+    refund::ProviderPayment,
+};
 
 /// Life of a payment intent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,15 +169,30 @@ pub struct State {
 }
 
 impl State {
-    /// The attempt on whose reference the money arrived, for tenders with a provider.
-    pub fn paying_attempt(&self) -> Option<&AttemptStarted> {
-        self.attempt_named(self.payment.as_ref()?.attempt_id?)
-    }
-
     /// An attempt by its id, live or dead.
     pub fn attempt_named(&self, attempt_id: AttemptId) -> Option<&AttemptStarted> {
         let last = self.attempt.as_ref().map(|attempt| &attempt.started);
         self.earlier.iter().chain(last).find(|started| started.attempt_id == attempt_id)
+    }
+
+    /// What a refund out of money on this attempt is asked for with. It goes by the account that took the money.
+    pub fn provider_payment(
+        &self,
+        attempt_id: AttemptId,
+        transaction_id: &str,
+        captured: Money,
+        paid_at: DateTime<Utc>,
+    ) -> Option<ProviderPayment> {
+        let started = self.attempt_named(attempt_id)?;
+        let last = self.attempt.as_ref().filter(|last| last.started.attempt_id == attempt_id);
+        Some(ProviderPayment {
+            provider: started.account().to_owned(),
+            reference: started.reference.clone(),
+            provider_id: last.and_then(|last| last.provider_id.clone()),
+            transaction_id: transaction_id.to_owned(),
+            captured,
+            paid_at,
+        })
     }
 
     /// Minor units captured; zero unless succeeded.

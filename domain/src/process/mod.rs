@@ -20,6 +20,7 @@ pub mod provider_calls;
 pub mod refund;
 pub mod rerouting;
 pub mod work;
+pub mod work_hint;
 pub mod work_hold;
 pub mod work_refund;
 
@@ -271,6 +272,9 @@ pub enum Task {
         return_url: Option<String>,
         /// How often it was tried before.
         tried: u32,
+        /// When the last try had ended of which nobody knows what it did (UTC); nothing when there was none.
+        #[serde(default)]
+        uncertain_since: Option<DateTime<Utc>>,
     },
     /// Capture what is held.
     Capture {
@@ -279,6 +283,9 @@ pub enum Task {
         attempt: AttemptRef,
         /// How much, minor units.
         capture: i64,
+        /// The log position of the request: two requests for the same amount are two.
+        #[serde(default)]
+        request: i64,
         /// How often it was tried before.
         tried: u32,
     },
@@ -289,6 +296,9 @@ pub enum Task {
         attempt: AttemptRef,
         /// The new total, minor units.
         total: i64,
+        /// The log position of the request.
+        #[serde(default)]
+        request: i64,
         /// How often it was tried before.
         tried: u32,
     },
@@ -340,6 +350,9 @@ pub enum Task {
         payment: ProviderPayment,
         /// How often it was tried before.
         tried: u32,
+        /// As for `Start`.
+        #[serde(default)]
+        uncertain_since: Option<DateTime<Utc>>,
     },
     /// Ask whether money went back.
     CheckRefund {
@@ -351,6 +364,9 @@ pub enum Task {
         payment: ProviderPayment,
         /// How often it was tried before.
         tried: u32,
+        /// As for `Start`.
+        #[serde(default)]
+        uncertain_since: Option<DateTime<Utc>>,
     },
 }
 
@@ -422,6 +438,8 @@ pub struct Happened<'a> {
     pub tenant: MerchantId,
     /// The stream's id.
     pub stream_id: crate::ids::Ulid,
+    /// Its place in the log.
+    pub position: i64,
     /// When it was recorded (UTC).
     pub recorded_at: DateTime<Utc>,
     /// What happened.
@@ -450,3 +468,5 @@ pub const ALL: &[Manager] = &[
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work_world_tests;

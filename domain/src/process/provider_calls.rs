@@ -32,11 +32,11 @@ pub fn watch_key(attempt_id: AttemptId) -> String {
 /// What follows from an event.
 pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
     match happened.event {
-        DomainEvent::PaymentIntent(event) => payment(event),
+        DomainEvent::PaymentIntent(event) => payment(event, happened),
         DomainEvent::Refund(refund::Event::Requested(requested)) => match (requested.destination, &requested.provider) {
             (Destination::Original, Some(payment)) => {
                 let (refund_id, amount, payment) = (requested.refund_id, requested.amount, (**payment).clone());
-                let task = Task::Refund { refund_id, amount, payment, tried: 0 };
+                let task = Task::Refund { refund_id, amount, payment, tried: 0, uncertain_since: None };
                 vec![Intent::Schedule { key: format!("refund:{refund_id}"), task, after_ms: 0 }]
             }
             (Destination::Original | Destination::Cash, _) => vec![],
@@ -53,13 +53,13 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
     }
 }
 
-fn payment(event: &payment_intent::Event) -> Vec<Intent> {
+fn payment(event: &payment_intent::Event, happened: &Happened<'_>) -> Vec<Intent> {
     use payment_intent::Event;
     let schedule = |key: String, task: Task, after_ms: i64| Intent::Schedule { key, task, after_ms };
     if let Event::AttemptStarted(started) = event {
         let attempt = attempt_ref(started, None);
         let (card_token, return_url) = (started.card_token.clone(), started.return_url.clone());
-        let start = Task::Start { attempt: attempt.clone(), card_token, return_url, tried: 0 };
+        let start = Task::Start { attempt: attempt.clone(), card_token, return_url, tried: 0, uncertain_since: None };
         let watch = Task::Inquire { attempt: attempt.clone(), mode: InquiryMode::Watch, asked: 0 };
         vec![
             Intent::RememberReference(attempt),
@@ -69,19 +69,23 @@ fn payment(event: &payment_intent::Event) -> Vec<Intent> {
     } else if let Event::AttemptAccepted(accepted) = event {
         vec![Intent::RememberReference(attempt_ref(&accepted.attempt, Some(accepted.provider_id.clone())))]
     } else if let Event::CancelRequested(requested) = event {
-        let attempt = attempt_ref(&requested.attempt, requested.provider_id.clone());
+        let mut attempt = attempt_ref(&requested.attempt, requested.provider_id.clone());
+        // The attempt's time is up once the last call before the request cannot have done anything that is still hidden.
+        attempt.expires_at = attempt.expires_at.min(work::proven_after_stop(happened.recorded_at));
         let task = Task::Stop { attempt, mode: InquiryMode::Cancel, tried: 0 };
         vec![schedule(format!("cancel:{}", requested.attempt.payment_intent_id), task, 0)]
     } else if let Event::CaptureRequested(requested) = event {
         let attempt = attempt_ref(&requested.attempt, requested.provider_id.clone());
         let capture = requested.amount.amount;
-        let key = format!("capture:{}:{capture}", attempt.attempt_id);
-        vec![schedule(key, Task::Capture { attempt, capture, tried: 0 }, 0)]
+        let request = happened.position;
+        let key = format!("capture:{}:{request}", attempt.attempt_id);
+        vec![schedule(key, Task::Capture { attempt, capture, request, tried: 0 }, 0)]
     } else if let Event::IncreaseRequested(requested) = event {
         let attempt = attempt_ref(&requested.attempt, requested.provider_id.clone());
         let total = requested.amount.amount;
-        let key = format!("increase:{}:{total}", attempt.attempt_id);
-        vec![schedule(key, Task::Increase { attempt, total, tried: 0 }, 0)]
+        let request = happened.position;
+        let key = format!("increase:{}:{request}", attempt.attempt_id);
+        vec![schedule(key, Task::Increase { attempt, total, request, tried: 0 }, 0)]
     } else {
         vec![]
     }

@@ -32,7 +32,13 @@ mod tests {
             AttemptFailed { attempt_id: AttemptId(Ulid::from_bytes([3; 16])), bill_id: None, code: code.into(), message: String::new() };
         let event = DomainEvent::PaymentIntent(failed.into());
         let tenant = MerchantId(Ulid::from_bytes([1; 16]));
-        react(&Happened { tenant, stream_id: Ulid::from_bytes([2; 16]), recorded_at: chrono::DateTime::UNIX_EPOCH, event: &event })
+        react(&Happened {
+            tenant,
+            stream_id: Ulid::from_bytes([2; 16]),
+            position: 7,
+            recorded_at: chrono::DateTime::UNIX_EPOCH,
+            event: &event,
+        })
     }
 
     #[test]

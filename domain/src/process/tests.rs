@@ -29,7 +29,7 @@ fn at(minute: i64) -> DateTime<Utc> {
 }
 
 fn react(react: fn(&Happened<'_>) -> Vec<Intent>, event: &DomainEvent) -> Vec<Intent> {
-    react(&Happened { tenant: id(1), stream_id: id(10), recorded_at: at(0), event })
+    react(&Happened { tenant: id(1), stream_id: id(10), position: 7, recorded_at: at(0), event })
 }
 
 fn of<E: AggregateEvent>(event_type: &str, version: i16, payload: &[u8]) -> E {
@@ -278,7 +278,7 @@ fn a_started_attempt_is_remembered_called_and_watched() {
     };
     let attempt_id: AttemptId = id(2);
     assert_eq!((known, create, key), (&attempt(), &format!("create:{attempt_id}"), &format!("watch:{attempt_id}")));
-    assert_eq!(call, &Task::Start { attempt: attempt(), card_token: None, return_url: None, tried: 0 });
+    assert_eq!(call, &Task::Start { attempt: attempt(), card_token: None, return_url: None, tried: 0, uncertain_since: None });
     assert_eq!((task, *after_ms), (&Task::Inquire { attempt: attempt(), mode: InquiryMode::Watch, asked: 0 }, 3_000));
 }
 
@@ -288,7 +288,25 @@ fn a_cancel_request_asks_the_provider_at_once() {
     let intents = react(provider_calls::react, &DomainEvent::PaymentIntent(event.into()));
     let [Intent::Schedule { key, task, after_ms: 0 }] = &intents[..] else { panic!("{intents:?}") };
     assert_eq!(key, &format!("cancel:{}", id::<PaymentIntentId>(10)));
-    assert_eq!(task, &Task::Stop { attempt: attempt(), mode: InquiryMode::Cancel, tried: 0 });
+    // Its time is up when a call before the request has ended and can no longer be hidden.
+    let attempt = AttemptRef { expires_at: at(0) + chrono::Duration::seconds(150), ..attempt() };
+    assert_eq!(task, &Task::Stop { attempt, mode: InquiryMode::Cancel, tried: 0 });
+}
+
+#[test]
+fn every_request_for_a_capture_is_a_call_of_its_own() {
+    let requested = |position| {
+        let event = payment_intent::CaptureRequested { attempt: started(), provider_id: None, amount: Money::thb(117_70) };
+        let event = DomainEvent::PaymentIntent(event.into());
+        let happened = Happened { tenant: id(1), stream_id: id(10), position, recorded_at: at(0), event: &event };
+        let intents = provider_calls::react(&happened);
+        let [Intent::Schedule { key, task: Task::Capture { request, .. }, .. }] = &intents[..] else { panic!("{intents:?}") };
+        (key.clone(), *request)
+    };
+    // The same amount, after the provider refused it once.
+    let (first, again) = (requested(7), requested(9));
+    assert_ne!(first.0, again.0);
+    assert_eq!((first.1, again.1), (7, 9));
 }
 
 #[test]
@@ -297,7 +315,10 @@ fn a_refund_goes_to_the_provider_only_where_money_came_from_it() {
     let intents = by(Destination::Original, Some(provider_payment()));
     let [Intent::Schedule { key, task, after_ms: 0 }] = &intents[..] else { panic!("{intents:?}") };
     assert_eq!(key, &format!("refund:{}", id::<RefundId>(5)));
-    assert_eq!(task, &Task::Refund { refund_id: id(5), amount: Money::thb(50_00), payment: provider_payment(), tried: 0 });
+    assert_eq!(
+        task,
+        &Task::Refund { refund_id: id(5), amount: Money::thb(50_00), payment: provider_payment(), tried: 0, uncertain_since: None }
+    );
     assert!(by(Destination::Original, None).is_empty());
     assert!(by(Destination::Cash, Some(provider_payment())).is_empty());
 }
@@ -468,8 +489,11 @@ impl World {
                 self.payment(Pay::RequireAction { attempt_id, qr_payload, redirect_url });
             }
             ProcessCommand::FailAttempt { attempt_id, code, message, .. } => {
+                let before = self.payment.status;
                 self.payment(Pay::FailAttempt { attempt_id, code, message });
-                self.bill(bill::Command::ReleaseReservation { payment_intent_id: id(10) });
+                if self.payment.status != before {
+                    self.bill(bill::Command::ReleaseReservation { payment_intent_id: id(10) });
+                }
             }
             ProcessCommand::MarkAttemptUnknown { attempt_id, reason, since, .. } => {
                 self.payment(Pay::MarkOutcomeUnknown { attempt_id, reason, since });
@@ -489,7 +513,7 @@ impl World {
     fn settle(&mut self) {
         while let Some((stream_id, event)) = self.queue.pop_front() {
             for manager in ALL {
-                let happened = Happened { tenant: id(1), stream_id, recorded_at: at(0), event: &event };
+                let happened = Happened { tenant: id(1), stream_id, position: 7, recorded_at: at(0), event: &event };
                 for intent in (manager.react)(&happened) {
                     match intent {
                         Intent::Commands(commands) => {
@@ -534,7 +558,8 @@ impl World {
 
     fn inquire(&mut self, mode: InquiryMode, seen: Vec<PaymentSeen>, now: DateTime<Utc>) {
         let status = if seen.is_empty() { AttemptStatus::NotFound } else { AttemptStatus::Paid };
-        self.step(work::after_inquiry(attempt(), mode, 0, CallOutcome::Done(books(status, seen)), now));
+        let standing = self.payment.standing(id(2));
+        self.step(work::after_inquiry(attempt(), mode, 0, standing, CallOutcome::Done(books(status, seen)), now));
     }
 
     fn ends(&self) -> (order::Status, bill::Status, payment_intent::Status) {
@@ -547,7 +572,7 @@ impl World {
 }
 
 fn begin(tried: u32) -> work::Start {
-    work::Start { attempt: attempt(), card_token: None, return_url: None, tried }
+    work::Start { attempt: attempt(), card_token: None, return_url: None, tried, uncertain_since: None }
 }
 
 fn books(status: AttemptStatus, payments: Vec<PaymentSeen>) -> AttemptView {
@@ -596,8 +621,8 @@ fn a_paid_qr_completes_the_order_even_after_time_outs() {
         let action = NextAction::ShowQr { payload: "000201".into() };
         world.step(work::after_start(begin(1), CallOutcome::Done(books(AttemptStatus::ActionRequired(action), vec![])), at(0)));
         assert_eq!(world.payment.status, payment_intent::Status::RequiresAction);
-        let hint = work::Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T1".into()), tried: 0 };
-        world.step(work::after_hint(&attempt(), hint, CallOutcome::Done(books(AttemptStatus::Paid, paid_in_full())), at(1)));
+        let hint = work_hint::Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T1".into()), tried: 0 };
+        world.step(work_hint::after_hint(&attempt(), hint, CallOutcome::Done(books(AttemptStatus::Paid, paid_in_full())), at(1)).0);
         world.inquire(InquiryMode::Watch, paid_in_full(), at(1));
         assert_eq!((world.ends(), world.held(), world.bill.paid_total), (COMPLETED, 0, 117_70));
         assert!(world.payment.unmatched.is_empty());
@@ -620,12 +645,29 @@ fn a_payment_that_comes_to_nothing_leaves_the_bill_payable() {
                     world.settle();
                     assert_eq!((world.tasks.len(), world.held()), (3, 117_70));
                     world.inquire(InquiryMode::Cancel, vec![], at(1));
+                    assert_eq!(world.held(), 117_70, "the code that was asked for may still come to be");
+                    world.inquire(InquiryMode::Cancel, vec![], at(11));
                 }
                 _ => world.inquire(InquiryMode::Watch, vec![], at(11)),
             }
             assert_eq!((world.order.status, world.bill.status), (order::Status::Billed, bill::Status::Pending));
             assert_eq!((world.held(), world.bill.due()), (0, 117_70));
         }
+    }
+}
+
+#[test]
+fn after_an_unknown_outcome_a_refusal_frees_nothing_and_the_first_charge_counts() {
+    for times in DELIVERIES {
+        let mut world = World::with_payment_by(Tender::PromptPay, times);
+        world.start_attempt();
+        world.step(work::after_start(begin(0), CallOutcome::Unknown("cut".into()), at(0)));
+        let decline = Decline { code: "credentials_refused".into(), message: "HTTP 401".into() };
+        world.step(work::after_start(begin(1), CallOutcome::Declined(decline), at(0)));
+        assert_eq!((world.payment.status, world.held()), (payment_intent::Status::Processing, 117_70));
+        world.inquire(InquiryMode::Watch, paid_in_full(), at(1));
+        assert_eq!((world.ends(), world.bill.paid_total), (COMPLETED, 117_70));
+        assert!(world.payment.unmatched.is_empty());
     }
 }
 
@@ -671,10 +713,10 @@ fn a_refund_is_counted_once_on_payment_and_bill() {
     for times in DELIVERIES {
         let mut world = refunding(times);
         let amount = Money::thb(50_00);
-        world.step(work_refund::after_refund(id(5), amount, provider_payment(), 0, CallOutcome::Unknown("time-out".into()), at(20)));
+        world.step(work_refund::after_refund(id(5), amount, provider_payment(), 0, None, CallOutcome::Unknown("time-out".into()), at(20)));
         assert_eq!((world.refund.status, world.payment.refundable()), (refund::Status::Pending, 67_70));
         let done = CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() });
-        world.step(work_refund::after_refund(id(5), amount, provider_payment(), 2, done, at(21)));
+        world.step(work_refund::after_refund(id(5), amount, provider_payment(), 2, None, done, at(21)));
         assert_eq!(world.refund.status, refund::Status::Succeeded);
         assert_eq!((world.payment.refunded_total, world.bill.refunded_total), (50_00, 50_00));
         assert_eq!((world.payment.refundable(), world.ends()), (67_70, COMPLETED));
@@ -686,7 +728,7 @@ fn a_refused_refund_can_be_asked_for_anew() {
     for times in DELIVERIES {
         let mut world = refunding(times);
         let decline = CallOutcome::Declined(Decline { code: "cut_off_passed".into(), message: "E-17".into() });
-        world.step(work_refund::after_refund(id(5), Money::thb(50_00), provider_payment(), 0, decline, at(20)));
+        world.step(work_refund::after_refund(id(5), Money::thb(50_00), provider_payment(), 0, None, decline, at(20)));
         assert_eq!(world.refund.status, refund::Status::Failed);
         assert_eq!((world.payment.refundable(), world.bill.refunded_total), (117_70, 0));
     }

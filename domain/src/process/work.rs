@@ -7,12 +7,18 @@ use chrono::{DateTime, Duration, Utc};
 
 use super::{AttemptRef, InquiryMode, ProcessCommand, Task};
 use crate::{
-    payment_intent::{AttemptEnd, Evidence, PaymentReport},
+    payment_intent::{AttemptEnd, Evidence, PaymentReport, Standing},
     provider::{AttemptStatus, AttemptView, CallOutcome, Decline, DisputeSeen, NextAction, PaymentSeen},
 };
 
 /// After the deadline, how long a payment may still be invisible at the provider, milliseconds.
 pub const SETTLING_MARGIN_MS: i64 = 5_000;
+
+/// The longest that a call on a provider may take, milliseconds; the guard around every connector ends it then.
+pub const LONGEST_CALL_MS: i64 = 30_000;
+
+/// How long after a call without an answer a provider's books may hide what it did, milliseconds.
+const HIDDEN_MS: i64 = 120_000;
 
 /// Inquiries after the attempt ended without a payment: minutes after the deadline. Late money is found by these.
 const LATE_INQUIRY_MINUTES: [i64; 4] = [1, 5, 15, 60];
@@ -59,7 +65,10 @@ pub(super) fn later(now: DateTime<Utc>, ms: i64) -> DateTime<Utc> {
 pub fn from_books(attempt: &AttemptRef, view: &AttemptView, now: DateTime<Utc>) -> Vec<ProcessCommand> {
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
     let mut commands = Vec::new();
-    if let (None, Some(provider_id)) = (&attempt.provider_id, &view.provider_id) {
+    // A name under which nothing is found (some are made out of our reference) tells of no attempt.
+    if let (None, Some(provider_id)) = (&attempt.provider_id, &view.provider_id)
+        && view.status != AttemptStatus::NotFound
+    {
         commands.push(ProcessCommand::AcceptAttempt { payment_intent_id, attempt_id, provider_id: provider_id.clone() });
     }
     let kept = view.payments.iter().filter(|payment| !payment.is_reversed());
@@ -117,7 +126,7 @@ pub fn is_paid(attempt: &AttemptRef, outcome: &CallOutcome<AttemptView>) -> bool
 }
 
 /// After beginning an attempt.
-pub fn after_start(start: Start, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
+pub fn after_start(mut start: Start, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let (payment_intent_id, attempt_id) = (start.attempt.payment_intent_id, start.attempt.attempt_id);
     match outcome {
         CallOutcome::Done(view) => Step { commands: from_books(&start.attempt, &view, now), next: None },
@@ -128,9 +137,21 @@ pub fn after_start(start: Start, outcome: CallOutcome<AttemptView>, now: DateTim
         CallOutcome::NotAttempted(_) => Step { commands: vec![], next: start.again(now) },
         CallOutcome::Unknown(reason) => {
             let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now };
+            start.uncertain_since = Some(now);
             Step { commands: vec![command], next: start.again(now) }
         }
     }
+}
+
+/// Whether an attempt may be begun now: the intent still waits for it, and the call ends before the attempt's time does.
+pub fn may_start(standing: Standing, attempt: &AttemptRef, now: DateTime<Utc>) -> bool {
+    standing.begins && later(now, LONGEST_CALL_MS) <= attempt.expires_at
+}
+
+/// From when on an empty look proves, after a request to stop, that an unanswered call did nothing: no call begins after the
+/// request, the last one has ended, and the books show what it did.
+pub(super) fn proven_after_stop(requested_at: DateTime<Utc>) -> DateTime<Utc> {
+    later(requested_at, LONGEST_CALL_MS + HIDDEN_MS)
 }
 
 /// An attempt to be begun.
@@ -144,14 +165,18 @@ pub struct Start {
     pub return_url: Option<String>,
     /// How often it was tried before.
     pub tried: u32,
+    /// When the last try had ended of which nobody knows what it did (UTC).
+    pub uncertain_since: Option<DateTime<Utc>>,
 }
 
 impl Start {
     /// The identifiers are the same on every repeat, so a repeat makes no second thing to pay; after the deadline nobody needs it.
     fn again(self, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
-        let Self { attempt, card_token, return_url, tried } = self;
+        let Self { attempt, card_token, return_url, tried, uncertain_since } = self;
+        let tried_again = tried.saturating_add(1);
         let due = later(now, retry_delay_ms(tried));
-        (due < attempt.expires_at).then(|| (Task::Start { attempt, card_token, return_url, tried: tried.saturating_add(1) }, due))
+        (later(due, LONGEST_CALL_MS) <= attempt.expires_at)
+            .then(|| (Task::Start { attempt, card_token, return_url, tried: tried_again, uncertain_since }, due))
     }
 }
 
@@ -160,30 +185,34 @@ pub fn after_inquiry(
     mut attempt: AttemptRef,
     mode: InquiryMode,
     asked: u32,
+    standing: Standing,
     outcome: CallOutcome<AttemptView>,
     now: DateTime<Utc>,
 ) -> Step {
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
+    let late = now >= resolves_by(attempt.expires_at);
     let view = match outcome {
         CallOutcome::Done(view) => view,
-        // A read that failed says nothing; ask again on the schedule. A person is told when the schedule is over.
+        // A read that failed says nothing; ask again on the schedule. When that is over a person is told, if anybody still waits.
         CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => {
-            let over = now >= resolves_by(attempt.expires_at);
-            let commands = if over { vec![ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now }] } else { vec![] };
+            if late && !standing.awaited {
+                return Step::default();
+            }
+            let commands = if late { vec![ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now }] } else { vec![] };
             let due = later(now, silence_delay_ms(asked));
             let next = Some((Task::Inquire { attempt, mode, asked: asked.saturating_add(1) }, due));
             return Step { commands, next };
         }
     };
     let mut commands = from_books(&attempt, &view, now);
-    let money = commands.iter().any(|command| matches!(command, ProcessCommand::ConfirmPayment { .. }));
     attempt.provider_id = attempt.provider_id.take().or_else(|| view.provider_id.clone());
-    // Another amount does not close the intent: it is recorded and the watch goes on, so that the intent still ends.
-    if closes(&attempt, &view) || (mode == InquiryMode::Cancel && money) {
+    // Another amount does not close the intent: it is recorded, and the intent still ends.
+    if closes(&attempt, &view) {
         return Step { commands, next: None };
     }
+    let proven = !standing.unanswered || now >= later(attempt.expires_at, SETTLING_MARGIN_MS);
     match (mode, &view.status) {
-        (InquiryMode::Cancel, AttemptStatus::NotFound | AttemptStatus::Paid) => {
+        (InquiryMode::Cancel, AttemptStatus::NotFound | AttemptStatus::Paid) if proven => {
             commands.push(ProcessCommand::ConfirmCancel { payment_intent_id });
             Step { commands, next: None }
         }
@@ -191,18 +220,38 @@ pub fn after_inquiry(
             Step { commands, next: None }
         }
         (InquiryMode::Cancel, _) => {
+            if late && !standing.awaited {
+                return Step { commands, next: None };
+            }
+            if late {
+                commands.push(ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now });
+            }
             let due = later(now, retry_delay_ms(asked.saturating_add(2)));
             Step { commands, next: Some((Task::Stop { attempt, mode, tried: asked.saturating_add(1) }, due)) }
         }
-        (InquiryMode::Watch, _) => watch(attempt, asked, &view.status, commands, now),
+        (InquiryMode::Watch, _) => watch(attempt, asked, standing, &view.status, commands, now),
     }
 }
 
 /// What the watch does when the money is not here.
-fn watch(attempt: AttemptRef, asked: u32, status: &AttemptStatus, mut commands: Vec<ProcessCommand>, now: DateTime<Utc>) -> Step {
+fn watch(
+    attempt: AttemptRef,
+    asked: u32,
+    standing: Standing,
+    status: &AttemptStatus,
+    mut commands: Vec<ProcessCommand>,
+    now: DateTime<Utc>,
+) -> Step {
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
     let over = now >= later(attempt.expires_at, SETTLING_MARGIN_MS);
+    let late = now >= resolves_by(attempt.expires_at);
+    let pause = silence_delay_ms(if late { 8 } else { asked.min(4) });
+    let stop = |attempt| (Task::Stop { attempt, mode: InquiryMode::Watch, tried: asked.saturating_add(1) }, later(now, pause));
     match status {
+        // Nobody waits for this attempt any more, so nothing of the payer's may stay held.
+        AttemptStatus::Authorized { .. } if !standing.awaited => {
+            return Step { commands, next: Some(stop(attempt)) };
+        }
         AttemptStatus::Authorized { capture_before, .. } => {
             let next = Some(super::work_hold::next_look(attempt, asked, *capture_before, now));
             return Step { commands, next };
@@ -210,16 +259,18 @@ fn watch(attempt: AttemptRef, asked: u32, status: &AttemptStatus, mut commands: 
         AttemptStatus::NotFound | AttemptStatus::Paid if over => {
             commands.push(ProcessCommand::ExpirePayment { payment_intent_id, attempt_id });
         }
-        // Still payable there: it must be stopped before its time can be up here.
-        AttemptStatus::Pending | AttemptStatus::ActionRequired(_) if over => {
-            let late = now >= resolves_by(attempt.expires_at);
-            let stop = Task::Stop { attempt, mode: InquiryMode::Watch, tried: asked.saturating_add(1) };
+        // Whatever can be said of it was said to the end of the schedule, and the intent does not wait for it.
+        AttemptStatus::Pending | AttemptStatus::ActionRequired(_) | AttemptStatus::Unrecognized(_) if late && !standing.awaited => {
+            return Step { commands, next: None };
+        }
+        // Still payable there: it must be stopped before its time can be up here, and as soon as nobody waits for it.
+        AttemptStatus::Pending | AttemptStatus::ActionRequired(_) if over || !standing.awaited => {
             if late {
                 commands.push(ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now });
             }
-            return Step { commands, next: Some((stop, later(now, silence_delay_ms(asked.min(4))))) };
+            return Step { commands, next: Some(stop(attempt)) };
         }
-        AttemptStatus::Unrecognized(_) if now >= resolves_by(attempt.expires_at) => {
+        AttemptStatus::Unrecognized(_) if late => {
             commands.push(ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now });
             let due = later(now, silence_delay_ms(8));
             return Step {
@@ -243,40 +294,6 @@ fn watch(attempt: AttemptRef, asked: u32, status: &AttemptStatus, mut commands: 
 pub fn resolves_by(expires_at: DateTime<Utc>) -> DateTime<Utc> {
     let last = LATE_INQUIRY_MINUTES.iter().copied().max().unwrap_or(0);
     later(expires_at, SETTLING_MARGIN_MS) + Duration::minutes(last)
-}
-
-/// How often a call-back's transaction is looked for before it is left to a person: about half an hour.
-pub const HINT_TRIES: u32 = 60;
-
-/// A call-back to be followed: who spoke of which transaction on which reference, and how often it was looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hint {
-    /// The provider's name.
-    pub provider: String,
-    /// Our reference, or the provider's own name for the attempt.
-    pub reference: String,
-    /// The provider's transaction, if it spoke of one.
-    pub transaction_id: Option<String>,
-    /// How often it was not found.
-    pub tried: u32,
-}
-
-/// After asking what was paid because a call-back said so. Everything in the books counts; the hint is done once the books
-/// show the very transaction that it spoke of, since they may lag behind the call-back.
-pub fn after_hint(attempt: &AttemptRef, hint: Hint, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
-    let CallOutcome::Done(view) = outcome else { return Step { commands: vec![], next: look_again(hint, now) } };
-    let commands = from_books(attempt, &view, now);
-    let seen = view.payments;
-    let shown = |transaction_id: &String| seen.iter().any(|payment| payment.transaction_id == *transaction_id);
-    let found = hint.transaction_id.as_ref().is_none_or(shown);
-    Step { commands, next: if found { None } else { look_again(hint, now) } }
-}
-
-/// The next look for a call-back's transaction; nothing when it was looked for often enough.
-pub fn look_again(hint: Hint, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
-    let Hint { provider, reference, transaction_id, tried } = hint;
-    let task = Task::FollowHint { provider, reference, transaction_id, tried: tried.saturating_add(1) };
-    (tried < HINT_TRIES).then(|| (task, later(now, retry_delay_ms(tried))))
 }
 
 fn next_watch(attempt: AttemptRef, asked: u32, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {

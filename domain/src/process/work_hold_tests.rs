@@ -8,6 +8,12 @@ use crate::{
     provider::{Decline, PaymentSeen},
 };
 
+const AWAITED: Standing = Standing { awaited: true, begins: true, unanswered: false };
+
+fn asked(amount: i64, tried: u32) -> Asked {
+    Asked { amount, request: 7, tried }
+}
+
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + Duration::seconds(second)
 }
@@ -47,91 +53,123 @@ fn unknown() -> CallOutcome<AttemptView> {
 
 #[test]
 fn a_capture_is_done_once_the_books_show_the_money() {
-    let step = after_capture(attempt(), 40_00, 0, books(AttemptStatus::Paid, Some(40_00)), at(60));
+    let step = after_capture(attempt(), asked(40_00, 0), books(AttemptStatus::Paid, Some(40_00)), at(60));
     let [ProcessCommand::ConfirmPayment { report, .. }] = &step.commands[..] else { panic!("{step:?}") };
     assert_eq!((report.amount, step.next), (Money::thb(40_00), None));
 }
 
 #[test]
 fn a_capture_without_a_clear_answer_is_repeated_and_never_a_failure() {
-    let again =
-        |tried| Some((Task::Capture { attempt: attempt(), capture: 40_00, tried }, at(60) + Duration::milliseconds(retry_delay_ms(2))));
-    let step = after_capture(attempt(), 40_00, 2, unknown(), at(60));
+    let again = |tried| {
+        Some((Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried }, at(60) + Duration::milliseconds(retry_delay_ms(2))))
+    };
+    let step = after_capture(attempt(), asked(40_00, 2), unknown(), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::MarkAttemptUnknown { .. }]), "{step:?}");
     assert_eq!(step.next, again(3));
-    let silent = after_capture(attempt(), 40_00, 2, CallOutcome::NotAttempted("breaker open".into()), at(60));
+    let silent = after_capture(attempt(), asked(40_00, 2), CallOutcome::NotAttempted("breaker open".into()), at(60));
     assert_eq!((silent.commands.len(), silent.next), (0, again(3)));
-    let lagging = after_capture(attempt(), 40_00, 2, books(held(), None), at(60));
+    let lagging = after_capture(attempt(), asked(40_00, 2), books(held(), None), at(60));
     assert_eq!(lagging.next, again(3), "the books still show the hold: the same capture is asked for again");
 }
 
 #[test]
-fn a_refused_capture_is_said_and_the_books_are_read() {
-    let step = after_capture(attempt(), 40_00, 0, refused(), at(60));
+fn a_refused_capture_is_said_and_leaves_room_for_the_next() {
+    let step = after_capture(attempt(), asked(40_00, 0), refused(), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::FailCapture { .. }]), "{step:?}");
-    assert_eq!(step.next, Some((Task::Inquire { attempt: attempt(), mode: InquiryMode::Watch, asked: 0 }, at(60))));
+    assert_eq!(step.next, None);
 }
 
 #[test]
 fn a_hold_that_is_gone_ends_the_attempt() {
-    let step = after_capture(attempt(), 40_00, 0, books(AttemptStatus::Expired, None), at(60));
+    let step = after_capture(attempt(), asked(40_00, 0), books(AttemptStatus::Expired, None), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::EndAttempt { how: AttemptEnd::Expired, .. }]), "{step:?}");
     assert_eq!(step.next, None);
 }
 
 #[test]
 fn a_hold_is_looked_at_hourly_and_just_after_it_lapses() {
-    let look = |second| after_inquiry(attempt(), InquiryMode::Watch, 4, books(held(), None), at(second)).next.map(|(_, due)| due);
+    let look = |second| after_inquiry(attempt(), InquiryMode::Watch, 4, AWAITED, books(held(), None), at(second)).next.map(|(_, due)| due);
     assert_eq!(look(700), Some(at(4_300)), "after the attempt's deadline too: what is held is not unpaid");
     assert_eq!(look(4_300), Some(at(7_005)));
     assert_eq!(look(8_000), Some(at(11_600)));
 }
 
 #[test]
+fn a_hold_that_lapses_at_the_end_of_time_is_looked_at_hourly() {
+    let for_ever = AttemptStatus::Authorized { amount: Money::thb(100_00), capture_before: Some(DateTime::<Utc>::MAX_UTC) };
+    let step = after_inquiry(attempt(), InquiryMode::Watch, 4, AWAITED, books(for_ever, None), at(700));
+    assert_eq!(step.next.map(|(_, due)| due), Some(at(4_300)));
+}
+
+#[test]
+fn a_provider_that_does_not_answer_a_stop_ends_with_a_person() {
+    // Stop and look in turn, neither of which is answered.
+    let mut task = Task::Stop { attempt: attempt(), mode: InquiryMode::Watch, tried: 9 };
+    let (mut now, mut told) = (at(605), false);
+    while !told {
+        let step = match task {
+            Task::Stop { attempt, mode, tried } => after_stop(attempt, mode, tried, AWAITED, unknown(), now),
+            Task::Inquire { attempt, mode, asked } => after_inquiry(attempt, mode, asked, AWAITED, unknown(), now),
+            other => panic!("{other:?}"),
+        };
+        told = step.commands.iter().any(|command| matches!(command, ProcessCommand::LeaveToPerson { .. }));
+        (task, now) = step.next.unwrap();
+    }
+    assert!(now <= at(605 + 3_600 + 1_200), "{now}");
+}
+
+#[test]
 fn a_stop_is_believed_when_the_books_show_it() {
-    let step = after_stop(attempt(), InquiryMode::Cancel, 0, books(AttemptStatus::Canceled, None), at(60));
+    let step = after_stop(attempt(), InquiryMode::Cancel, 0, AWAITED, books(AttemptStatus::Canceled, None), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::EndAttempt { how: AttemptEnd::Canceled, .. }]), "{step:?}");
     assert_eq!(step.next, None);
 }
 
 #[test]
 fn a_stop_that_came_too_late_gives_the_payment() {
-    let step = after_stop(attempt(), InquiryMode::Cancel, 0, books(AttemptStatus::Paid, Some(100_00)), at(60));
+    let step = after_stop(attempt(), InquiryMode::Cancel, 0, AWAITED, books(AttemptStatus::Paid, Some(100_00)), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::ConfirmPayment { .. }]), "{step:?}");
     assert_eq!(step.next, None);
 }
 
 #[test]
 fn a_provider_that_cannot_stop_is_asked_what_it_shows() {
-    let step = after_stop(attempt(), InquiryMode::Cancel, 0, refused(), at(60));
+    let step = after_stop(attempt(), InquiryMode::Cancel, 0, AWAITED, refused(), at(60));
     assert!(step.commands.is_empty());
     assert_eq!(step.next, Some((Task::Inquire { attempt: attempt(), mode: InquiryMode::Cancel, asked: 0 }, at(60))));
 }
 
 #[test]
-fn a_stop_without_an_answer_decides_nothing() {
+fn a_stop_without_an_answer_decides_nothing_and_the_books_are_read() {
     for outcome in [unknown(), CallOutcome::NotAttempted("breaker open".into())] {
-        let step = after_stop(attempt(), InquiryMode::Cancel, 1, outcome, at(60));
+        let step = after_stop(attempt(), InquiryMode::Cancel, 1, AWAITED, outcome, at(60));
         assert!(step.commands.is_empty());
-        assert_eq!(step.next, Some((Task::Stop { attempt: attempt(), mode: InquiryMode::Cancel, tried: 2 }, at(61))));
+        assert_eq!(step.next, Some((Task::Inquire { attempt: attempt(), mode: InquiryMode::Cancel, asked: 1 }, at(61))));
     }
 }
 
 #[test]
 fn what_is_still_payable_at_its_deadline_is_stopped_before_it_expires_here() {
-    let step = after_inquiry(attempt(), InquiryMode::Watch, 9, books(AttemptStatus::Pending, None), at(605));
+    let step = after_inquiry(attempt(), InquiryMode::Watch, 9, AWAITED, books(AttemptStatus::Pending, None), at(605));
     assert!(step.commands.is_empty(), "{step:?}");
     assert!(matches!(step.next, Some((Task::Stop { mode: InquiryMode::Watch, .. }, _))));
-    let stopped = after_stop(attempt(), InquiryMode::Watch, 0, books(AttemptStatus::Canceled, None), at(606));
+    let stopped = after_stop(attempt(), InquiryMode::Watch, 0, AWAITED, books(AttemptStatus::Canceled, None), at(606));
     assert!(matches!(stopped.commands[..], [ProcessCommand::EndAttempt { how: AttemptEnd::Expired, .. }]), "{stopped:?}");
 }
 
 #[test]
 fn a_raised_hold_is_told_and_a_refused_one_as_well() {
     let more = AttemptStatus::Authorized { amount: Money::thb(150_00), capture_before: None };
-    let step = after_increase(attempt(), 150_00, 0, books(more, None), at(60));
+    let step = after_increase(attempt(), asked(150_00, 0), books(more, None), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::AuthorizeAttempt { .. }]), "{step:?}");
-    let refused = after_increase(attempt(), 150_00, 0, refused(), at(60));
+    let refused = after_increase(attempt(), asked(150_00, 0), refused(), at(60));
     assert!(matches!(refused.commands[..], [ProcessCommand::FailIncrease { .. }]), "{refused:?}");
     assert_eq!(refused.next, None);
+}
+
+#[test]
+fn a_raise_that_the_books_do_not_show_is_over() {
+    let step = after_increase(attempt(), asked(150_00, 0), books(held(), None), at(60));
+    assert!(matches!(step.commands[..], [ProcessCommand::AuthorizeAttempt { .. }, ProcessCommand::FailIncrease { .. }]), "{step:?}");
+    assert_eq!(step.next, None);
 }

@@ -7,10 +7,17 @@ use crate::{
     ids::{AttemptId, PaymentIntentId, RefundId, Ulid},
     money::Money,
     payment_intent::Tender,
-    process::work_refund::{after_refund, after_refund_check},
+    process::work_refund::{after_refund, after_refund_check, refund_delay_ms},
     provider::RefundStatus,
     refund::ProviderPayment,
 };
+
+/// The intent waits for the attempt, and the provider has answered.
+const AWAITED: Standing = Standing { awaited: true, begins: true, unanswered: false };
+/// The same, while nobody knows what the call that begins the attempt did.
+const UNANSWERED: Standing = Standing { unanswered: true, ..AWAITED };
+/// The intent is over, or goes on with another attempt.
+const OVER: Standing = Standing { awaited: false, begins: false, unanswered: false };
 
 const OWED: Money = Money::thb(100_00);
 
@@ -43,11 +50,11 @@ fn attempt() -> AttemptRef {
 }
 
 fn begin(tried: u32) -> Start {
-    Start { attempt: attempt(), card_token: None, return_url: None, tried }
+    Start { attempt: attempt(), card_token: None, return_url: None, tried, uncertain_since: None }
 }
 
-fn begun(tried: u32) -> Task {
-    Task::Start { attempt: attempt(), card_token: None, return_url: None, tried }
+fn begun(tried: u32, uncertain_since: Option<DateTime<Utc>>) -> Task {
+    Task::Start { attempt: attempt(), card_token: None, return_url: None, tried, uncertain_since }
 }
 
 fn declined<T>() -> CallOutcome<T> {
@@ -83,7 +90,7 @@ fn inquire(mode: InquiryMode, asked: u32) -> Task {
 }
 
 fn watched(asked: u32, outcome: CallOutcome<AttemptView>, second: i64) -> Step {
-    after_inquiry(attempt(), InquiryMode::Watch, asked, outcome, at(second))
+    after_inquiry(attempt(), InquiryMode::Watch, asked, AWAITED, outcome, at(second))
 }
 
 fn nothing_seen() -> CallOutcome<AttemptView> {
@@ -117,27 +124,89 @@ fn a_refused_creation_fails_the_attempt_in_the_words_of_the_provider() {
 fn a_creation_that_never_left_is_tried_again() {
     let step = after_start(begin(2), not_attempted(), at(1));
     assert!(step.commands.is_empty());
-    assert_eq!(step.next, Some((begun(3), at(3))));
+    assert_eq!(step.next, Some((begun(3, None), at(3))));
 }
 
 #[test]
 fn a_creation_with_an_unknown_outcome_is_said_and_tried_again_under_the_same_reference() {
     let step = after_start(begin(0), unknown(), at(1));
     assert_eq!(told(&step), ["MarkAttemptUnknown"]);
-    assert_eq!(step.next, Some((begun(1), at(1) + Duration::milliseconds(500))));
+    assert_eq!(step.next, Some((begun(1, Some(at(1))), at(1) + Duration::milliseconds(500))));
+}
+
+#[test]
+fn what_an_earlier_try_left_uncertain_stays_so_when_the_next_never_left() {
+    let uncertain = Start { uncertain_since: Some(at(1)), ..begin(2) };
+    assert_eq!(after_start(uncertain, not_attempted(), at(5)).next, Some((begun(3, Some(at(1))), at(7))));
+    let step = after_refund(id(5), OWED, payment(), 1, Some(at(1)), not_attempted(), at(5));
+    assert!(matches!(step.next, Some((Task::Refund { uncertain_since, .. }, _)) if uncertain_since == Some(at(1))));
 }
 
 #[test]
 fn nobody_needs_a_qr_after_the_deadline() {
     for outcome in [unknown(), not_attempted()] {
-        assert_eq!(after_start(begin(9), outcome, at(EXPIRES - 30)).next, None);
+        assert_eq!(after_start(begin(9), outcome, at(EXPIRES - 59)).next, None);
     }
+    assert!(may_start(UNANSWERED, &attempt(), at(EXPIRES - 30)));
+    assert!(!may_start(UNANSWERED, &attempt(), at(EXPIRES - 29)), "the call could outlive the attempt");
+}
+
+#[test]
+fn a_charge_is_not_made_for_an_intent_that_does_not_wait_for_it() {
+    let stopping = Standing { begins: false, ..UNANSWERED };
+    assert!(!may_start(stopping, &attempt(), at(1)) && !may_start(OVER, &attempt(), at(1)));
+}
+
+#[test]
+fn a_cancel_believes_an_empty_look_only_when_no_call_can_be_hidden_any_more() {
+    let look = |second| after_inquiry(attempt(), InquiryMode::Cancel, 0, UNANSWERED, nothing_seen(), at(second));
+    let early = look(DEADLINE - 1);
+    assert!(early.commands.is_empty(), "the charge may still come: {early:?}");
+    assert!(matches!(early.next, Some((Task::Stop { mode: InquiryMode::Cancel, .. }, due)) if due > at(DEADLINE - 1)));
+    assert_eq!(told(&look(DEADLINE)), ["ConfirmCancel"]);
+}
+
+#[test]
+fn what_is_held_for_nobody_is_let_go_of() {
+    let held = || {
+        let status = AttemptStatus::Authorized { amount: OWED, capture_before: None };
+        CallOutcome::Done(AttemptView { provider_id: None, status, payments: vec![] })
+    };
+    let step = after_inquiry(attempt(), InquiryMode::Watch, 4, OVER, held(), at(60));
+    assert!(matches!(step.next, Some((Task::Stop { mode: InquiryMode::Watch, .. }, due)) if due <= at(60 + 48)), "{step:?}");
+    let awaited = watched(4, held(), 60);
+    assert!(matches!(awaited.next, Some((Task::Inquire { .. }, _))), "{awaited:?}");
+}
+
+#[test]
+fn what_can_be_paid_for_nobody_is_stopped() {
+    let step = after_inquiry(attempt(), InquiryMode::Watch, 4, OVER, shown("000201"), at(60));
+    assert!(matches!(step.next, Some((Task::Stop { mode: InquiryMode::Watch, .. }, due)) if due <= at(60 + 48)), "{step:?}");
+}
+
+#[test]
+fn the_watch_of_an_intent_that_is_over_ends_with_the_ladder() {
+    let strange = CallOutcome::Done(AttemptView { provider_id: None, status: AttemptStatus::Unrecognized("new".into()), payments: vec![] });
+    for outcome in [strange, shown("000201"), unknown(), not_attempted(), declined()] {
+        let look = |standing, second| after_inquiry(attempt(), InquiryMode::Watch, 40, standing, outcome.clone(), at(second)).next;
+        assert!(look(OVER, DEADLINE + 3_599).is_some());
+        assert_eq!(look(OVER, DEADLINE + 3_600), None);
+        assert!(look(AWAITED, DEADLINE + 3_600).is_some(), "somebody still waits");
+    }
+}
+
+#[test]
+fn a_cancel_is_confirmed_beside_money_of_another_amount() {
+    let less =
+        CallOutcome::Done(AttemptView { provider_id: None, status: AttemptStatus::NotFound, payments: vec![seen("T1", 50_00, false)] });
+    let step = after_inquiry(attempt(), InquiryMode::Cancel, 0, AWAITED, less, at(60));
+    assert_eq!((told(&step), step.next), (vec!["ConfirmPayment".to_owned(), "ConfirmCancel".to_owned()], None));
 }
 
 #[test]
 fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
     for mode in [InquiryMode::Watch, InquiryMode::Cancel] {
-        let step = after_inquiry(attempt(), mode, 0, books(vec![seen("T1", 100_00, false)]), at(60));
+        let step = after_inquiry(attempt(), mode, 0, AWAITED, books(vec![seen("T1", 100_00, false)]), at(60));
         let [ProcessCommand::ConfirmPayment { payment_intent_id, report }] = &step.commands[..] else { panic!("{step:?}") };
         assert_eq!(*payment_intent_id, id(1));
         let expected = PaymentReport {
@@ -153,6 +222,13 @@ fn a_payment_in_the_books_is_confirmed_with_what_they_show() {
         };
         assert_eq!((report, step.next), (&expected, None));
     }
+}
+
+#[test]
+fn a_name_under_which_nothing_is_found_is_no_answer_of_the_provider() {
+    let view = |status| CallOutcome::Done(AttemptView { provider_id: Some("Q1".into()), status, payments: vec![] });
+    assert!(watched(0, view(AttemptStatus::NotFound), 60).commands.is_empty());
+    assert_eq!(told(&watched(0, view(AttemptStatus::Pending), 60)), ["AcceptAttempt"]);
 }
 
 #[test]
@@ -214,7 +290,7 @@ fn late_money_on_the_ladder_is_confirmed() {
 fn a_read_that_failed_says_nothing_and_is_repeated() {
     for mode in [InquiryMode::Watch, InquiryMode::Cancel] {
         for outcome in [declined(), not_attempted(), unknown()] {
-            let step = after_inquiry(attempt(), mode, 4, outcome, at(DEADLINE + 10));
+            let step = after_inquiry(attempt(), mode, 4, AWAITED, outcome, at(DEADLINE + 10));
             assert!(step.commands.is_empty(), "{step:?}");
             assert_eq!(step.next, Some((inquire(mode, 5), at(DEADLINE + 10 + 48))));
         }
@@ -223,30 +299,8 @@ fn a_read_that_failed_says_nothing_and_is_repeated() {
 
 #[test]
 fn a_cancel_is_confirmed_when_the_books_show_nothing() {
-    let step = after_inquiry(attempt(), InquiryMode::Cancel, 0, nothing_seen(), at(60));
+    let step = after_inquiry(attempt(), InquiryMode::Cancel, 0, AWAITED, nothing_seen(), at(60));
     assert_eq!((told(&step), step.next), (vec!["ConfirmCancel".to_owned()], None));
-}
-
-fn hint(tried: u32) -> Hint {
-    Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T2".into()), tried }
-}
-
-#[test]
-fn a_call_back_may_run_ahead_of_the_books() {
-    for silence in [nothing_seen(), books(vec![seen("T1", 100_00, false)]), not_attempted(), declined(), unknown()] {
-        let step = after_hint(&attempt(), hint(3), silence, at(60));
-        assert!(told(&step).iter().all(|command| command == "ConfirmPayment"), "a hint expires nothing");
-        let Some((Task::FollowHint { transaction_id, tried, .. }, due)) = step.next else { panic!("it is looked for again") };
-        assert_eq!((transaction_id.as_deref(), tried, due), (Some("T2"), 4, at(60) + Duration::milliseconds(retry_delay_ms(3))));
-    }
-    assert!(after_hint(&attempt(), hint(HINT_TRIES), nothing_seen(), at(60)).next.is_none());
-}
-
-#[test]
-fn a_call_back_is_done_once_the_books_show_its_own_transaction() {
-    let both = books(vec![seen("T1", 100_00, false), seen("T2", 100_00, false)]);
-    let step = after_hint(&attempt(), hint(0), both, at(60));
-    assert_eq!((told(&step), step.next), (vec!["ConfirmPayment".to_owned(), "ConfirmPayment".to_owned()], None));
 }
 
 #[test]
@@ -255,6 +309,7 @@ fn pauses_double_to_half_a_minute_and_stay_there() {
     assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
     assert_eq!(retry_delay_ms(u32::MAX), 30_000);
     assert_eq!([0, 1, 2, 3, u32::MAX].map(inquiry_delay_ms), [3_000, 6_000, 12_000, 30_000, 30_000]);
+    assert_eq!([0, 1, 6, 12, 13, u32::MAX].map(refund_delay_ms), [500, 1_000, 32_000, 2_048_000, 3_600_000, 3_600_000]);
 }
 
 fn payment() -> ProviderPayment {
@@ -269,19 +324,19 @@ fn payment() -> ProviderPayment {
 }
 
 fn refunded(tried: u32, outcome: CallOutcome<RefundStatus>) -> Step {
-    after_refund(id(5), OWED, payment(), tried, outcome, at(60))
+    after_refund(id(5), OWED, payment(), tried, None, outcome, at(60))
 }
 
 fn checked(tried: u32, outcome: CallOutcome<RefundStatus>) -> Step {
-    after_refund_check(id(5), OWED, payment(), tried, outcome, at(60))
+    after_refund_check(id(5), OWED, payment(), tried, Some(at(50)), outcome, at(60))
 }
 
-fn refund_again(tried: u32) -> Task {
-    Task::Refund { refund_id: id(5), amount: OWED, payment: payment(), tried }
+fn refund_again(tried: u32, uncertain_since: Option<DateTime<Utc>>) -> Task {
+    Task::Refund { refund_id: id(5), amount: OWED, payment: payment(), tried, uncertain_since }
 }
 
-fn check_again(tried: u32) -> Task {
-    Task::CheckRefund { refund_id: id(5), amount: OWED, payment: payment(), tried }
+fn check_again(tried: u32, uncertain_since: DateTime<Utc>) -> Task {
+    Task::CheckRefund { refund_id: id(5), amount: OWED, payment: payment(), tried, uncertain_since: Some(uncertain_since) }
 }
 
 #[test]
@@ -302,14 +357,14 @@ fn a_refused_refund_fails() {
 fn a_refund_that_never_left_is_asked_for_again() {
     let step = refunded(0, not_attempted());
     assert!(step.commands.is_empty());
-    assert_eq!(step.next, Some((refund_again(1), at(61))));
+    assert_eq!(step.next, Some((refund_again(1, None), at(61))));
 }
 
 #[test]
 fn after_an_unknown_refund_the_books_are_read_before_anything_else() {
     let step = refunded(0, unknown());
     assert_eq!(told(&step), ["MarkRefundUnknown"]);
-    assert_eq!(step.next, Some((check_again(1), at(61))));
+    assert_eq!(step.next, Some((check_again(1, at(60)), at(61))));
 }
 
 #[test]
@@ -322,7 +377,7 @@ fn an_unknown_refund_that_the_books_show_succeeded() {
 fn an_unknown_refund_that_the_books_would_show_is_asked_for_again() {
     let step = checked(1, CallOutcome::Done(RefundStatus::NotFound));
     assert!(step.commands.is_empty());
-    assert_eq!(step.next, Some((refund_again(2), at(62))));
+    assert_eq!(step.next, Some((refund_again(2, Some(at(50))), at(62))));
 }
 
 #[test]
@@ -338,7 +393,7 @@ fn a_refund_that_waits_or_cannot_be_read_is_read_again() {
     for outcome in [waiting, declined(), not_attempted(), unknown()] {
         let step = checked(1, outcome);
         assert!(step.commands.is_empty());
-        assert_eq!(step.next, Some((check_again(2), at(62))));
+        assert_eq!(step.next, Some((check_again(2, at(50)), at(62))));
     }
 }
 
@@ -350,11 +405,11 @@ fn some_silence<T: std::fmt::Debug + Clone + 'static>() -> impl Strategy<Value =
 proptest! {
     #[test]
     fn a_time_out_is_never_a_failure(silences in prop::collection::vec(some_silence::<AttemptView>(), 1..60)) {
-        let mut next = Some((begun(0), at(0)));
+        let mut next = Some((begun(0, None), at(0)));
         for outcome in silences {
-            let Some((Task::Start { attempt: same, card_token, return_url, tried }, now)) = next else { break };
+            let Some((Task::Start { attempt: same, card_token, return_url, tried, uncertain_since }, now)) = next else { break };
             prop_assert_eq!(&same, &attempt());
-            let start = Start { attempt: same, card_token, return_url, tried };
+            let start = Start { attempt: same, card_token, return_url, tried, uncertain_since };
             let silent = matches!(outcome, CallOutcome::NotAttempted(_));
             let step = after_start(start, outcome, now);
             prop_assert_eq!(told(&step), if silent { vec![] } else { vec!["MarkAttemptUnknown".to_owned()] });
@@ -368,12 +423,14 @@ proptest! {
         calls in prop::collection::vec(some_silence::<RefundStatus>(), 1..30),
         reads in prop::collection::vec(some_silence::<RefundStatus>(), 1..30),
     ) {
-        let mut task = refund_again(0);
+        let mut task = refund_again(0, None);
         for (call, read) in calls.into_iter().zip(reads) {
             let step = match task {
-                Task::Refund { refund_id, amount, payment, tried } => after_refund(refund_id, amount, payment, tried, call, at(0)),
-                Task::CheckRefund { refund_id, amount, payment, tried } => {
-                    after_refund_check(refund_id, amount, payment, tried, read, at(0))
+                Task::Refund { refund_id, amount, payment, tried, uncertain_since } => {
+                    after_refund(refund_id, amount, payment, tried, uncertain_since, call, at(0))
+                }
+                Task::CheckRefund { refund_id, amount, payment, tried, uncertain_since } => {
+                    after_refund_check(refund_id, amount, payment, tried, uncertain_since, read, at(0))
                 }
                 Task::Start { .. }
                 | Task::Inquire { .. }
@@ -390,7 +447,7 @@ proptest! {
 
     #[test]
     fn an_unanswered_inquiry_decides_nothing(silence in some_silence(), mode in prop_oneof![Just(InquiryMode::Watch), Just(InquiryMode::Cancel)], asked in any::<u32>(), second in 0_i64..10_000) {
-        let step = after_inquiry(attempt(), mode, asked, silence, at(second));
+        let step = after_inquiry(attempt(), mode, asked, AWAITED, silence, at(second));
         // Nothing but that a person is told, once the schedule is over.
         let over = at(second) >= resolves_by(at(EXPIRES));
         prop_assert_eq!(told(&step), if over { vec!["LeaveToPerson".to_owned()] } else { vec![] });
@@ -401,7 +458,7 @@ proptest! {
     fn a_watch_that_sees_nothing_ends_within_the_hour_after_the_deadline(lags in prop::collection::vec(0_i64..40, 400)) {
         let (mut asked, mut now, mut ended) = (0, at(3), false);
         for lag in lags {
-            let step = after_inquiry(attempt(), InquiryMode::Watch, asked, nothing_seen(), now);
+            let step = after_inquiry(attempt(), InquiryMode::Watch, asked, AWAITED, nothing_seen(), now);
             prop_assert_eq!(told(&step).contains(&"ExpirePayment".to_owned()), now >= at(DEADLINE));
             let Some((_, due)) = step.next else { ended = true; break };
             prop_assert!(due > now && due <= at(DEADLINE + 3_600));
@@ -415,8 +472,8 @@ proptest! {
 #[test]
 fn a_task_survives_a_restart() {
     let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T".into()), tried: 2 };
-    let create = begun(1);
-    for task in [create, inquire(InquiryMode::Cancel, 7), hint, refund_again(1), check_again(2)] {
+    let create = begun(1, Some(at(3)));
+    for task in [create, inquire(InquiryMode::Cancel, 7), hint, refund_again(1, None), check_again(2, at(3))] {
         let row = serde_json::to_string(&task).unwrap();
         assert_eq!(serde_json::from_str::<Task>(&row).unwrap(), task, "{row}");
     }

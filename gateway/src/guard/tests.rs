@@ -94,6 +94,7 @@ impl World {
             manual_capture: false,
             expires_at: DateTime::default(),
             return_url: None,
+            uncertain_since: None,
         };
         self.guarded.start(&request, &ExchangeLog::default()).await
     }

@@ -2,7 +2,7 @@
 //!
 //! The text of a QR is given out once. When the answer to the request is lost, a repeat is a duplicate, and the books say what
 //! to do: paid counts; a code that still waits for its payer cannot be shown to anyone, so it is cancelled, the cancel is
-//! confirmed, and the attempt is declined with `qr_lost` for a new one to take its place. Source: K-API QR payment pages.
+//! confirmed, and the books say that the attempt failed with `qr_lost`, for a new one to take its place. Source: K-API QR payment pages.
 
 use std::fmt;
 
@@ -81,7 +81,6 @@ impl KbankProvider {
 
     /// A repeat of a request that the bank took, though its answer was lost.
     async fn adopt(&self, key: &AttemptKey, now: DateTime<Utc>, log: &ExchangeLog) -> CallOutcome<AttemptView> {
-        let lost = || CallOutcome::Declined(decline("qr_lost", "the text of the code was lost; the code was cancelled at the bank"));
         let mut looked = match self.0.inquire(key, now, log).await {
             Ok(view) => CallOutcome::Done(view),
             Err(failure) => return unresolved(failure),
@@ -89,7 +88,13 @@ impl KbankProvider {
         if matches!(&looked, CallOutcome::Done(view) if view.status == AttemptStatus::Pending) {
             looked = self.stop(key, now, log).await;
         }
-        if matches!(&looked, CallOutcome::Done(view) if view.status == AttemptStatus::Canceled) { lost() } else { looked }
+        // What the bank's books confirm ends the attempt, also after an unknown outcome.
+        if let CallOutcome::Done(view) = &mut looked
+            && view.status == AttemptStatus::Canceled
+        {
+            view.status = AttemptStatus::Failed(decline("qr_lost", "the text of the code was lost; the code was cancelled at the bank"));
+        }
+        looked
     }
 
     async fn look(&self, key: &AttemptKey, now: DateTime<Utc>, log: &ExchangeLog) -> CallOutcome<AttemptView> {

@@ -1,7 +1,7 @@
 //! Omise: cards by token and PromptPay, one charge there for each of our attempts.
 //!
-//! No idempotency is promised, so every creation looks first and is not repeated while the list may lag behind an
-//! uncertain try. PromptPay comes as a picture at an address, not as a payload text. Source: Omise documentation, charges, refunds, webhooks.
+//! No idempotency is promised, so a repeat looks first, and creates nothing while the list may lag behind an uncertain try: whoever
+//! calls says when that was, since no connector sees what another process tried. PromptPay comes as a picture at an address, not as a payload text. Source: Omise documentation, charges, refunds, webhooks.
 
 use std::fmt;
 
@@ -29,23 +29,19 @@ mod mapping;
 pub mod simulator;
 #[cfg(test)]
 mod tests;
-mod unsettled;
 mod webhook;
 
 pub use capabilities::CAPABILITIES;
 use client::Client;
 pub use config::{FIELDS, OmiseConfig};
-use unsettled::Unsettled;
 
 /// The name in events, metrics and the webhook path.
 pub const NAME: &str = "omise";
 
-/// The connector; one per account, since it remembers which tries are uncertain.
+/// The connector; one per account.
 pub struct OmiseProvider {
     config: OmiseConfig,
     client: Client,
-    unsettled: Unsettled,
-    unsettled_refunds: Unsettled,
 }
 
 impl fmt::Debug for OmiseProvider {
@@ -62,40 +58,39 @@ impl OmiseProvider {
     pub fn new(config: OmiseConfig, clock: Clock) -> Result<Self, GatewayError> {
         config.check()?;
         let client = Client::new(&config, clock)?;
-        Ok(Self { unsettled: Unsettled::new(config.settling()), unsettled_refunds: Unsettled::new(config.settling()), client, config })
+        Ok(Self { client, config })
     }
 
     async fn create(&self, request: &StartRequest, log: &ExchangeLog) -> CallOutcome<AttemptView> {
-        let (key, id) = (&request.key, request.key.attempt_id.0);
+        let key = &request.key;
         if let Err(failure) = self.check(request) {
             return failure.outcome(Kind::Money);
         }
-        match self.client.find(key, log).await {
-            Ok(Some(charge)) => return read(mapping::read_charge(charge, key), Kind::Money),
-            Ok(None) => {}
-            Err(failure) => return failure.outcome(Kind::Read),
+        if request.uncertain_since.is_some() {
+            match self.client.find(key, log).await {
+                Ok(Some(charge)) => return read(mapping::read_charge(charge, key), Kind::Money),
+                Ok(None) => {}
+                Err(failure) => return failure.outcome(Kind::Read),
+            }
         }
-        if !self.unsettled.may_create(id, key.started_at, self.client.now()) {
-            return CallOutcome::Unknown("an earlier try may have made a charge that the list does not show yet".to_owned());
+        if self.may_be_hidden(request.uncertain_since) {
+            return CallOutcome::NotAttempted("an earlier try may have made a charge that the list does not show yet".to_owned());
         }
         let body = match self.body(request, log).await {
             Ok(body) => body,
-            Err(failure) => {
-                self.unsettled.made_nothing(id);
-                return failure.outcome(Kind::Read);
-            }
+            Err(failure) => return failure.outcome(Kind::Read),
         };
-        self.unsettled.sending(id, self.client.now());
-        let created = self.client.create(key, &body, log).await;
-        if let Err(Failure::NotAttempted(_) | Failure::Unauthorized(_) | Failure::Declined(_)) = &created {
-            self.unsettled.made_nothing(id);
-        }
-        match created {
+        match self.client.create(key, &body, log).await {
             Ok(charge) => read(mapping::read_charge(charge, key), Kind::Money),
             // A conflict on a creation says nothing about what was made.
             Err(Failure::Conflict(reason) | Failure::NotFound(reason)) => CallOutcome::Unknown(reason),
             Err(failure) => failure.outcome(Kind::Money),
         }
+    }
+
+    /// Whether what an uncertain try made may be missing in a list: not being there proves nothing yet.
+    fn may_be_hidden(&self, uncertain_since: Option<DateTime<Utc>>) -> bool {
+        uncertain_since.is_some_and(|since| self.client.now() - since < self.config.settling())
     }
 
     fn check(&self, request: &StartRequest) -> Result<(), Failure> {
@@ -202,11 +197,14 @@ impl OmiseProvider {
     }
 
     async fn send_back(&self, request: &RefundRequest, log: &ExchangeLog) -> CallOutcome<RefundStatus> {
-        let id = request.refund_id.0;
         match self.client.find_refund(request, log).await {
             Ok(Some(refund)) => return read(mapping::read_refund(refund), Kind::Money),
             Ok(None) => {}
             Err(failure) => return failure.outcome(Kind::Read),
+        }
+        // Before anything else is believed: a charge that can no longer be refunded may have been by that try.
+        if self.may_be_hidden(request.uncertain_since) {
+            return CallOutcome::NotAttempted("an earlier try may have made a refund that the list does not show yet".to_owned());
         }
         match self.client.get(&request.transaction_id, log).await {
             Ok(charge) if !charge.refundable => {
@@ -215,38 +213,21 @@ impl OmiseProvider {
             Ok(_) => {}
             Err(failure) => return failure.outcome(Kind::Read),
         }
-        let now = self.client.now();
-        let begun_at = i64::try_from(id.timestamp_ms()).ok().and_then(DateTime::<Utc>::from_timestamp_millis).unwrap_or(now);
-        if !self.unsettled_refunds.may_create(id, begun_at, now) {
-            return CallOutcome::Unknown("an earlier try may have made a refund that the list does not show yet".to_owned());
-        }
-        self.unsettled_refunds.sending(id, now);
         match self.client.refund(request, log).await {
             Ok(refund) => read(mapping::read_refund(refund), Kind::Money),
-            Err(failure @ (Failure::Uncertain(_) | Failure::NotFound(_))) => failure.outcome(Kind::Money),
-            Err(Failure::Conflict(reason)) => {
-                self.unsettled_refunds.made_nothing(id);
-                CallOutcome::Declined(decline("refund_refused", &reason))
-            }
-            Err(failure) => {
-                self.unsettled_refunds.made_nothing(id);
-                failure.outcome(Kind::Money)
-            }
+            Err(Failure::Conflict(reason)) => CallOutcome::Declined(decline("refund_refused", &reason)),
+            Err(failure) => failure.outcome(Kind::Money),
         }
     }
 
     async fn look_refund(&self, request: &RefundRequest, log: &ExchangeLog) -> CallOutcome<RefundStatus> {
         match self.client.find_refund(request, log).await {
             Ok(Some(refund)) => read(mapping::read_refund(refund), Kind::Read),
-            Ok(None) => {
-                let now = self.client.now();
-                // The settling time must be over before absence proves anything.
-                if self.unsettled_refunds.may_create(request.refund_id.0, now, now) {
-                    CallOutcome::Done(RefundStatus::NotFound)
-                } else {
-                    CallOutcome::NotAttempted("the list may not show the refund yet".to_owned())
-                }
+            // The settling time must be over before absence proves anything.
+            Ok(None) if self.may_be_hidden(request.uncertain_since) => {
+                CallOutcome::NotAttempted("the list may not show the refund yet".to_owned())
             }
+            Ok(None) => CallOutcome::Done(RefundStatus::NotFound),
             Err(failure) => failure.outcome(Kind::Read),
         }
     }

@@ -160,14 +160,10 @@ pub(super) fn voided(transaction_id: &str) -> RefundStatus {
     RefundStatus::Succeeded { provider_reference: format!("void:{transaction_id}") }
 }
 
-/// The inquiry knows no status: a payment in full that still stands means paid, and nothing at all proves nothing.
+/// The inquiry knows no status, only payments: one in full means paid. Without it what is owed is not found, whatever else came on
+/// the code; that the bank would say more about it later is not to be expected.
 pub(super) fn status_of(payments: &[PaymentSeen], owed: Money) -> AttemptStatus {
-    let paid = payments.iter().any(|p| p.amount == owed);
-    match payments {
-        [] => AttemptStatus::NotFound,
-        [..] if paid => AttemptStatus::Paid,
-        [..] => AttemptStatus::Pending,
-    }
+    if payments.iter().any(|p| p.amount == owed) { AttemptStatus::Paid } else { AttemptStatus::NotFound }
 }
 
 #[derive(Deserialize)]
@@ -255,6 +251,14 @@ mod tests {
         for bad in ["1e2", "\"1,000.00\"", "\"\"", "null", "0.001", "{}"] {
             assert!(matches!(payments(bad), Err(Failure::Uncertain(_))), "{bad} was accepted");
         }
+    }
+
+    #[test]
+    fn money_of_another_amount_does_not_keep_an_attempt_open() {
+        let seen = payments("50").unwrap();
+        assert_eq!(status_of(&seen, Money::thb(100_00)), AttemptStatus::NotFound);
+        assert_eq!(status_of(&seen, Money::thb(50_00)), AttemptStatus::Paid);
+        assert_eq!(status_of(&[], Money::thb(50_00)), AttemptStatus::NotFound);
     }
 
     #[test]

@@ -18,8 +18,19 @@ use crate::{
 };
 
 /// Tokens, and whatever tells of the payer.
-const MASKED: [&str; 8] =
-    ["payment_method", "card", "billing_details", "email", "receipt_email", "customer", "client_secret", "receipt_url"];
+const MASKED: [&str; 11] = [
+    "payment_method",
+    "card",
+    "billing_details",
+    "email",
+    "receipt_email",
+    "instructions_email",
+    "email_sent_to",
+    "shipping",
+    "customer",
+    "client_secret",
+    "receipt_url",
+];
 /// Of a list, a hundred a page.
 const MAX_PAGES: usize = 20;
 /// Stripe's clock may be behind ours.

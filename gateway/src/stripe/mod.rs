@@ -103,9 +103,10 @@ impl StripeProvider {
             Err((failure, _)) => failure,
         };
         match failure {
-            Failure::Conflict(_) => match self.client.find(key, log).await {
+            Failure::Conflict(reason) => match self.client.find(key, log).await {
                 Ok(Some(view)) => CallOutcome::Done(view),
-                Ok(None) | Err(_) => failure.outcome(Kind::Money),
+                // Something was taken under this key; that it cannot be seen refuses nothing.
+                Ok(None) | Err(_) => Failure::Uncertain(reason).outcome(Kind::Money),
             },
             Failure::Uncertain(_) | Failure::NotAttempted(_) | Failure::Unauthorized(_) | Failure::NotFound(_) | Failure::Declined(_) => {
                 failure.outcome(Kind::Money)

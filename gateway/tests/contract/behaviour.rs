@@ -113,14 +113,14 @@ pub async fn every_fault_of_a_start_has_its_outcome_and_leaves_one_thing(launch:
         let outcome = persevere(&world, &request).await;
         assert_eq!(world.attempts_on(&request).await, 1, "{fault}: {outcome:?}");
         match outcome {
-            CallOutcome::Done(view) => {
+            CallOutcome::Done(view) if !matches!(view.status, AttemptStatus::Failed(_)) => {
                 let mut request = request;
                 request.key.provider_id = view.provider_id;
                 world.pay(&request, json!({})).await;
                 let seen = world.view(&request).await;
                 assert_eq!((seen.status, seen.payments.len()), (AttemptStatus::Paid, 1), "{fault}");
             }
-            refused @ (CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_)) => {
+            refused @ (CallOutcome::Done(_) | CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_)) => {
                 let (payable, _) = world.try_pay(&request, json!({})).await;
                 assert!(!payable, "{fault}: it was paid after {refused:?}");
             }

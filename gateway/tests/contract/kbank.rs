@@ -1,6 +1,8 @@
 //! KBank in the contract suite, and what is its alone.
 
-use domain::provider::{AttemptStatus, CallOutcome, HintSubject, Method, RawWebhook, RefundRequest, RefundStatus, WebhookRefusal};
+use domain::provider::{
+    AttemptStatus, AttemptView, CallOutcome, HintSubject, Method, RawWebhook, RefundRequest, RefundStatus, WebhookRefusal,
+};
 use gateway::kbank::simulator::{Settings, serve};
 use serde_json::{Value, json};
 
@@ -45,6 +47,14 @@ fn code_of<T: std::fmt::Debug>(outcome: CallOutcome<T>) -> String {
     decline.code
 }
 
+/// Why an attempt failed, by the bank's books.
+fn failure_of(outcome: CallOutcome<AttemptView>) -> String {
+    let CallOutcome::Done(AttemptView { status: AttemptStatus::Failed(decline), .. }) = outcome else {
+        panic!("expected a failed attempt, got {outcome:?}")
+    };
+    decline.code
+}
+
 /// The bank's own word for the code.
 async fn state(world: &World, reference: &str) -> String {
     let ledger = world.ledger().await;
@@ -59,10 +69,10 @@ async fn a_code_whose_text_was_lost_is_cancelled_for_a_new_one_to_take_its_place
     world.fault("start", "cut_body", 1).await;
     assert!(matches!(world.start(&request).await, CallOutcome::Unknown(_)));
     assert_eq!(world.view(&request).await.status, AttemptStatus::Pending, "the inquiry does not repeat the text");
-    assert_eq!(code_of(world.start(&request).await), "qr_lost");
+    assert_eq!(failure_of(world.start(&request).await), "qr_lost");
     assert_eq!(state(&world, &request.key.reference).await, "CANCELLED");
     assert!(!world.try_pay(&request, json!({})).await.0, "the lost code can still be paid");
-    assert_eq!(code_of(world.start(&request).await), "qr_lost", "a repeat says the same");
+    assert_eq!(failure_of(world.start(&request).await), "qr_lost", "a repeat says the same");
     world.started(60_00).await;
 }
 
@@ -88,7 +98,7 @@ async fn a_lost_code_is_not_given_up_before_its_cancel_is_confirmed() {
     assert!(matches!(world.start(&request).await, CallOutcome::Unknown(_)));
     assert!(matches!(world.start(&request).await, CallOutcome::Unknown(_)), "the cancel did not come through");
     assert_eq!(state(&world, &request.key.reference).await, "REQUESTED");
-    assert_eq!(code_of(world.start(&request).await), "qr_lost");
+    assert_eq!(failure_of(world.start(&request).await), "qr_lost");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! One provider's simulator, a connector to it, their common clock, and whoever listens to the call-backs.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -90,6 +91,7 @@ pub struct World {
     micros: Arc<AtomicI64>,
     heard: tokio::sync::Mutex<mpsc::UnboundedReceiver<Heard>>,
     log: ExchangeLog,
+    tries: Mutex<HashMap<(&'static str, Ulid), DateTime<Utc>>>,
 }
 
 /// What a simulator is started with: where it listens, its settings, its end.
@@ -123,7 +125,17 @@ impl World {
         settings["base_url"] = json!(base_url);
         let provider = catalog::connect(name, &settings, clock).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { provider, traits, stop, base_url, http, micros, heard: tokio::sync::Mutex::new(heard), log: ExchangeLog::default() }
+        Self {
+            provider,
+            traits,
+            stop,
+            base_url,
+            http,
+            micros,
+            heard: tokio::sync::Mutex::new(heard),
+            log: ExchangeLog::default(),
+            tries: Mutex::default(),
+        }
     }
 
     pub fn now(&self) -> DateTime<Utc> {
@@ -149,11 +161,26 @@ impl World {
         let key = AttemptKey { attempt_id, reference, provider_id: None, amount: Money::thb(satang), started_at: self.now() };
         let expires_at = self.now() + TimeDelta::minutes(10);
         let return_url = Some("https://shop.example/back".to_owned());
-        StartRequest { key, method: self.traits.method.clone(), manual_capture: false, expires_at, return_url }
+        StartRequest { key, method: self.traits.method.clone(), manual_capture: false, expires_at, return_url, uncertain_since: None }
+    }
+
+    /// When the last try of this thing ended that may have taken effect, as whoever drives a connector keeps it.
+    fn uncertain_since(&self, id: (&'static str, Ulid)) -> Option<DateTime<Utc>> {
+        self.tries.lock().unwrap().get(&id).copied()
+    }
+
+    fn tried<T>(&self, id: (&'static str, Ulid), outcome: &CallOutcome<T>) {
+        if matches!(outcome, CallOutcome::Done(_) | CallOutcome::Unknown(_)) {
+            self.tries.lock().unwrap().insert(id, self.now());
+        }
     }
 
     pub async fn start(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
-        self.provider.start(request, &self.log).await
+        let id = ("attempt", request.key.attempt_id.0);
+        let request = StartRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
+        let outcome = self.provider.start(&request, &self.log).await;
+        self.tried(id, &outcome);
+        outcome
     }
 
     /// An attempt that waits for its payer, with what the provider calls it.
@@ -200,17 +227,23 @@ impl World {
             amount: request.key.amount,
             captured: request.key.amount,
             paid_at: payment.paid_at,
+            uncertain_since: None,
             now: self.now(),
         };
         (request, refund)
     }
 
     pub async fn refund(&self, refund: &RefundRequest) -> CallOutcome<RefundStatus> {
-        self.provider.refund(refund, &self.log).await
+        let id = ("refund", refund.refund_id.0);
+        let refund = RefundRequest { uncertain_since: self.uncertain_since(id), ..refund.clone() };
+        let outcome = self.provider.refund(&refund, &self.log).await;
+        self.tried(id, &outcome);
+        outcome
     }
 
     pub async fn look_refund(&self, refund: &RefundRequest) -> CallOutcome<RefundStatus> {
-        self.provider.inquire_refund(refund, &self.log).await
+        let refund = RefundRequest { uncertain_since: self.uncertain_since(("refund", refund.refund_id.0)), ..refund.clone() };
+        self.provider.inquire_refund(&refund, &self.log).await
     }
 
     pub fn exchanges(&self) -> Vec<Exchange> {

@@ -1,8 +1,9 @@
 //! A card provider's simulator, a connector to it, their common clock, and an endpoint that hears the call-backs.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -33,6 +34,7 @@ pub struct World {
     pub clock: Clock,
     http: reqwest::Client,
     micros: Arc<AtomicI64>,
+    tries: Mutex<HashMap<(&'static str, Ulid), DateTime<Utc>>>,
     events: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -65,7 +67,17 @@ impl World {
         tokio::spawn(serve(listener, config, stop.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let provider = connect(&base_url, Arc::clone(&clock));
-        Self { provider, log: ExchangeLog::default(), base_url, clock, http, micros, events, _stop: stop.drop_guard() }
+        Self {
+            provider,
+            log: ExchangeLog::default(),
+            base_url,
+            clock,
+            http,
+            micros,
+            tries: Mutex::default(),
+            events,
+            _stop: stop.drop_guard(),
+        }
     }
 
     pub fn now(&self) -> DateTime<Utc> {
@@ -105,6 +117,7 @@ impl World {
             manual_capture: false,
             expires_at: self.now() + TimeDelta::minutes(15),
             return_url: Some("https://shop.example/back".to_owned()),
+            uncertain_since: None,
         }
     }
 
@@ -112,8 +125,23 @@ impl World {
         self.request(Method::Card { token: token.to_owned() }, Money::thb(100_00))
     }
 
+    /// When the last try of this thing ended that may have taken effect, as whoever drives a connector keeps it.
+    fn uncertain_since(&self, id: (&'static str, Ulid)) -> Option<DateTime<Utc>> {
+        self.tries.lock().unwrap().get(&id).copied()
+    }
+
+    fn tried<T>(&self, id: (&'static str, Ulid), outcome: &CallOutcome<T>) {
+        if matches!(outcome, CallOutcome::Done(_) | CallOutcome::Unknown(_)) {
+            self.tries.lock().unwrap().insert(id, self.now());
+        }
+    }
+
     pub async fn start(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
-        self.provider.start(request, &self.log).await
+        let id = ("attempt", request.key.attempt_id.0);
+        let request = StartRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
+        let outcome = self.provider.start(&request, &self.log).await;
+        self.tried(id, &outcome);
+        outcome
     }
 
     pub async fn started(&self, request: &StartRequest) -> AttemptView {
@@ -151,16 +179,22 @@ impl World {
             amount: Money::thb(satang),
             captured: payment.amount,
             paid_at: payment.paid_at,
+            uncertain_since: None,
             now: self.now(),
         }
     }
 
     pub async fn refund(&self, request: &RefundRequest) -> CallOutcome<RefundStatus> {
-        self.provider.refund(request, &self.log).await
+        let id = ("refund", request.refund_id.0);
+        let request = RefundRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
+        let outcome = self.provider.refund(&request, &self.log).await;
+        self.tried(id, &outcome);
+        outcome
     }
 
     pub async fn inquire_refund(&self, request: &RefundRequest) -> RefundStatus {
-        done(self.provider.inquire_refund(request, &self.log).await)
+        let request = RefundRequest { uncertain_since: self.uncertain_since(("refund", request.refund_id.0)), ..request.clone() };
+        done(self.provider.inquire_refund(&request, &self.log).await)
     }
 
     /// The next call-back, read by the connector.

@@ -79,5 +79,28 @@ fn money_on_an_earlier_reference_is_known_by_its_attempt() {
     let history = and(and(processing(), failed(1)), attempt(2).into());
     let confirmed = given::<PaymentIntent>(&history).when(confirm("T1", OWED)).events();
     let state = PaymentIntent::fold(history.iter().chain(&confirmed));
-    assert_eq!(state.paying_attempt(), Some(&attempt(1)));
+    assert_eq!(state.payment.and_then(|payment| payment.attempt_id), Some(id(1)));
+}
+
+#[test]
+fn while_an_outcome_is_unknown_a_refusal_proves_nothing() {
+    let history = and(processing(), not_known(1));
+    given::<PaymentIntent>(&history).when(fail(1)).then(&[]);
+    let ended =
+        Command::EndAttempt { attempt_id: id(1), how: AttemptEnd::Failed { code: "invalid_request".into(), message: "E-1".into() } };
+    given::<PaymentIntent>(&history).when(ended).then(&[failed(1)]);
+}
+
+#[test]
+fn an_attempt_is_begun_only_while_the_intent_waits_for_it() {
+    let standing = |history: &[Event]| PaymentIntent::fold(history).standing(id(1));
+    let before = Standing { awaited: true, begins: true, unanswered: true };
+    assert_eq!(standing(&processing()), before);
+    assert_eq!(standing(&and(processing(), not_known(1))), before);
+    assert_eq!(standing(&and(processing(), cancel_requested())), Standing { begins: false, ..before });
+    assert_eq!(standing(&waiting()), Standing { awaited: true, begins: false, unanswered: false });
+    let over = Standing { awaited: false, begins: false, unanswered: false };
+    for history in [and(processing(), failed(1)), captured(), intent(&[attempt(1).into(), expired()]), intent(&[attempt(2).into()])] {
+        assert_eq!(standing(&history), over);
+    }
 }

@@ -135,3 +135,31 @@ fn a_dispute_that_is_won_frees_the_money_and_one_that_is_lost_does_not() {
     }
     given::<PaymentIntent>(&captured()).when(resolve(DisputeOutcome::Won)).then_rejected("NotDisputed");
 }
+
+#[test]
+fn what_a_person_found_and_the_provider_shows_later_is_one_payment() {
+    let mut by_statement = succeeded("FT2026");
+    if let Event::Succeeded(payment) = &mut by_statement {
+        payment.evidence = Evidence::Statement;
+    }
+    let history = and(processing(), by_statement);
+    let confirmed = |name: &str| -> Event { ProviderConfirmed { attempt_id: id(1), transaction_id: name.into(), paid_at: at(1) }.into() };
+    // Under the provider's own name, or under the very one that the person read.
+    for name in ["T1", "FT2026"] {
+        given::<PaymentIntent>(&history).when(confirm(name, OWED)).then(&[confirmed(name)]);
+        let known = and(history.clone(), confirmed(name));
+        given::<PaymentIntent>(&known).when(confirm(name, OWED)).then(&[]);
+        given::<PaymentIntent>(&known).when(confirm("T2", OWED)).then(&[unmatched(UnmatchedReason::Duplicate, "T2", OWED)]);
+        let state = PaymentIntent::fold(&known);
+        assert!(!state.needs_attention());
+        assert_eq!(
+            state.payment.and_then(|payment| payment.transaction_id).as_deref(),
+            Some(name),
+            "a refund names what the provider knows"
+        );
+    }
+    given::<PaymentIntent>(&history).when(confirm("T1", OWED - 1)).then(&[unmatched(UnmatchedReason::Duplicate, "T1", OWED - 1)]);
+    let other = Command::ConfirmFromProvider(PaymentReport { attempt_id: Some(id(2)), ..seen("T1", OWED) });
+    let events = given::<PaymentIntent>(&history).when(other).events();
+    assert!(matches!(events[..], [Event::UnmatchedPaymentReceived(_)]), "another attempt's money is a second payment: {events:?}");
+}

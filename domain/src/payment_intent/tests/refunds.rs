@@ -41,6 +41,19 @@ fn a_reserved_refund_is_settled_or_released_once() {
     assert_eq!(PaymentIntent::fold(&freed).refundable(), OWED);
 }
 
+#[test]
+fn money_goes_back_through_the_account_that_took_it() {
+    let own = AttemptStarted { provider: "omise".into(), provider_account: Some("pac_1".into()), ..attempt(1) };
+    let history = [created().into(), own.into(), action(1), succeeded("T1")];
+    let state = PaymentIntent::fold(&history);
+    // The payment and a second one beside it.
+    for transaction in ["T1", "T2"] {
+        let payment = state.provider_payment(id(1), transaction, Money::thb(OWED), at(1)).unwrap();
+        assert_eq!((payment.provider.as_str(), payment.transaction_id.as_str()), ("pac_1", transaction));
+    }
+    assert_eq!(state.provider_payment(id(2), "T1", Money::thb(OWED), at(1)), None);
+}
+
 fn take_back(n: u128) -> Command {
     Command::TakeBackRefund { refund_id: id(n) }
 }
