@@ -77,7 +77,9 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::ConfirmPayment { payment_intent_id, report } => {
             intent(unit, payment_intent_id, payment_intent::Command::ConfirmFromProvider(report)).await?;
         }
-        ProcessCommand::ConfirmCancel { payment_intent_id } => intent(unit, payment_intent_id, payment_intent::Command::ConfirmCancel).await?,
+        ProcessCommand::ConfirmCancel { payment_intent_id } => {
+            intent(unit, payment_intent_id, payment_intent::Command::ConfirmCancel).await?;
+        }
         ProcessCommand::ExpirePayment { payment_intent_id, attempt_id } => {
             intent(unit, payment_intent_id, payment_intent::Command::Expire { attempt_id }).await?;
         }
