@@ -17,17 +17,14 @@ use crate::{bills, error::CommandError, handle::UnitOfWork, orders, payment_case
 pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(), CommandError> {
     match command {
         ProcessCommand::AllocatePayment { bill_id, payment_intent_id, tender, amount, cash_rounding, tip, acquirer } => {
-            bills::concerns(unit, bill_id).await?;
             let command = bill::Command::AllocatePayment { payment_intent_id, tender, amount, cash_rounding, tip, acquirer };
-            unit.decide::<Bill>(bill_id, command).await?;
+            on_bill(unit, bill_id, command).await?;
         }
         ProcessCommand::ReleaseReservation { bill_id, payment_intent_id } => {
-            bills::concerns(unit, bill_id).await?;
-            unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id }).await?;
+            on_bill(unit, bill_id, bill::Command::ReleaseReservation { payment_intent_id }).await?;
         }
         ProcessCommand::RecordBillRefund { bill_id, payment_intent_id, refund_id, amount } => {
-            bills::concerns(unit, bill_id).await?;
-            unit.decide::<Bill>(bill_id, bill::Command::RecordRefund { refund_id, payment_intent_id, amount }).await?;
+            on_bill(unit, bill_id, bill::Command::RecordRefund { refund_id, payment_intent_id, amount }).await?;
         }
         ProcessCommand::CompleteOrder { order_id, bill_id } => {
             orders::change(unit, order_id, order::Command::Complete { bill_id }).await?;
@@ -42,8 +39,7 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
             intent(unit, payment_intent_id, payment_intent::Command::TakeBackRefund { refund_id }).await?;
         }
         ProcessCommand::TakeBackBillRefund { bill_id, payment_intent_id, refund_id } => {
-            bills::concerns(unit, bill_id).await?;
-            unit.decide::<Bill>(bill_id, bill::Command::TakeBackRefund { refund_id, payment_intent_id }).await?;
+            on_bill(unit, bill_id, bill::Command::TakeBackRefund { refund_id, payment_intent_id }).await?;
         }
         ProcessCommand::OpenDispute { payment_intent_id, reason, at } => {
             payments::dispute(unit, payment_intent_id, reason, at).await?;
@@ -88,12 +84,9 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
             intent(unit, payment_intent_id, payment_intent::Command::Expire { attempt_id }).await?;
         }
         ProcessCommand::SucceedRefund { refund_id, provider_reference } => {
-            let provider_reference = Some(provider_reference);
-            refund(unit, refund_id, refund::Command::Succeed { provider_reference }).await?;
+            refund(unit, refund_id, refund::Command::Succeed { provider_reference: Some(provider_reference) }).await?;
         }
-        ProcessCommand::FailRefund { refund_id, code, message } => {
-            refunds::fail(unit, refund_id, code, message).await?;
-        }
+        ProcessCommand::FailRefund { refund_id, code, message } => refunds::fail(unit, refund_id, code, message).await?,
         ProcessCommand::MarkRefundUnknown { refund_id, reason } => {
             refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason }).await?;
         }
@@ -115,6 +108,11 @@ async fn end_attempt(
         unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id: id }).await?;
     }
     Ok(())
+}
+
+async fn on_bill(unit: &mut UnitOfWork, id: domain::ids::BillId, command: bill::Command) -> Result<(), CommandError> {
+    bills::concerns(unit, id).await?;
+    unit.decide::<Bill>(id, command).await.map(drop)
 }
 
 async fn intent(unit: &mut UnitOfWork, id: domain::ids::PaymentIntentId, command: payment_intent::Command) -> Result<(), CommandError> {

@@ -6,6 +6,7 @@ mod world;
 use chrono::TimeDelta;
 use domain::{
     money::Money,
+    payment_intent::DisputeOutcome,
     provider::{AttemptStatus, CallOutcome, HintSubject, Method, NextAction, RefundStatus, StartRequest, WebhookRefusal},
 };
 use gateway::{OmiseConfig, OmiseProvider, omise::simulator};
@@ -322,4 +323,19 @@ async fn a_word_that_nobody_knows_is_unresolved_and_new_fields_are_ignored() {
     assert_eq!(world.inquire(&named(&request, &view)).await.status, AttemptStatus::Paid);
     world.fault("inquire", "not_visible_yet").await;
     assert_eq!(world.inquire(&request.key).await.status, AttemptStatus::NotFound);
+}
+
+#[tokio::test]
+async fn the_books_tell_how_a_dispute_stands() {
+    let world = world().await;
+    let request = world.card("tokn_test_ok");
+    let paid = world.started(&request).await;
+    assert_eq!(paid.payments[0].dispute, None);
+    let states = [("open", None), ("lost", Some(DisputeOutcome::Lost))];
+    for (state, outcome) in states {
+        world.post("/sim/dispute", json!({"reference": request.key.reference, "state": state})).await;
+        let seen = world.inquire(&named(&request, &paid)).await;
+        let dispute = seen.payments[0].dispute.as_ref().unwrap();
+        assert_eq!((dispute.outcome, dispute.reason.as_str()), (outcome, "goods_or_services_not_provided"));
+    }
 }

@@ -6,7 +6,11 @@ mod world;
 use chrono::TimeDelta;
 use domain::{
     money::Money,
-    provider::{AttemptStatus, CallOutcome, HintSubject, IncrementRequest, Method, NextAction, RefundStatus, StartRequest, WebhookRefusal},
+    payment_intent::DisputeOutcome,
+    provider::{
+        AttemptStatus, AttemptView, CallOutcome, HintSubject, IncrementRequest, Method, NextAction, RefundStatus, StartRequest,
+        WebhookRefusal,
+    },
 };
 use gateway::{StripeConfig, StripeProvider, promptpay::ParsedQr, stripe::simulator};
 use serde_json::json;
@@ -275,4 +279,16 @@ async fn a_word_that_nobody_knows_is_unresolved_and_new_fields_are_ignored() {
     assert_eq!(world.inquire(&request.key).await.status, AttemptStatus::Paid);
     world.fault("inquire", "not_visible_yet").await;
     assert_eq!(world.inquire(&request.key).await.status, AttemptStatus::NotFound);
+}
+
+#[tokio::test]
+async fn the_books_tell_how_a_dispute_stands() {
+    let world = world().await;
+    let request = world.card("pm_card_createDispute");
+    let paid = world.started(&request).await;
+    let dispute = |seen: &AttemptView| seen.payments[0].dispute.clone();
+    assert_eq!(dispute(&world.inquire(&named(&request, &paid)).await).unwrap().outcome, None);
+    world.post("/sim/dispute", json!({"reference": request.key.reference, "state": "won"})).await;
+    let seen = dispute(&world.inquire(&named(&request, &paid)).await).unwrap();
+    assert_eq!((seen.outcome, seen.reason.as_str()), (Some(DisputeOutcome::Won), "fraudulent"));
 }

@@ -57,6 +57,8 @@ mod replay_rebuild;
 #[cfg(test)]
 mod replay_verify;
 #[cfg(test)]
+mod simulated_providers;
+#[cfg(test)]
 mod store_conflict;
 #[cfg(test)]
 mod store_faults;
