@@ -9,6 +9,7 @@
 
 mod append;
 mod bare;
+mod cards;
 mod client;
 mod cpu;
 mod edge;
@@ -38,8 +39,7 @@ use report::Report;
 use support::OwnServers;
 
 /// In this order.
-const SECTIONS: [&str; 11] =
-    ["append", "edge", "payments", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
+const SECTIONS: [&str; 11] = ["append", "edge", "payments", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
 
 /// What every section has at hand.
 pub struct Bench {
@@ -82,6 +82,7 @@ async fn main() -> Result<()> {
         Some("load") => return load::main().await,
         Some("sockets") => return sockets::main().await,
         Some("payers") => return payers::main().await,
+        Some("card-provider") => return cards::main().await,
         _ => {}
     }
     let arguments = Arguments::read(words)?;

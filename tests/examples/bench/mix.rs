@@ -103,7 +103,8 @@ impl Traffic {
             Operation::Read => self.pools().readable.pop_front(),
         };
         // At the start there is nothing to bill, pay or read yet.
-        let operation = if needed.is_none() && !matches!(wanted, Operation::Intent | Operation::CallBack) { Operation::Order } else { wanted };
+        let operation =
+            if needed.is_none() && !matches!(wanted, Operation::Intent | Operation::CallBack) { Operation::Order } else { wanted };
         let shop = needed.as_ref().map_or_else(|| usize::try_from(n).unwrap_or(0) % self.shops.len(), |made| made.shop);
         self.render(n, operation, shop, needed.as_ref(), request);
         if let (Operation::Read, Some(made)) = (operation, needed) {
