@@ -39,6 +39,8 @@ mod money_back;
 #[cfg(test)]
 mod payment_intents;
 #[cfg(test)]
+mod process_store;
+#[cfg(test)]
 mod provider_accounts;
 #[cfg(test)]
 mod provider_people;

@@ -2,7 +2,7 @@
 //! every simulator; not part of any provider's interface.
 //!
 //! `GET /sim/health`, `GET /sim/ledger`, `POST /sim/pay`, `POST /sim/decline`, `POST /sim/expire`, `POST /sim/lie` (a
-//! call-back without a payment), `POST /sim/clock` (`{"advance_ms": …}`), `POST|GET|DELETE /sim/faults`, `DELETE /sim/timings`
+//! call-back without a payment), `POST /sim/clock` (`{"advance_ms": …}`), `POST|GET|DELETE /sim/faults`, `POST /sim/timings`
 //! (hands them out and forgets them).
 
 use std::sync::{Arc, atomic::Ordering};
@@ -12,7 +12,7 @@ use axum::{
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{get, post},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -138,7 +138,7 @@ pub(super) fn routes<P: Simulated>() -> Router<Arc<P>> {
         .route("/sim/lie", post(lie::<P>))
         .route("/sim/clock", post(clock::<P>))
         .route("/sim/faults", post(add_faults::<P>).get(list_faults::<P>).delete(clear_faults::<P>))
-        .route("/sim/timings", delete(take_timings::<P>))
+        .route("/sim/timings", post(take_timings::<P>))
 }
 
 async fn take_timings<P: Simulated>(State(provider): State<Arc<P>>) -> Json<Vec<Timing>> {

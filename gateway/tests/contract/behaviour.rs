@@ -210,6 +210,21 @@ pub async fn a_slow_answer_is_waited_for_within_the_time_limit(launch: Launch) {
     assert_eq!(world.faults_left().await, 0);
 }
 
+pub async fn the_simulator_tells_how_long_it_held_an_answer_and_when_it_called_back(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    let rule = json!({"operation": "start", "fault": "slow", "times": 1, "delay_ms": 120});
+    assert!(world.lever("/sim/faults", rule).await.0);
+    let request = world.started(10_00).await;
+    world.pay(&request, json!({"webhook": {"copies": 1}})).await;
+    let timings = world.lever("/sim/timings", json!({})).await.1;
+    let timings = timings.as_array().unwrap();
+    let start = timings.iter().find(|timing| timing["operation"] == "start").unwrap();
+    assert!(start["held_micros"].as_u64().unwrap() >= 120_000, "{start}");
+    let called_back = timings.iter().filter(|timing| timing["operation"].is_null()).count();
+    assert_eq!(called_back, 1, "{timings:?}");
+    assert_eq!(world.lever("/sim/timings", json!({})).await.1, json!([]), "it forgets what it handed out");
+}
+
 pub async fn a_refused_token_is_renewed_once(launch: Launch) {
     let world = launch(Setup::default()).await;
     if !world.traits.has_tokens {

@@ -40,6 +40,7 @@ macro_rules! contract {
                     behaviour::a_dead_host_is_not_an_attempt,
                     behaviour::a_provider_that_asks_for_a_pause_gets_it,
                     behaviour::a_slow_answer_is_waited_for_within_the_time_limit,
+                    behaviour::the_simulator_tells_how_long_it_held_an_answer_and_when_it_called_back,
                     behaviour::a_refused_token_is_renewed_once,
                     behaviour::requests_that_make_no_sense_are_declined,
                     behaviour::secrets_show_nowhere,

@@ -9,6 +9,7 @@
 
 mod append;
 mod bare;
+mod cards;
 mod client;
 mod cpu;
 mod edge;
@@ -81,6 +82,7 @@ async fn main() -> Result<()> {
         Some("load") => return load::main().await,
         Some("sockets") => return sockets::main().await,
         Some("payers") => return payers::main().await,
+        Some("card-provider") => return cards::main().await,
         _ => {}
     }
     let arguments = Arguments::read(words)?;

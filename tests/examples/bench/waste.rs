@@ -1,4 +1,4 @@
-//! What one command costs beside time: statements, transactions, syncs and bytes of PostgreSQL; allocations of the edge.
+//! What one command, and one whole payment, costs beside time: statements, transactions, syncs and bytes of PostgreSQL; allocations of the edge.
 
 use std::{process::Stdio, time::Duration};
 
@@ -9,8 +9,9 @@ use tokio::process::Command;
 
 use crate::{
     Bench,
-    load::{Plan, generate},
+    load::{self, generate},
     mix::Mix,
+    payers::{Plan, pay},
     server::{ALL_ROLES, Server},
 };
 
@@ -28,7 +29,14 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         let server = Server::start(&servers, "bench_waste", roles).await?;
         // One at a time: no batch hides what one costs. Then many at once, as a busy hour has them.
         for (connections, how) in [(1, "one at a time"), (64, "64 at a time")] {
-            count(bench, &server, connections, &format!("{name}, {how}")).await?;
+            let how = format!("{name}, {how}");
+            let plan = plan(bench, &server, connections);
+            count(bench, &server, ("order", &how), Duration::ZERO, async { Ok(generate(&plan).await?.good) }).await?;
+            let Some(bank) = server.bank else { continue };
+            let load::Plan { address, shops, run_ms, .. } = plan;
+            let payers = Plan { address, bank, shops, card: false, rate: None, payers: connections, warm_ms: 0, run_ms, most: None };
+            // With what comes after a payment: the watch's first look would be due after three seconds.
+            count(bench, &server, ("payment", &how), Duration::from_secs(4), async { Ok(pay(&payers).await?.good) }).await?;
         }
         server.stop().await?;
     }
@@ -69,52 +77,48 @@ async fn counters(servers: &PgPool) -> Result<Counters> {
     Ok(Counters { transactions: row.try_get(0)?, syncs: row.try_get(1)?, wal_bytes: row.try_get(2)?, statements })
 }
 
+fn plan(bench: &Bench, server: &Server, connections: usize) -> load::Plan {
+    let (address, shops) = (server.address, server.shops.clone());
+    load::Plan { address, shops, mix: Mix::Orders, rate: None, connections, warm_ms: 0, run_ms: bench.effort.choose(4_000, 1_500) }
+}
+
+/// Counts what `work`, which says how many things it did, and the time `after` it cost for each of them.
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-async fn count(bench: &mut Bench, server: &Server, connections: usize, how: &str) -> Result<()> {
+async fn count(
+    bench: &mut Bench,
+    server: &Server,
+    (thing, how): (&str, &str),
+    after: Duration,
+    work: impl Future<Output = Result<u64>>,
+) -> Result<()> {
     let admin = &server.database.admin;
     let _ = sqlx::query("create extension if not exists pg_stat_statements").execute(admin).await;
-    let plan = Plan {
-        address: server.address,
-        shops: server.shops.clone(),
-        mix: Mix::Orders,
-        rate: None,
-        connections,
-        warm_ms: 0,
-        run_ms: bench.effort.choose(4_000, 1_500),
-    };
     let before = counters(admin).await?;
     let _ = sqlx::query("select pg_stat_statements_reset()").execute(admin).await;
-    let outcome = generate(&plan).await?;
-    let after = counters(admin).await?;
-    let orders = outcome.good.max(1) as f64;
+    let done = work.await?;
+    tokio::time::sleep(after).await;
+    let now = counters(admin).await?;
+    let things = done.max(1) as f64;
     let report = &mut bench.report;
-    report.figure(SECTION, format!("orders, {how}"), outcome.good as f64, "orders");
-    report.figure(SECTION, format!("statements for each order, {how}"), after.statements as f64 / orders, "statements");
-    report.figure(
-        SECTION,
-        format!("transactions for each order, {how}"),
-        (after.transactions - before.transactions) as f64 / orders,
-        "transactions",
-    );
-    report.figure(
-        SECTION,
-        format!("syncs of the write-ahead log for each order, {how}"),
-        (after.syncs - before.syncs) as f64 / orders,
-        "syncs",
-    );
-    report.figure(SECTION, format!("write-ahead log for each order, {how}"), (after.wal_bytes - before.wal_bytes) as f64 / orders, "bytes");
-    told(admin, outcome.good).await
+    report.figure(SECTION, format!("{thing}s, {how}"), done as f64, "done");
+    let mut each =
+        |what: &str, count: i64, unit| report.figure(SECTION, format!("{what} for each {thing}, {how}"), count as f64 / things, unit);
+    each("statements", now.statements, "statements");
+    each("transactions", now.transactions - before.transactions, "transactions");
+    each("syncs of the write-ahead log", now.syncs - before.syncs, "syncs");
+    each("write-ahead log", now.wal_bytes - before.wal_bytes, "bytes");
+    told(admin, done, thing).await
 }
 
 /// Prints the statements that take the most time; they are for whoever looks for waste and not part of the table.
-async fn told(admin: &PgPool, orders: u64) -> Result<()> {
+async fn told(admin: &PgPool, done: u64, thing: &str) -> Result<()> {
     let sql = "select calls, total_exec_time, left(regexp_replace(query, '\\s+', ' ', 'g'), 90) from pg_stat_statements s \
                join pg_database d on d.oid = s.dbid where d.datname = current_database() and toplevel \
                order by total_exec_time desc limit $1";
     let Ok(rows) = sqlx::query(sql).bind(TOLD).fetch_all(admin).await else { return Ok(()) };
     for row in rows {
         let (calls, millis, query): (i64, f64, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        println!("    {calls:>7} calls, {millis:>8.0} ms for {orders} orders: {query}");
+        println!("    {calls:>7} calls, {millis:>8.0} ms for {done} {thing}s: {query}");
     }
     Ok(())
 }

@@ -1,0 +1,101 @@
+//! What process managers and provider workers keep beside the log, on a real PostgreSQL.
+
+use std::time::Duration;
+
+use commands::{
+    database::{self, Role},
+    process_store::{Leaves, ProcessStore, Stuck},
+};
+use domain::{
+    clock::{Clock, IdSource},
+    ids::{AttemptId, MerchantId, PaymentIntentId},
+    money::Money,
+    payment_intent::Tender,
+    process::{AttemptRef, Task},
+};
+use serde_json::json;
+use sqlx::PgPool;
+use support::{ManualClock, SeededIds, TestDatabase, TestPlatform, eventually};
+
+fn attempt(ids: &SeededIds) -> AttemptRef {
+    let now = ManualClock::default().now();
+    AttemptRef {
+        payment_intent_id: PaymentIntentId(ids.next()),
+        attempt_id: AttemptId(ids.next()),
+        provider: "scb".to_owned(),
+        reference: "REFERENCE".to_owned(),
+        provider_id: None,
+        tender: Tender::PromptPay,
+        manual_capture: false,
+        amount: Money::thb(107_00),
+        created_at: now,
+        expires_at: now + chrono::Duration::minutes(15),
+    }
+}
+
+async fn left(pool: &PgPool) -> (i64, i64, i64) {
+    let sql = "select (select count(*) from process.task), (select count(*) from process.provider_reference), (select count(*) from process.stuck)";
+    sqlx::query_as(sql).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_leaves_all_that_follows_from_it_or_nothing() {
+    let database = TestDatabase::new().await;
+    let store = database::pool_of_processes(&database.url, 2).unwrap();
+    let (ids, now) = (SeededIds::new(1), ManualClock::default().now());
+    let tenant = MerchantId(ids.next());
+    let attempt = attempt(&ids);
+    let task = |key: &str| {
+        let task = Task::Reroute { payment_intent_id: attempt.payment_intent_id, attempt_id: attempt.attempt_id };
+        Leaves::Task { key: key.to_owned(), tenant, task: Box::new(task), due_at: now }
+    };
+    let page = || {
+        let reference = Leaves::Reference { tenant, attempt: Box::new(attempt.clone()) };
+        let stuck = Stuck { pos: 3, n: 0, manager: "checkout", error: "a rule".to_owned() };
+        (vec![task("one"), task("two"), task("one"), reference], vec![stuck])
+    };
+    assert_eq!(store.checkpoint().await.unwrap(), 0);
+    let (leaves, stuck) = page();
+    assert!(!store.advance(5, 9, leaves, stuck).await.unwrap(), "the checkpoint does not stand at 5");
+    assert_eq!((store.checkpoint().await.unwrap(), left(&database.admin).await), (0, (0, 0, 0)));
+    let (leaves, stuck) = page();
+    assert!(store.advance(0, 9, leaves, stuck).await.unwrap());
+    assert_eq!((store.checkpoint().await.unwrap(), left(&database.admin).await), (9, (2, 1, 1)));
+    let found = store.attempt_of("scb", "REFERENCE").await.unwrap();
+    assert_eq!(found, Some((uuid::Uuid::from_bytes(tenant.0.to_bytes()), attempt.clone())));
+    // The same page again, after a restore: what is there stays as it is.
+    let (leaves, stuck) = page();
+    assert!(store.advance(9, 10, leaves, stuck).await.unwrap());
+    assert_eq!(left(&database.admin).await, (2, 1, 1));
+    assert!(store.advance(10, 11, vec![], vec![]).await.unwrap(), "a page without a reaction moves the checkpoint too");
+    let mut leased: Vec<String> = store.lease(now, 5.0, 10).await.unwrap().into_iter().map(|held| held.key).collect();
+    leased.sort();
+    assert_eq!(leased, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn only_what_follows_from_the_log_does_not_wait_for_the_disk() {
+    let database = TestDatabase::new().await;
+    let waits = async |pool: PgPool| -> String { sqlx::query_scalar("show synchronous_commit").fetch_one(&pool).await.unwrap() };
+    assert_eq!(waits(database::pool_of_processes(&database.url, 1).unwrap()).await, "off");
+    assert_eq!(waits(database::pool(&database.url, Role::App, 1).unwrap()).await, "on");
+    assert_eq!(waits(database::pool(&database.url, Role::Worker, 1).unwrap()).await, "on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_was_called_back_leaves_nothing_to_do() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let (_, bill) = platform.billed(&shop, 107_00).await;
+    let (_, intent, reference) = platform.started_qr(&shop, &bill).await;
+    platform.pay(&reference, json!({})).await;
+    platform.get_until(&shop.cashier, &format!("/v1/payment-intents/{intent}"), |intent| intent["status"] == "succeeded").await;
+    // The watch's first look would be due three seconds after the attempt began.
+    eventually("no task is left", Duration::from_secs(2), || async {
+        let tasks: i64 = sqlx::query_scalar("select count(*) from process.task").fetch_one(&platform.platform.worker_pool).await.unwrap();
+        (tasks == 0).then_some(())
+    })
+    .await;
+    platform.proves_itself().await;
+    platform.stop().await;
+}
