@@ -27,6 +27,8 @@ mod isolation;
 #[cfg(test)]
 mod payment_intents;
 #[cfg(test)]
+mod process_plan;
+#[cfg(test)]
 mod provider_accounts;
 #[cfg(test)]
 mod rate_limits;

@@ -1,11 +1,19 @@
 -- $1 now  $2 lease in seconds  $3 how many. A lease that ran out is taken over; two workers never hold one task.
-update process.task set leased_until = $1 + $2 * interval '1 second'
-where key in (
+with soon as (
     select key from process.task
-    where due_at <= $1 and (leased_until is null or leased_until < $1)
-    -- What somebody waits for at a counter goes before the watches.
-    order by (task ->> 'kind' = 'inquire' and task ->> 'mode' = 'watch'), due_at
+    where not watch and due_at <= $1 and (leased_until is null or leased_until < $1)
+    order by due_at
     limit $3
     for update skip locked
+),
+-- What somebody waits for at a counter goes before the watches.
+watches as (
+    select key from process.task
+    where watch and due_at <= $1 and (leased_until is null or leased_until < $1)
+    order by due_at
+    limit $3 - (select count(*) from soon)
+    for update skip locked
 )
-returning key, tenant, task
+update process.task t set leased_until = $1 + $2 * interval '1 second'
+where t.key in (select key from soon union all select key from watches)
+returning t.key, t.tenant, t.task
