@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::CommandError,
     event_store::{read_log, uuid_of},
+    fail_point,
     handle::{Caller, CommandHandler},
     idempotency::IdempotencyKey,
     process_commands,
@@ -121,6 +122,9 @@ async fn step(pool: &PgPool, handler: &CommandHandler, tasks: &Notify, at: Optio
         .await?;
     stuck.extend(refused);
     let news = !scheduled.is_empty();
+    if news {
+        fail_point::reach("before_task").await;
+    }
     let stored = store(pool, from, to, scheduled, stuck).await?;
     if stored && news {
         tasks.notify_one();

@@ -22,6 +22,7 @@ use crate::{
     call_backs,
     error::CommandError,
     event_store::ulid_of,
+    fail_point,
     handle::{Caller, CommandHandler},
     process_runner::execute,
     provider_calls::Calls,
@@ -126,6 +127,10 @@ impl Worker {
 
     async fn perform(&self, leased: Leased) -> Result<(), CommandError> {
         let tenant = MerchantId(ulid_of(leased.tenant));
+        let moves_money = leased.task.moves_money();
+        if moves_money {
+            fail_point::reach("before_call").await;
+        }
         let step = match leased.task.clone() {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
                 return self.follow_hint(leased, work::Hint { provider, reference, transaction_id, tried }).await;
@@ -168,6 +173,9 @@ impl Worker {
                 work_refund::after_refund_check(refund_id, amount, payment, tried, outcome, self.now())
             }
         };
+        if moves_money {
+            fail_point::reach("before_outcome").await;
+        }
         self.conclude(leased, step).await
     }
 
@@ -270,6 +278,9 @@ impl Worker {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if leased.task.moves_money() {
+            fail_point::reach("after_outcome").await;
         }
         match step.next {
             None => self.remove(&leased.key).await,
