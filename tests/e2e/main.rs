@@ -31,6 +31,8 @@ mod process_plan;
 #[cfg(test)]
 mod provider_accounts;
 #[cfg(test)]
+mod provider_faults;
+#[cfg(test)]
 mod rate_limits;
 #[cfg(test)]
 mod relay;
@@ -66,6 +68,8 @@ mod volume;
 mod volume_files;
 #[cfg(test)]
 mod volume_sums;
+#[cfg(test)]
+mod webhook_storm;
 #[cfg(test)]
 mod webhooks_out;
 #[cfg(test)]
