@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test volume check bench schemas clean-data
+.PHONY: help setup demo up test volume storm check bench schemas clean-data
 
 # As `smartpos` itself chooses it.
 DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
@@ -27,6 +27,9 @@ volume: setup ## import both large data sets whole, killed and resumed, and comp
 	cargo build --release --bin smartpos
 	PROGRAM_UNDER_TEST='$(CURDIR)/target/release/smartpos' VOLUME=full \
 	cargo test -p tests --test e2e volume:: -- --nocapture --test-threads 1
+
+storm: setup ## ten thousand payments told of by call-backs in one storm (`make test` has a smaller one)
+	STORM=full cargo test -p tests --test e2e webhook_storm:: -- --nocapture
 
 check: ## formatting, lints without warnings, licences and advisories
 	cargo fmt --all --check

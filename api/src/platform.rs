@@ -125,6 +125,14 @@ impl Platform {
     /// # Errors
     /// The database does not answer, is not migrated, or a setting cannot be used.
     pub async fn start(config: &Config, servers: &Servers, roles: &[ProcessRole]) -> Result<Self> {
+        Self::start_by(config, servers, roles, Arc::new(SystemClock)).await
+    }
+
+    /// The same by another clock: deadlines, schedules and signature windows follow it. The log keeps the database's time.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_by(config: &Config, servers: &Servers, roles: &[ProcessRole], clock: Arc<dyn Clock>) -> Result<Self> {
         let gaps = upcast::prove_complete(&DomainEvent::catalog(), upcast::STEPS);
         if !gaps.is_empty() {
             bail!("this build cannot read every stored event: {}", gaps.join("; "));
@@ -141,8 +149,8 @@ impl Platform {
         let keyring = if sealing { Some(master_key::keyring(config, &app_pool).await?) } else { None };
         let app_options = database::options(&servers.database_url, Role::App)?;
         let (committer, committer_task) = committer::spawn(PgAppender::new(app_options), moved.clone(), committer_stop.clone());
-        let commands = CommandHandler::new(app_pool.clone(), committer, Arc::new(SystemClock), Arc::new(RandomIds));
-        let providers = account_providers(config, &app_pool, keyring.as_ref())?;
+        let commands = CommandHandler::new(app_pool.clone(), committer, clock.clone(), Arc::new(RandomIds));
+        let providers = account_providers(config, &app_pool, keyring.as_ref(), clock)?;
         let known = providers.clone();
         commands.route_by(Arc::new(move |tenant| {
             let known = known.clone();
@@ -305,14 +313,13 @@ impl Shared {
     }
 }
 
-fn account_providers(config: &Config, pool: &PgPool, keyring: Option<&Keyring>) -> Result<AccountProviders> {
+fn account_providers(config: &Config, pool: &PgPool, keyring: Option<&Keyring>, clock: Arc<dyn Clock>) -> Result<AccountProviders> {
     let accounts = keyring.map(|keyring| ProviderAccounts::new(pool.clone(), keyring.clone()));
-    let clock: gateway::Clock = Arc::new(|| SystemClock.now());
-    Ok(AccountProviders::new(accounts, &providers(config)?, clock, config.providers.accounts.clone()))
+    let clock: gateway::Clock = Arc::new(move || clock.now());
+    Ok(AccountProviders::new(accounts, &providers(config, clock.clone())?, clock, config.providers.accounts.clone()))
 }
 
-fn providers(config: &Config) -> Result<ProviderRegistry> {
-    let clock: gateway::Clock = Arc::new(|| SystemClock.now());
+fn providers(config: &Config, clock: gateway::Clock) -> Result<ProviderRegistry> {
     let mut registry = ProviderRegistry::new();
     if let Some(scb) = &config.providers.scb {
         let provider = ScbProvider::new(scb.gateway(), clock).context("providers.scb cannot be used")?;

@@ -14,7 +14,7 @@ use crate::process_store::ProcessStore;
 
 /// How often parked call-backs are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
-/// Most call-backs taken up again at a time.
+/// Most parked call-backs looked at in one sweep; the next one goes on behind them.
 const SWEEP_LIMIT: i64 = 500;
 
 /// The stored call-back that a task with this key looks into; nothing for tasks of an older build.
@@ -75,28 +75,48 @@ pub(crate) async fn settle(pool: &PgPool, id: Uuid, tenant: Uuid, confirmed: boo
 
 /// Takes parked call-backs up again whose name has become known, until `shutdown`. Two processes that do so are harmless.
 pub async fn run(store: impl ProcessStore, clock: std::sync::Arc<dyn Clock>, shutdown: CancellationToken) {
+    let mut after = 0;
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
-        match store.unpark(clock.now()).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "parked call-backs are looked into again"),
+        match store.unpark(clock.now(), after).await {
+            Ok(sweep) => {
+                after = sweep.next;
+                if sweep.reopened > 0 {
+                    tracing::info!(count = sweep.reopened, "parked call-backs are looked into again");
+                }
+            }
             Err(error) => tracing::warn!(%error, "parked call-backs could not be looked at"),
         }
     }
 }
 
-pub(crate) async fn unpark(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let parked: i64 = sqlx::query_scalar("select count(*) from process.webhook where state = 'parked'").fetch_one(pool).await?;
-    gauge!("smartpos_webhooks_parked").set(u32::try_from(parked).unwrap_or(u32::MAX));
-    if parked == 0 {
-        return Ok(0);
+/// What a sweep did, and behind which place the next one goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// Taken up again.
+    pub reopened: i64,
+    /// Behind this place; 0 is the beginning.
+    pub next: i64,
+}
+
+pub(crate) async fn unpark(pool: &PgPool, now: DateTime<Utc>, after: i64) -> Result<Sweep, sqlx::Error> {
+    if after == 0 {
+        let parked: i64 = sqlx::query_scalar("select count(*) from process.webhook where state = 'parked'").fetch_one(pool).await?;
+        gauge!("smartpos_webhooks_parked").set(u32::try_from(parked).unwrap_or(u32::MAX));
+        if parked == 0 {
+            return Ok(Sweep { reopened: 0, next: 0 });
+        }
     }
-    let done = sqlx::query(include_str!("sql/unpark_webhooks.sql")).bind(now).bind(SWEEP_LIMIT).execute(pool).await?;
-    Ok(done.rows_affected())
+    let sql = include_str!("sql/unpark_webhooks.sql");
+    let row = sqlx::query(sql).bind(now).bind(after).bind(SWEEP_LIMIT).fetch_one(pool).await?;
+    let (looked, last): (i64, Option<i64>) = (row.try_get("looked")?, row.try_get("last")?);
+    // A short page was the last one: from the beginning again.
+    let next = last.filter(|_| looked == SWEEP_LIMIT).unwrap_or(0);
+    Ok(Sweep { reopened: row.try_get("reopened")?, next })
 }
 
 #[cfg(test)]

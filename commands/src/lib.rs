@@ -14,6 +14,7 @@ pub mod error;
 pub mod event_log;
 pub mod event_store;
 pub mod exchanges;
+pub mod fail_point;
 pub mod handle;
 pub mod idempotency;
 pub mod ledger_adjustments;

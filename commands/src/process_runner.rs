@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::CommandError,
     event_log::EventLog,
+    fail_point,
     handle::{Caller, CommandHandler},
     idempotency::IdempotencyKey,
     process_commands,
@@ -119,6 +120,9 @@ async fn step(
         .await?;
     stuck.extend(refused);
     let news = !scheduled.is_empty();
+    if news {
+        fail_point::reach("before_task").await;
+    }
     let leaves = scheduled.into_iter().filter_map(left).collect();
     let stored = store.advance(from, to, leaves, stuck).await?;
     if stored && news {

@@ -17,7 +17,7 @@ use sqlx::{PgPool, Row, types::Json};
 use uuid::Uuid;
 
 use crate::{
-    call_backs,
+    call_backs::{self, Sweep},
     event_log::StoreError,
     event_store::uuid_of,
     exchanges,
@@ -102,8 +102,8 @@ pub trait ProcessStore: Send + Sync + 'static {
     fn park(&self, id: Uuid, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Notes what came of a call-back.
     fn settle(&self, id: Uuid, tenant: Uuid, confirmed: bool) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Takes parked call-backs up again whose name has become known; how many.
-    fn unpark(&self, now: DateTime<Utc>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// Takes parked call-backs behind the place `after` up again whose name has become known.
+    fn unpark(&self, now: DateTime<Utc>, after: i64) -> impl Future<Output = Result<Sweep, StoreError>> + Send;
     /// Keeps what was said to and heard from a provider about `subject`.
     fn keep_exchanges(
         &self,
@@ -179,8 +179,8 @@ impl ProcessStore for PgPool {
         Ok(call_backs::settle(self, id, tenant, confirmed).await?)
     }
 
-    async fn unpark(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        Ok(call_backs::unpark(self, now).await?)
+    async fn unpark(&self, now: DateTime<Utc>, after: i64) -> Result<Sweep, StoreError> {
+        Ok(call_backs::unpark(self, now, after).await?)
     }
 
     async fn keep_exchanges(&self, tenant: MerchantId, subject: &str, provider: &str, exchanges: &[Exchange]) -> Result<(), StoreError> {

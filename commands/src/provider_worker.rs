@@ -22,6 +22,7 @@ use crate::{
     call_backs,
     error::CommandError,
     event_store::ulid_of,
+    fail_point,
     handle::{Caller, CommandHandler},
     process_runner::execute,
     process_store::{Leased, ProcessStore},
@@ -134,6 +135,10 @@ impl<S: ProcessStore> Worker<S> {
 
     async fn perform(&self, leased: Held) -> Result<(), CommandError> {
         let tenant = MerchantId(ulid_of(leased.tenant));
+        let moves_money = leased.task.moves_money();
+        if moves_money {
+            fail_point::reach("before_call").await;
+        }
         let mut paid = None;
         let step = match leased.task.clone() {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
@@ -187,6 +192,9 @@ impl<S: ProcessStore> Worker<S> {
                 work_refund::after_refund_check(refund_id, amount, payment, tried, since, outcome, self.now())
             }
         };
+        if moves_money {
+            fail_point::reach("before_outcome").await;
+        }
         self.conclude(leased, step).await?;
         self.end_watch(paid).await
     }
@@ -310,6 +318,9 @@ impl<S: ProcessStore> Worker<S> {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if leased.task.moves_money() {
+            fail_point::reach("after_outcome").await;
         }
         match step.next {
             None => self.remove(&leased.key).await,

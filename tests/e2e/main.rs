@@ -39,9 +39,13 @@ mod money_back;
 #[cfg(test)]
 mod payment_intents;
 #[cfg(test)]
+mod process_plan;
+#[cfg(test)]
 mod process_store;
 #[cfg(test)]
 mod provider_accounts;
+#[cfg(test)]
+mod provider_faults;
 #[cfg(test)]
 mod provider_people;
 #[cfg(test)]
@@ -82,6 +86,8 @@ mod volume;
 mod volume_files;
 #[cfg(test)]
 mod volume_sums;
+#[cfg(test)]
+mod webhook_storm;
 #[cfg(test)]
 mod webhooks_out;
 #[cfg(test)]

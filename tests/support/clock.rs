@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use chrono::{DateTime, Duration, Utc};
+use commands::system::SystemClock;
 use domain::{
     clock::{Clock, IdSource},
     ids::Ulid,
@@ -31,6 +32,23 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0.load(Ordering::SeqCst)).expect("a time within the calendar")
+    }
+}
+
+/// The machine's clock, moved on by a test: what waits for a later time comes at once.
+#[derive(Debug, Default)]
+pub struct ShiftedClock(AtomicI64);
+
+impl ShiftedClock {
+    /// Moves on; a negative duration moves back.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.num_microseconds().expect("a duration of less than 290,000 years"), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> DateTime<Utc> {
+        SystemClock.now() + Duration::microseconds(self.0.load(Ordering::SeqCst))
     }
 }
 

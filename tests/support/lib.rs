@@ -18,7 +18,7 @@ mod scratch;
 mod servers;
 mod shop;
 
-pub use clock::{ManualClock, SeededIds};
+pub use clock::{ManualClock, SeededIds, ShiftedClock};
 pub use database::{TestDatabase, WriteSide};
 pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body, store_body};
 pub use process::Process;

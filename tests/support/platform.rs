@@ -9,13 +9,16 @@ use std::{
 };
 
 use api::{
-    auth::Role,
+    auth::{Role, TokenIssuer, TokenRequest},
     config::{Config, Limits},
     platform::{Platform, ProcessRole, Servers, migrate},
     simulated_provider::{SimulatorArgs, free_address, run as run_simulator, settings},
-    token_command::development_token,
 };
-use domain::ids::{MerchantId, PspId, StoreId, Ulid};
+use commands::system::SystemClock;
+use domain::{
+    clock::Clock,
+    ids::{MerchantId, PspId, StoreId, Ulid},
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +39,7 @@ pub struct TestPlatform {
     pub config: Config,
     /// The PSP of every token.
     pub psp: PspId,
+    clock: Arc<dyn Clock>,
     http: reqwest::Client,
     keys: Arc<AtomicU64>,
     simulator_stop: CancellationToken,
@@ -103,6 +107,15 @@ impl TestPlatform {
 
     /// Starts these roles in this process, with a configuration that the test has changed.
     pub async fn start_as(roles: &[ProcessRole], change: impl FnOnce(&mut Config)) -> Self {
+        Self::launch(roles, Arc::new(SystemClock), change).await
+    }
+
+    /// Starts every role in this process by another clock.
+    pub async fn start_by(clock: Arc<dyn Clock>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::launch(&ProcessRole::ALL, clock, change).await
+    }
+
+    async fn launch(roles: &[ProcessRole], clock: Arc<dyn Clock>, change: impl FnOnce(&mut Config)) -> Self {
         let scratch = ScratchDir::new("platform");
         let database = TestDatabase::new().await;
         let mut config = Config { data_dir: scratch.path().to_path_buf(), ..Config::default() };
@@ -124,11 +137,11 @@ impl TestPlatform {
         change(&mut config);
         let servers = servers_of(&database);
         migrate(&servers).await.expect("the database migrates");
-        let platform = Platform::start(&config, &servers, roles).await.expect("the platform starts");
+        let platform = Platform::start_by(&config, &servers, roles, clock.clone()).await.expect("the platform starts");
         let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
         let psp = PspId(platform.commands.ids().next());
         let keys = Arc::default();
-        Self { base, simulator, platform, database, config, psp, http, keys, simulator_stop, _scratch: scratch }
+        Self { base, simulator, platform, database, config, psp, clock, http, keys, simulator_stop, _scratch: scratch }
     }
 
     /// Another process's worth of the edge over the same database; answers where it listens.
@@ -147,7 +160,10 @@ impl TestPlatform {
 
     /// A token of any kind.
     pub fn token(&self, role: Role, merchant: Option<MerchantId>, store: Option<StoreId>) -> String {
-        development_token(&self.platform.key, role, self.psp, merchant, store).expect("a token")
+        let (subject, lifetime) = ("development".to_owned(), chrono::Duration::hours(24));
+        let request = TokenRequest { subject, role, psp: self.psp, merchant, store, device: None, lifetime };
+        let issuer = TokenIssuer::new(&self.platform.key).expect("an issuer");
+        issuer.issue(request, self.platform.commands.ids().next(), self.clock.now()).expect("a token")
     }
 
     /// Sends a request; a POST gets a fresh idempotency key unless `key` is given.

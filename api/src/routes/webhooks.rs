@@ -8,7 +8,10 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use commands::webhooks::{self, Delivery};
+use commands::{
+    fail_point,
+    webhooks::{self, Delivery},
+};
 use domain::{
     ids::{MerchantId, ProviderAccountId, WebhookId},
     provider::{PaymentProvider, RawWebhook, WebhookHint, WebhookRefusal},
@@ -163,8 +166,10 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
     let delivery = Delivery { id, provider, account: &account, tenant, received_at, headers: &kept, body: &body };
     match read {
         Ok(hint) => {
+            fail_point::reach("before_webhook").await;
             let fresh = webhooks::take(&state.webhook_pool, &delivery, &hint).await.map_err(|error| Problem::unavailable(&error))?;
             state.tasks.notify_one();
+            fail_point::reach("before_webhook_answer").await;
             let kind = if fresh { "fresh" } else { "repeated" };
             counter!("smartpos_webhooks_total", "provider" => provider, "result" => kind).increment(1);
             tracing::debug!(provider, fresh, delivery = %hint.delivery_id, "a call-back was taken");

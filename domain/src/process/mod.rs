@@ -370,6 +370,16 @@ pub enum Task {
     },
 }
 
+impl Task {
+    /// Whether its call can move money, or make something that can be paid.
+    pub const fn moves_money(&self) -> bool {
+        match self {
+            Self::Start { .. } | Self::Capture { .. } | Self::Increase { .. } | Self::Stop { .. } | Self::Refund { .. } => true,
+            Self::Inquire { .. } | Self::Reroute { .. } | Self::FollowHint { .. } | Self::CheckRefund { .. } => false,
+        }
+    }
+}
+
 /// Why a provider is asked what was paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -154,7 +154,8 @@ impl World {
 
     fn books(&self, attempt: &AttemptRef, now: i64) -> AttemptView {
         let seen = self.charges.get(&attempt.attempt_id).is_some_and(|shown| *shown <= now);
-        let payment = PaymentSeen { transaction_id: attempt.reference.clone(), amount: attempt.amount, paid_at: at(now), refunded: 0, dispute: None };
+        let payment =
+            PaymentSeen { transaction_id: attempt.reference.clone(), amount: attempt.amount, paid_at: at(now), refunded: 0, dispute: None };
         let provider_id = seen.then(|| attempt.reference.clone());
         let status = if seen { AttemptStatus::Paid } else { AttemptStatus::NotFound };
         AttemptView { provider_id, status, payments: if seen { vec![payment] } else { vec![] } }

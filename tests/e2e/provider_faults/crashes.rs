@@ -1,0 +1,154 @@
+//! F30: the process that calls providers is killed between any two steps of a call or of taking a call-back. Whoever takes over
+//! finds out what happened; nothing is charged, captured or sent back a second time.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{platform::ProcessRole, simulated_provider::free_address};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use support::{Process, ScratchDir, TestPlatform};
+
+use super::stage::{Bank, Setup, Stage, patiently};
+
+/// Everything but the gateway runs in the test's process; the gateway is a program of its own.
+struct World {
+    platform: Arc<TestPlatform>,
+    dir: ScratchDir,
+    gateway: Option<Process>,
+    /// Fail points that earlier processes of the same log came to.
+    held_before: usize,
+    listen: String,
+}
+
+impl World {
+    async fn start() -> Self {
+        let roles = [ProcessRole::Api, ProcessRole::Relay, ProcessRole::Projector];
+        let allow = |config: &mut api::config::Config| config.providers.accounts.hosts = vec!["127.0.0.1".to_owned()];
+        let platform = Arc::new(TestPlatform::start_as(&roles, allow).await);
+        let listen = free_address().unwrap().to_string();
+        Self { platform, dir: ScratchDir::new("crashes"), gateway: None, held_before: 0, listen }
+    }
+
+    /// Starts the gateway, to be held at a fail point if one is named.
+    async fn gateway(&mut self, fail_point: &str) {
+        let (config, database) = (&self.platform.config, &self.platform.database);
+        let env = [
+            ("DATABASE_URL", database.url.clone()),
+            ("NATS_URL", database.nats_url.clone()),
+            ("SMARTPOS_DATA_DIR", config.data_dir.display().to_string()),
+            ("SMARTPOS_PROVIDERS__ACCOUNTS__HOSTS", "[\"127.0.0.1\"]".to_owned()),
+            ("FAIL_POINT", fail_point.to_owned()),
+        ];
+        let arguments = ["serve", "--role", "gateway", "--role", "worker", "--listen", &self.listen];
+        let mut process = Process::spawn(if fail_point.is_empty() { "well" } else { fail_point }, self.dir.path(), &arguments, env);
+        self.held_before = held(&process);
+        process.wait_for_url(&format!("http://{}/healthz", self.listen), Duration::from_secs(30)).await;
+        self.gateway = Some(process);
+    }
+
+    /// Waits until so many have come to the fail point, and kills the process there.
+    async fn kill_at_the_fail_point(&mut self, count: usize) {
+        let mut gateway = self.gateway.take().unwrap();
+        patiently("the fail point is reached", || async { (held(&gateway) >= self.held_before + count).then_some(()) }).await;
+        gateway.kill();
+    }
+
+    async fn stage(&self, bank: Bank) -> Stage {
+        // Call-backs come to the process that may be dead.
+        let url = format!("http://{}", self.listen);
+        Stage::open_with(&self.platform, bank, Setup { platform_url: Some(url), ..Setup::default() }).await
+    }
+}
+
+fn held(process: &Process) -> usize {
+    process.log().matches("held at a fail point").count()
+}
+
+fn charged(bank: Bank) -> bool {
+    matches!(bank, Bank::Omise | Bank::Stripe)
+}
+
+/// A charge where the provider takes cards, a code elsewhere.
+async fn begin(stage: &Stage) -> String {
+    if charged(stage.bank) { stage.card_intent(64_00, stage.bank.card(), json!({})).await } else { stage.intent(64_00).await }
+}
+
+/// Brings a payment to its end, with another attempt where the text of a code was lost.
+async fn end(stage: &Stage, intent: &str) {
+    if !charged(stage.bank) {
+        let payable = |shown: &Value| shown["status"] == "requires_action" || shown["status"] == "requires_payment_method";
+        let shown = stage.until("something to pay", intent, payable).await;
+        if shown["status"] == "requires_payment_method" {
+            assert_eq!(shown["failure"]["code"], "qr_lost", "{shown}");
+            stage.post(&stage.shop.cashier, &format!("/v1/payment-intents/{intent}/confirm"), json!({})).await.ok();
+        }
+        let reference = stage.reference(intent).await;
+        stage.pay_and_tell(&reference).await;
+    }
+    stage.status(intent, "succeeded").await;
+    stage.ledgers_agree().await;
+    assert_eq!(stage.payments_there().await, 1, "{:?}: charged twice", stage.bank);
+}
+
+async fn killed_at(fail_points: &[&str]) {
+    let mut world = World::start().await;
+    for fail_point in fail_points {
+        let stages = join_all(Bank::ALL.map(|bank| world.stage(bank))).await;
+        world.gateway(fail_point).await;
+        let intents = join_all(stages.iter().map(begin)).await;
+        // All four are held there; a page of reactions is one.
+        let held = if *fail_point == "before_task" { 1 } else { stages.len() };
+        world.kill_at_the_fail_point(held).await;
+        world.gateway("").await;
+        join_all(stages.iter().zip(&intents).map(|(stage, intent)| end(stage, intent))).await;
+        // The same on the way back.
+        world.gateway.take().unwrap().kill();
+        world.gateway(fail_point).await;
+        let refunds = join_all(stages.iter().zip(&intents).map(|(stage, intent)| stage.refund(intent, None))).await;
+        world.kill_at_the_fail_point(held).await;
+        world.gateway("").await;
+        for (stage, refund) in stages.iter().zip(refunds) {
+            stage.refund_until("it went back", &refund.id(), |shown| shown["status"] == "succeeded").await;
+            stage.ledgers_agree().await;
+            assert_eq!(stage.sim("/sim/ledger").await["totals"]["net"], 0, "{:?} at {fail_point}", stage.bank);
+        }
+        world.gateway.take().unwrap().kill();
+    }
+    world.gateway("").await;
+    world.platform.proves_itself().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f30_a_process_killed_between_the_intent_to_call_and_the_call_charges_and_refunds_once() {
+    killed_at(&["before_task", "before_call"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f30_a_process_killed_between_the_call_and_its_outcome_charges_and_refunds_once() {
+    killed_at(&["before_outcome", "after_outcome"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f30_a_process_killed_before_it_stored_or_answered_a_call_back_loses_none_and_doubles_none() {
+    let mut world = World::start().await;
+    for fail_point in ["before_webhook", "before_webhook_answer"] {
+        let stages = join_all(Bank::ALL.map(|bank| world.stage(bank))).await;
+        world.gateway(fail_point).await;
+        let intents = join_all(stages.iter().map(|stage| stage.intent(64_00))).await;
+        for (stage, intent) in stages.iter().zip(&intents) {
+            let reference = stage.reference(intent).await;
+            stage.pay(&reference, json!({"webhook": {"retry_ms": 3_000}})).await;
+        }
+        world.kill_at_the_fail_point(stages.len()).await;
+        world.gateway("").await;
+        for (stage, intent) in stages.iter().zip(&intents) {
+            let shown = stage.status(intent, "succeeded").await;
+            assert_eq!(shown["unmatched"], json!([]));
+            stage.ledgers_agree().await;
+            patiently("its call-back is done, once", || async { (stage.call_backs("done").await.0 == 1).then_some(()) }).await;
+        }
+        world.gateway.take().unwrap().kill();
+    }
+    world.gateway("").await;
+    world.platform.proves_itself().await;
+}

@@ -1,0 +1,195 @@
+//! Faults that need another time of day, or that time passes: each has a platform whose clock the test moves on. The provider
+//! has the same clock unless the fault is that it has another.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
+use domain::clock::Clock as _;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use support::{ShiftedClock, TestPlatform};
+
+use super::stage::{Bank, Setup, Stage, patiently};
+
+/// A platform that begins at this time of the day in Bangkok.
+async fn started_at(hour: u32, minute: u32, second: u32) -> (Arc<TestPlatform>, Arc<ShiftedClock>) {
+    let clock = Arc::new(ShiftedClock::default());
+    let local = clock.now() + TimeDelta::hours(7);
+    let wanted = i64::from((hour * 60 + minute) * 60 + second);
+    // Forward only: the log keeps the database's time, and nothing is due before it was written.
+    clock.advance(TimeDelta::seconds((wanted - i64::from(local.num_seconds_from_midnight())).rem_euclid(86_400)));
+    let platform = TestPlatform::start_by(clock.clone(), |config| config.providers.accounts.hosts = vec!["127.0.0.1".to_owned()]).await;
+    (Arc::new(platform), clock)
+}
+
+async fn stage(platform: &Arc<TestPlatform>, bank: Bank, clock: &Arc<ShiftedClock>) -> Stage {
+    Stage::open_with(platform, bank, Setup { clock: clock.clone(), ..Setup::default() }).await
+}
+
+/// Lets time pass, at most so much, until `good`.
+async fn passing<W: Future<Output = bool>>(what: &str, clock: &ShiftedClock, step: TimeDelta, limit: TimeDelta, good: impl Fn() -> W) {
+    let end = clock.now() + limit;
+    while !good().await {
+        assert!(clock.now() < end, "not within {limit}: {what}");
+        clock.advance(step);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+}
+
+async fn shown(stage: &Stage, intent: &str) -> Value {
+    stage.until("it is shown", intent, |_| true).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f18_money_after_the_deadline_is_found_late_and_recorded() {
+    let (platform, clock) = started_at(12, 0, 0).await;
+    let stages = join_all(Bank::ALL.map(|bank| stage(&platform, bank, &clock))).await;
+    let intents = join_all(stages.iter().map(|stage| stage.intent_with(80_00, json!({"expires_in_minutes": 1})))).await;
+    let references = join_all(stages.iter().zip(&intents).map(|(stage, intent)| stage.reference(intent))).await;
+    let paired = || stages.iter().zip(&intents);
+    let expired = async || {
+        let all = join_all(paired().map(|(stage, intent)| shown(stage, intent))).await;
+        all.iter().all(|shown| shown["status"] == "expired")
+    };
+    // A deadline alone proves nothing: the codes are stopped, or the books are asked, first.
+    passing("all have expired", &clock, TimeDelta::seconds(15), TimeDelta::minutes(5), expired).await;
+    for (stage, reference) in stages.iter().zip(&references) {
+        stage.pay(reference, json!({"force": true})).await;
+    }
+    let late = async || {
+        let all = join_all(paired().map(|(stage, intent)| shown(stage, intent))).await;
+        all.iter().all(|shown| shown["unmatched"][0]["why"] == "late" && shown["status"] == "expired")
+    };
+    passing("late money is recorded", &clock, TimeDelta::minutes(2), TimeDelta::minutes(75), late).await;
+    join_all(stages.iter().map(Stage::ledgers_agree)).await;
+    platform.proves_itself().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f23_a_void_after_the_day_of_payment_is_refused_with_its_reason() {
+    let (platform, clock) = started_at(12, 0, 0).await;
+    let stages = join_all([Bank::Scb, Bank::Kbank].map(|bank| stage(&platform, bank, &clock))).await;
+    let intents = join_all(stages.iter().map(|stage| stage.paid(80_00))).await;
+    clock.advance(TimeDelta::hours(13));
+    for (stage, intent) in stages.iter().zip(&intents) {
+        let refund = stage.refund(intent, None).await.id();
+        let shown = stage.refund_until("it is refused", &refund, |shown| shown["status"] == "failed").await;
+        assert_eq!(shown["failure"]["code"], "cut_off_passed", "{shown}");
+        stage.ledgers_agree().await;
+        assert_eq!(stage.sim("/sim/ledger").await["totals"]["reversed"], 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f26_a_payment_on_either_side_of_midnight_is_found_on_its_day() {
+    let (platform, clock) = started_at(23, 58, 0).await;
+    let stage = stage(&platform, Bank::Scb, &clock).await;
+    let (before, after) = (stage.intent(80_00).await, stage.intent(81_00).await);
+    let (first, second) = (stage.reference(&before).await, stage.reference(&after).await);
+    // The books lag, so that neither is seen before midnight.
+    for reference in [&first, &second] {
+        stage.fault("inquire", "not_visible_yet", json!({"times": 1, "reference": reference})).await;
+    }
+    stage.pay(&first, json!({})).await;
+    clock.advance(TimeDelta::minutes(3));
+    stage.pay(&second, json!({})).await;
+    let both = async || {
+        let all = [shown(&stage, &before).await, shown(&stage, &after).await];
+        all.iter().all(|shown| shown["status"] == "succeeded")
+    };
+    passing("both are found", &clock, TimeDelta::seconds(31), TimeDelta::minutes(10), both).await;
+    stage.ledgers_agree().await;
+    let days: Vec<String> = stage.sim("/sim/ledger").await["payments"].as_array().unwrap().iter().map(bangkok_day).collect();
+    assert_ne!(days[0], days[1], "both were paid on one day");
+}
+
+fn bangkok_day(payment: &Value) -> String {
+    let paid_at: DateTime<Utc> = payment["paid_at"].as_str().unwrap().parse().unwrap();
+    (paid_at + TimeDelta::hours(7)).date_naive().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f29_a_provider_whose_clock_is_wrong_is_believed_within_the_window_of_signatures() {
+    let (platform, clock) = started_at(12, 0, 0).await;
+    let cases = [(Bank::Scb, 10), (Bank::Kbank, -10), (Bank::Omise, 4), (Bank::Stripe, -4), (Bank::Omise, -10), (Bank::Stripe, 10)];
+    join_all(cases.map(|(bank, minutes)| {
+        let (platform, clock) = (platform.clone(), clock.clone());
+        async move {
+            let theirs = Arc::new(ShiftedClock::default());
+            theirs.advance(clock.now() - theirs.now() + TimeDelta::minutes(minutes));
+            let stage = stage(&platform, bank, &theirs).await;
+            let intent = stage.intent(80_00).await;
+            stage.pay_and_tell(&stage.reference(&intent).await).await;
+            stage.status(&intent, "succeeded").await;
+            stage.ledgers_agree().await;
+            let signed = matches!(bank, Bank::Omise | Bank::Stripe);
+            let state = if signed && minutes.abs() > 5 { "refused" } else { "done" };
+            patiently("its call-back is judged", || async { (stage.call_backs(state).await.0 >= 1).then_some(()) }).await;
+        }
+    }))
+    .await;
+    platform.proves_itself().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f31_an_abandoned_authentication_is_stopped_at_the_provider_before_it_expires_here() {
+    let (platform, clock) = started_at(12, 0, 0).await;
+    join_all([(Bank::Omise, "tokn_test_threeds"), (Bank::Stripe, "pm_card_authenticationRequired")].map(|(bank, token)| {
+        let (platform, clock) = (platform.clone(), clock.clone());
+        async move {
+            let stage = stage(&platform, bank, &clock).await;
+            let more = json!({"return_url": "https://shop.example/back", "expires_in_minutes": 2});
+            let intent = stage.card_intent(70_00, token, more).await;
+            let reference = stage.reference(&intent).await;
+            let expired = async || shown(&stage, &intent).await["status"] == "expired";
+            passing("it expires", &clock, TimeDelta::seconds(20), TimeDelta::minutes(10), expired).await;
+            let paid = stage.lever("/sim/pay", json!({"reference": reference, "webhook": "never"})).await;
+            assert!(!paid.status.is_success(), "{bank:?}: it can still be paid at the provider");
+            stage.ledgers_agree().await;
+        }
+    }))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f15_a_call_back_whose_payment_the_books_never_show_ends_unconfirmed_and_without_effect() {
+    let (platform, clock) = started_at(12, 0, 0).await;
+    let stages = join_all([Bank::Scb, Bank::Kbank, Bank::Omise].map(|bank| stage(&platform, bank, &clock))).await;
+    let intents = join_all(stages.iter().map(|stage| stage.intent_with(80_00, json!({"expires_in_minutes": 60})))).await;
+    for (stage, intent) in stages.iter().zip(&intents) {
+        let reference = stage.reference(intent).await;
+        stage.lever("/sim/lie", json!({"reference": reference, "amount": 80_00, "webhook": {"retry_ms": 500}})).await;
+    }
+    let unconfirmed = async || join_all(stages.iter().map(|stage| stage.call_backs("unconfirmed"))).await.iter().all(|rows| rows.0 == 1);
+    passing("they are given up", &clock, TimeDelta::seconds(31), TimeDelta::minutes(50), unconfirmed).await;
+    for (stage, intent) in stages.iter().zip(&intents) {
+        assert_ne!(shown(stage, intent).await["status"], "succeeded");
+        assert_eq!(stage.payments_there().await, 0);
+        stage.ledgers_agree().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_the_provider_does_not_tell_is_left_to_a_person_in_the_published_time_and_its_word_still_wins() {
+    let (platform, clock) = started_at(12, 0, 0).await;
+    let stage = stage(&platform, Bank::Scb, &clock).await;
+    for operation in ["start", "inquire"] {
+        stage.fault(operation, "http_500_after", json!({"times": 10_000})).await;
+    }
+    let intent = stage.intent_with(80_00, json!({"expires_in_minutes": 1})).await;
+    let unknown = stage.until("nobody knows", &intent, |shown| shown["outcome"]["state"] == "unknown").await;
+    let reference = unknown["reference"].as_str().unwrap().to_owned();
+    let resolves_by: DateTime<Utc> = unknown["outcome"]["resolves_by"].as_str().unwrap().parse().unwrap();
+    stage.pay(&reference, json!({})).await;
+    let left = async || shown(&stage, &intent).await["outcome"]["step"] == "person";
+    passing("a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
+    // The ladder's last step may begin at its published end, or at the question after it.
+    assert!(clock.now() < resolves_by + TimeDelta::minutes(16), "{} is long after {resolves_by}", clock.now());
+    let page = platform.get(&stage.shop.cashier, "/v1/payment-intents?needs_attention=true").await.ok().body;
+    assert_eq!(page["data"][0]["id"], json!(intent), "{page}");
+    assert_eq!(shown(&stage, &intent).await["status"], "processing", "nothing was declared without proof");
+    stage.clear_faults().await;
+    let succeeded = async || shown(&stage, &intent).await["status"] == "succeeded";
+    passing("its word wins", &clock, TimeDelta::minutes(5), TimeDelta::minutes(60), succeeded).await;
+    stage.ledgers_agree().await;
+}
