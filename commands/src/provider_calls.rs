@@ -21,6 +21,9 @@ use crate::{call_backs, exchanges};
 /// Finds a merchant's account at a provider, by the provider's name.
 pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option<Arc<dyn PaymentProvider>>> + Send + Sync>;
 
+/// A call on the port: the provider, what is asked, and where what was said is written.
+type Call<R, T> = for<'a> fn(&'a (dyn PaymentProvider + 'static), &'a R, &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<T>>;
+
 /// Makes the calls.
 pub struct Calls {
     /// A role that may add exchanges.
@@ -45,28 +48,16 @@ impl Calls {
             expires_at: attempt.expires_at,
             return_url: start.return_url.clone(),
         };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.start(&request, &log).await;
+        let outcome = self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::start).await;
         self.learn_name(attempt, &outcome).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
         outcome
     }
 
     /// Where an attempt stands.
     pub async fn inquire(&self, tenant: MerchantId, attempt: &AttemptRef, now: DateTime<Utc>) -> CallOutcome<AttemptView> {
         let request = InquiryRequest { key: key_of(attempt), method: kind_of(attempt.tender), now };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.inquire(&request, &log).await;
+        let outcome = self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::inquire).await;
         self.learn_name(attempt, &outcome).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
         outcome
     }
 
@@ -74,14 +65,7 @@ impl Calls {
     pub async fn cancel(&self, tenant: MerchantId, attempt: &AttemptRef, now: DateTime<Utc>) -> CallOutcome<AttemptView> {
         let idempotency_key = format!("{}-cancel", attempt.reference);
         let request = CancelRequest { key: key_of(attempt), method: kind_of(attempt.tender), idempotency_key, now };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.cancel(&request, &log).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
-        outcome
+        self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::cancel).await
     }
 
     /// Captures what is held.
@@ -89,14 +73,7 @@ impl Calls {
         let amount = Money::new(amount, attempt.amount.currency);
         let idempotency_key = format!("{}-capture-{}", attempt.reference, amount.amount);
         let request = CaptureRequest { key: key_of(attempt), idempotency_key, amount };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.capture(&request, &log).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
-        outcome
+        self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::capture).await
     }
 
     /// Raises what is held.
@@ -104,14 +81,7 @@ impl Calls {
         let amount = Money::new(total, attempt.amount.currency);
         let idempotency_key = format!("{}-increase-{total}", attempt.reference);
         let request = IncrementRequest { key: key_of(attempt), idempotency_key, amount };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.increment(&request, &log).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
-        outcome
+        self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::increment).await
     }
 
     /// Sends money back.
@@ -124,14 +94,7 @@ impl Calls {
         now: DateTime<Utc>,
     ) -> CallOutcome<RefundStatus> {
         let request = refund_request(refund_id, amount, payment, now);
-        let provider = match self.provider(tenant, &payment.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.refund(&request, &log).await;
-        self.keep(tenant, &refund_id.to_string(), &payment.provider, &log).await;
-        outcome
+        self.ask(tenant, &refund_id.to_string(), &payment.provider, &request, <dyn PaymentProvider>::refund).await
     }
 
     /// Where a refund stands.
@@ -144,13 +107,30 @@ impl Calls {
         now: DateTime<Utc>,
     ) -> CallOutcome<RefundStatus> {
         let request = refund_request(refund_id, amount, payment, now);
-        let provider = match self.provider(tenant, &payment.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
+        self.ask(tenant, &refund_id.to_string(), &payment.provider, &request, <dyn PaymentProvider>::inquire_refund).await
+    }
+
+    /// One call about an attempt.
+    async fn ask_of<R>(
+        &self,
+        tenant: MerchantId,
+        attempt: &AttemptRef,
+        request: &R,
+        call: Call<R, AttemptView>,
+    ) -> CallOutcome<AttemptView> {
+        self.ask(tenant, &attempt.attempt_id.to_string(), &attempt.provider, request, call).await
+    }
+
+    /// One call: whoever is asked is looked up, and what was said is kept under `subject`, whatever came of it. A provider that is not
+    /// configured is an outcome, not a fault: nothing reaches its books.
+    async fn ask<R, T>(&self, tenant: MerchantId, subject: &str, provider: &str, request: &R, call: Call<R, T>) -> CallOutcome<T> {
+        let Some(found) = (self.providers)(tenant, provider.to_owned()).await else {
+            let message = format!("the provider '{provider}' is not configured");
+            return CallOutcome::Declined(Decline { code: "provider_not_configured".to_owned(), message });
         };
         let log = ExchangeLog::default();
-        let outcome = provider.inquire_refund(&request, &log).await;
-        self.keep(tenant, &refund_id.to_string(), &payment.provider, &log).await;
+        let outcome = call(&*found, request, &log).await;
+        self.keep(tenant, subject, provider, &log).await;
         outcome
     }
 
@@ -184,16 +164,6 @@ impl Calls {
         {
             tracing::warn!(%error, "a provider's name for an attempt could not be kept");
         }
-    }
-
-    /// A provider that is not configured is an outcome, not a fault: nothing reaches its books.
-    async fn provider<T>(&self, tenant: MerchantId, name: &str) -> Result<Arc<dyn PaymentProvider>, CallOutcome<T>> {
-        (self.providers)(tenant, name.to_owned()).await.ok_or_else(|| {
-            CallOutcome::Declined(Decline {
-                code: "provider_not_configured".to_owned(),
-                message: format!("the provider '{name}' is not configured"),
-            })
-        })
     }
 
     /// An exchange that cannot be kept is said and does not stop the payment: nothing is decided by it.
