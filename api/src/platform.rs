@@ -309,7 +309,7 @@ fn providers(config: &Config) -> Result<ProviderRegistry> {
     let clock: gateway::Clock = Arc::new(|| SystemClock.now());
     let mut registry = ProviderRegistry::new();
     if let Some(scb) = &config.providers.scb {
-        let provider = ScbProvider::new(scb.gateway(), clock).context("providers.scb cannot be used")?;
+        let provider = ScbProvider::new(scb.clone(), clock).context("providers.scb cannot be used")?;
         registry = registry.with(Arc::new(provider))?;
     }
     Ok(registry)

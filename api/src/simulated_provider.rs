@@ -11,14 +11,12 @@ use std::{
 use anyhow::{Context, Result};
 use commands::system::SystemClock;
 use domain::clock::Clock;
-use gateway::{scb::simulator::Settings, simulator::SimulatorConfig};
+use gateway::{ScbConfig, Secret, scb::simulator::Settings, simulator::SimulatorConfig};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 use tokio_util::sync::CancellationToken;
-
-use crate::config::{Scb, Secret};
 
 /// The simulated shop chain's biller id.
 const BILLER_ID: &str = "099400016550100";
@@ -63,8 +61,8 @@ pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> Result<()>
 }
 
 /// Settings with which the platform uses a simulator at this base URL.
-pub fn settings(base_url: &str) -> Scb {
-    Scb {
+pub fn settings(base_url: &str) -> ScbConfig {
+    ScbConfig {
         base_url: base_url.to_owned(),
         api_key: Secret::new(API_KEY),
         api_secret: Secret::new(API_SECRET),

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod bills;
 pub mod call_backs;
+mod cipher;
 pub mod committer;
 pub mod customers;
 pub mod database;
