@@ -187,6 +187,8 @@ impl History {
             tender: Tender::Cash,
             expires_at: None,
             merchant_reference: Some("till 4".into()),
+            description: Some("two lattes".into()),
+            merchant_terminal_id: None,
         };
         let succeeded = payment_intent::Succeeded {
             payment_intent_id,

@@ -19,6 +19,8 @@ mod edge;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod feed;
+#[cfg(test)]
 mod flow;
 #[cfg(test)]
 mod import;
@@ -26,6 +28,8 @@ mod import;
 mod isolation;
 #[cfg(test)]
 mod payment_intents;
+#[cfg(test)]
+mod payment_intents_shown;
 #[cfg(test)]
 mod provider_accounts;
 #[cfg(test)]
