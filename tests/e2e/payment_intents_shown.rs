@@ -73,13 +73,17 @@ async fn the_next_inquiry_and_the_worst_case_are_shown_until_the_outcome_is_know
     platform.faults(json!([{"operation": "start", "fault": "http_500_after", "times": 3}])).await;
     let made = platform.post(&shop.cashier, "/v1/payment-intents", body(&shop, json!({"expires_in_minutes": 15}))).await;
     let path = format!("/v1/payment-intents/{}", made.id());
-    let worst = |shown: &Value| time(&shown["expires_at"]) + Duration::minutes(60) + Duration::seconds(5);
-    assert_eq!(time(&made.body["outcome"]["resolves_by"]), worst(&made.body), "said from the beginning");
+    // An hour and five seconds after the attempt's deadline, which is the intent's but for the moment between the two.
+    let is_worst = |shown: &Value| {
+        let after = time(&shown["outcome"]["resolves_by"]) - time(&shown["expires_at"]) - Duration::minutes(60) - Duration::seconds(5);
+        after >= Duration::zero() && after < Duration::seconds(1)
+    };
+    assert!(is_worst(&made.body), "said from the beginning: {made:?}");
     let unknown = platform.get_until(&shop.cashier, &path, |intent| intent["outcome"]["state"] == "unknown").await;
     let after = platform.get_until(&shop.cashier, &path, |intent| intent["status"] == "requires_action").await;
     for (shown, step) in [(&unknown, json!("inquiry")), (&after, json!(null))] {
         assert_eq!(shown["outcome"]["step"], step, "{shown}");
-        assert_eq!(time(&shown["outcome"]["resolves_by"]), worst(shown), "{shown}");
+        assert!(is_worst(shown), "{shown}");
         let next = time(&shown["outcome"]["next_inquiry_at"]);
         let now = Utc::now();
         assert!(next > now - Duration::seconds(30) && next < now + Duration::seconds(35), "{next} at {now}");
