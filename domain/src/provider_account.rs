@@ -197,8 +197,7 @@ rejections! {
         MethodsInvalid => Invalid, "methods must name at least one method, each once, and only what the provider takes";
         AmountsInvalid => Invalid, "amounts must name at least one currency, each once, with min at least 1 and max not below min";
         OverlapInvalid => Invalid, "former secrets may stay good for 1 to 10,080 minutes";
-        OverlapUnderWay { until: String } => State,
-            "the secrets before the last replacement prove call-backs until {until}; replace after that, or without an overlap, which drops them now";
+        OverlapUnderWay { until: String } => State, "the secrets before the last replacement prove call-backs until {until}; replace after that, or without an overlap, which drops them now";
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         NoProviderAccount { reason: String } => State, "no provider account takes this payment: {reason}";
     }

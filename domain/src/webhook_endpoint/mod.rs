@@ -60,8 +60,7 @@ rejections! {
         EventsInvalid { filter: String } => Invalid, "'{filter}' is no event type, no group such as payment_intent.* and not *";
         EventsRequired => Invalid, "1 to 50 event filters are required";
         DescriptionInvalid => Invalid, "description must have 1 to 200 characters";
-        RotationUnderWay { until: String } => State,
-            "the secret before the last rotation signs until {until}; rotate after that, or with keep_previous: false, which drops it now";
+        RotationUnderWay { until: String } => State, "the secret before the last rotation signs until {until}; rotate after that, or with keep_previous: false, which drops it now";
         RangeInvalid => Invalid, "after must not be negative, and until must not lie before it";
     }
 }
