@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -13,7 +12,8 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
     value::{Dict, Map, Value},
 };
-use serde::{Deserialize, Serialize};
+use gateway::{ScbConfig, Secret};
+use serde::{Deserialize, Serialize, de::Error as _};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,12 +22,16 @@ pub struct Config {
     /// The HTTP edge.
     pub http: Http,
     /// PostgreSQL of your own; without it an embedded one is started.
+    #[serde(skip_serializing)]
     pub database_url: Option<Secret>,
     /// An owner's URL for migrations; without it `database_url`.
+    #[serde(skip_serializing)]
     pub migrate_database_url: Option<Secret>,
     /// NATS of your own; without it an embedded one is started.
+    #[serde(skip_serializing)]
     pub nats_url: Option<Secret>,
     /// Redis of your own, for limits that several processes share; without it each process counts for itself.
+    #[serde(skip_serializing)]
     pub redis_url: Option<Secret>,
     /// How many requests the gateway routes take.
     pub limits: Limits,
@@ -90,6 +94,7 @@ pub struct Auth {
     /// Serve `POST /v1/auth/dev-token`. For development only.
     pub dev_issuer: bool,
     /// The secret that `dev-token` asks for; without it one is made and kept in the data directory.
+    #[serde(skip_serializing, deserialize_with = "secret")]
     pub dev_secret: Option<Secret>,
 }
 
@@ -135,7 +140,8 @@ impl Webhooks {
 #[serde(deny_unknown_fields, default)]
 pub struct Providers {
     /// SCB, for PromptPay: the platform's own account, for merchants without one.
-    pub scb: Option<Scb>,
+    #[serde(skip_serializing, deserialize_with = "scb")]
+    pub scb: Option<ScbConfig>,
     /// What merchants may set of their own accounts.
     pub accounts: AccountSettings,
 }
@@ -150,45 +156,25 @@ pub struct AccountSettings {
     pub hosts: Vec<String>,
 }
 
-/// SCB's developer API.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Scb {
-    /// Base URL up to and without `/v1`.
-    pub base_url: String,
-    /// API key.
-    pub api_key: Secret,
-    /// API secret.
-    pub api_secret: Secret,
-    /// 15 digits.
-    #[serde(deserialize_with = "text")]
-    pub biller_id: String,
-    /// Prefix that routes call-backs to us.
-    #[serde(default)]
-    pub reference3_prefix: String,
-    /// Last part of the call-back's path, at least 16 characters; SCB signs nothing.
-    pub webhook_path_secret: Secret,
-    /// Longest wait for an answer, milliseconds.
-    #[serde(default = "ten_seconds")]
-    pub timeout_ms: u64,
-    /// The contract allows voids on the day of payment.
-    #[serde(default)]
-    pub void_profile: bool,
+/// A secret of digits alone is still a text.
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    let Some(mut value) = Option::<serde_json::Value>::deserialize(deserializer)? else { return Ok(None) };
+    as_text(&mut value);
+    serde_json::from_value(value).map_err(D::Error::custom)
 }
 
-/// A text that the environment may have handed over as a number.
-fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    match serde_json::Value::deserialize(deserializer)? {
-        serde_json::Value::String(text) => Ok(text),
-        serde_json::Value::Number(number) => Ok(number.to_string()),
-        other @ (serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Array(_) | serde_json::Value::Object(_)) => {
-            Err(serde::de::Error::custom(format!("expected a text, found {other}")))
-        }
+/// The gateway's own settings of SCB, whose codes and keys may be digits alone.
+fn scb<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<ScbConfig>, D::Error> {
+    let Some(mut settings) = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)? else { return Ok(None) };
+    settings.iter_mut().filter(|(name, _)| *name != "timeout_ms").for_each(|(_, value)| as_text(value));
+    serde_json::from_value(serde_json::Value::Object(settings)).map(Some).map_err(D::Error::custom)
+}
+
+/// The environment hands over a text of digits as a number.
+fn as_text(value: &mut serde_json::Value) {
+    if value.is_number() {
+        *value = serde_json::Value::String(value.to_string());
     }
-}
-
-fn ten_seconds() -> u64 {
-    10_000
 }
 
 /// Logs.
@@ -209,29 +195,6 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
-}
-
-/// Text that never shows itself.
-#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct Secret(#[serde(deserialize_with = "text")] String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one place that needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
 }
 
 impl Default for Config {
@@ -318,18 +281,33 @@ fn nest(dict: &mut Dict, path: &[String], value: Value) {
     }
 }
 
-impl Scb {
-    /// The gateway's own form.
-    pub fn gateway(&self) -> gateway::ScbConfig {
-        gateway::ScbConfig {
-            base_url: self.base_url.clone(),
-            api_key: gateway::Secret::new(self.api_key.reveal()),
-            api_secret: gateway::Secret::new(self.api_secret.reveal()),
-            biller_id: self.biller_id.clone(),
-            reference3_prefix: self.reference3_prefix.clone(),
-            webhook_path_secret: gateway::Secret::new(self.webhook_path_secret.reveal()),
-            timeout_ms: self.timeout_ms,
-            void_profile: self.void_profile,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_digits_come_from_the_environment_whole_and_secrets_are_never_written() {
+        let read = |providers: &str| {
+            let figment = Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(providers));
+            figment.extract::<Config>()
+        };
+        let config = read(
+            "auth.dev_secret = 12345678
+             [providers.scb]
+             base_url = 'http://127.0.0.1:9'
+             api_key = 1234
+             api_secret = 'hush'
+             biller_id = 123456789012345
+             webhook_path_secret = 'hush-hush-hush-hush'
+             timeout_ms = 900",
+        )
+        .unwrap();
+        let scb = config.providers.scb.clone().unwrap();
+        assert_eq!((scb.api_key.reveal(), scb.biller_id.as_str(), scb.timeout_ms), ("1234", "123456789012345", 900));
+        assert_eq!(config.auth.dev_secret.as_ref().map(Secret::reveal), Some("12345678"));
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(!written.contains("hush") && !written.contains("12345678"), "{written}");
+        let error = read("[providers.scb]\nbase_url = 'http://127.0.0.1:9'\napi_keys = 'hush'").unwrap_err().to_string();
+        assert!(error.contains("api_keys") && !error.contains("hush"), "{error}");
     }
 }

@@ -6,10 +6,11 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use gateway::Secret;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
-    config::{Config, Secret},
+    config::Config,
     embedded::running_connection,
     import::{self, ImportOptions},
     local::Local,

@@ -2,10 +2,11 @@
 //! provider is configured. What `up`, `demo` and `import` run on.
 
 use anyhow::{Context, Result};
+use gateway::Secret;
 use tokio::sync::oneshot;
 
 use crate::{
-    config::{Config, Secret},
+    config::Config,
     embedded::{Embedded, EmbeddedConfig, write_api_url},
     platform::{Platform, ProcessRole, Servers, migrate},
     simulated_provider::{self, SimulatorProcess},

@@ -4,11 +4,14 @@ use utoipa::openapi::{
     Components, ContactBuilder, ContentBuilder, Header, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
     Required, ResponseBuilder, Type,
     path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
-    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::problem::ProblemBody;
+use crate::{
+    auth::{Permission, Principal, Proof, admit},
+    problem::ProblemBody,
+};
 
 const DESCRIPTION: &str = "Orders, bills, payments and refunds of SmartPOS terminals.
 
@@ -30,14 +33,61 @@ pub fn base() -> OpenApi {
         .version("1")
         .description(Some(DESCRIPTION))
         .contact(Some(ContactBuilder::new().name(Some("SmartPOS Cloud")).build()));
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some("ES256")).build();
     let mut components = Components::new();
-    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    for (proof, scheme) in [Proof::Token, Proof::Signature, Proof::PaymentToken].map(|proof| (proof, scheme_of(proof))) {
+        components.add_security_scheme(word_of(proof), scheme);
+    }
     components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name()))).build();
     let problem = ResponseBuilder::new().description("A problem (RFC 9457)").content("application/problem+json", content).build();
     components.responses.insert("Problem".to_owned(), RefOr::T(problem));
     OpenApiBuilder::new().info(info).components(Some(components)).build()
+}
+
+/// What the ways in are called in the document.
+const fn word_of(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Token => "bearer",
+        Proof::Signature => "signature",
+        Proof::PaymentToken => "payment_token",
+    }
+}
+
+fn scheme_of(proof: Proof) -> SecurityScheme {
+    match proof {
+        Proof::Token => {
+            let text = "A token of the issuer (ES256): role, PSP, merchant and perhaps store.";
+            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(text)).build())
+        }
+        Proof::Signature => SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description("Authorization", SIGNATURE))),
+        Proof::PaymentToken => SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::with_description(admit::PAYMENT_TOKEN, PAYMENT_TOKEN))),
+    }
+}
+
+const SIGNATURE: &str = "A service signs with a credential of `/v1/api-keys`, in either version. \
+Version 1: `HMAC-SHA256 <key id>:<unix seconds>:<signature>` over `METHOD \\n PATH \\n TIMESTAMP \\n hex(sha256(body))`. \
+Version 2: `HMAC-SHA256-V2 <key id>:<unix seconds>:<nonce>:<signature>` over \
+`HMAC-SHA256-V2 \\n METHOD \\n PATH \\n QUERY \\n TIMESTAMP \\n NONCE \\n hex(sha256(body))`, where a nonce is good once. \
+The key is the text hex(sha256(secret)), the signature hex(hmac_sha256(key, message)); the clock may be 300 s off. A credential made \
+with `nonce_only` takes version 2 only.";
+const PAYMENT_TOKEN: &str = "`ptk_…` of the one intent that the path names, as its creation answered it: in the query, in the JSON body \
+under the same name, or as `Authorization: Bearer`.";
+
+/// The ways in that an operation takes, each enough by itself, by the same rules as the door's.
+fn ways_in(method: &str, path: &str, permission: Permission) -> Vec<SecurityRequirement> {
+    let open = |proof: &Proof| match proof {
+        Proof::Token => true,
+        Proof::Signature => Principal::proof_reaches(Proof::Signature, permission),
+        Proof::PaymentToken => admit::opens_to_payers(method, path),
+    };
+    let ways = [Proof::Token, Proof::Signature, Proof::PaymentToken].into_iter().filter(open);
+    ways.map(|proof| SecurityRequirement::new(word_of(proof), Vec::<String>::new())).collect()
+}
+
+/// What the operation's handler demands.
+fn permission_of(operation: &Operation) -> Option<Permission> {
+    let word = operation.extensions.as_ref()?.get("x-permission")?.as_str()?;
+    Permission::ALL.iter().copied().find(|permission| permission.as_str() == word)
 }
 
 /// Adds what holds for every operation: who may call it, which headers it knows, how it fails.
@@ -54,7 +104,8 @@ pub fn complete(document: &mut OpenApi) {
             if open || !path.starts_with("/v1/") {
                 continue;
             }
-            operation.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
+            // Without its permission nothing gets in; that each operation names one is a test's.
+            operation.security = Some(permission_of(operation).map_or_else(Vec::new, |permission| ways_in(method, path, permission)));
             // Credentials and keys are no read models: they are as they are now.
             if path.starts_with("/v1/api-keys") || path.starts_with("/v1/idempotency-keys") {
                 if method != "get" {
@@ -171,6 +222,26 @@ mod tests {
             fs::write(&path, &wanted).unwrap();
         }
         assert!(fs::read_to_string(&path).unwrap_or_default() == wanted, "run the tests with UPDATE_SCHEMAS=1");
+    }
+
+    #[test]
+    fn the_document_says_which_ways_in_an_operation_takes() {
+        let document = serde_json::to_value(document()).unwrap();
+        let schemes: Vec<&String> = document["components"]["securitySchemes"].as_object().unwrap().keys().collect();
+        assert_eq!(schemes, ["bearer", "payment_token", "signature"]);
+        let ways = |method: &str, path: &str| {
+            let security = document["paths"][path][method]["security"].as_array().unwrap_or_else(|| panic!("{method} {path}"));
+            security.iter().filter_map(|way| way.as_object().unwrap().keys().next().cloned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ways("get", "/v1/payment-intents/{id}"), "bearer signature payment_token");
+        assert_eq!(ways("post", "/v1/payment-intents/{id}/confirm"), "bearer signature payment_token");
+        assert_eq!(ways("post", "/v1/payment-intents/{id}/cancel"), "bearer signature payment_token");
+        assert_eq!(ways("post", "/v1/payment-intents/{id}/capture"), "bearer signature");
+        assert_eq!(ways("post", "/v1/orders"), "bearer signature");
+        // A service does not make itself others, and no merchant's role registers merchants.
+        assert_eq!(ways("post", "/v1/api-keys"), "bearer");
+        assert_eq!(ways("post", "/v1/merchants"), "bearer");
+        assert_eq!(ways("get", "/healthz"), "");
     }
 
     #[test]

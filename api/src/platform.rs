@@ -322,7 +322,7 @@ fn account_providers(config: &Config, pool: &PgPool, keyring: Option<&Keyring>, 
 fn providers(config: &Config, clock: gateway::Clock) -> Result<ProviderRegistry> {
     let mut registry = ProviderRegistry::new();
     if let Some(scb) = &config.providers.scb {
-        let provider = ScbProvider::new(scb.gateway(), clock).context("providers.scb cannot be used")?;
+        let provider = ScbProvider::new(scb.clone(), clock).context("providers.scb cannot be used")?;
         registry = registry.with(Arc::new(provider))?;
     }
     Ok(registry)

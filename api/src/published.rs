@@ -3,17 +3,25 @@
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
     http::{Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use domain::{
+    ids::StoreId,
+    money::Money,
+    payment_intent::Tender,
+    provider::MethodKind,
+    routing::{self, Candidate, route},
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    auth::admit::Sent,
+    auth::{Principal, admit::Sent},
     extract::{body_bytes, strict_json},
     problem::{Kind, Problem},
+    state::AppState,
 };
 
 const CANONICAL: &str = "/v1/payment-intents";
@@ -23,16 +31,26 @@ const DEFAULT_MINUTES: i64 = 30;
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// The layer. It stands behind the door, where signatures were checked over the request as it was sent.
-pub async fn translate(request: Request, next: Next) -> Response {
+pub async fn translate(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let spelled = request.extensions().get::<Sent>().is_some_and(|sent| sent.0.path().contains("/payment_intents"));
     if !spelled || !route.starts_with(CANONICAL) {
         return next.run(request).await;
     }
+    let reader =
+        request.extensions().get::<Principal>().and_then(|principal| principal.merchant).filter(|_| request.method() == Method::GET);
     let creates = route == CANONICAL && request.method() == Method::POST;
     let request = if creates { canonical(request).await } else { Ok(request) };
     match request {
-        Ok(request) => published(next.run(request).await).await,
+        Ok(request) => {
+            let response = next.run(request).await;
+            // What a command answers is kept for ever; what accounts can do changes, and stands in answers to questions only.
+            let accounts = match reader.filter(|_| response.status().is_success()) {
+                Some(merchant) => state.providers.candidates(merchant).await.unwrap_or_default(),
+                None => vec![],
+            };
+            published(response, &accounts).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
@@ -66,16 +84,60 @@ fn canonical_fields(mut fields: Map<String, Value>) -> Result<Map<String, Value>
         Value::Array(types) => types,
         other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => vec![other],
     });
-    let mut wanted = types.chain(fields.remove("payment_method_type")).collect::<Vec<_>>();
-    wanted.retain(|wanted| !["qr_mpm", "promptpay"].contains(&wanted.as_str().unwrap_or_default()));
-    if !wanted.is_empty() {
-        return Err(Problem::new(Kind::RuleBroken, "payment_method_types: this route takes qr_mpm"));
+    let wanted = types.chain(fields.remove("payment_method_type")).map(|word| tender_of(word.as_str().unwrap_or_default()));
+    let unknown = || Problem::new(Kind::RuleBroken, "payment_method_types: this route takes qr_mpm and credit_card");
+    let tenders = wanted.collect::<Option<Vec<Tender>>>().ok_or_else(unknown)?;
+    if let Some(first) = tenders.first() {
+        fields.entry("tender").or_insert(json!(first));
+        // Which of several it is, and by which card, the confirm says.
+        let open = tenders.iter().any(|tender| tender != first) || (*first == Tender::OnlineCard && !fields.contains_key("card_token"));
+        if open {
+            fields.entry("confirm").or_insert(json!(false));
+        }
     }
     fields.entry("expires_in_minutes").or_insert(json!(DEFAULT_MINUTES));
     Ok(fields)
 }
 
-async fn published(response: Response) -> Response {
+/// The tender that a published type means.
+fn tender_of(word: &str) -> Option<Tender> {
+    match word {
+        "qr_mpm" | "promptpay" => Some(Tender::PromptPay),
+        "credit_card" | "card" => Some(Tender::OnlineCard),
+        _ => None,
+    }
+}
+
+/// The published word for a method.
+const fn type_of(method: MethodKind) -> &'static str {
+    match method {
+        MethodKind::PromptPay => "qr_mpm",
+        MethodKind::Card => "credit_card",
+    }
+}
+
+/// How an intent can be paid: by what it is tendered with, or, while no attempt was begun, by whatever an account takes it with.
+fn types_of(intent: &Map<String, Value>, accounts: &[Candidate]) -> Vec<&'static str> {
+    let tender = intent.get("tender").and_then(Value::as_str).and_then(tender_word).map(type_of);
+    let read = || {
+        let amount: Money = serde_json::from_value(intent.get("amount")?.clone()).ok()?;
+        let store: StoreId = intent.get("store_id")?.as_str()?.parse().ok()?;
+        (intent.get("status")? == "requires_payment_method").then_some((amount, store))
+    };
+    let Some((amount, store)) = read() else { return tender.into_iter().collect() };
+    let takes = |method: &MethodKind| route(&routing::Request { method: *method, amount, store, failed_at: &[] }, accounts).is_ok();
+    let taken: Vec<_> = [MethodKind::PromptPay, MethodKind::Card].into_iter().filter(takes).map(type_of).collect();
+    if taken.is_empty() { tender.into_iter().collect() } else { taken }
+}
+
+/// The method behind a tender's word; recorded tenders have none.
+fn tender_word(word: &str) -> Option<MethodKind> {
+    [(Tender::PromptPay, MethodKind::PromptPay), (Tender::OnlineCard, MethodKind::Card)]
+        .into_iter()
+        .find_map(|(tender, method)| (tender.as_str() == word).then_some(method))
+}
+
+async fn published(response: Response, accounts: &[Candidate]) -> Response {
     if !response.status().is_success() || response.status() == axum::http::StatusCode::NO_CONTENT {
         return response;
     }
@@ -86,9 +148,9 @@ async fn published(response: Response) -> Response {
     let body = match serde_json::from_slice::<Value>(&bytes) {
         Ok(mut value) => {
             if let Some(list) = value.get_mut("data").and_then(Value::as_array_mut) {
-                list.iter_mut().for_each(published_fields);
+                list.iter_mut().for_each(|intent| published_fields(intent, accounts));
             } else {
-                published_fields(&mut value);
+                published_fields(&mut value, accounts);
             }
             Bytes::from(value.to_string())
         }
@@ -99,8 +161,12 @@ async fn published(response: Response) -> Response {
 }
 
 /// Adds the published names to an intent; amount and status are given in the published form.
-fn published_fields(value: &mut Value) {
+fn published_fields(value: &mut Value, accounts: &[Candidate]) {
     let Some(fields) = value.as_object_mut() else { return };
+    let types = types_of(fields, accounts);
+    if !types.is_empty() {
+        fields.insert("payment_method_types".to_owned(), json!(types));
+    }
     for (canonical, published) in [("merchant_reference", "merchant_ref_id"), ("store_id", "merchant_store_id")] {
         if let Some(value) = fields.get(canonical).cloned() {
             fields.insert(published.to_owned(), value);
@@ -115,9 +181,6 @@ fn published_fields(value: &mut Value) {
     }
     if let Some(payload) = fields.get("next_action").and_then(|action| action.get("qr_payload")).cloned() {
         fields.insert("qr_content".to_owned(), payload);
-    }
-    if fields.contains_key("tender") {
-        fields.insert("payment_method_types".to_owned(), json!(["qr_mpm"]));
     }
 }
 
@@ -146,10 +209,14 @@ mod tests {
         let published = json!({"amount": 12000, "currency": "THB", "payment_method_types": ["qr_mpm"], "merchant_ref_id": "A-1",
                                "merchant_store_id": "sto_1"});
         let canonical = json!({"amount": {"amount": 12000, "currency": "THB"}, "merchant_reference": "A-1", "store_id": "sto_1",
-                               "expires_in_minutes": 30});
+                               "tender": "promptpay", "expires_in_minutes": 30});
         assert_eq!(translated(published), Ok(canonical.clone()));
         assert_eq!(translated(canonical.clone()), Ok(canonical), "the canonical one passes");
-        assert!(translated(json!({"payment_method_types": ["credit_card"]})).unwrap_err().contains("qr_mpm"));
+        let card = translated(json!({"payment_method_types": ["credit_card"]})).unwrap();
+        assert_eq!((&card["tender"], &card["confirm"]), (&json!("online_card"), &json!(false)), "its token comes with the confirm");
+        let either = translated(json!({"payment_method_types": ["qr_mpm", "credit_card"]})).unwrap();
+        assert_eq!((&either["tender"], &either["confirm"]), (&json!("promptpay"), &json!(false)), "the confirm chooses");
+        assert!(translated(json!({"payment_method_types": ["qr_cpm"]})).unwrap_err().contains("qr_mpm"));
         assert!(translated(json!({"merchant_ref_id": "A", "merchant_reference": "B"})).unwrap_err().contains("merchant_ref_id"));
     }
 
@@ -157,9 +224,37 @@ mod tests {
     fn an_answer_has_the_published_names() {
         let mut intent = json!({"id": "pi_1", "status": "canceled", "amount": {"amount": 5, "currency": "THB"}, "tender": "promptpay",
             "merchant_reference": "A", "store_id": "sto_1", "next_action": {"type": "display_qr", "qr_payload": "0002"}});
-        published_fields(&mut intent);
+        published_fields(&mut intent, &[]);
         assert_eq!((&intent["amount"], &intent["currency"], &intent["status"]), (&json!(5), &json!("THB"), &json!("cancelled")));
         assert_eq!((&intent["merchant_ref_id"], &intent["merchant_store_id"]), (&json!("A"), &json!("sto_1")));
         assert_eq!((&intent["qr_content"], &intent["payment_method_types"]), (&json!("0002"), &json!(["qr_mpm"])));
+    }
+
+    #[test]
+    fn the_types_are_those_that_an_account_takes_the_payment_with() {
+        let store = StoreId(domain::ids::Ulid::from_bytes([1; 16]));
+        let account = |name: &str, methods: &[MethodKind], enabled: bool| Candidate {
+            account: name.to_owned(),
+            provider: name.to_owned(),
+            store: None,
+            enabled,
+            live: false,
+            priority: 1,
+            methods: methods.to_vec(),
+            amounts: None,
+            health: routing::Health::default(),
+        };
+        let types = |status: &str, accounts: &[Candidate]| {
+            let mut intent = json!({"status": status, "amount": {"amount": 5, "currency": "THB"}, "tender": "promptpay",
+                "store_id": store.to_string()});
+            published_fields(&mut intent, accounts);
+            intent["payment_method_types"].clone()
+        };
+        let (qr, card) = (account("a", &[MethodKind::PromptPay], true), account("b", &[MethodKind::Card], true));
+        assert_eq!(types("requires_payment_method", &[qr.clone(), card.clone()]), json!(["qr_mpm", "credit_card"]));
+        assert_eq!(types("requires_payment_method", &[card.clone()]), json!(["credit_card"]));
+        assert_eq!(types("requires_payment_method", &[qr.clone(), account("b", &[MethodKind::Card], false)]), json!(["qr_mpm"]));
+        assert_eq!(types("requires_action", &[qr, card]), json!(["qr_mpm"]), "an attempt is under way with it");
+        assert_eq!(types("requires_payment_method", &[]), json!(["qr_mpm"]));
     }
 }

@@ -78,6 +78,7 @@ pub fn described() -> OpenApiRouter<AppState> {
         .merge(routes::customers::router())
         .merge(routes::reports::router())
         .merge(routes::provider_accounts::router())
+        .merge(routes::providers::router())
         .merge(routes::inbound_webhooks::router())
         .merge(routes::api_keys::router())
         .merge(routes::idempotency_keys::router())
@@ -93,7 +94,7 @@ pub fn described() -> OpenApiRouter<AppState> {
 fn edge(routes: Router<AppState>, state: AppState) -> Router {
     let inner = routes
         .fallback(no_route)
-        .layer(from_fn(published::translate))
+        .layer(from_fn_with_state(state.clone(), published::translate))
         .layer(from_fn_with_state(state.clone(), admit))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))

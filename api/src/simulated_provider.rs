@@ -13,17 +13,14 @@ use anyhow::{Context, Result};
 use commands::system::SystemClock;
 use domain::clock::Clock;
 use domain::ids::ProviderAccountId;
-use gateway::{kbank, omise, scb, simulator::SimulatorConfig, stripe};
+use gateway::{ScbConfig, Secret, kbank, omise, scb, simulator::SimulatorConfig, stripe};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    config::{Scb, Secret},
-    simulated_account::{API_KEY, API_SECRET, BILLER_ID, PATH_SECRET, SimulatedAccount},
-};
+use crate::simulated_account::{API_KEY, API_SECRET, BILLER_ID, PATH_SECRET, SimulatedAccount};
 
 /// Which provider is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -120,8 +117,8 @@ pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> Result<()>
 }
 
 /// Settings with which the platform uses a simulator at this base URL.
-pub fn settings(base_url: &str) -> Scb {
-    Scb {
+pub fn settings(base_url: &str) -> ScbConfig {
+    ScbConfig {
         base_url: base_url.to_owned(),
         api_key: Secret::new(API_KEY),
         api_secret: Secret::new(API_SECRET),

@@ -10,7 +10,7 @@ use chrono::Duration as ChronoDuration;
 use commands::{
     error::CommandError,
     handle::{Caller, CommandHandler},
-    personal::Keyring,
+    personal::{Keyring, Subject},
     system::SystemRandom,
     webhook_deliveries::{self as store, Attempt, Due, Leased},
     webhook_endpoints,
@@ -236,7 +236,8 @@ impl Courier {
         let both = endpoint.document.previous_secret_until.is_some_and(|until| self.0.commands.clock().now() < until);
         let sealed: Vec<Vec<u8>> =
             endpoint.secrets.iter().take(if both { 2 } else { 1 }).filter_map(|text| hex::decode(text).ok()).collect();
-        let opened = self.0.keyring.open_secrets(endpoint.tenant, endpoint.webhook_endpoint_id, &sealed).await?;
+        let subject = Subject::endpoint(endpoint.tenant, endpoint.webhook_endpoint_id);
+        let opened = self.0.keyring.open_for(&subject, &sealed).await?.unwrap_or_default();
         let secrets: Vec<Secret> = opened.iter().filter_map(|bytes| Secret::new(bytes.to_vec()).ok()).collect();
         // Never unsigned.
         if secrets.is_empty() { Err(NotAttempted::Failed("the endpoint has no secret".to_owned())) } else { Ok(secrets) }

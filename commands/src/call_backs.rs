@@ -1,16 +1,20 @@
 //! What the provider worker does with a stored call-back: find the attempt that it names, park it when nobody here knows the
 //! name, look again when somebody does.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use domain::{clock::Clock, process::AttemptRef};
+use domain::{
+    clock::Clock,
+    ids::{AttemptId, MerchantId},
+    process::AttemptRef,
+};
 use metrics::{counter, gauge};
 use sqlx::{PgPool, Row as _, types::Json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::process_store::ProcessStore;
+use crate::{event_store::uuid_of, process_store::ProcessStore};
 
 /// How often parked call-backs are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -46,6 +50,27 @@ pub(crate) async fn remember(pool: &PgPool, attempt: &AttemptRef, provider_id: &
         .execute(pool)
         .await
         .map(drop)
+}
+
+/// When a merchant's attempts are looked at next at their providers, UTC; of what is over, or waits for nothing, there is none.
+///
+/// # Errors
+/// The driver's.
+pub async fn next_looks(
+    pool: &PgPool,
+    tenant: MerchantId,
+    attempts: &[AttemptId],
+) -> Result<HashMap<AttemptId, DateTime<Utc>>, sqlx::Error> {
+    let names: Vec<String> = attempts.iter().map(ToString::to_string).collect();
+    let rows =
+        sqlx::query("select attempt, due_at from process.next_looks($1, $2)").bind(uuid_of(tenant)).bind(&names).fetch_all(pool).await?;
+    let mut looks = HashMap::new();
+    for row in rows {
+        if let Ok(attempt) = row.try_get::<String, _>("attempt")?.parse() {
+            looks.insert(attempt, row.try_get("due_at")?);
+        }
+    }
+    Ok(looks)
 }
 
 /// Puts a call-back aside until its name becomes known, and its task away.

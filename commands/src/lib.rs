@@ -7,6 +7,7 @@ pub mod batch;
 pub mod bills;
 pub mod bus;
 pub mod call_backs;
+mod cipher;
 pub mod committer;
 pub mod customers;
 pub mod database;

@@ -86,6 +86,10 @@ pub struct NewPayment {
     pub transaction_id: Option<String>,
     /// The caller's own reference.
     pub merchant_reference: Option<String>,
+    /// What it is for, in the caller's words.
+    pub description: Option<String>,
+    /// The caller's own name of the terminal that takes it.
+    pub merchant_terminal_id: Option<String>,
     /// For recorded tenders: tip collected beside the amount, minor units.
     pub tip: i64,
     /// For recorded tenders: who takes the money in for the shop.
@@ -113,6 +117,8 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
         tender: new.tender,
         expires_at: provided.then(|| unit.now() + new.valid_for),
         merchant_reference: new.merchant_reference.clone(),
+        description: new.description.clone(),
+        merchant_terminal_id: new.merchant_terminal_id.clone(),
     };
     // An import keeps whatever its source wrote there, as often as it stands there.
     if let Some(reference) = new.merchant_reference.as_deref().filter(|_| new.evidence != Evidence::Import) {

@@ -1,39 +1,31 @@
 //! Personal data at rest: sealed under the person's own key, which is wrapped by the master key and destroyed with the person.
 //! Secrets of provider accounts and webhook endpoints are kept the same way, each of them being a subject with a key of its own.
 //!
-//! XChaCha20-Poly1305 throughout. A ciphertext is `1 ‖ nonce (24 bytes) ‖ text and tag`; what it belongs to (tenant and person) is
-//! authenticated with it, so that one moved to another person's place does not open.
+//! What belongs to a subject (a person, an account, an endpoint) goes under the subject's key and is gone with it. Credentials of
+//! services have no stream and no subject: they go under a key of their own kind, so that the door opens one without a second question
+//! to the database, and are deleted when they are revoked.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-use chacha20poly1305::{
-    KeyInit as _, XChaCha20Poly1305, XNonce,
-    aead::{Aead as _, Payload},
-};
 use domain::{
     clock::RandomSource,
     customer::{Profile, Rejection, Sealed},
-    ids::{CustomerId, MerchantId, Ulid, WebhookEndpointId},
-    webhook_endpoint::{self, SealedSecret},
+    ids::{CustomerId, MerchantId, ProviderAccountId, Ulid, WebhookEndpointId},
 };
-use hmac::{Hmac, Mac as _};
 use serde_json::Value;
-use sha2::Sha256;
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
+    cipher::{authentic, decrypt, encrypt},
     error::CommandError,
     event_store::{ulid_of, uuid_of},
 };
 
-/// First byte of every ciphertext: which construction it is.
-const FORMAT: u8 = 1;
-const NONCE_BYTES: usize = 24;
 /// What secrets of services are sealed for.
 const SECRETS: &[u8] = b"secrets of services";
 
@@ -53,7 +45,38 @@ impl MasterKey {
     }
 }
 
-/// Seals and opens profiles. Cheap to clone.
+/// Whose key something is sealed under, and what it is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject {
+    tenant: MerchantId,
+    id: Ulid,
+    /// Keeps what is sealed for one purpose out of another.
+    purpose: &'static [u8],
+}
+
+impl Subject {
+    /// A person's profile.
+    pub const fn person(tenant: MerchantId, id: CustomerId) -> Self {
+        Self { tenant, id: id.0, purpose: b"smartpos personal 1" }
+    }
+
+    /// The secrets of an account at a provider.
+    pub const fn account(tenant: MerchantId, id: ProviderAccountId) -> Self {
+        Self { tenant, id: id.0, purpose: b"smartpos personal 1" }
+    }
+
+    /// The signing secrets of a webhook endpoint.
+    pub const fn endpoint(tenant: MerchantId, id: WebhookEndpointId) -> Self {
+        Self { tenant, id: id.0, purpose: b"smartpos webhook secret 1" }
+    }
+
+    /// What a ciphertext is bound to.
+    fn bound(&self) -> Vec<u8> {
+        [self.purpose, &self.tenant.0.to_bytes(), &self.id.to_bytes()].concat()
+    }
+}
+
+/// Seals and opens what must not be read by whoever reads the database. Cheap to clone.
 #[derive(Clone)]
 pub struct Keyring(Arc<Inner>);
 
@@ -86,7 +109,7 @@ impl Keyring {
     pub async fn seal(&self, tenant: MerchantId, customer: CustomerId, profile: &Profile) -> Result<Sealed, CommandError> {
         profile.check().map_err(|rejection| CommandError::Rejected(rejection.into()))?;
         let text = Zeroizing::new(serde_json::to_vec(profile).map_err(|error| CommandError::Fault(error.to_string()))?);
-        let sealed = self.seal_text(tenant, customer.0, &text).await?;
+        let sealed = self.seal_for(&Subject::person(tenant, customer), &text).await?;
         sealed.ok_or_else(|| CommandError::Rejected(Rejection::CustomerErased.into()))
     }
 
@@ -94,25 +117,33 @@ impl Keyring {
     ///
     /// # Errors
     /// `Unavailable`; `Fault` when the key was wrapped under another master key.
-    pub(crate) async fn seal_text(&self, tenant: MerchantId, subject: Ulid, text: &[u8]) -> Result<Option<Sealed>, CommandError> {
-        let bound = bound_to(tenant, subject);
-        let Some(key) = self.take_key(tenant, subject, &bound).await? else { return Ok(None) };
-        Ok(Some(Sealed(self.encrypt(&key, &bound, text)?)))
+    pub async fn seal_for(&self, subject: &Subject, text: &[u8]) -> Result<Option<Sealed>, CommandError> {
+        let bound = subject.bound();
+        let offered = self.encrypt(&self.0.master.0, &bound, self.fresh_secret().as_ref())?;
+        let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select privacy.take_key($1, $2, $3)")
+            .bind(uuid_of(subject.tenant))
+            .bind(uuid_of(subject.id))
+            .bind(offered)
+            .fetch_one(&self.0.pool)
+            .await?;
+        let Some(wrapped) = wrapped else { return Ok(None) };
+        Ok(Some(Sealed(self.encrypt(&*self.unwrap(&bound, &wrapped)?, &bound, text)?)))
     }
 
-    /// Opens what [`Self::seal_text`] sealed.
+    /// Opens what [`Self::seal_for`] sealed for the same subject, in the same order; nothing once its key was destroyed.
     ///
     /// # Errors
-    /// `Unavailable`; `Fault` when it does not open or its key was destroyed.
-    pub(crate) async fn open_text(&self, tenant: MerchantId, subject: Ulid, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    /// `Unavailable`; `Fault` for one that does not open.
+    pub async fn open_for(&self, subject: &Subject, sealed: &[Vec<u8>]) -> Result<Option<Vec<Zeroizing<Vec<u8>>>>, CommandError> {
         let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select wrapped from privacy.find_keys($1, $2)")
-            .bind(uuid_of(tenant))
-            .bind(vec![uuid_of(subject)])
+            .bind(uuid_of(subject.tenant))
+            .bind(vec![uuid_of(subject.id)])
             .fetch_optional(&self.0.pool)
             .await?;
-        let bound = bound_to(tenant, subject);
-        let key = self.unwrap(&bound, &wrapped.ok_or_else(does_not_open)?)?;
-        decrypt(&key, &bound, &sealed.0).ok_or_else(does_not_open)
+        let Some(wrapped) = wrapped else { return Ok(None) };
+        let bound = subject.bound();
+        let key = self.unwrap(&bound, &wrapped)?;
+        sealed.iter().map(|sealed| decrypt(&key, &bound, sealed).ok_or_else(does_not_open)).collect::<Result<_, _>>().map(Some)
     }
 
     /// Four hex digits by which people tell one secret from another, and nobody can try one without the master key.
@@ -143,7 +174,7 @@ impl Keyring {
         let mut profiles = HashMap::new();
         for (customer, ciphertext) in sealed {
             let Some(wrapped) = keys.get(customer) else { continue };
-            match self.open_one(&bound_to(tenant, customer.0), wrapped, ciphertext) {
+            match self.open_one(&Subject::person(tenant, *customer).bound(), wrapped, ciphertext) {
                 Ok(profile) => {
                     profiles.insert(*customer, profile);
                 }
@@ -153,62 +184,11 @@ impl Keyring {
         Ok(profiles)
     }
 
-    /// Seals a webhook endpoint's signing secret under the endpoint's own key, which goes the way of a person's: it is destroyed in the
-    /// transaction that stores the endpoint's end.
-    ///
-    /// # Errors
-    /// `WebhookEndpointNotFound` when the key was destroyed; `Unavailable`; `Fault` as for [`Self::seal`].
-    pub async fn seal_endpoint_secret(
-        &self,
-        tenant: MerchantId,
-        endpoint: WebhookEndpointId,
-        secret: &[u8],
-    ) -> Result<SealedSecret, CommandError> {
-        let bound = secret_bound_to(tenant, endpoint);
-        let gone = || CommandError::Rejected(webhook_endpoint::Rejection::WebhookEndpointNotFound.into());
-        let key = self.take_key(tenant, endpoint.0, &bound).await?.ok_or_else(gone)?;
-        Ok(SealedSecret(self.encrypt(&key, &bound, secret)?))
-    }
-
-    /// Opens signing secrets of one endpoint. Nothing once its key was destroyed.
-    ///
-    /// # Errors
-    /// `Unavailable`; `Fault` for one that does not open.
-    pub async fn open_secrets(
-        &self,
-        tenant: MerchantId,
-        endpoint: WebhookEndpointId,
-        sealed: &[Vec<u8>],
-    ) -> Result<Vec<Zeroizing<Vec<u8>>>, CommandError> {
-        let bound = secret_bound_to(tenant, endpoint);
-        let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select wrapped from privacy.find_keys($1, $2)")
-            .bind(uuid_of(tenant))
-            .bind(vec![uuid_of(endpoint)])
-            .fetch_optional(&self.0.pool)
-            .await?;
-        let Some(wrapped) = wrapped else { return Ok(vec![]) };
-        let key = self.unwrap(&bound, &wrapped)?;
-        let shut = || CommandError::Fault("a webhook secret does not open under its key".to_owned());
-        sealed.iter().map(|sealed| decrypt(&key, &bound, sealed).ok_or_else(shut)).collect()
-    }
-
     /// Fresh bytes that nobody can guess.
     pub fn fresh_secret(&self) -> Zeroizing<[u8; 32]> {
         let mut fresh = Zeroizing::new([0_u8; 32]);
         self.0.random.fill(fresh.as_mut());
         fresh
-    }
-
-    /// The key of a subject, made when there is none; nothing when it was destroyed.
-    async fn take_key(&self, tenant: MerchantId, subject: Ulid, bound: &[u8]) -> Result<Option<Zeroizing<[u8; 32]>>, CommandError> {
-        let offered = self.encrypt(&self.0.master.0, bound, self.fresh_secret().as_ref())?;
-        let wrapped: Option<Vec<u8>> = sqlx::query_scalar("select privacy.take_key($1, $2, $3)")
-            .bind(uuid_of(tenant))
-            .bind(uuid_of(subject))
-            .bind(offered)
-            .fetch_one(&self.0.pool)
-            .await?;
-        wrapped.map(|wrapped| self.unwrap(bound, &wrapped)).transpose()
     }
 
     fn open_one(&self, bound: &[u8], wrapped: &[u8], ciphertext: &[u8]) -> Result<Profile, CommandError> {
@@ -234,7 +214,7 @@ impl Keyring {
         masked
     }
 
-    /// Seals a secret that no person owns under a key of its own kind; `bound` is what it belongs to.
+    /// Seals a secret without a subject under a key of its own kind; `bound` is what it belongs to.
     ///
     /// # Errors
     /// `Fault` when nothing can be sealed.
@@ -261,13 +241,7 @@ impl Keyring {
     }
 
     fn encrypt(&self, key: &[u8; 32], bound: &[u8], text: &[u8]) -> Result<Vec<u8>, CommandError> {
-        let mut nonce = [0_u8; NONCE_BYTES];
-        self.0.random.fill(&mut nonce);
-        let cipher = XChaCha20Poly1305::new(key.into());
-        let payload = Payload { msg: text, aad: bound };
-        let sealed =
-            cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| CommandError::Fault("nothing could be sealed".to_owned()))?;
-        Ok([&[FORMAT][..], &nonce, &sealed].concat())
+        encrypt(&*self.0.random, key, bound, text)
     }
 
     fn unwrap(&self, bound: &[u8], wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, CommandError> {
@@ -283,34 +257,6 @@ fn in_order(value: &Value) -> Value {
     let Value::Object(fields) = value else { return value.clone() };
     let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
     sorted.into_iter().map(|(name, value)| (name.clone(), in_order(value))).collect()
-}
-
-/// HMAC-SHA256 over parts that cannot run into each other.
-fn authentic(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    // A key of a whole block, which HMAC makes of a shorter one by the same zeros: so there is no length to refuse.
-    let mut block = Zeroizing::new([0_u8; 64]);
-    block[..32].copy_from_slice(key);
-    let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new((&*block).into());
-    for part in parts {
-        mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
-}
-
-fn decrypt(key: &[u8; 32], bound: &[u8], ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (nonce, sealed) = ciphertext.strip_prefix(&[FORMAT])?.split_at_checked(NONCE_BYTES)?;
-    let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
-    let payload = Payload { msg: sealed, aad: bound };
-    XChaCha20Poly1305::new(key.into()).decrypt(&XNonce::from(nonce), payload).ok().map(Zeroizing::new)
-}
-
-fn bound_to(tenant: MerchantId, subject: Ulid) -> Vec<u8> {
-    [&b"smartpos personal 1"[..], &tenant.0.to_bytes(), &subject.to_bytes()].concat()
-}
-
-fn secret_bound_to(tenant: MerchantId, endpoint: WebhookEndpointId) -> Vec<u8> {
-    [&b"smartpos webhook secret 1"[..], &tenant.0.to_bytes(), &endpoint.0.to_bytes()].concat()
 }
 
 fn does_not_open() -> CommandError {
@@ -335,22 +281,6 @@ mod tests {
     fn keyring(master: u8) -> Keyring {
         let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
         Keyring::new(pool, MasterKey::new(Zeroizing::new([master; 32])), Arc::new(Counting(AtomicU8::new(1))))
-    }
-
-    #[tokio::test]
-    async fn what_was_sealed_opens_only_with_its_key_and_for_its_person() {
-        let (ring, key) = (keyring(1), [7; 32]);
-        let sealed = ring.encrypt(&key, b"somchai", b"text").unwrap();
-        assert_ne!(sealed, ring.encrypt(&key, b"somchai", b"text").unwrap(), "a nonce is used once");
-        assert_eq!(decrypt(&key, b"somchai", &sealed).unwrap().as_slice(), b"text");
-        assert!(decrypt(&[8; 32], b"somchai", &sealed).is_none());
-        assert!(decrypt(&key, b"malee", &sealed).is_none());
-        for at in 0..sealed.len() {
-            let mut other = sealed.clone();
-            other[at] ^= 1;
-            assert!(decrypt(&key, b"somchai", &other).is_none(), "byte {at} was changed");
-            assert!(decrypt(&key, b"somchai", &sealed[..at]).is_none(), "cut off at {at}");
-        }
     }
 
     #[tokio::test]
@@ -385,8 +315,9 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_bound_with_the_tenant() {
+    fn what_is_sealed_is_bound_with_tenant_subject_and_purpose() {
         let (a, b) = (Ulid::from_bytes([1; 16]), Ulid::from_bytes([2; 16]));
-        assert_ne!(bound_to(MerchantId(a), b), bound_to(MerchantId(b), a));
+        assert_ne!(Subject::person(MerchantId(a), CustomerId(b)).bound(), Subject::person(MerchantId(b), CustomerId(a)).bound());
+        assert_ne!(Subject::person(MerchantId(a), CustomerId(b)).bound(), Subject::endpoint(MerchantId(a), WebhookEndpointId(b)).bound());
     }
 }

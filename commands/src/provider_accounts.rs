@@ -22,7 +22,7 @@ use crate::{
     error::CommandError,
     event_store::{load_stream, ulid_of, uuid_of},
     handle::UnitOfWork,
-    personal::Keyring,
+    personal::{Keyring, Subject},
     tenants::trading_store,
 };
 
@@ -145,9 +145,12 @@ impl ProviderAccounts {
     /// # Errors
     /// `Unavailable`; `Fault` when they do not open.
     pub async fn secrets(&self, account: &Account) -> Result<SecretsInForce, CommandError> {
-        let text = self.0.keyring.open_text(account.tenant, account.id.0, &account.sealed).await?;
+        let subject = Subject::account(account.tenant, account.id);
+        let opened = self.0.keyring.open_for(&subject, std::slice::from_ref(&account.sealed.0)).await?;
+        let unreadable = || CommandError::Fault("the secrets of a provider account cannot be read".to_owned());
+        let text = opened.and_then(|mut texts| texts.pop()).ok_or_else(unreadable)?;
         // What serde says could repeat the text.
-        serde_json::from_slice(&text).map_err(|_| CommandError::Fault("the secrets of a provider account cannot be read".to_owned()))
+        serde_json::from_slice(&text).map_err(|_| unreadable())
     }
 
     async fn at(&self, tenant: MerchantId, id: ProviderAccountId, version: i64) -> Result<Arc<Account>, CommandError> {
@@ -183,7 +186,7 @@ impl ProviderAccounts {
         secrets: &SecretsInForce,
     ) -> Result<(Sealed, SecretMarks), CommandError> {
         let text = Zeroizing::new(serde_json::to_vec(secrets).map_err(|error| CommandError::Fault(error.to_string()))?);
-        let sealed = self.0.keyring.seal_text(tenant, id.0, &text).await?;
+        let sealed = self.0.keyring.seal_for(&Subject::account(tenant, id), &text).await?;
         let sealed = sealed.ok_or_else(|| CommandError::Fault("the key of a provider account was destroyed".to_owned()))?;
         let mark =
             |name: &str, value: &str| self.0.keyring.mark(&[&tenant.0.to_bytes(), &id.0.to_bytes(), name.as_bytes(), value.as_bytes()]);
@@ -253,11 +256,12 @@ pub async fn replace_secrets(
     // Read after the unit has seen the stream: should another process replace them in between, the append is refused and this runs again.
     let missing = || CommandError::Rejected(Rejection::ProviderAccountNotFound.into());
     let current = accounts.secrets(&*accounts.get(tenant, id).await?.ok_or_else(missing)?).await?.current;
-    let former_good_until: Option<DateTime<Utc>> = overlap_minutes.map(|minutes| unit.now() + chrono::Duration::minutes(minutes));
+    let now = unit.now();
+    let former_good_until: Option<DateTime<Utc>> = overlap_minutes.map(|minutes| now + chrono::Duration::minutes(minutes));
     let secrets = SecretsInForce { current: current.with(newer), former: former_good_until.map(|_| current) };
     let (sealed, marks) = accounts.seal(tenant, id, &secrets).await?;
     let replaced = SecretsReplaced { secrets: marks, former_good_until, sealed };
-    unit.decide::<ProviderAccount>(id, Command::ReplaceSecrets(Box::new(replaced))).await
+    unit.decide::<ProviderAccount>(id, Command::ReplaceSecrets { replaced: Box::new(replaced), now }).await
 }
 
 /// Takes an account out of service.

@@ -20,6 +20,9 @@ use crate::process_store::ProcessStore;
 /// Finds a merchant's account at a provider, by the provider's name.
 pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option<Arc<dyn PaymentProvider>>> + Send + Sync>;
 
+/// A call on the port: the provider, what is asked, and where what was said is written.
+type Call<R, T> = for<'a> fn(&'a (dyn PaymentProvider + 'static), &'a R, &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<T>>;
+
 /// Makes the calls.
 pub struct Calls<S> {
     /// Keeps what was said.
@@ -45,28 +48,16 @@ impl<S: ProcessStore> Calls<S> {
             return_url: start.return_url.clone(),
             uncertain_since: start.uncertain_since,
         };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.start(&request, &log).await;
+        let outcome = self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::start).await;
         self.learn_name(attempt, &outcome).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
         outcome
     }
 
     /// Where an attempt stands.
     pub async fn inquire(&self, tenant: MerchantId, attempt: &AttemptRef, now: DateTime<Utc>) -> CallOutcome<AttemptView> {
         let request = InquiryRequest { key: key_of(attempt), method: kind_of(attempt.tender), now };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.inquire(&request, &log).await;
+        let outcome = self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::inquire).await;
         self.learn_name(attempt, &outcome).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
         outcome
     }
 
@@ -75,14 +66,7 @@ impl<S: ProcessStore> Calls<S> {
     pub async fn cancel(&self, tenant: MerchantId, attempt: &AttemptRef, tried: u32, now: DateTime<Utc>) -> CallOutcome<AttemptView> {
         let idempotency_key = format!("{}-cancel-{tried}", attempt.reference);
         let request = CancelRequest { key: key_of(attempt), method: kind_of(attempt.tender), idempotency_key, now };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.cancel(&request, &log).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
-        outcome
+        self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::cancel).await
     }
 
     /// Captures what is held. Each try has a key of its own: a hold is captured once, and a provider that keeps an error under a key
@@ -91,14 +75,7 @@ impl<S: ProcessStore> Calls<S> {
         let amount = Money::new(asked.amount, attempt.amount.currency);
         let idempotency_key = format!("{}-capture-{}-{}", attempt.reference, asked.request, asked.tried);
         let request = CaptureRequest { key: key_of(attempt), idempotency_key, amount };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.capture(&request, &log).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
-        outcome
+        self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::capture).await
     }
 
     /// Raises what is held.
@@ -106,14 +83,7 @@ impl<S: ProcessStore> Calls<S> {
         let amount = Money::new(asked.amount, attempt.amount.currency);
         let idempotency_key = format!("{}-increase-{}", attempt.reference, asked.request);
         let request = IncrementRequest { key: key_of(attempt), idempotency_key, amount };
-        let provider = match self.provider(tenant, &attempt.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.increment(&request, &log).await;
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
-        outcome
+        self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::increment).await
     }
 
     /// Sends money back.
@@ -127,14 +97,7 @@ impl<S: ProcessStore> Calls<S> {
         now: DateTime<Utc>,
     ) -> CallOutcome<RefundStatus> {
         let request = refund_request(refund_id, amount, payment, uncertain_since, now);
-        let provider = match self.provider(tenant, &payment.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
-        };
-        let log = ExchangeLog::default();
-        let outcome = provider.refund(&request, &log).await;
-        self.keep(tenant, &refund_id.to_string(), &payment.provider, &log).await;
-        outcome
+        self.ask(tenant, &refund_id.to_string(), &payment.provider, &request, <dyn PaymentProvider>::refund).await
     }
 
     /// Where a refund stands.
@@ -148,13 +111,30 @@ impl<S: ProcessStore> Calls<S> {
         now: DateTime<Utc>,
     ) -> CallOutcome<RefundStatus> {
         let request = refund_request(refund_id, amount, payment, uncertain_since, now);
-        let provider = match self.provider(tenant, &payment.provider).await {
-            Ok(provider) => provider,
-            Err(outcome) => return outcome,
+        self.ask(tenant, &refund_id.to_string(), &payment.provider, &request, <dyn PaymentProvider>::inquire_refund).await
+    }
+
+    /// One call about an attempt.
+    async fn ask_of<R>(
+        &self,
+        tenant: MerchantId,
+        attempt: &AttemptRef,
+        request: &R,
+        call: Call<R, AttemptView>,
+    ) -> CallOutcome<AttemptView> {
+        self.ask(tenant, &attempt.attempt_id.to_string(), &attempt.provider, request, call).await
+    }
+
+    /// One call: whoever is asked is looked up, and what was said is kept under `subject`, whatever came of it. A provider that is not
+    /// configured is an outcome, not a fault: nothing reaches its books.
+    async fn ask<R, T>(&self, tenant: MerchantId, subject: &str, provider: &str, request: &R, call: Call<R, T>) -> CallOutcome<T> {
+        let Some(found) = (self.providers)(tenant, provider.to_owned()).await else {
+            let message = format!("the provider '{provider}' is not configured");
+            return CallOutcome::Declined(Decline { code: "provider_not_configured".to_owned(), message });
         };
         let log = ExchangeLog::default();
-        let outcome = provider.inquire_refund(&request, &log).await;
-        self.keep(tenant, &refund_id.to_string(), &payment.provider, &log).await;
+        let outcome = call(&*found, request, &log).await;
+        self.keep(tenant, subject, provider, &log).await;
         outcome
     }
 
@@ -188,16 +168,6 @@ impl<S: ProcessStore> Calls<S> {
         {
             tracing::warn!(%error, "a provider's name for an attempt could not be kept");
         }
-    }
-
-    /// A provider that is not configured is an outcome, not a fault: nothing reaches its books.
-    async fn provider<T>(&self, tenant: MerchantId, name: &str) -> Result<Arc<dyn PaymentProvider>, CallOutcome<T>> {
-        (self.providers)(tenant, name.to_owned()).await.ok_or_else(|| {
-            CallOutcome::Declined(Decline {
-                code: "provider_not_configured".to_owned(),
-                message: format!("the provider '{name}' is not configured"),
-            })
-        })
     }
 
     /// An exchange that cannot be kept is said and does not stop the payment: nothing is decided by it.

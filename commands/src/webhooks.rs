@@ -7,6 +7,7 @@ use domain::{
     process::Task,
     provider::{HintSubject, WebhookHint, WebhookRefusal},
 };
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, types::Json};
 use uuid::Uuid;
 
@@ -139,6 +140,19 @@ pub struct Stored {
     pub deliveries: i32,
     /// Size of its body.
     pub bytes: i32,
+    /// Who had it looked into once more; the newest twenty, oldest first.
+    pub reprocesses: Json<Vec<Reprocess>>,
+}
+
+/// A call-back was looked into once more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reprocess {
+    /// When, UTC.
+    pub at: DateTime<Utc>,
+    /// Who wanted it.
+    pub by: String,
+    /// It was taken up; otherwise it still proves nobody, or is another one that was taken already.
+    pub taken: bool,
 }
 
 /// Which stored call-backs.
@@ -148,6 +162,16 @@ pub struct WebhookFilter {
     pub state: Option<String>,
     /// Of this account.
     pub account: Option<String>,
+    /// Of any account at this provider.
+    pub provider: Option<String>,
+    /// Not received before, UTC.
+    pub from: Option<DateTime<Utc>>,
+    /// Not received after, UTC.
+    pub to: Option<DateTime<Utc>>,
+    /// First place.
+    pub first: Option<i64>,
+    /// Last place.
+    pub last: Option<i64>,
 }
 
 /// A page of what a merchant may see, or without a merchant of what belongs to none; newest first, before `before`.
@@ -161,10 +185,15 @@ pub async fn list(
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Stored>, sqlx::Error> {
-    sqlx::query_as("select * from process.list_webhooks($1, $2, $3, $4, $5)")
+    sqlx::query_as("select * from process.list_webhooks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
         .bind(tenant.map(uuid_of))
         .bind(&filter.state)
         .bind(&filter.account)
+        .bind(&filter.provider)
+        .bind(filter.from)
+        .bind(filter.to)
+        .bind(filter.first)
+        .bind(filter.last)
         .bind(before)
         .bind(i32::try_from(limit).unwrap_or(i32::MAX))
         .fetch_all(pool)
@@ -191,7 +220,23 @@ pub async fn find(pool: &PgPool, tenant: Option<MerchantId>, id: WebhookId) -> R
     sqlx::query_as("select * from process.find_webhook($1, $2)").bind(tenant.map(uuid_of)).bind(uuid_of(id)).fetch_optional(pool).await
 }
 
-/// Looks into a stored call-back once more, as it reads now. False when another row is this very delivery already.
+/// Notes that somebody had a call-back looked into that still proves nobody.
+///
+/// # Errors
+/// The driver's.
+pub async fn note(pool: &PgPool, tenant: Option<MerchantId>, stored: &Stored, by: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    sqlx::query("select process.note_reprocess($1, $2, $3, $4)")
+        .bind(tenant.map(uuid_of))
+        .bind(stored.id)
+        .bind(now)
+        .bind(by)
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+/// Looks into a stored call-back once more, as it reads now, and notes who wanted it. False when another row is this very delivery
+/// already.
 ///
 /// # Errors
 /// The driver's.
@@ -200,10 +245,11 @@ pub async fn reopen(
     tenant: Option<MerchantId>,
     stored: &Stored,
     hint: &WebhookHint,
+    by: &str,
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
     let subject = subject_of(&stored.account, hint);
-    sqlx::query_scalar("select process.reopen_webhook($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+    sqlx::query_scalar("select process.reopen_webhook($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
         .bind(tenant.map(uuid_of))
         .bind(stored.id)
         .bind(&hint.delivery_id)
@@ -213,6 +259,7 @@ pub async fn reopen(
         .bind(now)
         .bind(subject.state)
         .bind(subject.task.map(Json))
+        .bind(by)
         .fetch_one(pool)
         .await
 }

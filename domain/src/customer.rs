@@ -64,7 +64,7 @@ fn is_address(text: &str) -> bool {
     plain && text.rsplit_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.') && !host.starts_with('.'))
 }
 
-/// A [`Profile`] as ciphertext under the person's key.
+/// A [`Profile`], or the secrets of an account or an endpoint, as ciphertext under the key of whoever it belongs to.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Sealed(pub Vec<u8>);
 

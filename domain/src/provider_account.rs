@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -170,7 +170,12 @@ pub enum Command {
     /// Replace its terms.
     ChangeTerms(Box<Terms>),
     /// Replace its secrets.
-    ReplaceSecrets(Box<SecretsReplaced>),
+    ReplaceSecrets {
+        /// What is to be.
+        replaced: Box<SecretsReplaced>,
+        /// Now, UTC.
+        now: DateTime<Utc>,
+    },
     /// Take it out of service.
     Disable {
         /// Why.
@@ -192,6 +197,7 @@ rejections! {
         MethodsInvalid => Invalid, "methods must name at least one method, each once, and only what the provider takes";
         AmountsInvalid => Invalid, "amounts must name at least one currency, each once, with min at least 1 and max not below min";
         OverlapInvalid => Invalid, "former secrets may stay good for 1 to 10,080 minutes";
+        OverlapUnderWay { until: String } => State, "the secrets before the last replacement prove call-backs until {until}; replace after that, or without an overlap, which drops them now";
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         NoProviderAccount { reason: String } => State, "no provider account takes this payment: {reason}";
     }
@@ -254,8 +260,12 @@ impl Aggregate for ProviderAccount {
                 terms.check()?;
                 Ok(if unchanged { vec![] } else { vec![TermsChanged { terms: *terms }.into()] })
             }
-            Command::ReplaceSecrets(replaced) => {
+            Command::ReplaceSecrets { replaced, now } => {
                 state.known()?;
+                // Two sets prove call-backs at the most: a third would drop one that the provider was promised.
+                if let Some(until) = state.former_good_until.filter(|until| *until > now && replaced.former_good_until.is_some()) {
+                    return Err(Rejection::OverlapUnderWay { until: until.to_rfc3339_opts(SecondsFormat::Millis, true) });
+                }
                 // Ciphertexts of equal secrets differ, so a repeat cannot be seen here; its idempotency key tells.
                 Ok(vec![(*replaced).into()])
             }

@@ -86,11 +86,27 @@ fn replaced_secrets_leave_their_marks_and_how_long_the_former_ones_are_good() {
     let until = DateTime::from_timestamp(1_800_000_000, 0);
     let marks = SecretMarks::from([("api_secret".to_owned(), "0c0c".to_owned())]);
     let replaced = SecretsReplaced { secrets: marks.clone(), former_good_until: until, sealed: Sealed(b"other".to_vec()) };
-    let command = || Command::ReplaceSecrets(Box::new(replaced.clone()));
+    let command =
+        || Command::ReplaceSecrets { replaced: Box::new(replaced.clone()), now: DateTime::from_timestamp(1_700_000_000, 0).unwrap() };
     given::<ProviderAccount>(&[opened().into()]).when(command()).then(&[replaced.clone().into()]);
     given::<ProviderAccount>(&[]).when(command()).then_rejected("ProviderAccountNotFound");
     let state = ProviderAccount::fold(&[opened().into(), replaced.clone().into()]);
     assert_eq!((state.former_good_until, &state.known().unwrap().secrets), (until, &marks));
+}
+
+#[test]
+fn a_second_replacement_within_the_overlap_is_refused_unless_it_keeps_nothing() {
+    let until = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let replaced = |former_good_until| SecretsReplaced { secrets: SecretMarks::new(), former_good_until, sealed: Sealed(b"x".to_vec()) };
+    let command = |former_good_until, seconds: i64| Command::ReplaceSecrets {
+        replaced: Box::new(replaced(former_good_until)),
+        now: until + chrono::Duration::seconds(seconds),
+    };
+    let history = [opened().into(), replaced(Some(until)).into()];
+    let later = Some(until + chrono::Duration::days(1));
+    given::<ProviderAccount>(&history).when(command(later, -1)).then_rejected("OverlapUnderWay");
+    given::<ProviderAccount>(&history).when(command(None, -1)).then(&[replaced(None).into()]);
+    given::<ProviderAccount>(&history).when(command(later, 0)).then(&[replaced(later).into()]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is Omise's alone, against its simulator over real HTTP.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test may panic like the test itself")]
 
+mod stage;
 mod world;
 
 use chrono::TimeDelta;
@@ -166,7 +167,7 @@ async fn refused_cards_say_why_and_the_money_stays() {
 
 #[tokio::test]
 async fn a_completed_charge_that_only_holds_is_not_paid() {
-    let mut world = world().await;
+    let world = world().await;
     let request = hold(&world);
     let view = world.started(&request).await;
     let hint = world.heard().await.unwrap();
@@ -284,7 +285,7 @@ async fn a_refund_waits_and_one_that_closed_fails_later() {
 
 #[tokio::test]
 async fn a_dispute_names_its_charge() {
-    let mut world = world().await;
+    let world = world().await;
     let request = world.card("tokn_test_ok");
     let view = world.started(&request).await;
     assert_eq!(world.heard().await.unwrap().transaction_id, view.provider_id, "the charge itself");
@@ -294,7 +295,7 @@ async fn a_dispute_names_its_charge() {
 
 #[tokio::test]
 async fn a_roll_of_the_secret_is_lived_through_and_forgeries_are_refused() {
-    let mut world = world().await;
+    let world = world().await;
     let expected = [
         ("rolled", None),
         ("bad", Some(WebhookRefusal::NotAuthentic)),

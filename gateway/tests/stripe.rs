@@ -1,6 +1,7 @@
 //! What is Stripe's alone, against its simulator over real HTTP.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test may panic like the test itself")]
 
+mod stage;
 mod world;
 
 use chrono::TimeDelta;
@@ -232,7 +233,7 @@ async fn refunds_are_partial_bounded_and_never_doubled() {
 
 #[tokio::test]
 async fn a_refund_waits_and_one_that_succeeded_fails_later() {
-    let mut world = world().await;
+    let world = world().await;
     let slow = world.card("pm_card_pendingRefund");
     let refund = world.refund_of(&world.started(&slow).await, &slow.key, 50_00);
     assert!(matches!(done(world.refund(&refund).await), RefundStatus::Pending { .. }));
@@ -251,7 +252,7 @@ async fn a_refund_waits_and_one_that_succeeded_fails_later() {
 
 #[tokio::test]
 async fn a_roll_of_the_secret_is_lived_through_and_forgeries_are_refused() {
-    let mut world = world().await;
+    let world = world().await;
     let expected = [
         ("rolled", None),
         ("bad", Some(WebhookRefusal::NotAuthentic)),

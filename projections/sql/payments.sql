@@ -15,6 +15,7 @@ create table payments (
     order_id           text,
     provider           text,
     reference          text,
+    provider_id        text,
     attempt_id         text,
     acquirer           text,
     transaction_id     text,
@@ -34,4 +35,7 @@ create table payments (
 create index on payments (tenant, opened_pos desc);
 create index on payments (store_id, opened_pos desc);
 create index on payments (bill_id);
+create index on payments (reference) where reference is not null;
+create index on payments (provider_id) where provider_id is not null;
+create index on payments (transaction_id) where transaction_id is not null;
 create index on payments (tenant, opened_pos desc) where needs_attention;

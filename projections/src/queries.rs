@@ -150,6 +150,17 @@ impl Select {
         self
     }
 
+    /// With this value in one of several columns, each of which has an index.
+    pub(crate) fn any_equal(mut self, columns: &[&'static str], value: Option<&str>) -> Self {
+        if let Some(value) = value {
+            for (at, column) in columns.iter().enumerate() {
+                self.query.push(if at == 0 { " and (t." } else { " or t." }).push(column).push(" = ").push_bind(value.to_owned());
+            }
+            self.query.push(")");
+        }
+        self
+    }
+
     pub(crate) fn of_tenant(mut self, tenant: Option<MerchantId>) -> Self {
         if let Some(tenant) = tenant {
             self.query.push(" and t.tenant = ").push_bind(tenant_to_uuid(tenant));

@@ -187,6 +187,8 @@ impl History {
             tender: Tender::Cash,
             expires_at: None,
             merchant_reference: Some("till 4".into()),
+            description: Some("two lattes".into()),
+            merchant_terminal_id: None,
         };
         let succeeded = payment_intent::Succeeded {
             payment_intent_id,
@@ -304,7 +306,7 @@ impl History {
     pub(crate) fn webhook_endpoint(&mut self) -> &mut Self {
         let webhook_endpoint_id = WebhookEndpointId(Ulid(7_000));
         let details = webhook_endpoint::Details { url: "https://shop.example/hooks".into(), events: vec!["*".into()], description: None };
-        let secret = webhook_endpoint::SealedSecret(vec![1, 2, 3]);
+        let secret = webhook_endpoint::Sealed(vec![1, 2, 3]);
         let created = webhook_endpoint::Created { webhook_endpoint_id, details, secret };
         self.add::<webhook_endpoint::Event>(StreamType::WebhookEndpoint, webhook_endpoint_id, created)
     }

@@ -29,6 +29,8 @@ mod edge;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod feed;
+#[cfg(test)]
 mod flow;
 #[cfg(test)]
 mod import;
@@ -38,6 +40,8 @@ mod isolation;
 mod money_back;
 #[cfg(test)]
 mod payment_intents;
+#[cfg(test)]
+mod payment_intents_shown;
 #[cfg(test)]
 mod process_plan;
 #[cfg(test)]

@@ -247,3 +247,41 @@ async fn a_call_back_that_came_too_early_is_parked_and_counts_once_its_payment_i
     platform.proves_itself().await;
     platform.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parked_call_backs_of_a_range_are_looked_into_again_and_who_wanted_it_is_kept() {
+    let platform = started().await;
+    let admin = platform.token(Role::PlatformAdmin, None, None);
+    let secret = settings("http://127.0.0.1:1").webhook_path_secret;
+    let path = format!("/webhooks/scb/{}", secret.reveal());
+    for n in 0..5 {
+        let body = call_back(&format!("NOBODY{n:014}"), &format!("RANGE{n}"));
+        answered(platform.raw(Method::POST, &path).json(&body)).await.ok();
+    }
+    let all = |page: &Value| page["data"].as_array().is_some_and(|rows| rows.len() == 5);
+    let list = "/v1/inbound-webhooks?state=parked";
+    let parked = platform.get_until(&admin, list, all).await;
+    // Newest first.
+    let place = |at: usize| parked["data"][at]["position"].as_i64().unwrap();
+    let again = async |body: Value| platform.post(&admin, "/v1/inbound-webhooks/reprocess", body).await;
+    for (more, taken) in [
+        (json!({"provider": "kbank"}), 0),
+        (json!({"to": "2020-01-01T00:00:00Z"}), 0),
+        (json!({"from": parked["data"][4]["received_at"], "provider": "scb", "from_position": place(3), "to_position": place(1)}), 3),
+    ] {
+        let mut body = json!({"state": "parked"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = again(body).await.ok().body;
+        assert_eq!(answer, json!({"reprocessed": taken, "left": 0, "next_cursor": null}), "{more}");
+    }
+    let backwards = again(json!({"state": "parked", "from_position": 2, "to_position": 1})).await;
+    assert_eq!(backwards.status, 422, "{backwards:?}");
+    // Nobody knows the names still: they are parked once more, and say who asked.
+    let parked = platform.get_until(&admin, list, all).await;
+    let asked: Vec<usize> = (0..5).map(|at| parked["data"][at]["reprocesses"].as_array().unwrap().len()).collect();
+    assert_eq!(asked, [0, 1, 1, 1, 0]);
+    let note = &parked["data"][1]["reprocesses"][0];
+    assert_eq!(note["taken"], true);
+    assert!(note["by"].as_str().unwrap().starts_with("user:") && note["at"].is_string(), "{note}");
+    platform.stop().await;
+}

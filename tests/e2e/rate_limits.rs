@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use api::config::{Config, Limits, Secret};
+use api::config::{Config, Limits};
+use gateway::Secret;
 use reqwest::Method;
 use serde_json::json;
 use support::{Answered, TestPlatform, TestRedis, answered, eventually};

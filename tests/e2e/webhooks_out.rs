@@ -179,6 +179,19 @@ async fn a_secret_is_shown_once_stands_nowhere_and_is_rotated_with_an_overlap() 
     assert!(signed_by(&old, &during) && signed_by(&new, &during) && !signed_by(&new, &before));
     assert_eq!(during.header("webhook-signature").split(' ').count(), 2);
 
+    // A third would drop one that the receiver was promised: refused, with the time, unless nothing is to be kept.
+    let head = platform.database.head().await.pos;
+    let refused = platform.post(&shop.admin, &format!("{path}/rotate-secret"), json!({})).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("RotationUnderWay")), "{refused:?}");
+    let until = rotated.body["previous_secret_until"].as_str().unwrap();
+    assert!(refused.body["detail"].as_str().unwrap().contains(&until[..19]), "{refused:?} does not say {until}");
+    assert_eq!(platform.database.head().await.pos, head, "nothing changed");
+    let only = platform.post(&shop.admin, &format!("{path}/rotate-secret"), json!({"keep_previous": false})).await.ok();
+    let only = only.body["secret"].as_str().unwrap().to_owned();
+    platform.settled().await;
+    let alone = test(2).await;
+    assert!(signed_by(&only, &alone) && !signed_by(&new, &alone) && !signed_by(&old, &alone));
+
     // Repeated creations offered keys of their own, which sealed nothing.
     let keys = async || {
         let sql = "select count(*) from privacy.subject_key where wrapped is not null";

@@ -182,6 +182,8 @@ impl Shop {
             cash_received: None,
             transaction_id: None,
             merchant_reference: None,
+            description: None,
+            merchant_terminal_id: None,
             paid_at: None,
             evidence: Evidence::Staff,
             tip: 0,

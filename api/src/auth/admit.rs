@@ -45,7 +45,12 @@ const OF_PAYERS: [(&str, Method); 3] = [
     ("/v1/payment-intents/{id}/cancel", Method::POST),
 ];
 /// A name that holds a secret in a query or a body.
-const PAYMENT_TOKEN: &str = "payment_token";
+pub const PAYMENT_TOKEN: &str = "payment_token";
+
+/// Whether a payment token opens a route of this method (in any case) and template.
+pub fn opens_to_payers(method: &str, route: &str) -> bool {
+    OF_PAYERS.iter().any(|(template, of)| *template == route && of.as_str().eq_ignore_ascii_case(method))
+}
 
 /// The layer.
 pub async fn admit(State(state): State<AppState>, request: Request, next: Next) -> Response {
@@ -91,7 +96,7 @@ async fn proven(state: &AppState, route: &str, request: Request) -> Result<Reque
     if authorization.as_deref().is_some_and(is_signature) {
         return signed(state, &authorization.unwrap_or_default(), request).await;
     }
-    if OF_PAYERS.iter().any(|(template, method)| *template == route && method == request.method()) {
+    if opens_to_payers(request.method().as_str(), route) {
         let held = authorization.as_deref().and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim().to_owned());
         match held {
             Some(token) if is_payment_token(&token) => return paying(state, &token, request),

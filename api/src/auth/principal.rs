@@ -93,18 +93,28 @@ impl Principal {
         self.merchant.ok_or_else(|| Problem::new(Kind::Forbidden, "the token acts for no merchant"))
     }
 
+    /// Whether anybody who proves themselves so may hold this permission.
+    pub fn proof_reaches(proof: Proof, permission: Permission) -> bool {
+        match proof {
+            // A service is within a merchant, and does not make itself others.
+            Proof::Signature => {
+                permission != Permission::CredentialManage && Role::ALL.iter().any(|role| role.needs_merchant() && role.allows(permission))
+            }
+            Proof::PaymentToken => matches!(permission, Permission::PaymentTake | Permission::PaymentRead),
+            Proof::Token => true,
+        }
+    }
+
     /// Lets it pass or not.
     ///
     /// # Errors
     /// `Forbidden`.
     pub fn demand(&self, permission: Permission) -> Result<(), Problem> {
-        let confined = match self.proof {
-            // A service does not make itself others.
-            Proof::Signature => permission != Permission::CredentialManage,
-            Proof::PaymentToken => matches!(permission, Permission::PaymentTake | Permission::PaymentRead),
-            Proof::Token => true,
-        };
-        if confined && self.role.allows(permission) { Ok(()) } else { Err(Problem::plain(Kind::Forbidden)) }
+        if Self::proof_reaches(self.proof, permission) && self.role.allows(permission) {
+            Ok(())
+        } else {
+            Err(Problem::plain(Kind::Forbidden))
+        }
     }
 }
 

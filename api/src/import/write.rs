@@ -225,6 +225,8 @@ async fn write_unit(unit: &mut UnitOfWork, sale: SaleUnit) -> Result<Reply, Comm
             cash_received: None,
             transaction_id: payment.transaction_id,
             merchant_reference: payment.merchant_reference,
+            description: None,
+            merchant_terminal_id: None,
             paid_at: Some(payment.paid_at),
             evidence: Evidence::Import,
             tip: payment.tip,

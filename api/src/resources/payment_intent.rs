@@ -77,6 +77,10 @@ pub struct PaymentIntentResource {
     pub unmatched: Vec<UnmatchedPayment>,
     /// The caller's own reference.
     pub merchant_reference: Option<String>,
+    /// What it is for, in the caller's words.
+    pub description: Option<String>,
+    /// The caller's own name of the terminal that takes it.
+    pub merchant_terminal_id: Option<String>,
     /// When it stops accepting payment, UTC.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<DateTime<Utc>>,
@@ -107,7 +111,10 @@ pub struct OutcomeLadder {
     pub since: Option<DateTime<Utc>>,
     /// `inquiry` while the provider is asked, `person` when it gave no answer to the end of the schedule.
     pub step: Option<&'static str>,
-    /// By then the outcome is known or a person is told, UTC.
+    /// When the provider is asked next, UTC; an answer to a query about now says so while an attempt is under way.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_inquiry_at: Option<DateTime<Utc>>,
+    /// The worst case: by then the outcome is known or a person is told, UTC. From the beginning of an attempt to its end.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub resolves_by: Option<DateTime<Utc>>,
 }
@@ -143,6 +150,15 @@ pub struct UnmatchedPayment {
     pub paid_at: DateTime<Utc>,
 }
 
+impl PaymentIntentResource {
+    /// The same with the moment at which the provider is asked next.
+    #[must_use]
+    pub fn looked_at(mut self, next: Option<DateTime<Utc>>) -> Self {
+        self.outcome.next_inquiry_at = next;
+        self
+    }
+}
+
 impl Resource<payment_intent::State> for PaymentIntentResource {
     fn of(state: &payment_intent::State, version: i64) -> Option<Self> {
         let details = state.details.as_ref()?;
@@ -167,7 +183,7 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             capture_before: state.held().and_then(|held| held.capture_before),
             next_action: next_action(state),
             outcome_unknown: attempt.is_some_and(|attempt| attempt.unknown),
-            outcome: ladder(attempt),
+            outcome: ladder(state),
             cancel_requested: state.cancel_requested.is_some(),
             cancel: cancel_word(state),
             dispute: dispute_word(state),
@@ -176,6 +192,8 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             failure: attempt.and_then(failure),
             unmatched: state.unmatched.iter().map(unmatched).collect(),
             merchant_reference: details.merchant_reference.clone(),
+            description: details.description.clone(),
+            merchant_terminal_id: details.merchant_terminal_id.clone(),
             expires_at: details.expires_at,
             version,
         })
@@ -194,14 +212,20 @@ fn unmatched(payment: &payment_intent::UnmatchedPayment) -> UnmatchedPayment {
     }
 }
 
-fn ladder(attempt: Option<&Attempt>) -> OutcomeLadder {
-    let known = OutcomeLadder { state: "known", since: None, step: None, resolves_by: None };
-    let Some(attempt) = attempt.filter(|attempt| attempt.unknown || attempt.left_to_person.is_some()) else { return known };
-    OutcomeLadder {
-        state: "unknown",
-        since: attempt.unknown_since.or(attempt.left_to_person),
-        step: Some(if attempt.left_to_person.is_some() { "person" } else { "inquiry" }),
-        resolves_by: Some(resolves_by(attempt.started.expires_at)),
+fn ladder(state: &payment_intent::State) -> OutcomeLadder {
+    let under_way = matches!(state.status, Status::Processing | Status::RequiresAction);
+    let live = state.attempt.as_ref().filter(|attempt| under_way && attempt.failed.is_none());
+    let resolves_by = live.map(|attempt| resolves_by(attempt.started.expires_at));
+    let unknown = state.attempt.as_ref().filter(|attempt| attempt.unknown || attempt.left_to_person.is_some());
+    match unknown {
+        Some(attempt) => OutcomeLadder {
+            state: "unknown",
+            since: attempt.unknown_since.or(attempt.left_to_person),
+            step: Some(if attempt.left_to_person.is_some() { "person" } else { "inquiry" }),
+            next_inquiry_at: None,
+            resolves_by,
+        },
+        None => OutcomeLadder { state: "known", since: None, step: None, next_inquiry_at: None, resolves_by },
     }
 }
 

@@ -144,6 +144,8 @@ fn created(tender: Tender) -> payment_intent::Command {
         tender,
         expires_at: provided.then(|| chrono::DateTime::from_timestamp(1_800_000_900, 0).unwrap()),
         merchant_reference: None,
+        description: None,
+        merchant_terminal_id: None,
     }))
 }
 

@@ -9,7 +9,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use commands::{
     event_store::ulid_of,
-    webhooks::{self, Stored, WebhookFilter},
+    webhooks::{self, Reprocess, Stored, WebhookFilter},
 };
 use domain::{
     ids::{MerchantId, WebhookId},
@@ -74,13 +74,31 @@ pub struct InboundWebhookResource {
     deliveries: i32,
     /// Size of its body.
     bytes: i32,
+    /// Its place among all; ranges go by it.
+    position: i64,
+    /// Who had it looked into once more; the newest twenty, oldest first.
+    reprocesses: Vec<ReprocessResource>,
+}
+
+/// A call-back was looked into once more.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InboundWebhookReprocess)]
+pub struct ReprocessResource {
+    /// When, UTC.
+    #[schema(value_type = String, format = DateTime)]
+    at: DateTime<Utc>,
+    /// Who wanted it, as in the log.
+    by: String,
+    /// It was taken up.
+    taken: bool,
 }
 
 impl From<Stored> for InboundWebhookResource {
     fn from(stored: Stored) -> Self {
         let id = WebhookId(ulid_of(stored.id)).to_string();
         let Stored { provider, account, signature, state, delivery_id, reference, provider_id, transaction_id, .. } = stored;
-        let Stored { problem, received_at, deliveries, bytes, .. } = stored;
+        let Stored { problem, received_at, deliveries, bytes, place: position, reprocesses, .. } = stored;
+        let reprocesses = reprocesses.0.into_iter().map(|Reprocess { at, by, taken }| ReprocessResource { at, by, taken }).collect();
         Self {
             id,
             provider,
@@ -95,6 +113,8 @@ impl From<Stored> for InboundWebhookResource {
             received_at,
             deliveries,
             bytes,
+            position,
+            reprocesses,
         }
     }
 }
@@ -138,7 +158,7 @@ async fn list(
         return Err(Problem::new(Kind::ParameterInvalid, "limit must be 1 to 200"));
     }
     let before = query.cursor.map(|text| text.parse::<i64>().map_err(|_| Problem::plain(Kind::CursorInvalid))).transpose()?;
-    let filter = WebhookFilter { state: known_state(query.state)?, account: query.account };
+    let filter = WebhookFilter { state: known_state(query.state)?, account: query.account, ..WebhookFilter::default() };
     let rows = webhooks::list(&state.webhook_pool, tenant, &filter, before, limit).await.map_err(|error| Problem::unavailable(&error))?;
     let full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
     let next_cursor = rows.last().filter(|_| full).map(|row| row.place.to_string());
@@ -163,7 +183,7 @@ async fn reprocess(
     _: NoBody,
 ) -> Result<Response, Problem> {
     let tenant = of_all_stores(&allowed.principal)?;
-    if !again(&state, tenant, id).await? {
+    if !again(&state, tenant, id, &allowed.principal.actor()).await? {
         return Err(Problem::new(Kind::WebhookRefused, "it still does not prove its sender, or is another one that was taken already"));
     }
     let found = webhooks::find(&state.webhook_pool, tenant, id).await.map_err(|error| Problem::unavailable(&error))?;
@@ -179,6 +199,18 @@ pub struct ReprocessInput {
     state: String,
     /// Of this account only.
     account: Option<String>,
+    /// Of this provider only, whichever account.
+    provider: Option<String>,
+    /// Not received before, UTC.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    from: Option<DateTime<Utc>>,
+    /// Not received after, UTC.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    to: Option<DateTime<Utc>>,
+    /// From this `position` on.
+    from_position: Option<i64>,
+    /// Up to this `position`.
+    to_position: Option<i64>,
     /// Continues an earlier answer's `next_cursor`.
     cursor: Option<i64>,
 }
@@ -205,24 +237,29 @@ async fn reprocess_all(
     body: Json<ReprocessInput>,
 ) -> Result<Response, Problem> {
     let tenant = of_all_stores(&allowed.principal)?;
-    let ReprocessInput { state: wanted, account, cursor } = body.value;
+    let ReprocessInput { state: wanted, account, provider, from, to, from_position: first, to_position: last, cursor } = body.value;
     if !["parked", "unconfirmed", "refused"].contains(&wanted.as_str()) {
         return Err(Problem::new(Kind::RuleBroken, "state must be parked, unconfirmed or refused"));
     }
-    let filter = WebhookFilter { state: Some(wanted), account };
+    let backwards = from.zip(to).is_some_and(|(from, to)| to < from) || first.zip(last).is_some_and(|(first, last)| last < first);
+    if backwards {
+        return Err(Problem::new(Kind::RuleBroken, "the end of a range must not lie before its beginning"));
+    }
+    let filter = WebhookFilter { state: Some(wanted), account, provider, from, to, first, last };
     let rows = webhooks::list(&state.webhook_pool, tenant, &filter, cursor, MOST).await.map_err(|error| Problem::unavailable(&error))?;
     let full = i64::try_from(rows.len()).is_ok_and(|count| count >= MOST);
     let next_cursor = rows.last().filter(|_| full).map(|row| row.place);
+    let actor = allowed.principal.actor();
     let (mut reprocessed, mut left) = (0, 0);
     for row in rows {
-        let taken = again(&state, tenant, WebhookId(ulid_of(row.id))).await?;
+        let taken = again(&state, tenant, WebhookId(ulid_of(row.id)), &actor).await?;
         *(if taken { &mut reprocessed } else { &mut left }) += 1;
     }
     Ok(JsonBody(Reprocessed { reprocessed, left, next_cursor }).into_response())
 }
 
 /// True when the call-back is looked into again.
-async fn again(state: &AppState, tenant: Option<MerchantId>, id: WebhookId) -> Result<bool, Problem> {
+async fn again(state: &AppState, tenant: Option<MerchantId>, id: WebhookId, actor: &str) -> Result<bool, Problem> {
     let unavailable = |error: sqlx::Error| Problem::unavailable(&error);
     let found = webhooks::find(&state.webhook_pool, tenant, id).await.map_err(unavailable)?;
     let original = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
@@ -230,6 +267,10 @@ async fn again(state: &AppState, tenant: Option<MerchantId>, id: WebhookId) -> R
     let received_at = original.stored.received_at;
     let raw = RawWebhook { path_secret: None, headers: &original.headers.0, body: &original.body, received_at };
     // A secret path is not kept: what proved its sender by one is taken at the word that it had then.
-    let Some(hint) = door.read(&raw).ok().or_else(|| original.stored.hint()) else { return Ok(false) };
-    webhooks::reopen(&state.webhook_pool, tenant, &original.stored, &hint, state.clock.now()).await.map_err(unavailable)
+    let (pool, stored, now) = (&state.webhook_pool, &original.stored, state.clock.now());
+    let Some(hint) = door.read(&raw).ok().or_else(|| stored.hint()) else {
+        webhooks::note(pool, tenant, stored, actor, now).await.map_err(unavailable)?;
+        return Ok(false);
+    };
+    webhooks::reopen(pool, tenant, stored, &hint, actor, now).await.map_err(unavailable)
 }

@@ -1,6 +1,6 @@
-//! What changes a payment intent beside the straight way, and `explain`.
+//! What changes a payment intent beside the straight way.
 
-use axum::{extract::State, http::header, response::Response};
+use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
 use commands::{
     payment_cases::{self, Decision},
@@ -9,29 +9,21 @@ use commands::{
 use domain::{
     ids::PaymentIntentId,
     money::Money,
-    payment_intent::{self, Command, DisputeOutcome, Finding, PaymentIntent, Tender},
+    payment_intent::{Command, DisputeOutcome, Finding, Tender},
 };
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    command::{Change, respond, shown, within},
-    orders::ReasonInput,
-    payment_intents::COLLECTION,
-    query::{Ask, Payments},
-};
+use super::{command::Change, orders::ReasonInput, payment_intents::change_intent};
 use crate::{
-    auth::may,
+    auth::{Policy, may},
     extract::{Id, Json, MaybeJson},
     problem::{Kind, Problem},
-    resources::{MoneySchema, PaymentIntentResource, Resource, TenderSchema},
+    resources::{MoneySchema, PaymentIntentResource, TenderSchema},
     state::AppState,
 };
-
-/// Side of one module of a QR picture.
-const QR_PIXELS: usize = 8;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -43,9 +35,6 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(resolve_unmatched))
         .routes(routes!(dispute))
         .routes(routes!(resolve_dispute))
-        .routes(routes!(explain))
-        .routes(routes!(qr_png))
-        .routes(routes!(qr_svg))
 }
 
 /// What is to change; the rest stays.
@@ -165,23 +154,9 @@ async fn update(
     Id(id): Id<PaymentIntentId>,
     body: Json<UpdateIntent>,
 ) -> Result<Response, Problem> {
-    let only = change.only_store();
     let input = body.value;
-    let caller = change.caller(&body.raw)?;
-    let work = state.commands.transact(&caller, |unit| {
-        let input = input.clone();
-        Box::pin(async move {
-            within::<PaymentIntent>(unit, only, id).await?;
-            let intent = payment_cases::ask(
-                unit,
-                id,
-                Command::Update { amount: input.amount, tender: input.tender, merchant_reference: input.merchant_reference },
-            )
-            .await?;
-            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
-        })
-    });
-    Ok(respond(work.await?, COLLECTION))
+    let command = Command::Update { amount: input.amount, tender: input.tender, merchant_reference: input.merchant_reference };
+    ask(&state, &change, &body.raw, id, command).await
 }
 
 /// Captures what is held, in full or in part; the rest is released.
@@ -195,17 +170,7 @@ async fn capture(
     Id(id): Id<PaymentIntentId>,
     MaybeJson(body): MaybeJson<CaptureIntent>,
 ) -> Result<Response, Problem> {
-    let only = change.only_store();
-    let amount = body.value.amount;
-    let caller = change.caller(&body.raw)?;
-    let work = state.commands.transact(&caller, |unit| {
-        Box::pin(async move {
-            within::<PaymentIntent>(unit, only, id).await?;
-            let intent = payment_cases::ask(unit, id, Command::Capture { amount }).await?;
-            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
-        })
-    });
-    Ok(respond(work.await?, COLLECTION))
+    ask(&state, &change, &body.raw, id, Command::Capture { amount: body.value.amount }).await
 }
 
 /// Raises what is held, where the provider allows it.
@@ -219,17 +184,18 @@ async fn increment(
     Id(id): Id<PaymentIntentId>,
     body: Json<IncrementIntent>,
 ) -> Result<Response, Problem> {
-    let only = change.only_store();
-    let amount = body.value.amount;
-    let caller = change.caller(&body.raw)?;
-    let work = state.commands.transact(&caller, |unit| {
-        Box::pin(async move {
-            within::<PaymentIntent>(unit, only, id).await?;
-            let intent = payment_cases::ask(unit, id, Command::Increase { amount }).await?;
-            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
-        })
-    });
-    Ok(respond(work.await?, COLLECTION))
+    ask(&state, &change, &body.raw, id, Command::Increase { amount: body.value.amount }).await
+}
+
+/// A change that is one command to the intent and to nothing else.
+async fn ask<P: Policy>(
+    state: &AppState,
+    change: &Change<P>,
+    body: &Value,
+    id: PaymentIntentId,
+    command: Command,
+) -> Result<Response, Problem> {
+    change_intent(state, change, body, id, move |unit| Box::pin(payment_cases::ask(unit, id, command.clone()))).await
 }
 
 /// Says what happened to a payment whose provider does not tell, out of a statement.
@@ -243,18 +209,11 @@ async fn resolve(
     Id(id): Id<PaymentIntentId>,
     body: Json<ResolveIntent>,
 ) -> Result<Response, Problem> {
-    let only = change.only_store();
     let (finding, reference) = (body.value.finding()?, body.value.statement_reference);
-    let caller = change.caller(&body.raw)?;
-    let work = state.commands.transact(&caller, |unit| {
-        let (finding, reference) = (finding.clone(), reference.clone());
-        Box::pin(async move {
-            within::<PaymentIntent>(unit, only, id).await?;
-            let intent = payment_cases::resolve_by_person(unit, id, finding, reference).await?;
-            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
-        })
-    });
-    Ok(respond(work.await?, COLLECTION))
+    change_intent(&state, &change, &body.raw, id, move |unit| {
+        Box::pin(payment_cases::resolve_by_person(unit, id, finding.clone(), reference.clone()))
+    })
+    .await
 }
 
 /// Decides about money that does not close the intent.
@@ -268,18 +227,12 @@ async fn resolve_unmatched(
     Id((id, transaction_id)): Id<(PaymentIntentId, String)>,
     body: Json<ResolveUnmatched>,
 ) -> Result<Response, Problem> {
-    let only = change.only_store();
     let (decision, reason) = (body.value.decision.into(), body.value.reason);
-    let caller = change.caller(&body.raw)?;
-    let work = state.commands.transact(&caller, |unit| {
+    change_intent(&state, &change, &body.raw, id, move |unit| {
         let (transaction_id, reason) = (transaction_id.clone(), reason.clone());
-        Box::pin(async move {
-            within::<PaymentIntent>(unit, only, id).await?;
-            let intent = payment_cases::resolve_unmatched(unit, id, &transaction_id, decision, reason).await?;
-            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
-        })
-    });
-    Ok(respond(work.await?, COLLECTION))
+        Box::pin(async move { payment_cases::resolve_unmatched(unit, id, &transaction_id, decision, reason).await })
+    })
+    .await
 }
 
 /// Records that the payer contests the payment.
@@ -293,18 +246,8 @@ async fn dispute(
     Id(id): Id<PaymentIntentId>,
     body: Json<ReasonInput>,
 ) -> Result<Response, Problem> {
-    let only = change.only_store();
     let (reason, now) = (body.value.reason, state.clock.now());
-    let caller = change.caller(&body.raw)?;
-    let work = state.commands.transact(&caller, |unit| {
-        let reason = reason.clone();
-        Box::pin(async move {
-            within::<PaymentIntent>(unit, only, id).await?;
-            let intent = payments::dispute(unit, id, reason, now).await?;
-            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
-        })
-    });
-    Ok(respond(work.await?, COLLECTION))
+    change_intent(&state, &change, &body.raw, id, move |unit| Box::pin(payments::dispute(unit, id, reason.clone(), now))).await
 }
 
 /// Records how a dispute was decided.
@@ -318,78 +261,6 @@ async fn resolve_dispute(
     Id(id): Id<PaymentIntentId>,
     body: Json<ResolveDispute>,
 ) -> Result<Response, Problem> {
-    let only = change.only_store();
     let (outcome, now) = (body.value.outcome, state.clock.now());
-    let caller = change.caller(&body.raw)?;
-    let work = state.commands.transact(&caller, |unit| {
-        Box::pin(async move {
-            within::<PaymentIntent>(unit, only, id).await?;
-            let intent = payment_cases::resolve_dispute(unit, id, outcome, now).await?;
-            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
-        })
-    });
-    Ok(respond(work.await?, COLLECTION))
-}
-
-/// A line of an explanation: an event or an exchange with a provider.
-#[derive(Debug, serde::Serialize, ToSchema)]
-#[schema(as = Explanation)]
-pub struct ExplanationResource {
-    /// Lines in the order of the log; exchanges stand between the events by the time at which they were sent.
-    #[schema(value_type = Vec<Object>)]
-    data: Vec<Value>,
-}
-
-/// Why a payment is as it is: every event of it, its bill, order and refunds with actor and cause, the provider that was chosen and
-/// why, every exchange with it (masked) and the call-backs that came.
-#[utoipa::path(get, path = "/v1/payment-intents/{id}/explain", tag = "payment-intents",
-    params(("id" = String, Path, description = "`pi_…`")),
-    responses((status = 200, description = "The whole timeline", body = ExplanationResource)),
-    extensions(("x-permission" = json!("payment_read"))))]
-async fn explain(
-    State(state): State<AppState>,
-    ask: Ask<may::PaymentRead, Payments>,
-    Id(id): Id<PaymentIntentId>,
-) -> Result<Response, Problem> {
-    // Who may see the payment may see why it is so; row-level security decides here, the log is read by another role.
-    if ask.reads.payment(&ask.scope, id).await?.is_none() {
-        return Err(Problem::missing(payment_intent::Rejection::PaymentIntentNotFound));
-    }
-    let lines = projections::explain::explain(&state.log_pool, id).await?;
-    let data = lines.iter().map(projections::explain::Line::value).collect();
-    Ok(ask.answer(axum::Json(ExplanationResource { data })))
-}
-
-/// The payload of the QR that is to be scanned now.
-async fn qr_payload(ask: &Ask<may::PaymentRead, Payments>, id: PaymentIntentId) -> Result<String, Problem> {
-    let row = ask.reads.payment(&ask.scope, id).await?;
-    let row = row.ok_or_else(|| Problem::missing(payment_intent::Rejection::PaymentIntentNotFound))?;
-    let resource = PaymentIntentResource::of(&row.document, row.stamp.version);
-    let payload = resource.and_then(|intent| intent.next_action).and_then(|action| action.qr_payload);
-    payload.ok_or_else(|| Problem::new(Kind::NotFound, "there is no QR to be scanned at the moment"))
-}
-
-/// The QR to be scanned, as a PNG picture with 8 pixels for the side of a module.
-#[utoipa::path(get, path = "/v1/payment-intents/{id}/qr.png", tag = "payment-intents",
-    params(("id" = String, Path, description = "`pi_…`")),
-    responses((status = 200, description = "The picture", body = String, content_type = "image/png")),
-    extensions(("x-permission" = json!("payment_read"))))]
-async fn qr_png(ask: Ask<may::PaymentRead, Payments>, Id(id): Id<PaymentIntentId>) -> Result<Response, Problem> {
-    let picture = gateway::qr_image::png(&qr_payload(&ask, id).await?, QR_PIXELS).map_err(|error| not_drawn(&error))?;
-    Ok(ask.answer(([(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")], picture)))
-}
-
-/// The QR to be scanned, as an SVG picture.
-#[utoipa::path(get, path = "/v1/payment-intents/{id}/qr.svg", tag = "payment-intents",
-    params(("id" = String, Path, description = "`pi_…`")),
-    responses((status = 200, description = "The picture", body = String, content_type = "image/svg+xml")),
-    extensions(("x-permission" = json!("payment_read"))))]
-async fn qr_svg(ask: Ask<may::PaymentRead, Payments>, Id(id): Id<PaymentIntentId>) -> Result<Response, Problem> {
-    let picture = gateway::qr_image::svg(&qr_payload(&ask, id).await?).map_err(|error| not_drawn(&error))?;
-    Ok(ask.answer(([(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "no-store")], picture)))
-}
-
-/// A payload that the provider gave and that fits no QR code.
-fn not_drawn(error: &gateway::qr_image::QrImageError) -> Problem {
-    Problem::new(Kind::NotFound, format!("the QR cannot be drawn: {error}"))
+    change_intent(&state, &change, &body.raw, id, move |unit| Box::pin(payment_cases::resolve_dispute(unit, id, outcome, now))).await
 }

@@ -1,30 +1,35 @@
-//! `/v1/payment-intents`: PromptPay payments, as the gateway sees them.
+//! `/v1/payment-intents`: payments as the gateway sees them; the straight way of one.
+
+use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
-use commands::payments::{self, AttemptOptions, NewPayment, PayFor};
+use commands::{
+    error::CommandError,
+    handle::UnitOfWork,
+    payments::{self, AttemptOptions, NewPayment, PayFor},
+};
 use domain::{
     bill::Bill,
     ids::{BillId, PaymentIntentId, StoreId},
     money::Money,
     payment_intent::{self, Evidence, PaymentIntent, Tender},
 };
-use projections::models::payments::PaymentFilter;
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     command::{Change, respond, shown, within, within_store},
-    orders::{ReasonInput, status_filter},
+    orders::ReasonInput,
     payment_token::with_payment_token,
     payments::validity,
-    query::{Ask, Payments},
 };
 use crate::{
-    auth::may,
-    extract::{Filter, Id, Json, MaybeJson},
+    auth::{Policy, may},
+    extract::{Id, Json, MaybeJson},
     problem::{Kind, Problem},
-    resources::{ListOf, MoneySchema, PaymentIntentResource, Resource, TenderSchema, payment_intent::status_of},
+    resources::{MoneySchema, PaymentIntentResource, Resource, TenderSchema},
     state::AppState,
 };
 
@@ -33,11 +38,11 @@ pub(super) const COLLECTION: &str = "/v1/payment-intents";
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(create, list))
-        .routes(routes!(get))
+        .routes(routes!(create))
         .routes(routes!(confirm))
         .routes(routes!(cancel))
         .merge(super::payment_intent_changes::router())
+        .merge(super::payment_intent_views::router())
 }
 
 /// What is to be paid: a bill, or an amount at a store.
@@ -55,6 +60,10 @@ pub struct CreateIntent {
     amount: Option<Money>,
     /// The caller's own reference.
     merchant_reference: Option<String>,
+    /// What it is for, in the caller's words, 1 to 200 characters.
+    description: Option<String>,
+    /// The caller's own name of the terminal that takes it, 1 to 64 characters.
+    merchant_terminal_id: Option<String>,
     /// How long an attempt is good, 1 to 60; 15 unless told.
     #[schema(minimum = 1, maximum = 60)]
     expires_in_minutes: Option<i64>,
@@ -149,11 +158,12 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
     let input = &body.value;
     let options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
     let (tender, confirm) = (input.tender.unwrap_or(Tender::PromptPay), input.confirm.unwrap_or(true));
-    let (provider, merchant_reference) = (state.default_provider.clone(), body.value.merchant_reference);
+    let (provider, input) = (state.default_provider.clone(), body.value);
     let caller = change.caller(&body.raw)?;
     let tenant = caller.tenant;
     let work = state.commands.transact(&caller, |unit| {
-        let (provider, merchant_reference, options) = (provider.clone(), merchant_reference.clone(), options.clone());
+        let (provider, options) = (provider.clone(), options.clone());
+        let CreateIntent { merchant_reference, description, merchant_terminal_id, .. } = input.clone();
         Box::pin(async move {
             match pay_for {
                 PayFor::Bill { bill_id, .. } => within::<Bill>(unit, only, bill_id).await?,
@@ -169,6 +179,8 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
                 cash_received: None,
                 transaction_id: None,
                 merchant_reference,
+                description,
+                merchant_terminal_id,
                 paid_at: None,
                 evidence: Evidence::Inquiry,
                 tip: 0,
@@ -194,22 +206,18 @@ async fn confirm(
     Id(id): Id<PaymentIntentId>,
     MaybeJson(body): MaybeJson<ConfirmIntent>,
 ) -> Result<Response, Problem> {
-    let only = change.only_store();
     let provider = state.default_provider.clone();
-    let input = &body.value;
+    let input = body.value;
     let options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
     let (valid_for, tender) = (validity(input.expires_in_minutes)?, input.tender);
-    let caller = change.caller(&body.raw)?;
-    let work = state.commands.transact(&caller, |unit| {
+    change_intent(&state, &change, &body.raw, id, move |unit| {
         let (provider, options) = (provider.clone(), options.clone());
         Box::pin(async move {
-            within::<PaymentIntent>(unit, only, id).await?;
             unit.check_if_match::<PaymentIntent>(id).await?;
-            let intent = payments::confirm(unit, id, provider, tender, valid_for, options).await?;
-            unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
+            payments::confirm(unit, id, provider, tender, valid_for, options).await
         })
-    });
-    Ok(respond(work.await?, COLLECTION))
+    })
+    .await
 }
 
 /// Asks to stop a payment. With an attempt under way the provider is asked first, and its answer decides.
@@ -223,73 +231,31 @@ async fn cancel(
     Id(id): Id<PaymentIntentId>,
     body: Json<ReasonInput>,
 ) -> Result<Response, Problem> {
-    let only = change.only_store();
     let reason = body.value.reason;
-    let caller = change.caller(&body.raw)?;
-    let work = state.commands.transact(&caller, |unit| {
-        let reason = reason.clone();
+    change_intent(&state, &change, &body.raw, id, move |unit| Box::pin(payments::cancel(unit, id, reason.clone()))).await
+}
+
+/// Changes an intent within the caller's reach and answers it as it is then.
+pub(super) async fn change_intent<P, W>(
+    state: &AppState,
+    change: &Change<P>,
+    body: &serde_json::Value,
+    id: PaymentIntentId,
+    work: W,
+) -> Result<Response, Problem>
+where
+    P: Policy,
+    W: for<'a> Fn(&'a mut UnitOfWork) -> BoxFuture<'a, Result<Arc<payment_intent::State>, CommandError>> + Send + Sync + 'static,
+{
+    let (only, work) = (change.only_store(), Arc::new(work));
+    let caller = change.caller(body)?;
+    let done = state.commands.transact(&caller, |unit| {
+        let work = Arc::clone(&work);
         Box::pin(async move {
             within::<PaymentIntent>(unit, only, id).await?;
-            let intent = payments::cancel(unit, id, reason).await?;
+            let intent = work(unit).await?;
             unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
         })
     });
-    Ok(respond(work.await?, COLLECTION))
-}
-
-/// Which payment intents.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct IntentQuery {
-    /// Of this bill, `bill_…`.
-    #[param(value_type = Option<String>)]
-    bill_id: Option<BillId>,
-    /// Of this store, `sto_…`.
-    #[param(value_type = Option<String>)]
-    store_id: Option<StoreId>,
-    /// `requires_payment_method`, `processing`, `requires_action`, `requires_capture`, `succeeded`, `canceled`, `expired` or `failed`.
-    status: Option<String>,
-    /// With, or without, money that did not close it and about which nobody has decided.
-    unmatched: Option<bool>,
-    /// With, or without, a need that someone looks.
-    needs_attention: Option<bool>,
-    /// Rows of a page, 1 to 200; 50 unless told.
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-    /// As the header `Smartpos-Min-Position`.
-    pub min_pos: Option<i64>,
-    /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
-    pub as_of: Option<String>,
-}
-
-/// Payment intents, newest first.
-#[utoipa::path(get, path = "/v1/payment-intents", tag = "payment-intents", params(IntentQuery),
-    responses((status = 200, description = "A page", body = ListOf<PaymentIntentResource>)),
-    extensions(("x-permission" = json!("payment_read"))))]
-async fn list(ask: Ask<may::PaymentRead, Payments>, Filter(query): Filter<IntentQuery>) -> Result<Response, Problem> {
-    let page = ask.page("payment-intents", query.limit, query.cursor.as_deref())?;
-    let status = status_filter(query.status.as_ref(), status_of)?;
-    let filter = PaymentFilter {
-        store: query.store_id,
-        bill: query.bill_id,
-        status,
-        needs_attention: query.needs_attention,
-        unmatched: query.unmatched,
-    };
-    let rows = ask.reads.payments(&ask.scope, &filter, page).await?;
-    let show = |row: projections::models::payments::PaymentRow| PaymentIntentResource::of(&row.document, row.stamp.version);
-    Ok(ask.list("payment-intents", page, rows, |row| row.stamp.opened_pos, show))
-}
-
-/// One payment intent.
-#[utoipa::path(get, path = "/v1/payment-intents/{id}", tag = "payment-intents",
-    params(("id" = String, Path, description = "`pi_…`")),
-    responses((status = 200, description = "The payment intent", body = PaymentIntentResource)),
-    extensions(("x-permission" = json!("payment_read"))))]
-async fn get(ask: Ask<may::PaymentRead, Payments>, Id(id): Id<PaymentIntentId>) -> Result<Response, Problem> {
-    let row = ask.reads.payment(&ask.scope, id).await?;
-    let found = row.as_ref().map(|row| (&row.document, row.stamp.version));
-    ask.one::<_, PaymentIntentResource>(found, payment_intent::Rejection::PaymentIntentNotFound)
+    Ok(respond(done.await?, COLLECTION))
 }

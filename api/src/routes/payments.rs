@@ -124,6 +124,8 @@ async fn pay(State(state): State<AppState>, change: Change<may::PaymentTake>, bo
                 cash_received: input.cash_received.map(|cash| cash.amount),
                 transaction_id: input.transaction_id,
                 merchant_reference: input.merchant_reference,
+                description: None,
+                merchant_terminal_id: None,
                 paid_at: None,
                 evidence: Evidence::Staff,
                 tip: 0,
@@ -174,8 +176,14 @@ pub struct PaymentQuery {
     extensions(("x-permission" = json!("payment_read"))))]
 async fn list(ask: Ask<may::PaymentRead, Payments>, Filter(query): Filter<PaymentQuery>) -> Result<Response, Problem> {
     let page = ask.page("payments", query.limit, query.cursor.as_deref())?;
-    let filter =
-        PaymentFilter { store: query.store_id, bill: query.bill_id, status: None, needs_attention: query.needs_attention, unmatched: None };
+    let filter = PaymentFilter {
+        store: query.store_id,
+        bill: query.bill_id,
+        provider_reference: None,
+        status: None,
+        needs_attention: query.needs_attention,
+        unmatched: None,
+    };
     let rows = ask.reads.payments(&ask.scope, &filter, page).await?;
     Ok(ask.list("payments", page, rows, |row| row.stamp.opened_pos, |row| PaymentResource::of(&row.document, row.stamp.version)))
 }

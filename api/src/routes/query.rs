@@ -147,8 +147,21 @@ impl<P: Policy, R: Reads> Ask<P, R> {
     /// # Errors
     /// `missing`.
     pub fn one<S, T: Resource<S>>(&self, found: Option<(&S, i64)>, missing: impl Into<Rejected>) -> Result<Response, Problem> {
+        self.one_with(found, missing, |resource: T| resource)
+    }
+
+    /// The same with something added that no event says.
+    ///
+    /// # Errors
+    /// `missing`.
+    pub fn one_with<S, T: Resource<S>>(
+        &self,
+        found: Option<(&S, i64)>,
+        missing: impl Into<Rejected>,
+        add: impl FnOnce(T) -> T,
+    ) -> Result<Response, Problem> {
         let Some((state, version)) = found else { return Err(Problem::missing(missing)) };
-        let Some(resource) = T::of(state, version) else { return Err(Problem::missing(missing)) };
+        let Some(resource) = T::of(state, version).map(add) else { return Err(Problem::missing(missing)) };
         let seen = self.if_none_match.as_deref().is_some_and(|tags| tags.split(',').any(|tag| version_of(tag) == Some(version)));
         let mut headers = HeaderMap::new();
         if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
@@ -179,6 +192,11 @@ impl<P: Policy, R: Reads> Ask<P, R> {
     ) -> Response {
         let next_cursor = ListAt { name, as_of: self.as_of }.next_cursor(page, &rows, place);
         self.answer(Json(ListOf::<T> { data: rows.into_iter().filter_map(show).collect(), next_cursor }))
+    }
+
+    /// Whether it is about how things were.
+    pub const fn is_past(&self) -> bool {
+        self.as_of.is_some()
     }
 
     /// An answer, with the moment that it stands for when that is not now.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     auth::may,
-    extract::{Filter, Id, Json, NoBody},
+    extract::{Filter, Id, Json, MaybeJson, NoBody},
     problem::Problem,
     resources::{ListOf, Resource, WebhookEndpointResource},
     state::AppState,
@@ -102,8 +102,18 @@ async fn create(State(state): State<AppState>, change: Change<may::WebhookManage
     Ok(respond(with_secret(work.await?, &fresh(bytes.as_ref())?), COLLECTION))
 }
 
-/// Makes a new secret; the one before it signs as well for 24 hours. The first answer, and no other, holds the new one.
-#[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/rotate-secret", tag = "webhook-endpoints",
+/// How a secret is rotated.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateSecret {
+    /// The secret before it signs as well for 24 hours; `true` unless told. `false` drops all earlier ones at once, for a secret that
+    /// got into wrong hands.
+    keep_previous: Option<bool>,
+}
+
+/// Makes a new secret; the one before it signs as well for 24 hours, during which a further rotation is refused (409) unless it keeps
+/// nothing. The first answer, and no other, holds the new one.
+#[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/rotate-secret", tag = "webhook-endpoints", request_body = Option<RotateSecret>,
     params(("id" = String, Path, description = "`whe_…`")),
     responses((status = 200, description = "Rotated", body = WebhookEndpointResource)),
     extensions(("x-permission" = json!("webhook_manage"))))]
@@ -111,15 +121,15 @@ async fn rotate_secret(
     State(state): State<AppState>,
     change: Change<may::WebhookManage>,
     Id(id): Id<WebhookEndpointId>,
-    _: NoBody,
+    MaybeJson(body): MaybeJson<RotateSecret>,
 ) -> Result<Response, Problem> {
-    let (keyring, caller) = (state.keyring()?, change.caller(&Value::Null)?);
-    let bytes = keyring.fresh_secret();
+    let (keyring, caller) = (state.keyring()?, change.caller(&body.raw)?);
+    let (bytes, keep_previous) = (keyring.fresh_secret(), body.value.keep_previous.unwrap_or(true));
     let work = state.commands.transact(&caller, |unit| {
         let (keyring, bytes) = (keyring.clone(), bytes.clone());
         Box::pin(async move {
             unit.check_if_match::<WebhookEndpoint>(id).await?;
-            let endpoint = webhook_endpoints::rotate_secret(unit, &keyring, id, bytes.as_ref()).await?;
+            let endpoint = webhook_endpoints::rotate_secret(unit, &keyring, id, bytes.as_ref(), keep_previous).await?;
             answer(unit, &endpoint, 200, id)
         })
     });

@@ -282,6 +282,8 @@ rejections! {
         PaymentIntentIdReused => State, "a payment intent with this id exists already";
         AmountNotPositive => Invalid, "the amount must be between 1 and 100,000,000,000 minor units";
         ReferenceInvalid => Invalid, "merchant_reference must have 1 to 64 characters";
+        DescriptionInvalid => Invalid, "description must have 1 to 200 characters";
+        TerminalInvalid => Invalid, "merchant_terminal_id must have 1 to 64 characters";
         ExpiryRequired => Invalid, "a payment through a provider needs an expiry";
         AttemptInProgress => State, "an attempt is under way";
         PaymentIntentNotOpen { status: &'static str } => State, "the payment intent is {status}";

@@ -91,6 +91,12 @@ fn create(state: &State, details: Created) -> Result<Vec<Event>, Rejection> {
     if details.merchant_reference.as_deref().is_some_and(|text| !is_text(text, 64)) {
         return Err(Rejection::ReferenceInvalid);
     }
+    if details.description.as_deref().is_some_and(|text| !is_text(text, 200)) {
+        return Err(Rejection::DescriptionInvalid);
+    }
+    if details.merchant_terminal_id.as_deref().is_some_and(|text| !is_text(text, 64)) {
+        return Err(Rejection::TerminalInvalid);
+    }
     if !details.tender.is_recorded() && details.expires_at.is_none() {
         return Err(Rejection::ExpiryRequired);
     }

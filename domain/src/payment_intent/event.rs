@@ -90,6 +90,10 @@ pub struct Created {
     pub expires_at: Option<DateTime<Utc>>,
     /// The caller's own reference.
     pub merchant_reference: Option<String>,
+    /// What it is for, in the caller's words.
+    pub description: Option<String>,
+    /// The caller's own name of the terminal that takes it.
+    pub merchant_terminal_id: Option<String>,
 }
 
 /// An attempt is about to call the provider. The fact before the call.
@@ -325,7 +329,7 @@ events! {
     /// Facts of a payment intent.
     {
         /// An amount is to be collected.
-        Created = "payment_intent.created" v 1;
+        Created = "payment_intent.created" v 2;
         /// An attempt is about to call the provider.
         AttemptStarted = "payment_intent.attempt_started" v 2;
         /// The provider knows the attempt under a name of its own.

@@ -390,6 +390,8 @@ impl World {
             tender,
             expires_at: (!tender.is_recorded()).then(|| at(10)),
             merchant_reference: None,
+            description: None,
+            merchant_terminal_id: None,
         })));
         let currency = world.bill.details.as_ref().unwrap().currency;
         world.bill(bill::Command::ReservePayment { payment_intent_id: id(10), amount: 117_70, currency });

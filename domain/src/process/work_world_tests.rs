@@ -83,6 +83,8 @@ impl World {
             tender: Tender::OnlineCard,
             expires_at: Some(at(VALID)),
             merchant_reference: None,
+            description: None,
+            merchant_terminal_id: None,
         };
         world.tell(Command::Create(Box::new(details)), 0);
         if let Some(second) = cancel_at {

@@ -4,17 +4,8 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::customer::Sealed;
 use crate::{event::events, ids::WebhookEndpointId};
-
-/// A signing secret as ciphertext under the endpoint's own key.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct SealedSecret(pub Vec<u8>);
-
-impl std::fmt::Debug for SealedSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SealedSecret({} bytes)", self.0.len())
-    }
-}
 
 /// What a merchant chooses about an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +27,7 @@ pub struct Created {
     pub details: Details,
     /// The sealed secret; stored beside the payload, never in it.
     #[serde(skip)]
-    pub secret: SealedSecret,
+    pub secret: Sealed,
 }
 
 /// Address, filter or description changed.
@@ -53,7 +44,7 @@ pub struct SecretRotated {
     pub previous_until: DateTime<Utc>,
     /// The sealed secret; stored beside the payload, never in it.
     #[serde(skip)]
-    pub secret: SealedSecret,
+    pub secret: Sealed,
 }
 
 /// Why nothing is delivered any more.

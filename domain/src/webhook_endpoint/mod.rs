@@ -6,11 +6,11 @@
 
 mod event;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use event::{
-    Created, Deleted, Details, DisableReason, Disabled, Enabled, Event, ResendRequested, SealedSecret, SecretRotated, TestRequested,
-    Updated,
+    Created, Deleted, Details, DisableReason, Disabled, Enabled, Event, ResendRequested, Sealed, SecretRotated, TestRequested, Updated,
 };
 
 use crate::{
@@ -32,7 +32,12 @@ pub enum Command {
     /// Replace address, filter and description.
     Update(Details),
     /// Sign with a new secret.
-    RotateSecret(SecretRotated),
+    RotateSecret {
+        /// What is to be.
+        rotated: SecretRotated,
+        /// Now, UTC.
+        now: DateTime<Utc>,
+    },
     /// Stop deliveries.
     Disable(DisableReason),
     /// Go on with deliveries.
@@ -55,6 +60,7 @@ rejections! {
         EventsInvalid { filter: String } => Invalid, "'{filter}' is no event type, no group such as payment_intent.* and not *";
         EventsRequired => Invalid, "1 to 50 event filters are required";
         DescriptionInvalid => Invalid, "description must have 1 to 200 characters";
+        RotationUnderWay { until: String } => State, "the secret before the last rotation signs until {until}; rotate after that, or with keep_previous: false, which drops it now";
         RangeInvalid => Invalid, "after must not be negative, and until must not lie before it";
     }
 }
@@ -86,7 +92,7 @@ pub struct State {
     /// Why it rests.
     pub disabled: Option<DisableReason>,
     /// Until when the secret before the newest one signs as well, UTC.
-    pub previous_secret_until: Option<chrono::DateTime<chrono::Utc>>,
+    pub previous_secret_until: Option<DateTime<Utc>>,
 }
 
 impl State {
@@ -127,7 +133,14 @@ impl Aggregate for WebhookEndpoint {
                 Ok(if details == *before { vec![] } else { vec![Updated { details }.into()] })
             }
             // Ciphertexts of equal secrets differ, so a repeat cannot be seen here; its idempotency key tells.
-            Command::RotateSecret(rotated) => state.known().map(|_| vec![rotated.into()]),
+            Command::RotateSecret { rotated, now } => {
+                state.known()?;
+                // Two secrets sign at the most: a third would drop one that receivers were promised.
+                match state.previous_secret_until.filter(|until| *until > now && rotated.previous_until > now) {
+                    Some(until) => Err(Rejection::RotationUnderWay { until: until.to_rfc3339_opts(SecondsFormat::Millis, true) }),
+                    None => Ok(vec![rotated.into()]),
+                }
+            }
             Command::Disable(reason) => {
                 state.known()?;
                 Ok(if state.status == Status::Disabled { vec![] } else { vec![Disabled { reason }.into()] })

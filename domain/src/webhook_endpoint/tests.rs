@@ -10,7 +10,7 @@ fn details() -> Details {
     Details { url: "https://shop.example/hooks".into(), events: vec!["payment_intent.*".into()], description: None }
 }
 fn created() -> Created {
-    Created { webhook_endpoint_id: id(), details: details(), secret: SealedSecret(b"ciphertext".to_vec()) }
+    Created { webhook_endpoint_id: id(), details: details(), secret: Sealed(b"ciphertext".to_vec()) }
 }
 fn create(change: fn(&mut Details)) -> Command {
     let mut created = created();
@@ -66,4 +66,17 @@ fn a_secret_stands_beside_the_payload_and_nothing_shows_it() {
     assert_eq!(stored.pii.as_deref(), Some(&b"ciphertext"[..]));
     assert!(!String::from_utf8(stored.payload).unwrap().contains("secret"));
     assert!(!format!("{:?}", created()).contains("ciphertext"));
+}
+
+#[test]
+fn a_rotation_within_the_overlap_of_another_is_refused_unless_it_keeps_nothing() {
+    let at = |hours: i64| DateTime::from_timestamp(1_800_000_000 + 3_600 * hours, 0).unwrap();
+    let rotated = |until| SecretRotated { previous_until: until, secret: Sealed(b"ciphertext".to_vec()) };
+    let rotate = |now: i64, until: i64| Command::RotateSecret { rotated: rotated(at(until)), now: at(now) };
+    let once = [created().into(), rotated(at(24)).into()];
+    given::<WebhookEndpoint>(&[created().into()]).when(rotate(0, 24)).then(&[rotated(at(24)).into()]);
+    given::<WebhookEndpoint>(&once).when(rotate(23, 47)).then_rejected("RotationUnderWay");
+    given::<WebhookEndpoint>(&once).when(rotate(23, 23)).then(&[rotated(at(23)).into()]);
+    given::<WebhookEndpoint>(&once).when(rotate(24, 48)).then(&[rotated(at(48)).into()]);
+    given::<WebhookEndpoint>(&[]).when(rotate(0, 24)).then_rejected("WebhookEndpointNotFound");
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use domain::provider::{AttemptKey, AttemptView, ExchangeLog};
+use domain::provider::{AttemptKey, AttemptView, Decline, ExchangeLog, PaymentSeen};
 use reqwest::{Method, RequestBuilder};
 use serde::Serialize;
 
@@ -24,6 +24,10 @@ use crate::{
 };
 
 const MASKED: [&str; 6] = ["partnerSecret", "client_id", "cardNo", "loyaltyId", "accountName", "developer.email"];
+
+const INQUIRY: &str = "/v1/qrpayment/v4/inquiry";
+/// Payments beyond the first that are looked at in one go.
+const MAX_FURTHER: usize = 8;
 
 pub(super) struct Client {
     http: Http,
@@ -53,8 +57,32 @@ impl Client {
 
     /// What the books show of a QR; `NotFound` when they do not know it.
     pub(super) async fn inquire(&self, key: &AttemptKey, now: DateTime<Utc>, log: &ExchangeLog) -> Result<AttemptView, Failure> {
-        let body = self.about(&key.reference, None)?;
-        mapping::read_view(&self.call("inquire", "/v1/qrpayment/v4/inquiry", &body, log).await?, key, now)
+        let answer = self.call("inquire", INQUIRY, &self.about(&key.reference, None)?, log).await?;
+        let (mut view, further) = mapping::read_view(&answer, key, now)?;
+        if further.is_empty() {
+            return Ok(view);
+        }
+        // With several payments the answer's words are the code's; each payment has its own.
+        let first = view.payments.iter().map(|seen| seen.transaction_id.clone());
+        for number in first.chain(further.into_iter().take(MAX_FURTHER)).collect::<Vec<_>>() {
+            match self.payment(key, &number, now, log).await {
+                Ok(payment) => {
+                    view.payments.retain(|seen| seen.transaction_id != payment.transaction_id);
+                    view.payments.push(payment);
+                }
+                // What the bank does not tell must not hide the payment that it does; a look without an answer is repeated.
+                Err(Failure::NotFound(problem) | Failure::Declined(Decline { message: problem, .. })) => {
+                    tracing::error!(provider = super::NAME, reference = key.reference, problem, "one of several payments cannot be seen");
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(view)
+    }
+
+    async fn payment(&self, key: &AttemptKey, number: &str, now: DateTime<Utc>, log: &ExchangeLog) -> Result<PaymentSeen, Failure> {
+        let answer = self.call("inquire", INQUIRY, &self.about(&key.reference, Some(number))?, log).await?;
+        mapping::read_payment(&answer, key, now, number)
     }
 
     /// Makes an unpaid QR unusable.

@@ -184,7 +184,7 @@ struct InquiryAnswer<'a> {
     txn_no: Option<String>,
     #[serde(borrow, default)]
     txn_amount: Option<&'a RawValue>,
-    /// Further payments on the code, without their amounts.
+    /// Further payments on the code; what each of them is, an inquiry with its number tells.
     #[serde(default)]
     additional_txn_no: Option<Vec<String>>,
     #[serde(default)]
@@ -193,16 +193,13 @@ struct InquiryAnswer<'a> {
     reference1: Option<String>,
 }
 
-/// What the books show. They tell no time of payment: the end of the code's life, or now, whichever came first, stands for
-/// it, so that the day is never later than the day of payment allows.
-pub(super) fn read_view(body: &[u8], key: &AttemptKey, now: DateTime<Utc>) -> Result<AttemptView, Failure> {
+/// What the books show, and the numbers of further payments on the code. They tell no time of payment: the end of the code's life, or
+/// now, whichever came first, stands for it, so that the day is never later than the day of payment allows.
+pub(super) fn read_view(body: &[u8], key: &AttemptKey, now: DateTime<Utc>) -> Result<(AttemptView, Vec<String>), Failure> {
     let unreadable = |problem: String| Failure::Uncertain(format!("the inquiry answer is unreadable: {problem}"));
     let answer: InquiryAnswer<'_> = serde_json::from_slice(body).map_err(|e| unreadable(format!("at column {}", e.column())))?;
     if answer.reference1.as_deref().is_some_and(|reference| reference != key.reference) {
         return Err(unreadable("it is about another reference".to_owned()));
-    }
-    if answer.additional_txn_no.as_ref().is_some_and(|more| !more.is_empty()) {
-        tracing::error!(provider = "kbank", reference = key.reference, "the code was paid more than once; the inquiry tells one amount");
     }
     let seen = |refunded: bool| {
         let currency = answer.txn_currency_code.as_deref().filter(|code| !code.is_empty()).unwrap_or("THB");
@@ -227,7 +224,16 @@ pub(super) fn read_view(body: &[u8], key: &AttemptKey, now: DateTime<Utc>) -> Re
         "NOT_FOUND" => (AttemptStatus::NotFound, vec![]),
         other => (AttemptStatus::Unrecognized(shortened(other)), vec![]),
     };
-    Ok(AttemptView { provider_id: Some(uid_of(&key.reference).to_owned()), status, payments })
+    let further = answer.additional_txn_no.unwrap_or_default().into_iter().filter(|number| !number.is_empty());
+    let further = further.filter(|number| payments.iter().all(|seen| seen.transaction_id != *number)).collect();
+    Ok((AttemptView { provider_id: Some(uid_of(&key.reference).to_owned()), status, payments }, further))
+}
+
+/// The payment of this number, out of the answer to an inquiry that named it.
+pub(super) fn read_payment(body: &[u8], key: &AttemptKey, now: DateTime<Utc>, number: &str) -> Result<PaymentSeen, Failure> {
+    let (view, _) = read_view(body, key, now)?;
+    let seen = view.payments.into_iter().find(|seen| seen.transaction_id == number);
+    seen.ok_or_else(|| Failure::Uncertain("the inquiry answer is about another payment".to_owned()))
 }
 
 #[cfg(test)]
@@ -243,7 +249,7 @@ mod tests {
 
     fn view(fields: &str) -> Result<AttemptView, Failure> {
         let body = format!(r#"{{"statusCode":"00",{fields}}}"#);
-        read_view(body.as_bytes(), &key(), "2026-01-02T09:00:00Z".parse().unwrap())
+        read_view(body.as_bytes(), &key(), "2026-01-02T09:00:00Z".parse().unwrap()).map(|(view, _)| view)
     }
 
     #[test]
@@ -311,5 +317,17 @@ mod tests {
         let voided = view(r#""txnStatus":"VOIDED","txnNo":"T1","txnAmount":"1.00""#).unwrap();
         assert!(voided.payments[0].is_reversed());
         assert!(view(r#""txnStatus":"PAID","txnNo":"T1","txnAmount":"1.00","reference1":"OTHER""#).is_err());
+    }
+
+    #[test]
+    fn further_payments_on_a_code_are_named_once_and_each_answer_must_be_about_its_own() {
+        let body = |number: &str| {
+            format!(r#"{{"statusCode":"00","txnStatus":"PAID","txnNo":"{number}","txnAmount":"1.00","additionalTxnNo":["T1","T2",""]}}"#)
+        };
+        let now = "2026-01-02T09:00:00Z".parse().unwrap();
+        let (view, further) = read_view(body("T1").as_bytes(), &key(), now).unwrap();
+        assert_eq!((view.payments.len(), further), (1, vec!["T2".to_owned()]));
+        assert_eq!(read_payment(body("T2").as_bytes(), &key(), now, "T2").unwrap().amount, Money::thb(1_00));
+        assert!(matches!(read_payment(body("T1").as_bytes(), &key(), now, "T2"), Err(Failure::Uncertain(_))));
     }
 }

@@ -84,6 +84,30 @@ fn twelve_seconds() -> u64 {
     12_000
 }
 
+/// Secrets that sign call-backs with a time.
+pub(crate) struct Signing<'a> {
+    /// Good now.
+    pub(crate) secret: &'a str,
+    /// Signs too while the secret is being rolled.
+    pub(crate) other: &'a str,
+    /// Of somebody else.
+    pub(crate) wrong: &'a str,
+}
+
+impl Signing<'_> {
+    /// The time that is signed (Unix seconds) and the signatures, by `sign`, with commas between them; nothing for no proof at all.
+    pub(crate) fn signatures(&self, kind: SealKind, now: i64, sign: impl Fn(&str, i64) -> String) -> Option<(i64, String)> {
+        Some(match kind {
+            SealKind::Good => (now, sign(self.secret, now)),
+            SealKind::Stale => (now - 600, sign(self.secret, now - 600)),
+            SealKind::Future => (now + 600, sign(self.secret, now + 600)),
+            SealKind::Bad => (now, sign(self.wrong, now)),
+            SealKind::Rolled => (now, format!("{},{}", sign(self.other, now), sign(self.secret, now))),
+            SealKind::Missing => return None,
+        })
+    }
+}
+
 /// A call-back's address and headers.
 pub(crate) struct Sealed {
     pub(crate) url: String,

@@ -92,6 +92,27 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
+    /// One that waits for its payer.
+    pub(crate) fn new(id: String, metadata: BTreeMap<String, String>, amount: i64, currency: Currency, now: DateTime<Utc>) -> Self {
+        Self {
+            id,
+            metadata,
+            amount,
+            currency,
+            card: false,
+            manual: false,
+            stand: Stand::AwaitsPayer,
+            held: 0,
+            captured: 0,
+            created_at: now,
+            paid_at: None,
+            habit: RefundHabit::AtOnce,
+            dispute: None,
+            refunds: Vec::new(),
+            paid_currency: None,
+        }
+    }
+
     pub(crate) fn reference(&self) -> String {
         self.metadata.get("reference").cloned().unwrap_or_default()
     }
@@ -220,6 +241,11 @@ impl Charges {
     pub(crate) fn find(&self, name: &str) -> Result<Charge, Refusal> {
         let found = self.all.iter().rev().find(|charge| charge.id == name || charge.reference() == name);
         found.cloned().ok_or(Refusal::Unknown)
+    }
+
+    /// Our reference of a charge, by the provider's id.
+    pub(crate) fn reference_of(&self, id: &str) -> Option<String> {
+        self.find(id).ok().map(|charge| charge.reference())
     }
 
     /// Changes one charge, wholly or not at all.

@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{CallbackPlan, FaultRule, Simulated, Timing, ledger::Refusal};
+use super::{CallbackPlan, FaultRule, Simulated, Timing, ledger::Refusal, tokens::Tokens};
 
 /// The payer pays.
 #[derive(Debug, Clone, Deserialize)]
@@ -146,7 +146,7 @@ async fn take_timings<P: Simulated>(State(provider): State<Arc<P>>) -> Json<Vec<
 }
 
 async fn health<P: Simulated>(State(provider): State<Arc<P>>) -> Json<Value> {
-    Json(json!({"status": "ok", "tokens_issued": provider.tokens_issued(), "now": provider.core().now()}))
+    Json(json!({"status": "ok", "tokens_issued": provider.tokens().map_or(0, Tokens::issued), "now": provider.core().now()}))
 }
 
 async fn pay<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json<PayRequest>) -> Response {

@@ -219,7 +219,9 @@ pub(super) async fn answer<P: Simulated>(
             response
         }
         Fault::TokenExpired => {
-            provider.forget_tokens();
+            if let Some(tokens) = provider.tokens() {
+                tokens.forget();
+            }
             word(Wording::Unauthorized)
         }
         Fault::Trouble => word(Wording::Trouble),

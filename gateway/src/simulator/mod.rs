@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, response::Response};
+use axum::{Router, http::HeaderMap, response::Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ pub(crate) mod journal;
 pub(crate) mod ledger;
 mod reply;
 mod timings;
+pub(crate) mod tokens;
 
 pub use callback::{CallbackPlan, SealKind};
 pub use control::{AttemptRow, LedgerView, PayRequest, PaymentRow, RefundRow};
@@ -106,10 +107,10 @@ pub(crate) trait Simulated: Send + Sync + 'static {
     fn core(&self) -> &Core;
     /// How it words a failure.
     fn word(&self, failure: Wording) -> Reply;
-    /// Every access token becomes invalid.
-    fn forget_tokens(&self);
-    /// How many access tokens it has given out.
-    fn tokens_issued(&self) -> usize;
+    /// Its access tokens, if it has any; keys do not lapse.
+    fn tokens(&self) -> Option<&tokens::Tokens> {
+        None
+    }
     /// The payer pays.
     fn pay(&self, request: &PayRequest) -> Result<Moved, ledger::Refusal>;
     /// The payer or the provider ends an unpaid attempt.
@@ -144,6 +145,11 @@ pub(crate) async fn answer<P: Simulated>(
 /// A simulator has no state worth losing to another thread's panic.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A header; empty when it is missing or no text.
+pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// The next number of a repeatable sequence. Source: Steele et al., SplitMix64.

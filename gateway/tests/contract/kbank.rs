@@ -116,6 +116,39 @@ async fn a_code_lives_ten_minutes_and_late_money_is_still_seen() {
 }
 
 #[tokio::test]
+async fn two_payments_on_one_code_are_both_shown_and_each_goes_back_by_itself() {
+    let world = world(Setup::default()).await;
+    let request = world.started(60_00).await;
+    world.pay(&request, json!({})).await;
+    world.pay(&request, json!({"force": true, "amount": 45_50})).await;
+    let amounts = |view: &domain::provider::AttemptView| {
+        let mut seen: Vec<(i64, bool)> = view.payments.iter().map(|p| (p.amount.amount, p.is_reversed())).collect();
+        seen.sort_unstable();
+        seen
+    };
+    let view = world.view(&request).await;
+    assert_eq!((&view.status, amounts(&view)), (&AttemptStatus::Paid, vec![(45_50, false), (60_00, false)]));
+    assert_ne!(view.payments[0].transaction_id, view.payments[1].transaction_id);
+    let second = view.payments.iter().find(|p| p.amount.amount == 45_50).unwrap();
+    let refund = RefundRequest {
+        refund_id: domain::ids::RefundId(request.key.attempt_id.0),
+        reference: request.key.reference.clone(),
+        provider_id: request.key.provider_id.clone(),
+        transaction_id: second.transaction_id.clone(),
+        amount: second.amount,
+        captured: second.amount,
+        paid_at: second.paid_at,
+        uncertain_since: None,
+        now: world.now(),
+    };
+    assert!(matches!(world.refund(&refund).await, CallOutcome::Done(RefundStatus::Succeeded { .. })));
+    assert_eq!(amounts(&world.view(&request).await), [(45_50, true), (60_00, false)]);
+    // A look at one of them that gives no answer is no answer: nothing is settled by half a view.
+    world.fault("inquire", "http_500", 1).await;
+    assert!(!matches!(world.inquire(&request).await, CallOutcome::Done(_)));
+}
+
+#[tokio::test]
 async fn after_too_many_calls_the_bank_is_left_alone_for_a_while() {
     let world = world_with(Setup::default(), json!({"quota_pause_ms": 120_000})).await;
     let request = world.started(60_00).await;

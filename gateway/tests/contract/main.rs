@@ -8,6 +8,8 @@ mod kbank;
 mod moved;
 mod omise;
 mod scb;
+#[path = "../stage/mod.rs"]
+mod stage;
 mod stripe;
 mod webhooks;
 mod world;

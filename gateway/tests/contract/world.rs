@@ -2,39 +2,30 @@
 
 use std::{
     collections::HashMap,
+    ops::Deref,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex},
 };
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::{Request, State},
-};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    ids::{AttemptId, RefundId, Ulid},
+    ids::{RefundId, Ulid},
     money::Money,
     provider::{
-        AttemptKey, AttemptView, CallOutcome, CancelRequest, Exchange, ExchangeLog, InquiryRequest, Method, PaymentProvider, RefundRequest,
-        RefundStatus, StartRequest, reference_of,
+        AttemptView, CallOutcome, CancelRequest, Exchange, ExchangeLog, InquiryRequest, Method, PaymentProvider, RefundRequest,
+        RefundStatus, StartRequest,
     },
 };
-use gateway::{Clock, catalog, simulator::SimulatorConfig};
+use gateway::{catalog, simulator::SimulatorConfig};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// How long any one thing may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+use crate::stage;
+pub use crate::stage::Heard;
+
 /// 2026-03-01 19:00 in Bangkok.
 const EVENING: &str = "2026-03-01T12:00:00Z";
-
-static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// What a behaviour wants of its world.
 #[derive(Clone, Copy)]
@@ -73,25 +64,21 @@ pub struct Traits {
     pub secrets: &'static [&'static str],
 }
 
-/// A call-back as it came in.
-#[derive(Debug, Clone)]
-pub struct Heard {
-    pub path_secret: Option<String>,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
-}
-
-/// See the module.
+/// One provider's stage with a connector to it.
 pub struct World {
     pub provider: Arc<dyn PaymentProvider>,
     pub traits: Traits,
-    pub stop: CancellationToken,
-    base_url: String,
-    http: reqwest::Client,
-    micros: Arc<AtomicI64>,
-    heard: tokio::sync::Mutex<mpsc::UnboundedReceiver<Heard>>,
+    stage: stage::Stage,
     log: ExchangeLog,
     tries: Mutex<HashMap<(&'static str, Ulid), DateTime<Utc>>>,
+}
+
+impl Deref for World {
+    type Target = stage::Stage;
+
+    fn deref(&self) -> &stage::Stage {
+        &self.stage
+    }
 }
 
 /// What a simulator is started with: where it listens, its settings, its end.
@@ -111,35 +98,12 @@ impl World {
         seed: u64,
         serve: impl FnOnce(Stage),
     ) -> Self {
-        let micros = Arc::new(AtomicI64::new(EVENING.parse::<DateTime<Utc>>().unwrap().timestamp_micros()));
-        let clock: Clock = {
-            let micros = Arc::clone(&micros);
-            Arc::new(move || DateTime::from_timestamp_micros(micros.load(Ordering::SeqCst)).unwrap())
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base_url = format!("http://{}", listener.local_addr().unwrap());
-        let stop = CancellationToken::new();
-        let (webhook_url, heard) = merchant(name, path_secret, stop.clone()).await;
-        let config = SimulatorConfig { webhook_url, seed, ledger_file: None, clock: Arc::clone(&clock) };
-        serve(Stage { listener, config, stop: stop.clone() });
-        settings["base_url"] = json!(base_url);
-        let provider = catalog::connect(name, &settings, clock).unwrap();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self {
-            provider,
-            traits,
-            stop,
-            base_url,
-            http,
-            micros,
-            heard: tokio::sync::Mutex::new(heard),
-            log: ExchangeLog::default(),
-            tries: Mutex::default(),
-        }
-    }
-
-    pub fn now(&self) -> DateTime<Utc> {
-        DateTime::from_timestamp_micros(self.micros.load(Ordering::SeqCst)).unwrap()
+        let suffix = if path_secret.is_empty() { String::new() } else { format!("/{path_secret}") };
+        let serve = |listener, config, stop| serve(Stage { listener, config, stop });
+        let stage = stage::Stage::new(&format!("/webhooks/{name}{suffix}"), EVENING, seed, serve).await;
+        settings["base_url"] = json!(stage.base_url);
+        let provider = catalog::connect(name, &settings, Arc::clone(&stage.clock)).unwrap();
+        Self { provider, traits, stage, log: ExchangeLog::default(), tries: Mutex::default() }
     }
 
     pub fn advance_minutes(&self, minutes: i64) {
@@ -147,18 +111,16 @@ impl World {
     }
 
     pub fn advance_seconds(&self, seconds: i64) {
-        self.micros.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+        self.advance(TimeDelta::seconds(seconds));
     }
 
     /// Time passes until the provider's books must show whatever was made.
     pub fn settle(&self) {
-        self.micros.fetch_add(self.traits.settling.num_microseconds().unwrap(), Ordering::SeqCst);
+        self.advance(self.traits.settling);
     }
 
     pub fn request(&self, satang: i64) -> StartRequest {
-        let attempt_id = AttemptId(Ulid(u128::from(NEXT.fetch_add(1, Ordering::SeqCst))));
-        let reference = reference_of(attempt_id);
-        let key = AttemptKey { attempt_id, reference, provider_id: None, amount: Money::thb(satang), started_at: self.now() };
+        let key = self.key(Money::thb(satang));
         let expires_at = self.now() + TimeDelta::minutes(10);
         let return_url = Some("https://shop.example/back".to_owned());
         StartRequest { key, method: self.traits.method.clone(), manual_capture: false, expires_at, return_url, uncertain_since: None }
@@ -250,12 +212,6 @@ impl World {
         self.log.take()
     }
 
-    /// Pulls a lever of the simulator; its answer and whether it agreed.
-    pub async fn lever(&self, path: &str, body: Value) -> (bool, Value) {
-        let answer = self.http.post(format!("{}{path}", self.base_url)).json(&body).send().await.unwrap();
-        (answer.status().is_success(), answer.json().await.unwrap_or(Value::Null))
-    }
-
     /// The payer pays; `more` fields of the lever on top. Nobody is told unless they say so.
     pub async fn pay(&self, request: &StartRequest, more: Value) -> Value {
         let (agreed, payment) = self.try_pay(request, more).await;
@@ -276,13 +232,11 @@ impl World {
 
     /// Strokes that no call has used up.
     pub async fn faults_left(&self) -> usize {
-        let answer = self.http.get(format!("{}/sim/faults", self.base_url)).send().await.unwrap();
-        answer.json::<Vec<Value>>().await.unwrap().len()
+        self.look("/sim/faults").await.as_array().unwrap().len()
     }
 
     pub async fn ledger(&self) -> Value {
-        let answer = self.http.get(format!("{}/sim/ledger", self.base_url)).send().await.unwrap();
-        answer.json().await.unwrap()
+        self.look("/sim/ledger").await
     }
 
     /// How many attempts on this reference the provider's own books have.
@@ -295,38 +249,4 @@ impl World {
     pub async fn sent_back(&self) -> i64 {
         self.ledger().await["totals"]["reversed"].as_i64().unwrap()
     }
-
-    /// The next call-back.
-    pub async fn hear(&self) -> Heard {
-        let mut heard = self.heard.lock().await;
-        tokio::time::timeout(PATIENCE, heard.recv()).await.unwrap().unwrap()
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-/// A merchant that writes down what it is told.
-async fn merchant(name: &str, path_secret: &str, stop: CancellationToken) -> (String, mpsc::UnboundedReceiver<Heard>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let handler = |State(sender): State<mpsc::UnboundedSender<Heard>>, request: Request| async move {
-        let (parts, body) = request.into_parts();
-        let body: Bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-        let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
-            (name.as_str().to_owned(), value.to_str().unwrap_or_default().to_owned())
-        };
-        let headers = parts.headers.iter().map(header).collect();
-        let path_secret = parts.uri.path().split('/').nth(3).map(str::to_owned);
-        // Whoever tested before has stopped listening; that is no reason to fail here.
-        let _ = sender.send(Heard { path_secret, headers, body: body.to_vec() });
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let suffix = if path_secret.is_empty() { String::new() } else { format!("/{path_secret}") };
-    let url = format!("http://{}/webhooks/{name}{suffix}", listener.local_addr().unwrap());
-    let router = Router::new().fallback(handler).with_state(sender);
-    tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await });
-    (url, receiver)
 }

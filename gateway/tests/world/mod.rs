@@ -2,41 +2,47 @@
 
 use std::{
     collections::HashMap,
+    ops::Deref,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    ids::{AttemptId, RefundId, Ulid},
+    ids::{RefundId, Ulid},
     money::Money,
     provider::{
         AttemptKey, AttemptStatus, AttemptView, CallOutcome, CancelRequest, CaptureRequest, ExchangeLog, InquiryRequest, Method,
-        MethodKind, PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal, reference_of,
+        MethodKind, PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
     },
 };
 use gateway::{Clock, simulator::SimulatorConfig};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::stage::Stage;
+
+/// 2026-03-01 23:50 in Bangkok.
+const LATE_EVENING: &str = "2026-03-01T16:50:00Z";
+
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 pub struct World {
     pub provider: Box<dyn PaymentProvider>,
     pub log: ExchangeLog,
-    pub base_url: String,
-    pub clock: Clock,
-    http: reqwest::Client,
-    micros: Arc<AtomicI64>,
     tries: Mutex<HashMap<(&'static str, Ulid), DateTime<Utc>>>,
-    events: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
-    _stop: tokio_util::sync::DropGuard,
+    stage: Stage,
+}
+
+impl Deref for World {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
 }
 
 impl World {
@@ -45,53 +51,15 @@ impl World {
         serve: impl FnOnce(TcpListener, SimulatorConfig, CancellationToken) -> F,
         connect: impl FnOnce(&str, Clock) -> Box<dyn PaymentProvider>,
     ) -> Self {
-        let start: DateTime<Utc> = "2026-03-01T16:50:00Z".parse().unwrap();
-        let micros = Arc::new(AtomicI64::new(start.timestamp_micros()));
-        let clock: Clock = {
-            let micros = Arc::clone(&micros);
-            Arc::new(move || DateTime::from_timestamp_micros(micros.load(Ordering::SeqCst)).unwrap())
-        };
-        let stop = CancellationToken::new();
-        let (heard, events) = mpsc::unbounded_channel();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let webhook_url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let hear = |State(heard): State<mpsc::UnboundedSender<(HeaderMap, Bytes)>>, headers: HeaderMap, body: Bytes| async move {
-            heard.send((headers, body)).ok();
-        };
-        let router = Router::new().route("/hook", post(hear)).with_state(heard);
-        let stopped = stop.clone();
-        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned()).await });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base_url = format!("http://{}", listener.local_addr().unwrap());
-        let config = SimulatorConfig { webhook_url, seed: 7, ledger_file: None, clock: Arc::clone(&clock) };
-        tokio::spawn(serve(listener, config, stop.clone()));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let provider = connect(&base_url, Arc::clone(&clock));
-        Self {
-            provider,
-            log: ExchangeLog::default(),
-            base_url,
-            clock,
-            http,
-            micros,
-            tries: Mutex::default(),
-            events,
-            _stop: stop.drop_guard(),
-        }
-    }
-
-    pub fn now(&self) -> DateTime<Utc> {
-        (self.clock)()
-    }
-
-    pub fn advance(&self, by: TimeDelta) {
-        self.micros.fetch_add(by.num_microseconds().unwrap(), Ordering::SeqCst);
+        let stage = Stage::new("/hook", LATE_EVENING, 7, |listener, config, stop| drop(tokio::spawn(serve(listener, config, stop)))).await;
+        let provider = connect(&stage.base_url, Arc::clone(&stage.clock));
+        Self { provider, log: ExchangeLog::default(), tries: Mutex::default(), stage }
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {
-        let answer = self.http.post(format!("{}{path}", self.base_url)).json(&body).send().await.unwrap();
-        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
-        answer.json().await.unwrap()
+        let (agreed, answer) = self.lever(path, body).await;
+        assert!(agreed, "{path}: {answer}");
+        answer
     }
 
     pub async fn fault(&self, operation: &str, fault: &str) {
@@ -101,18 +69,16 @@ impl World {
     /// A call-back about a payment that never was, sealed like this.
     pub async fn lie(&self, reference: &str, seal: &str) {
         let lie = json!({"reference": reference, "webhook": {"copies": 1, "badly_sealed": 1, "seal": seal}});
-        let answer = self.http.post(format!("{}/sim/lie", self.base_url)).json(&lie).send().await.unwrap();
-        assert_eq!(answer.status(), 202);
+        assert!(self.lever("/sim/lie", lie).await.0);
     }
 
     pub async fn ledger(&self) -> Value {
-        self.http.get(format!("{}/sim/ledger", self.base_url)).send().await.unwrap().json().await.unwrap()
+        self.look("/sim/ledger").await
     }
 
     pub fn request(&self, method: Method, amount: Money) -> StartRequest {
-        let attempt_id = AttemptId(Ulid::from_parts(1_000, u128::from(NEXT.fetch_add(1, Ordering::SeqCst))));
         StartRequest {
-            key: AttemptKey { attempt_id, reference: reference_of(attempt_id), provider_id: None, amount, started_at: self.now() },
+            key: self.key(amount),
             method,
             manual_capture: false,
             expires_at: self.now() + TimeDelta::minutes(15),
@@ -198,11 +164,10 @@ impl World {
     }
 
     /// The next call-back, read by the connector.
-    pub async fn heard(&mut self) -> Result<WebhookHint, WebhookRefusal> {
-        let (headers, body) = tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("no call-back came").unwrap();
-        let headers: Vec<(String, String)> =
-            headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap().to_owned())).collect();
-        self.provider.read_webhook(&RawWebhook { path_secret: None, headers: &headers, body: &body, received_at: self.now() })
+    pub async fn heard(&self) -> Result<WebhookHint, WebhookRefusal> {
+        let heard = self.hear().await;
+        let path_secret = heard.path_secret.as_deref();
+        self.provider.read_webhook(&RawWebhook { path_secret, headers: &heard.headers, body: &heard.body, received_at: self.now() })
     }
 
     /// No secret and no token in what was recorded.

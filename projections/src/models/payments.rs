@@ -57,6 +57,8 @@ pub struct PaymentRow {
     pub provider: Option<String>,
     /// Our reference there.
     pub reference: Option<String>,
+    /// The provider's own name for the live or last attempt.
+    pub provider_id: Option<String>,
     /// The live or last attempt.
     pub attempt_id: Option<AttemptId>,
     /// Who took the money in for the shop.
@@ -186,6 +188,7 @@ fn apply_intent(rows: &mut Rows, event: &RecordedEvent, change: &payment_intent:
         order_id: details.order_id,
         provider: attempt.map(|attempt| attempt.started.provider.clone()),
         reference: attempt.map(|attempt| attempt.started.reference.clone()),
+        provider_id: attempt.and_then(|attempt| attempt.provider_id.clone()),
         attempt_id: attempt.map(|attempt| attempt.started.attempt_id),
         acquirer: payment.and_then(|payment| payment.acquirer.clone()),
         transaction_id: payment.and_then(|payment| payment.transaction_id.clone()),
@@ -209,6 +212,8 @@ pub struct PaymentFilter {
     pub store: Option<StoreId>,
     /// Of this bill.
     pub bill: Option<BillId>,
+    /// That its provider knows by this: our reference there, or a name of the provider's own.
+    pub provider_reference: Option<String>,
     /// In this state.
     pub status: Option<Status>,
     /// With, or without, money that nothing asks for.
@@ -235,6 +240,7 @@ impl ReadModels {
             .equal("store_id", filter.store.map(|store| store.to_string()))
             .equal("bill_id", filter.bill.map(|bill| bill.to_string()))
             .equal("status", filter.status.map(|status| status.as_str().to_owned()))
+            .any_equal(&["reference", "provider_id", "transaction_id"], filter.provider_reference.as_deref())
             .flag("needs_attention", filter.needs_attention)
             .flag("unmatched", filter.unmatched)
             .page(page);

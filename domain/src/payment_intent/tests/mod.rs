@@ -33,6 +33,8 @@ fn created() -> Created {
         tender: Tender::PromptPay,
         expires_at: Some(at(10)),
         merchant_reference: Some("table 12".into()),
+        description: Some("Dinner for two".into()),
+        merchant_terminal_id: Some("TILL-4".into()),
     }
 }
 
@@ -241,6 +243,10 @@ fn an_intent_out_of_bounds_is_refused_by_name() {
         given::<PaymentIntent>(&[]).when(create(bad)).then_rejected("AmountNotPositive");
     }
     for text in [String::new(), "x".repeat(65)] {
+        let bad = Created { description: Some(text.repeat(4)), ..created() };
+        given::<PaymentIntent>(&[]).when(create(bad)).then_rejected("DescriptionInvalid");
+        let bad = Created { merchant_terminal_id: Some(text.clone()), ..created() };
+        given::<PaymentIntent>(&[]).when(create(bad)).then_rejected("TerminalInvalid");
         let bad = Created { merchant_reference: Some(text), ..created() };
         given::<PaymentIntent>(&[]).when(create(bad)).then_rejected("ReferenceInvalid");
     }

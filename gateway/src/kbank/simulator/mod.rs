@@ -4,41 +4,33 @@
 //! everything under `/sim/` is for tests.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     sync::{
-        Arc, Mutex,
+        Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-    routing::post,
-};
-use chrono::{DateTime, TimeDelta, Utc};
-use domain::money::{Currency, Money};
-use serde::de::DeserializeOwned;
+use axum::http::{HeaderMap, StatusCode};
+use chrono::{DateTime, TimeDelta};
+use domain::money::Money;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::simulator::{
-    AttemptRow, Closing, Core, LedgerView, Moved, Operation, PayRequest, Reply, Simulated, SimulatorConfig, Wording, answer,
+    AttemptRow, Closing, Core, LedgerView, Moved, PayRequest, Reply, Simulated, SimulatorConfig, Wording,
     callback::by_path_secret,
-    ledger::{Code, Ledger, Payment, Refusal},
+    ledger::{Code, Ledger, Refusal},
     locked, serve as serve_simulated,
+    tokens::Tokens,
 };
-use wire::{About, Asked, Requested};
+use wire::{About, Asked};
 
+mod routes;
 mod wire;
 
-/// How long a token is good for.
-const TOKEN_SECONDS: i64 = 1800;
 /// How long a code is payable.
 const CODE_LIVES: TimeDelta = TimeDelta::minutes(10);
 
@@ -61,11 +53,9 @@ struct Bank {
     core: Core,
     settings: Settings,
     ledger: Mutex<Ledger>,
-    /// Token and when it lapses.
-    tokens: Mutex<HashMap<String, DateTime<Utc>>>,
+    tokens: Tokens,
     /// Names of requests; each is good once.
     names: Mutex<HashSet<String>>,
-    tokens_issued: AtomicUsize,
     answers: AtomicUsize,
 }
 
@@ -76,21 +66,13 @@ struct Bank {
 pub async fn serve(listener: TcpListener, settings: Settings, config: SimulatorConfig, shutdown: CancellationToken) -> io::Result<()> {
     let bank = Bank {
         ledger: Mutex::new(Ledger::open(config.ledger_file.as_deref(), config.seed)?),
-        tokens: Mutex::default(),
+        tokens: Tokens::default(),
         names: Mutex::default(),
-        tokens_issued: AtomicUsize::new(0),
         answers: AtomicUsize::new(0),
         settings,
         core: Core::new(config.clone(), shutdown, by_path_secret(config.webhook_url), wire::is_acknowledged)?,
     };
-    let routes = Router::new()
-        .route("/v2/oauth/token", post(token))
-        .route("/v1/qrpayment/request", post(request))
-        .route("/v1/qrpayment/v4/inquiry", post(inquiry))
-        .route("/v1/qrpayment/v5/inquiry", post(inquiry))
-        .route("/v1/qrpayment/cancel", post(cancel))
-        .route("/v1/qrpayment/void", post(void));
-    serve_simulated(listener, bank, routes).await
+    serve_simulated(listener, bank, routes::router()).await
 }
 
 impl Simulated for Bank {
@@ -110,12 +92,8 @@ impl Simulated for Bank {
         }
     }
 
-    fn forget_tokens(&self) {
-        locked(&self.tokens).clear();
-    }
-
-    fn tokens_issued(&self) -> usize {
-        self.tokens_issued.load(Ordering::Relaxed)
+    fn tokens(&self) -> Option<&Tokens> {
+        Some(&self.tokens)
     }
 
     fn pay(&self, request: &PayRequest) -> Result<Moved, Refusal> {
@@ -178,9 +156,7 @@ impl Bank {
 
     /// The common fields of every request; each name is good once.
     fn check<T>(&self, headers: &HeaderMap, asked: Result<Asked<T>, Reply>) -> Result<Asked<T>, Reply> {
-        let token = text(headers, "authorization").strip_prefix("Bearer ").unwrap_or_default();
-        let now = self.core.now();
-        if locked(&self.tokens).get(token).is_none_or(|lapses| *lapses <= now) {
+        if !self.tokens.is_borne(&self.core, headers) {
             return Err(wire::openapi_error(StatusCode::UNAUTHORIZED, "Invalid access token"));
         }
         let asked = asked?;
@@ -205,121 +181,4 @@ impl Bank {
     fn origin(&self, asked: &Asked<About>) -> Result<Code, Reply> {
         locked(&self.ledger).code(&asked.rest.orig_partner_txn_uid).cloned().ok_or_else(wire::unknown_origin)
     }
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
-    serde_json::from_slice(body).map_err(|error| wire::business_error("bad_request", &format!("{error} [EMBR]")))
-}
-
-async fn token(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
-    let act = || {
-        if body.as_ref() != b"grant_type=client_credentials" || !text(&headers, "content-type").starts_with("application/x-www-form") {
-            return Err(wire::openapi_error(StatusCode::BAD_REQUEST, "grant_type"));
-        }
-        let expected = wire::basic(&bank.settings.consumer_id, &bank.settings.consumer_secret);
-        if text(&headers, "authorization") != expected {
-            return Err(wire::openapi_error(StatusCode::UNAUTHORIZED, "Invalid consumer secret"));
-        }
-        let number = bank.tokens_issued.fetch_add(1, Ordering::Relaxed);
-        let access_token = format!("simk-{:016x}-{number}", bank.core.config.seed);
-        locked(&bank.tokens).insert(access_token.clone(), bank.core.now() + TimeDelta::seconds(TOKEN_SECONDS));
-        let expires_in = (TOKEN_SECONDS - 1).to_string();
-        Ok(Reply::json(
-            StatusCode::OK,
-            &json!({"access_token": access_token, "client_id": bank.settings.consumer_id, "developer.email": "dev@example.com",
-                "expires_in": expires_in, "scope": "", "status": "approved", "token_type": "Bearer"}),
-        ))
-    };
-    answer(&*bank, Operation::Token, None, act).await
-}
-
-async fn request(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
-    let asked: Result<Asked<Requested>, Reply> = read(&body);
-    let reference = asked.as_ref().ok().map(|a| a.rest.reference1.clone());
-    let act = || {
-        let asked = bank.check(&headers, asked)?;
-        let wanted = &asked.rest;
-        if wanted.qr_type != "3" {
-            return Err(wire::business_error("invalid_qr_type", "qrType [EMIQR]"));
-        }
-        if wanted.txn_currency_code != "THB" {
-            return Err(wire::business_error("invalid_currency_code", "txnCurrencyCode [EMICC]"));
-        }
-        let amount = Money::parse_major(&wanted.txn_amount, Currency::THB).ok().filter(|amount| amount.is_positive());
-        let amount = amount.ok_or_else(|| wire::business_error("invalid_txn_amount", "txnAmount [EMITA]"))?;
-        if !(1..=100).contains(&wanted.reference1.len()) {
-            return Err(wire::business_error("invalid_reference1", "reference1 [EMIR]"));
-        }
-        let code = Code {
-            name: asked.partner_txn_uid.clone(),
-            reference: wanted.reference1.clone(),
-            reference2: None,
-            reference3: None,
-            amount: amount.amount,
-            made_at: bank.core.now(),
-        };
-        let mut ledger = locked(&bank.ledger);
-        let payload = wire::payload(ledger.codes().count(), &code).map_err(|e| wire::business_error("general_error", &e.to_string()))?;
-        ledger.keep(code).map_err(wire::refused)?;
-        Ok(wire::success(&asked, json!({"accountName": "SIMULATED MERCHANT", "qrCode": payload, "sof": ["PP"]})))
-    };
-    answer(&*bank, Operation::Start, reference.as_deref(), act).await
-}
-
-/// The reference of the QR that a request is about, for the fault rules.
-fn reference_of(bank: &Bank, asked: &Result<Asked<About>, Reply>) -> Option<String> {
-    let asked = asked.as_ref().ok()?;
-    locked(&bank.ledger).code(&asked.rest.orig_partner_txn_uid).map(|code| code.reference.clone())
-}
-
-async fn inquiry(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
-    let asked: Result<Asked<About>, Reply> = read(&body);
-    let reference = reference_of(&bank, &asked);
-    let act = || {
-        let asked = bank.check(&headers, asked)?;
-        let code = bank.origin(&asked)?;
-        let ledger = locked(&bank.ledger);
-        let number = bank.answers.fetch_add(1, Ordering::Relaxed);
-        let payments: Vec<&Payment> = ledger.payments_on(&code.name).collect();
-        Ok(wire::success(&asked, wire::status(&bank.settings, bank.state(&ledger, &code), &code, &payments, bank.core.flip(number))))
-    };
-    answer(&*bank, Operation::Inquire, reference.as_deref(), act).await
-}
-
-async fn cancel(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
-    let asked: Result<Asked<About>, Reply> = read(&body);
-    let reference = reference_of(&bank, &asked);
-    let act = || {
-        let asked = bank.check(&headers, asked)?;
-        let code = bank.origin(&asked)?;
-        let mut ledger = locked(&bank.ledger);
-        match bank.state(&ledger, &code) {
-            "REQUESTED" => ledger.close(&code.name, Closing::Canceled).map_err(wire::refused)?,
-            "CANCELLED" => return Err(wire::business_error("qr_cancelled", "QR is cancelled [EMQRC]")),
-            "EXPIRED" => return Err(wire::business_error("qr_expired", "QR is expired [EMQRE]")),
-            _ => return Err(wire::business_error("qr_paid", "QR is paid [EMQRP]")),
-        }
-        Ok(wire::success(&asked, json!({})))
-    };
-    answer(&*bank, Operation::Cancel, reference.as_deref(), act).await
-}
-
-async fn void(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
-    let asked: Result<Asked<About>, Reply> = read(&body);
-    let reference = reference_of(&bank, &asked);
-    let act = || {
-        let asked = bank.check(&headers, asked)?;
-        let code = bank.origin(&asked)?;
-        let mut ledger = locked(&bank.ledger);
-        let wanted = |id: &str| asked.rest.txn_no.as_deref().is_none_or(|txn_no| txn_no == id);
-        let payment = ledger.payments_on(&code.name).find(|p| wanted(&p.transaction_id)).cloned();
-        let payment = payment.ok_or_else(|| wire::business_error("invalid_request", "QR is not paid [EMBR]"))?;
-        ledger.reverse(&payment.transaction_id, payment.amount, bank.core.now()).map_err(wire::refused)?;
-        Ok(wire::success(&asked, json!({"txnNo": payment.transaction_id})))
-    };
-    answer(&*bank, Operation::Refund, reference.as_deref(), act).await
 }

@@ -13,14 +13,7 @@ use std::{
     },
 };
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::{Path, RawQuery, State},
-    http::{HeaderMap, StatusCode},
-    response::Response,
-    routing::{get, post},
-};
+use axum::http::{HeaderMap, StatusCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use domain::money::Currency;
@@ -32,15 +25,18 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     signature,
     simulator::{
-        Closing, Core, LedgerView, Moved, Operation, PayRequest, Reply, SealKind, Simulated, SimulatorConfig, Wording, answer,
-        callback::Sealed,
-        charge_levers::{self, Charging},
-        charges::{Charge, Charges, Dispute, RefundHabit, SentBack, Stand},
+        Closing, Core, LedgerView, Moved, PayRequest, Reply, SealKind, Simulated, SimulatorConfig, Wording,
+        callback::{Sealed, Signing},
+        charge_levers::Charging,
+        charges::{Charge, Charges, Dispute, SentBack, Stand},
+        header_text,
         ledger::Refusal,
         locked, serve as serve_simulated,
     },
 };
 
+mod cards;
+mod routes;
 mod wire;
 
 /// What the connector must present, and what the account may do.
@@ -84,31 +80,20 @@ pub async fn serve(listener: TcpListener, settings: Settings, config: SimulatorC
         settings,
         core: Core::new(config, shutdown, seal, |_| true)?,
     };
-    let routes = Router::new()
-        .route("/tokens", post(token))
-        .route("/sources", post(source))
-        .route("/charges", post(create).get(list))
-        .route("/charges/{id}", get(get_charge))
-        .route("/charges/{id}/refunds", post(refund).get(list_refunds))
-        .route("/charges/{id}/{verb}", post(act))
-        .merge(charge_levers::routes());
-    serve_simulated(listener, omise, routes).await
+    serve_simulated(listener, omise, routes::router()).await
 }
 
 fn seal(settings: &Settings, url: String, now: i64, body: &str, kind: SealKind) -> Sealed {
-    let at = match kind {
-        SealKind::Stale => now - 600,
-        SealKind::Future => now + 600,
-        SealKind::Good | SealKind::Bad | SealKind::Rolled | SealKind::Missing => now,
+    let sign = |secret: &str, at: i64| {
+        hex::encode(signature::sign(&STANDARD.decode(secret).unwrap_or_default(), &at.to_string(), body.as_bytes()))
     };
-    let by = |secret: &str| hex::encode(signature::sign(&STANDARD.decode(secret).unwrap_or_default(), &at.to_string(), body.as_bytes()));
-    let signatures = match kind {
-        SealKind::Good | SealKind::Stale | SealKind::Future => by(&settings.webhook_secret),
-        SealKind::Bad => by("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=="),
-        SealKind::Rolled => format!("{},{}", by(&settings.other_webhook_secret), by(&settings.webhook_secret)),
-        SealKind::Missing => return Sealed { url, headers: vec![] },
-    };
-    Sealed { url, headers: vec![("omise-signature", signatures), ("omise-signature-timestamp", at.to_string())] }
+    let signing =
+        Signing { secret: &settings.webhook_secret, other: &settings.other_webhook_secret, wrong: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==" };
+    let signed = signing.signatures(kind, now, sign);
+    let headers = signed
+        .map(|(at, signatures)| vec![("omise-signature", signatures), ("omise-signature-timestamp", at.to_string())])
+        .unwrap_or_default();
+    Sealed { url, headers }
 }
 
 impl Simulated for Omise {
@@ -126,13 +111,6 @@ impl Simulated for Omise {
             Wording::Trouble => wire::bad("backend_error", "please try again"),
             Wording::NotVisible => wire::missing(),
         }
-    }
-
-    // Keys do not lapse here.
-    fn forget_tokens(&self) {}
-
-    fn tokens_issued(&self) -> usize {
-        0
     }
 
     fn pay(&self, request: &PayRequest) -> Result<Moved, Refusal> {
@@ -216,18 +194,13 @@ impl Omise {
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<(), Reply> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if text("authorization") != format!("Basic {}", STANDARD.encode(format!("{}:", self.settings.secret_key))) {
+        if header_text(headers, "authorization") != format!("Basic {}", STANDARD.encode(format!("{}:", self.settings.secret_key))) {
             return Err(self.word(Wording::Unauthorized));
         }
-        if text("omise-version") != "2019-05-29" {
+        if header_text(headers, "omise-version") != "2019-05-29" {
             return Err(wire::bad("bad_request", "the version is not pinned"));
         }
         Ok(())
-    }
-
-    fn reference_of(&self, id: &str) -> Option<String> {
-        locked(&self.charges).find(id).ok().map(|charge| charge.reference())
     }
 
     fn make(&self, new: NewCharge) -> Result<Reply, Reply> {
@@ -236,25 +209,10 @@ impl Omise {
             return Err(wire::bad("invalid_amount", "amount is out of range"));
         }
         let manual = new.capture == Some(false);
-        let mut charge = Charge {
-            id: self.number("chrg"),
-            metadata: new.metadata,
-            amount: new.amount,
-            currency,
-            card: new.card.is_some(),
-            manual,
-            stand: Stand::AwaitsPayer,
-            held: 0,
-            captured: 0,
-            created_at: self.core.now(),
-            paid_at: None,
-            habit: RefundHabit::AtOnce,
-            dispute: None,
-            refunds: Vec::new(),
-            paid_currency: None,
-        };
+        let mut charge = Charge::new(self.number("chrg"), new.metadata, new.amount, currency, self.core.now());
+        (charge.card, charge.manual) = (new.card.is_some(), manual);
         match (new.card, new.source) {
-            (Some(token), None) => swipe(&mut charge, &token, self.core.now())?,
+            (Some(token), None) => cards::swipe(&mut charge, &token, self.core.now())?,
             (None, Some(source)) => {
                 let asked = locked(&self.sources).remove(&source).ok_or_else(wire::missing)?;
                 if asked != (new.amount, new.currency) || manual {
@@ -316,139 +274,10 @@ impl Omise {
     }
 }
 
-/// What a published test card does: its token's word.
-fn word_of(number: &str) -> Option<&'static str> {
-    Some(match number {
-        "4242424242424242" | "4111111111111111" | "5555555555554444" | "5454545454545454" | "3530111333300000" | "3566111111111113"
-        | "378282246310005" => "ok",
-        "4111111111140011" | "5555551111110011" | "3530111111190011" => "insufficient_fund",
-        "4111111111130012" | "5555551111100012" | "3530111111180012" => "stolen_or_lost_card",
-        "4111111111120013" | "5555551111190013" | "3530111111170013" => "failed_processing",
-        "4111111111110014" | "5555551111180014" | "3530111111160014" => "payment_rejected",
-        _ => return None,
-    })
-}
-
-/// What a card does by its token.
-fn swipe(charge: &mut Charge, token: &str, now: DateTime<Utc>) -> Result<(), Reply> {
-    let word = token.strip_prefix("tokn_test_").ok_or_else(|| wire::error(StatusCode::NOT_FOUND, "not_found", "token was not found"))?;
-    let word = word.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
-    match word {
-        "used" => return Err(wire::bad("used_token", "token was already used")),
-        "threeds" => return Ok(()),
-        "slowrefund" => charge.habit = RefundHabit::Delayed,
-        "badrefund" => charge.habit = RefundHabit::FailsLater,
-        "ok" => {}
-        failure => {
-            charge.stand = Stand::Failed(failure.to_owned());
-            return Ok(());
-        }
-    }
-    charge.authorize(charge.amount, now);
-    Ok(())
-}
-
 fn ok(body: &Value) -> Reply {
     Reply::json(StatusCode::OK, body)
 }
 
 fn json_of<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
     serde_json::from_slice(body).map_err(|error| wire::bad("bad_request", &error.to_string()))
-}
-
-async fn token(State(omise): State<Arc<Omise>>, body: Bytes) -> Response {
-    let act = || {
-        let body: Value = json_of(&body)?;
-        let word = body["card"]["number"].as_str().and_then(word_of).ok_or_else(|| wire::bad("invalid_card", "no test card"))?;
-        let id = format!("tokn_test_{word}_{}", omise.numbers.fetch_add(1, Ordering::Relaxed));
-        Ok(ok(&json!({"object": "token", "id": id, "used": false})))
-    };
-    answer(&*omise, Operation::Token, None, act).await
-}
-
-async fn source(State(omise): State<Arc<Omise>>, headers: HeaderMap, body: Bytes) -> Response {
-    let act = || {
-        omise.check(&headers)?;
-        let body: Value = json_of(&body)?;
-        let (Some(amount), Some(currency), Some("promptpay")) = (body["amount"].as_i64(), body["currency"].as_str(), body["type"].as_str())
-        else {
-            return Err(wire::bad("bad_request", "type, amount and currency are needed"));
-        };
-        let id = omise.number("src");
-        locked(&omise.sources).insert(id.clone(), (amount, currency.to_owned()));
-        Ok(ok(&json!({"object": "source", "id": id, "type": "promptpay", "flow": "offline", "amount": amount, "currency": currency})))
-    };
-    answer(&*omise, Operation::Token, None, act).await
-}
-
-async fn create(State(omise): State<Arc<Omise>>, headers: HeaderMap, body: Bytes) -> Response {
-    let new: Result<NewCharge, Reply> = json_of(&body);
-    let reference = new.as_ref().ok().and_then(|new| new.metadata.get("reference").cloned());
-    let act = || {
-        omise.check(&headers)?;
-        omise.make(new?)
-    };
-    answer(&*omise, Operation::Start, reference.as_deref(), act).await
-}
-
-async fn act(State(omise): State<Arc<Omise>>, Path((id, verb)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Response {
-    let operation = if verb == "capture" { Operation::Capture } else { Operation::Cancel };
-    let reference = omise.reference_of(&id);
-    let act = || {
-        omise.check(&headers)?;
-        omise.move_on(&id, &verb, &json_of(&body)?)
-    };
-    answer(&*omise, operation, reference.as_deref(), act).await
-}
-
-async fn refund(State(omise): State<Arc<Omise>>, Path(id): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
-    let reference = omise.reference_of(&id);
-    let act = || {
-        omise.check(&headers)?;
-        omise.send_back(&id, json_of(&body)?)
-    };
-    answer(&*omise, Operation::Refund, reference.as_deref(), act).await
-}
-
-async fn get_charge(State(omise): State<Arc<Omise>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let reference = omise.reference_of(&id);
-    let act = || {
-        omise.check(&headers)?;
-        locked(&omise.charges).find(&id).map(|charge| ok(&omise.shown(&charge))).map_err(|_| wire::missing())
-    };
-    answer(&*omise, Operation::Inquire, reference.as_deref(), act).await
-}
-
-/// `offset` and `limit`, oldest first.
-fn page(query: &str, items: &[Value]) -> Reply {
-    let number = |name: &str| {
-        let pair = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(known, _)| *known == name);
-        pair.and_then(|(_, value)| value.parse::<usize>().ok())
-    };
-    let (offset, limit) = (number("offset").unwrap_or(0), number("limit").unwrap_or(20).min(100));
-    let data: Vec<&Value> = items.iter().skip(offset).take(limit).collect();
-    Reply::json(StatusCode::OK, &json!({"object": "list", "offset": offset, "limit": limit, "total": items.len(), "data": data}))
-}
-
-async fn list(State(omise): State<Arc<Omise>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let act = || {
-        omise.check(&headers)?;
-        let query = query.unwrap_or_default();
-        let from = query.split('&').find_map(|pair| pair.strip_prefix("from=")).and_then(|text| text.parse::<DateTime<Utc>>().ok());
-        let charges = locked(&omise.charges);
-        let since = charges.all().iter().filter(|charge| from.is_none_or(|from| charge.created_at >= from));
-        Ok(page(&query, &since.map(|charge| omise.shown(charge)).collect::<Vec<_>>()))
-    };
-    answer(&*omise, Operation::Inquire, None, act).await
-}
-
-async fn list_refunds(State(omise): State<Arc<Omise>>, Path(id): Path<String>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let reference = omise.reference_of(&id);
-    let act = || {
-        omise.check(&headers)?;
-        let charge = locked(&omise.charges).find(&id).map_err(|_| wire::missing())?;
-        let refunds: Vec<Value> = charge.refunds.iter().map(|refund| wire::refund(&charge, refund)).collect();
-        Ok(page(&query.unwrap_or_default(), &refunds))
-    };
-    answer(&*omise, Operation::InquireRefund, reference.as_deref(), act).await
 }

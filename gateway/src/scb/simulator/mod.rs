@@ -4,7 +4,6 @@
 //! `POST /v1/payment/qrcode/void` (opt-in) are the bank's; everything under `/sim/` is for tests.
 
 use std::{
-    collections::HashMap,
     io,
     sync::{
         Arc, Mutex,
@@ -20,7 +19,6 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use chrono::{DateTime, TimeDelta, Utc};
 use domain::money::{Currency, Money};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -33,16 +31,15 @@ use crate::{
     simulator::{
         AttemptRow, Closing, Core, LedgerView, Moved, Operation, PayRequest, Reply, Simulated, SimulatorConfig, Wording, answer,
         callback::by_path_secret,
+        header_text,
         ledger::{Code, Ledger, Payment, Refusal},
         locked, serve as serve_simulated,
+        tokens::{TOKEN_SECONDS, Tokens},
     },
 };
 use wire::{CreateBody, InquiryQuery, TokenAnswer, TokenBody, VoidBody};
 
 mod wire;
-
-/// How long a token is good for.
-const TOKEN_SECONDS: i64 = 1800;
 
 /// What the connector must present, and the contract.
 #[derive(Debug, Clone)]
@@ -61,9 +58,7 @@ struct Bank {
     core: Core,
     settings: Settings,
     ledger: Mutex<Ledger>,
-    /// Token and when it lapses.
-    tokens: Mutex<HashMap<String, DateTime<Utc>>>,
-    tokens_issued: AtomicUsize,
+    tokens: Tokens,
     inquiries: AtomicUsize,
 }
 
@@ -74,8 +69,7 @@ struct Bank {
 pub async fn serve(listener: TcpListener, settings: Settings, config: SimulatorConfig, shutdown: CancellationToken) -> io::Result<()> {
     let bank = Bank {
         ledger: Mutex::new(Ledger::open(config.ledger_file.as_deref(), config.seed)?),
-        tokens: Mutex::default(),
-        tokens_issued: AtomicUsize::new(0),
+        tokens: Tokens::default(),
         inquiries: AtomicUsize::new(0),
         settings,
         core: Core::new(config.clone(), shutdown, by_path_secret(config.webhook_url), wire::is_acknowledged)?,
@@ -107,12 +101,8 @@ impl Simulated for Bank {
         }
     }
 
-    fn forget_tokens(&self) {
-        locked(&self.tokens).clear();
-    }
-
-    fn tokens_issued(&self) -> usize {
-        self.tokens_issued.load(Ordering::Relaxed)
+    fn tokens(&self) -> Option<&Tokens> {
+        Some(&self.tokens)
     }
 
     fn pay(&self, request: &PayRequest) -> Result<Moved, Refusal> {
@@ -166,12 +156,12 @@ impl Bank {
 
     /// The headers that every call needs.
     fn check_headers(&self, headers: &HeaderMap) -> Result<(), Reply> {
-        let request_id = text(headers, "requestuid");
+        let request_id = header_text(headers, "requestuid");
         let well_formed = request_id.len() == 32 && request_id.bytes().all(|b| b.is_ascii_alphanumeric());
         if !well_formed {
             return Err(wire::bad_request(9100, "requestUId is missing or malformed"));
         }
-        if text(headers, "resourceownerid") != self.settings.api_key {
+        if header_text(headers, "resourceownerid") != self.settings.api_key {
             return Err(wire::error(StatusCode::UNAUTHORIZED, 9500, "Invalid API key"));
         }
         Ok(())
@@ -179,17 +169,12 @@ impl Bank {
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Reply> {
         self.check_headers(headers)?;
-        let now = self.core.now();
-        let token = text(headers, "authorization").strip_prefix("Bearer ").unwrap_or_default();
-        match locked(&self.tokens).get(token) {
-            Some(lapses) if *lapses > now => Ok(()),
-            Some(_) | None => Err(wire::error(StatusCode::UNAUTHORIZED, 9300, "Token invalid or expired")),
+        if self.tokens.is_borne(&self.core, headers) {
+            Ok(())
+        } else {
+            Err(wire::error(StatusCode::UNAUTHORIZED, 9300, "Token invalid or expired"))
         }
     }
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
@@ -203,10 +188,7 @@ async fn token(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -
         if given.application_key != bank.settings.api_key || given.application_secret != bank.settings.api_secret {
             return Err(wire::error(StatusCode::UNAUTHORIZED, 9500, "Invalid API key or secret"));
         }
-        let lapses = bank.core.now() + TimeDelta::seconds(TOKEN_SECONDS);
-        let number = bank.tokens_issued.fetch_add(1, Ordering::Relaxed);
-        let access_token = format!("sim-{:016x}-{number}", bank.core.config.seed);
-        locked(&bank.tokens).insert(access_token.clone(), lapses);
+        let (access_token, lapses) = bank.tokens.issue(&bank.core, "sim");
         Ok(wire::success(TokenAnswer { access_token, token_type: "Bearer", expires_in: TOKEN_SECONDS, expires_at: lapses.timestamp() }))
     };
     answer(&*bank, Operation::Token, None, act).await

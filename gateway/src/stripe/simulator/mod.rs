@@ -13,14 +13,7 @@ use std::{
     },
 };
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::{Path, RawQuery, State},
-    http::{HeaderMap, Method, StatusCode, Uri},
-    response::Response,
-    routing::{get, post},
-};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use domain::money::Currency;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -29,15 +22,18 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     signature,
     simulator::{
-        Closing, Core, LedgerView, Moved, Operation, PayRequest, Reply, SealKind, Simulated, SimulatorConfig, Wording, answer,
-        callback::Sealed,
-        charge_levers::{self, Charging},
-        charges::{Charge, Charges, Dispute, RefundHabit, SentBack, Stand},
+        Closing, Core, LedgerView, Moved, PayRequest, Reply, SealKind, Simulated, SimulatorConfig, Wording,
+        callback::{Sealed, Signing},
+        charge_levers::Charging,
+        charges::{Charge, Charges, Dispute, SentBack, Stand},
+        header_text,
         ledger::Refusal,
         locked, serve as serve_simulated,
     },
 };
 
+mod cards;
+mod routes;
 mod wire;
 
 /// What the connector must present.
@@ -81,30 +77,14 @@ pub async fn serve(listener: TcpListener, settings: Settings, config: SimulatorC
         settings,
         core: Core::new(config, shutdown, seal, |_| true)?,
     };
-    let routes = Router::new()
-        .route("/v1/payment_intents", post(create).get(list_intents))
-        .route("/v1/payment_intents/{id}", get(get_intent))
-        .route("/v1/payment_intents/{id}/{verb}", post(act))
-        .route("/v1/refunds", post(refund).get(list_refunds))
-        .route("/v1/disputes", get(list_disputes))
-        .merge(charge_levers::routes());
-    serve_simulated(listener, stripe, routes).await
+    serve_simulated(listener, stripe, routes::router()).await
 }
 
 fn seal(settings: &Settings, url: String, now: i64, body: &str, kind: SealKind) -> Sealed {
-    let at = match kind {
-        SealKind::Stale => now - 600,
-        SealKind::Future => now + 600,
-        SealKind::Good | SealKind::Bad | SealKind::Rolled | SealKind::Missing => now,
-    };
-    let by = |secret: &str| format!("v1={}", hex::encode(signature::sign(secret.as_bytes(), &at.to_string(), body.as_bytes())));
-    let signatures = match kind {
-        SealKind::Good | SealKind::Stale | SealKind::Future => by(&settings.webhook_secret),
-        SealKind::Bad => by("whsec_of_somebody_else"),
-        SealKind::Rolled => format!("{},{}", by(&settings.other_webhook_secret), by(&settings.webhook_secret)),
-        SealKind::Missing => return Sealed { url, headers: vec![] },
-    };
-    Sealed { url, headers: vec![("stripe-signature", format!("t={at},{signatures}"))] }
+    let sign = |secret: &str, at: i64| format!("v1={}", hex::encode(signature::sign(secret.as_bytes(), &at.to_string(), body.as_bytes())));
+    let signing = Signing { secret: &settings.webhook_secret, other: &settings.other_webhook_secret, wrong: "whsec_of_somebody_else" };
+    let signed = signing.signatures(kind, now, sign);
+    Sealed { url, headers: signed.map(|(at, signatures)| vec![("stripe-signature", format!("t={at},{signatures}"))]).unwrap_or_default() }
 }
 
 impl Simulated for Stripe {
@@ -122,13 +102,6 @@ impl Simulated for Stripe {
             Wording::Trouble => wire::error(StatusCode::FAILED_DEPENDENCY, "api_error", "", "An outside dependency failed"),
             Wording::NotVisible => wire::missing(),
         }
-    }
-
-    // Keys do not lapse here.
-    fn forget_tokens(&self) {}
-
-    fn tokens_issued(&self) -> usize {
-        0
     }
 
     fn pay(&self, request: &PayRequest) -> Result<Moved, Refusal> {
@@ -191,11 +164,10 @@ impl Stripe {
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<(), Reply> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if text("authorization") != format!("Bearer {}", self.settings.secret_key) {
+        if header_text(headers, "authorization") != format!("Bearer {}", self.settings.secret_key) {
             return Err(self.word(Wording::Unauthorized));
         }
-        if text("stripe-version") != self.settings.api_version {
+        if header_text(headers, "stripe-version") != self.settings.api_version {
             return Err(wire::invalid("", "the version is not pinned"));
         }
         Ok(())
@@ -253,25 +225,11 @@ impl Stripe {
             .into_iter()
             .filter_map(|name| form.get(&format!("metadata[{name}]")).map(|value| (name.to_owned(), value.clone())));
         let token = text("payment_method");
-        let mut charge = Charge {
-            id: self.number("pi"),
-            metadata: metadata.chain([("sim_token".to_owned(), token.to_owned())]).collect(),
-            amount,
-            currency,
-            card,
-            manual,
-            stand: Stand::AwaitsPayer,
-            held: 0,
-            captured: 0,
-            created_at: now,
-            paid_at: None,
-            habit: RefundHabit::AtOnce,
-            dispute: None,
-            refunds: Vec::new(),
-            paid_currency: None,
-        };
+        let metadata = metadata.chain([("sim_token".to_owned(), token.to_owned())]).collect();
+        let mut charge = Charge::new(self.number("pi"), metadata, amount, currency, now);
+        (charge.card, charge.manual) = (card, manual);
         if card {
-            swipe(&mut charge, token, now)?;
+            cards::swipe(&mut charge, token, now)?;
         }
         locked(&self.charges).write(charge.clone()).map_err(|refusal| wire::refused(refusal, ""))?;
         if charge.stand != Stand::AwaitsPayer {
@@ -330,39 +288,6 @@ impl Stripe {
     }
 }
 
-/// What a card does by its token.
-fn swipe(charge: &mut Charge, token: &str, now: chrono::DateTime<chrono::Utc>) -> Result<(), Reply> {
-    let failed = match token {
-        "pm_card_chargeDeclined" | "pm_card_visa_chargeDeclined" => "card_declined/generic_decline",
-        "pm_card_chargeDeclinedInsufficientFunds" | "pm_card_visa_chargeDeclinedInsufficientFunds" => "card_declined/insufficient_funds",
-        "pm_card_chargeDeclinedExpiredCard" => "expired_card/expired_card",
-        "pm_card_chargeDeclinedIncorrectCvc" => "incorrect_cvc/incorrect_cvc",
-        "pm_card_chargeDeclinedProcessingError" => "processing_error/processing_error",
-        "pm_card_authenticationRequired" => return Ok(()),
-        "pm_card_createDispute" => {
-            charge.dispute = Some(Dispute::Open);
-            ""
-        }
-        "pm_card_pendingRefund" => {
-            charge.habit = RefundHabit::Delayed;
-            ""
-        }
-        "pm_card_refundFail" => {
-            charge.habit = RefundHabit::FailsLater;
-            ""
-        }
-        "pm_card_visa" | "pm_card_mastercard" | "pm_sim_stored_500" | "pm_sim_no_increment" => "",
-        other if other.starts_with("pm_test_") => "",
-        _ => return Err(wire::invalid("resource_missing", "No such PaymentMethod")),
-    };
-    if failed.is_empty() {
-        charge.authorize(charge.amount, now);
-    } else {
-        charge.stand = Stand::Failed(failed.to_owned());
-    }
-    Ok(())
-}
-
 fn ok(body: &Value) -> Reply {
     Reply::json(StatusCode::OK, body)
 }
@@ -378,104 +303,4 @@ fn number(form: &Form, name: &str) -> Result<i64, Reply> {
         .and_then(|text| text.parse().ok())
         .filter(|amount| (1..=99_999_999_999).contains(amount))
         .ok_or_else(|| wire::invalid("parameter_invalid_integer", name))
-}
-
-struct Request {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-async fn create(State(stripe): State<Arc<Stripe>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let reference = form(&String::from_utf8_lossy(&body)).and_then(|mut form| form.remove("metadata[reference]"));
-    let act = || stripe.once(&method, &uri, &headers, &body, |form| stripe.make(form));
-    answer(&*stripe, Operation::Start, reference.as_deref(), act).await
-}
-
-async fn act(
-    State(stripe): State<Arc<Stripe>>,
-    Path((id, verb)): Path<(String, String)>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let operation = match verb.as_str() {
-        "capture" => Operation::Capture,
-        "increment_authorization" => Operation::Increment,
-        _ => Operation::Cancel,
-    };
-    let request = Request { method, uri, headers, body };
-    let reference = stripe.reference_of(&id);
-    let act = || stripe.once(&request.method, &request.uri, &request.headers, &request.body, |form| stripe.move_on(&id, &verb, form));
-    answer(&*stripe, operation, reference.as_deref(), act).await
-}
-
-impl Stripe {
-    fn reference_of(&self, id: &str) -> Option<String> {
-        locked(&self.charges).find(id).ok().map(|charge| charge.reference())
-    }
-}
-
-async fn refund(State(stripe): State<Arc<Stripe>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let reference = form(&String::from_utf8_lossy(&body)).and_then(|mut form| form.remove("metadata[reference]"));
-    let act = || stripe.once(&method, &uri, &headers, &body, |form| stripe.send_back(form));
-    answer(&*stripe, Operation::Refund, reference.as_deref(), act).await
-}
-
-async fn get_intent(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let reference = stripe.reference_of(&id);
-    let act = || {
-        stripe.check(&headers)?;
-        locked(&stripe.charges).find(&id).map(|charge| ok(&wire::intent(&charge))).map_err(|_| wire::missing())
-    };
-    answer(&*stripe, Operation::Inquire, reference.as_deref(), act).await
-}
-
-/// Newest first, `limit` a page.
-fn page(form: &Form, mut items: Vec<(String, Value)>, url: &str) -> Reply {
-    items.reverse();
-    let start = form.get("starting_after").and_then(|after| items.iter().position(|(id, _)| id == after)).map_or(0, |at| at + 1);
-    let limit = form.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(10_usize).min(100);
-    let rest: Vec<Value> = items.into_iter().skip(start).map(|(_, value)| value).collect();
-    wire::list(rest.get(..limit.min(rest.len())).unwrap_or_default(), rest.len() > limit, url)
-}
-
-async fn list_intents(State(stripe): State<Arc<Stripe>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let act = || {
-        stripe.check(&headers)?;
-        let form = form(&query.unwrap_or_default()).unwrap_or_default();
-        let since: i64 = form.get("created[gte]").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let charges = locked(&stripe.charges);
-        let since = charges.all().iter().filter(|charge| charge.created_at.timestamp() >= since);
-        Ok(page(&form, since.map(|charge| (charge.id.clone(), wire::intent(charge))).collect(), "/v1/payment_intents"))
-    };
-    answer(&*stripe, Operation::Inquire, None, act).await
-}
-
-async fn list_refunds(State(stripe): State<Arc<Stripe>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let form = form(&query.unwrap_or_default()).unwrap_or_default();
-    let id = form.get("charge").map_or(String::new(), |charge| charge.replacen("ch_", "pi_", 1));
-    let reference = stripe.reference_of(&id);
-    let act = || {
-        stripe.check(&headers)?;
-        let charge = locked(&stripe.charges).find(&id).map_err(|_| wire::missing())?;
-        let refunds = charge.refunds.iter().map(|refund| (refund.id.clone(), wire::refund(&charge, refund)));
-        Ok(page(&form, refunds.collect(), "/v1/refunds"))
-    };
-    answer(&*stripe, Operation::InquireRefund, reference.as_deref(), act).await
-}
-
-async fn list_disputes(State(stripe): State<Arc<Stripe>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let form = form(&query.unwrap_or_default()).unwrap_or_default();
-    let id = form.get("charge").map_or(String::new(), |charge| charge.replacen("ch_", "pi_", 1));
-    let reference = stripe.reference_of(&id);
-    let act = || {
-        stripe.check(&headers)?;
-        let charge = locked(&stripe.charges).find(&id).map_err(|_| wire::missing())?;
-        let disputes = charge.dispute.map(|_| (wire::dispute_id(&charge), wire::dispute(&charge)));
-        Ok(page(&form, disputes.into_iter().collect(), "/v1/disputes"))
-    };
-    answer(&*stripe, Operation::Inquire, reference.as_deref(), act).await
 }
