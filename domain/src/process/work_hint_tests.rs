@@ -32,7 +32,8 @@ fn attempt() -> AttemptRef {
 
 /// The books show these transactions.
 fn books(transactions: &[&str]) -> CallOutcome<AttemptView> {
-    let seen = |id: &&str| PaymentSeen { transaction_id: (*id).into(), amount: Money::thb(100_00), paid_at: at(30), refunded: 0, dispute: None };
+    let seen =
+        |id: &&str| PaymentSeen { transaction_id: (*id).into(), amount: Money::thb(100_00), paid_at: at(30), refunded: 0, dispute: None };
     let status = if transactions.is_empty() { AttemptStatus::NotFound } else { AttemptStatus::Paid };
     CallOutcome::Done(AttemptView { provider_id: Some("Q1".into()), status, payments: transactions.iter().map(seen).collect() })
 }
