@@ -115,7 +115,7 @@ impl Start {
         let tried_again = tried.saturating_add(1);
         let due = later(now, retry_delay_ms(tried));
         (later(due, LONGEST_CALL_MS) <= attempt.expires_at)
-            .then(|| (Task::Start { attempt, card_token, return_url, tried: tried_again, uncertain_since }, due))
+            .then_some((Task::Start { attempt, card_token, return_url, tried: tried_again, uncertain_since }, due))
     }
 }
 
