@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     ids::{AttemptId, CommandId, MerchantId, PaymentIntentId},
     payment_intent::{PaymentIntent, Standing},
-    process::{AttemptRef, Task, provider_calls::watch_key, work, work_hint, work_hold, work_refund},
+    process::{AttemptRef, Task, provider_calls::watch_key, work, work_books, work_hint, work_hold, work_refund},
     provider::CallOutcome,
 };
 use metrics::{counter, gauge};
@@ -155,7 +155,7 @@ impl<S: ProcessStore> Worker<S> {
                 if waited && self.give_up(tenant, start.attempt.clone()).await? {
                     return self.remove(&leased.key).await;
                 }
-                paid = work::is_paid(&start.attempt, &outcome).then_some(start.attempt.attempt_id);
+                paid = work_books::is_paid(&start.attempt, &outcome).then_some(start.attempt.attempt_id);
                 work::after_start(start, outcome, self.now())
             }
             Task::Reroute { payment_intent_id, attempt_id } => {
@@ -278,7 +278,7 @@ impl<S: ProcessStore> Worker<S> {
             self.calls.note_call_back(merchant, &attempt, &leased.key, hint.transaction_id.as_deref(), self.now()).await;
         }
         let outcome = self.calls.inquire(merchant, &attempt, self.now()).await;
-        let paid = work::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
+        let paid = work_books::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
         let (mut step, found) = work_hint::after_hint(&attempt, hint.clone(), outcome, self.now());
         let refunds = refund_checks::look(&self.handler, &self.caller(merchant), &self.calls, attempt.payment_intent_id).await?;
         step.commands.extend(refunds.commands);

@@ -1,6 +1,6 @@
 //! What an event changes in a payment intent.
 
-use super::{Attempt, Event, Evidence, FailedRefund, RefundEntry, Resolution, State, Status, UnmatchedPayment};
+use super::{Attempt, Event, Evidence, FailedRefund, ProviderConfirmed, RefundEntry, Resolution, State, Status, UnmatchedPayment};
 use crate::ids::RefundId;
 
 /// The state after an event.
@@ -21,12 +21,7 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
             state.payment = Some(payment.clone());
             known(&mut state);
         }
-        Event::ProviderConfirmed(confirmed) => {
-            if let Some(payment) = &mut state.payment {
-                payment.transaction_id = Some(confirmed.transaction_id.clone());
-                (payment.paid_at, payment.evidence) = (confirmed.paid_at, Evidence::Inquiry);
-            }
-        }
+        Event::ProviderConfirmed(confirmed) => confirm(&mut state, confirmed),
         Event::Disputed(disputed) => state.dispute = Some(disputed.clone()),
         Event::DisputeResolved(resolved) => state.dispute_outcome = Some(resolved.outcome),
         Event::UnmatchedPaymentReceived(payment) => {
@@ -137,6 +132,14 @@ fn evolve_attempt(state: &mut State, event: &Event) {
 fn not_followed_up(state: &mut State, refund_id: RefundId) {
     for failed in state.failed_refunds.iter_mut().filter(|failed| failed.followed_by == Some(refund_id)) {
         failed.followed_by = None;
+    }
+}
+
+/// The payment goes by the provider's word from now on.
+fn confirm(state: &mut State, confirmed: &ProviderConfirmed) {
+    if let Some(payment) = &mut state.payment {
+        payment.transaction_id = Some(confirmed.transaction_id.clone());
+        (payment.paid_at, payment.evidence) = (confirmed.paid_at, Evidence::Inquiry);
     }
 }
 

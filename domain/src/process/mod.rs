@@ -20,6 +20,7 @@ pub mod provider_calls;
 pub mod refund;
 pub mod rerouting;
 pub mod work;
+pub mod work_books;
 pub mod work_hint;
 pub mod work_hold;
 pub mod work_refund;

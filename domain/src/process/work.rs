@@ -5,10 +5,13 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{AttemptRef, InquiryMode, ProcessCommand, Task};
+use super::{
+    AttemptRef, InquiryMode, ProcessCommand, Task,
+    work_books::{closes, from_books},
+};
 use crate::{
-    payment_intent::{AttemptEnd, Evidence, PaymentReport, Standing},
-    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, DisputeSeen, NextAction, PaymentSeen},
+    payment_intent::Standing,
+    provider::{AttemptStatus, AttemptView, CallOutcome},
 };
 
 /// After the deadline, how long a payment may still be invisible at the provider, milliseconds.
@@ -59,70 +62,6 @@ pub struct Step {
 
 pub(super) fn later(now: DateTime<Utc>, ms: i64) -> DateTime<Utc> {
     now + Duration::milliseconds(ms)
-}
-
-/// What the provider's books say about an attempt, as commands; the same from every call that shows them.
-pub fn from_books(attempt: &AttemptRef, view: &AttemptView, now: DateTime<Utc>) -> Vec<ProcessCommand> {
-    let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
-    let mut commands = Vec::new();
-    // A name under which nothing is found (some are made out of our reference) tells of no attempt.
-    if let (None, Some(provider_id)) = (&attempt.provider_id, &view.provider_id)
-        && view.status != AttemptStatus::NotFound
-    {
-        commands.push(ProcessCommand::AcceptAttempt { payment_intent_id, attempt_id, provider_id: provider_id.clone() });
-    }
-    let kept = view.payments.iter().filter(|payment| !payment.is_reversed());
-    let paid: Vec<ProcessCommand> = kept.map(|payment| confirm(attempt, payment)).collect();
-    let end = |how| ProcessCommand::EndAttempt { payment_intent_id, attempt_id, how };
-    match &view.status {
-        // Money first: with it nothing of the rest holds.
-        _ if !paid.is_empty() => {}
-        AttemptStatus::ActionRequired(action) => {
-            let (qr_payload, redirect_url) = match action.clone() {
-                NextAction::ShowQr { payload } => (Some(payload), None),
-                NextAction::Redirect { url } => (None, Some(url)),
-            };
-            commands.push(ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload, redirect_url });
-        }
-        AttemptStatus::Authorized { amount, capture_before } => {
-            let (amount, capture_before) = (*amount, *capture_before);
-            commands.push(ProcessCommand::AuthorizeAttempt { payment_intent_id, attempt_id, amount, capture_before });
-        }
-        AttemptStatus::Failed(Decline { code, message }) => {
-            commands.push(end(AttemptEnd::Failed { code: code.clone(), message: message.clone() }));
-        }
-        AttemptStatus::Canceled => commands.push(end(AttemptEnd::Canceled)),
-        AttemptStatus::Expired => commands.push(end(AttemptEnd::Expired)),
-        AttemptStatus::Unrecognized(word) => {
-            let reason = format!("the provider says '{word}', which is not known here");
-            commands.push(ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now });
-        }
-        // `Paid` without a payment is a contradiction that the next look clears up.
-        AttemptStatus::NotFound | AttemptStatus::Pending | AttemptStatus::Paid => {}
-    }
-    commands.extend(paid);
-    commands
-        .extend(view.payments.iter().filter_map(|payment| payment.dispute.as_ref()).flat_map(|dispute| contested(attempt, dispute, now)));
-    commands
-}
-
-/// What the books say of a dispute: that there is one, and how it was decided once it was.
-fn contested(attempt: &AttemptRef, dispute: &DisputeSeen, now: DateTime<Utc>) -> impl Iterator<Item = ProcessCommand> {
-    let payment_intent_id = attempt.payment_intent_id;
-    let opened = ProcessCommand::OpenDispute { payment_intent_id, reason: dispute.reason.clone(), at: now };
-    let decided = dispute.outcome.map(|outcome| ProcessCommand::DecideDispute { payment_intent_id, outcome, at: now });
-    std::iter::once(opened).chain(decided)
-}
-
-/// The money that closes the attempt is in the books: all that is owed, or out of a hold what was captured.
-fn closes(attempt: &AttemptRef, view: &AttemptView) -> bool {
-    let mut kept = view.payments.iter().filter(|payment| !payment.is_reversed());
-    kept.any(|payment| attempt.manual_capture || payment.amount == attempt.amount)
-}
-
-/// The books showed the money that closes the attempt.
-pub fn is_paid(attempt: &AttemptRef, outcome: &CallOutcome<AttemptView>) -> bool {
-    matches!(outcome, CallOutcome::Done(view) if closes(attempt, view))
 }
 
 /// After beginning an attempt.
@@ -176,7 +115,7 @@ impl Start {
         let tried_again = tried.saturating_add(1);
         let due = later(now, retry_delay_ms(tried));
         (later(due, LONGEST_CALL_MS) <= attempt.expires_at)
-            .then(|| (Task::Start { attempt, card_token, return_url, tried: tried_again, uncertain_since }, due))
+            .then_some((Task::Start { attempt, card_token, return_url, tried: tried_again, uncertain_since }, due))
     }
 }
 
@@ -304,23 +243,6 @@ fn next_watch(attempt: AttemptRef, asked: u32, now: DateTime<Utc>) -> Option<(Ta
         LATE_INQUIRY_MINUTES.iter().map(|minutes| deadline + Duration::minutes(*minutes)).find(|due| *due > now)?
     };
     Some((Task::Inquire { attempt, mode: InquiryMode::Watch, asked: asked.saturating_add(1) }, due))
-}
-
-pub(super) fn confirm(attempt: &AttemptRef, payment: &PaymentSeen) -> ProcessCommand {
-    ProcessCommand::ConfirmPayment {
-        payment_intent_id: attempt.payment_intent_id,
-        report: PaymentReport {
-            attempt_id: Some(attempt.attempt_id),
-            transaction_id: Some(payment.transaction_id.clone()),
-            amount: payment.amount,
-            paid_at: payment.paid_at,
-            evidence: Evidence::Inquiry,
-            cash_received: None,
-            cash_rounding: 0,
-            tip: 0,
-            acquirer: None,
-        },
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     AttemptRef, Task,
-    work::{Step, from_books, later, retry_delay_ms},
+    work::{Step, later, retry_delay_ms},
+    work_books::from_books,
 };
 use crate::provider::{AttemptView, CallOutcome};
 

@@ -4,7 +4,8 @@ use chrono::{DateTime, Duration, Utc};
 
 use super::{
     AttemptRef, InquiryMode, ProcessCommand, Task,
-    work::{Step, after_inquiry, from_books, later, retry_delay_ms},
+    work::{Step, after_inquiry, later, retry_delay_ms},
+    work_books::from_books,
 };
 use crate::{
     payment_intent::Standing,

@@ -107,10 +107,12 @@ fn a_provider_that_does_not_answer_a_stop_ends_with_a_person() {
     let mut task = Task::Stop { attempt: attempt(), mode: InquiryMode::Watch, tried: 9 };
     let (mut now, mut told) = (at(605), false);
     while !told {
-        let step = match task {
-            Task::Stop { attempt, mode, tried } => after_stop(attempt, mode, tried, AWAITED, unknown(), now),
-            Task::Inquire { attempt, mode, asked } => after_inquiry(attempt, mode, asked, AWAITED, unknown(), now),
-            other => panic!("{other:?}"),
+        let step = if let Task::Stop { attempt, mode, tried } = task {
+            after_stop(attempt, mode, tried, AWAITED, unknown(), now)
+        } else if let Task::Inquire { attempt, mode, asked } = task {
+            after_inquiry(attempt, mode, asked, AWAITED, unknown(), now)
+        } else {
+            panic!("{task:?}")
         };
         told = step.commands.iter().any(|command| matches!(command, ProcessCommand::LeaveToPerson { .. }));
         (task, now) = step.next.unwrap();

@@ -6,9 +6,9 @@ use super::*;
 use crate::{
     ids::{AttemptId, PaymentIntentId, RefundId, Ulid},
     money::Money,
-    payment_intent::Tender,
+    payment_intent::{Evidence, PaymentReport, Tender},
     process::work_refund::{after_refund, after_refund_check, refund_delay_ms},
-    provider::RefundStatus,
+    provider::{Decline, NextAction, PaymentSeen, RefundStatus},
     refund::ProviderPayment,
 };
 

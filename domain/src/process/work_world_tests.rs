@@ -132,19 +132,7 @@ impl World {
     /// As the worker does: the commands, then the task that follows under the same key.
     fn conclude(&mut self, key: &str, step: work::Step, now: i64) {
         for command in step.commands {
-            let command = match command {
-                ProcessCommand::AcceptAttempt { attempt_id, provider_id, .. } => Command::AcceptAttempt { attempt_id, provider_id },
-                ProcessCommand::FailAttempt { attempt_id, code, message, .. } => Command::FailAttempt { attempt_id, code, message },
-                ProcessCommand::EndAttempt { attempt_id, how, .. } => Command::EndAttempt { attempt_id, how },
-                ProcessCommand::MarkAttemptUnknown { attempt_id, reason, since, .. } => {
-                    Command::MarkOutcomeUnknown { attempt_id, reason, since }
-                }
-                ProcessCommand::LeaveToPerson { attempt_id, at, .. } => Command::LeaveToPerson { attempt_id, at },
-                ProcessCommand::ConfirmPayment { report, .. } => Command::ConfirmFromProvider(report),
-                ProcessCommand::ConfirmCancel { .. } => Command::ConfirmCancel,
-                ProcessCommand::ExpirePayment { attempt_id, .. } => Command::Expire { attempt_id },
-                other => panic!("{other:?}"),
-            };
+            let command = on_intent(command);
             self.tell(command, now);
         }
         if let Some((task, due)) = step.next {
@@ -228,6 +216,29 @@ impl World {
             }
         }
         Err(TestCaseError::fail("it does not end"))
+    }
+}
+
+/// The command to the intent that a worker's word becomes.
+fn on_intent(command: ProcessCommand) -> Command {
+    if let ProcessCommand::AcceptAttempt { attempt_id, provider_id, .. } = command {
+        Command::AcceptAttempt { attempt_id, provider_id }
+    } else if let ProcessCommand::FailAttempt { attempt_id, code, message, .. } = command {
+        Command::FailAttempt { attempt_id, code, message }
+    } else if let ProcessCommand::EndAttempt { attempt_id, how, .. } = command {
+        Command::EndAttempt { attempt_id, how }
+    } else if let ProcessCommand::MarkAttemptUnknown { attempt_id, reason, since, .. } = command {
+        Command::MarkOutcomeUnknown { attempt_id, reason, since }
+    } else if let ProcessCommand::LeaveToPerson { attempt_id, at, .. } = command {
+        Command::LeaveToPerson { attempt_id, at }
+    } else if let ProcessCommand::ConfirmPayment { report, .. } = command {
+        Command::ConfirmFromProvider(report)
+    } else if let ProcessCommand::ConfirmCancel { .. } = command {
+        Command::ConfirmCancel
+    } else if let ProcessCommand::ExpirePayment { attempt_id, .. } = command {
+        Command::Expire { attempt_id }
+    } else {
+        panic!("{command:?}")
     }
 }
 
