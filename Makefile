@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test volume check bench schemas clean-data
+.PHONY: help setup demo up test sim saboteurs volume check bench schemas clean-data
 
 # As `smartpos` itself chooses it.
 DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
@@ -21,7 +21,21 @@ up: setup ## build and run the whole platform until Ctrl-C
 
 test: setup ## build the programs and run every test, on real servers
 	cargo build --workspace --bins
-	cargo test --workspace
+	cargo test --workspace --exclude sim
+	cargo test --release -p sim
+	cargo build --release -p sim --example sim
+	./target/release/examples/sim --seeds $(SIM_SEEDS) --payments 12
+
+# Of every push; a long run is `make sim SEEDS=100000`. By itself, since only the simulator is built with a clock that can be paused.
+SIM_SEEDS ?= 10000
+
+sim: setup ## simulate SEEDS=n schedules of about PAYMENTS=100, or replay SEED=x, print it and shrink it if it fails
+	cargo build --release -p sim --example sim
+	./target/release/examples/sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) --payments $(or $(PAYMENTS),100)
+
+saboteurs: setup ## break each promise in turn: every saboteur must be caught within 2,000 schedules
+	cargo build --release -p sim --example sim
+	./target/release/examples/sim --saboteurs --payments 12
 
 volume: setup ## import both large data sets whole, killed and resumed, and compare every total (data in ../shared)
 	cargo build --release --bin smartpos
