@@ -17,19 +17,17 @@ use sim::{
     schedule::Schedule,
     shrink::shrink,
 };
-use tokio::runtime::{Builder, Runtime};
-
 /// Schedules within which every saboteur has to be caught.
 const SABOTEUR_SEEDS: u64 = 2_000;
 /// Runs that shrinking may take.
 const SHRINK_TRIES: u32 = 400;
 
-fn paused() -> Runtime {
-    Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime of one thread")
-}
+#[path = "../paused.rs"]
+mod paused;
+use paused::paused;
 
 fn simulate(schedule: &Schedule, sabotage: Option<Saboteur>) -> Outcome {
-    run(&paused(), schedule, sabotage, false)
+    run(&paused(schedule.seed), schedule, sabotage, false)
 }
 
 struct Options {
@@ -75,7 +73,7 @@ fn main() {
 fn replay(seed: u64, payments: u64) -> bool {
     let schedule = Schedule::of(seed, payments);
     println!("{schedule:#?}");
-    let outcome = run(&paused(), &schedule, None, true);
+    let outcome = run(&paused(seed), &schedule, None, true);
     outcome.trace.iter().for_each(|line| println!("{line}"));
     println!("seed {seed}: {} steps, {} events, {} payments, history {}", outcome.steps, outcome.events, outcome.payments, outcome.hash);
     if outcome.violations.is_empty() {

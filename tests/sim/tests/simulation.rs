@@ -1,4 +1,5 @@
 //! What the simulator promises about itself. The large batches run as a program: `make sim`.
+#![cfg(tokio_unstable)]
 
 use std::collections::BTreeSet;
 
@@ -8,13 +9,14 @@ use sim::{
     schedule::{Break, Schedule},
     shrink::shrink,
 };
-use tokio::runtime::Builder;
+
+#[path = "../paused.rs"]
+mod paused;
 
 const PAYMENTS: u64 = 12;
 
 fn simulate(schedule: &Schedule, sabotage: Option<Saboteur>) -> Outcome {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    run(&runtime, schedule, sabotage, false)
+    run(&paused::paused(schedule.seed), schedule, sabotage, false)
 }
 
 #[test]
