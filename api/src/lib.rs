@@ -23,6 +23,7 @@ pub mod router;
 pub mod routes;
 pub mod schemas_command;
 pub mod server;
+pub mod simulated_account;
 pub mod simulated_provider;
 pub mod state;
 pub mod telemetry;

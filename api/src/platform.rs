@@ -109,6 +109,7 @@ struct Shared {
     commands: CommandHandler,
     app_pool: PgPool,
     worker_pool: PgPool,
+    process_pool: PgPool,
     nats: Nats,
     moved: Arc<watch::Sender<i64>>,
     tasks: Arc<Notify>,
@@ -133,6 +134,7 @@ impl Platform {
         let moved = Arc::new(watch::channel(0).0);
         let app_pool = database::pool(&servers.database_url, Role::App, config.http.query_connections)?;
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
+        let process_pool = database::pool_of_processes(&servers.database_url, 8)?;
         let head = event_store::log_head(&worker_pool).await.context("the log cannot be read; was the database migrated?")?;
         // Before anything runs: with the wrong key nothing may be written.
         let sealing = [ProcessRole::Api, ProcessRole::Gateway, ProcessRole::Worker].iter().any(|role| roles.contains(role));
@@ -154,6 +156,7 @@ impl Platform {
             commands: commands.clone(),
             app_pool,
             worker_pool: worker_pool.clone(),
+            process_pool,
             nats,
             moved,
             tasks: Arc::new(Notify::new()),
@@ -234,7 +237,7 @@ impl Shared {
                 }
             }
             ProcessRole::Worker => {
-                let (pool, commands) = (self.worker_pool.clone(), self.commands.clone());
+                let (pool, commands) = (self.process_pool.clone(), self.commands.clone());
                 let work = process_runner::run(pool, commands, self.moved.subscribe(), self.tasks.clone(), self.shutdown.clone());
                 loops.spawn(named("process managers", work));
             }
@@ -244,7 +247,7 @@ impl Shared {
                     let known = known.clone();
                     Box::pin(async move { known.find(tenant, &name).await })
                 });
-                let (pool, commands) = (self.worker_pool.clone(), self.commands.clone());
+                let (pool, commands) = (self.process_pool.clone(), self.commands.clone());
                 let work = provider_worker::run(pool, commands, find, self.tasks.clone(), self.shutdown.clone());
                 loops.spawn(named("provider worker", work));
                 let work = call_backs::run(self.worker_pool.clone(), self.commands.clock().clone(), self.shutdown.clone());
@@ -263,6 +266,7 @@ impl Shared {
             partners: Partners::new(self.app_pool.clone()),
             limiter: limiter(config, &self.shutdown)?,
             webhook_pool: self.app_pool.clone(),
+            tasks: self.tasks.clone(),
             log_pool: self.worker_pool.clone(),
             webhook_addresses: config.webhooks.addresses(),
             providers: self.providers.clone(),

@@ -110,6 +110,7 @@ fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer) {
         partners: crate::auth::admit::Partners::new(pool.clone()),
         limiter: crate::limits::Limiter::local(crate::config::Limits::off()),
         webhook_pool: pool.clone(),
+        tasks: Arc::default(),
         log_pool: pool.clone(),
         providers: AccountProviders::new(
             Some(ProviderAccounts::new(pool.clone(), keyring.clone())),

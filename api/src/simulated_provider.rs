@@ -1,4 +1,5 @@
-//! The provider simulator as a process of its own: started by `up` and `demo` when no provider is configured.
+//! A provider's simulator as a process of its own. `up` and `demo` start SCB's when no provider is configured; `simulate-provider`
+//! starts any of them, for the platform's own account there or for a merchant's (see `simulated_account.rs`).
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
@@ -11,31 +12,64 @@ use std::{
 use anyhow::{Context, Result};
 use commands::system::SystemClock;
 use domain::clock::Clock;
-use gateway::{scb::simulator::Settings, simulator::SimulatorConfig};
+use domain::ids::ProviderAccountId;
+use gateway::{kbank, omise, scb, simulator::SimulatorConfig, stripe};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Scb, Secret};
+use crate::{
+    config::{Scb, Secret},
+    simulated_account::{API_KEY, API_SECRET, BILLER_ID, PATH_SECRET, SimulatedAccount},
+};
 
-/// The simulated shop chain's biller id.
-const BILLER_ID: &str = "099400016550100";
-const API_KEY: &str = "l7simulated0000000000000000000000";
-/// Known to both ends of the simulation; real secrets come from configuration.
-const API_SECRET: &str = "simulated-secret";
-const PATH_SECRET: &str = "simulated-callback-path";
+/// Which provider is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Simulated {
+    /// Siam Commercial Bank.
+    #[default]
+    Scb,
+    /// Kasikornbank.
+    Kbank,
+    /// Omise.
+    Omise,
+    /// Stripe.
+    Stripe,
+}
+
+impl Simulated {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Scb, Self::Kbank, Self::Omise, Self::Stripe];
+
+    /// The provider's name, as in events and the webhook path.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scb => scb::NAME,
+            Self::Kbank => kbank::NAME,
+            Self::Omise => omise::NAME,
+            Self::Stripe => stripe::NAME,
+        }
+    }
+}
 
 /// What `simulate-provider` can be told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SimulatorArgs {
+    /// Which provider.
+    #[arg(long, value_enum, default_value_t)]
+    pub provider: Simulated,
     /// Address to listen on; port 0 picks a free one. The first line of output names it.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
     /// Base URL of the platform that call-backs go to.
     #[arg(long)]
     pub platform: String,
+    /// `pac_…`: the merchant's account that call-backs are for. Without it they are for the platform's own account, and the
+    /// second line of output is the body with which a merchant opens one here.
+    #[arg(long)]
+    pub account: Option<ProviderAccountId>,
     /// File that keeps the provider's own ledger.
     #[arg(long)]
     pub ledger: Option<PathBuf>,
@@ -44,22 +78,45 @@ pub struct SimulatorArgs {
     pub seed: u64,
 }
 
+impl SimulatorArgs {
+    /// SCB for the platform's own account, in memory.
+    pub fn new(listen: SocketAddr, platform: &str) -> Self {
+        Self { provider: Simulated::Scb, listen, platform: platform.to_owned(), account: None, ledger: None, seed: 1 }
+    }
+
+    /// Where call-backs go, with the secret in the path where that is the provider's only proof.
+    fn webhook_url(&self) -> String {
+        let Self { provider, platform, account, .. } = self;
+        let account = account.map(|id| format!("/accounts/{id}")).unwrap_or_default();
+        let secret = match provider {
+            Simulated::Scb | Simulated::Kbank => format!("/{PATH_SECRET}"),
+            Simulated::Omise | Simulated::Stripe => String::new(),
+        };
+        format!("{platform}/webhooks/{}{account}{secret}", provider.name())
+    }
+}
+
 /// Runs the simulator in this process until told to stop.
 ///
 /// # Errors
 /// The address or the ledger cannot be used.
 pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> Result<()> {
     let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("{} cannot be listened on", args.listen))?;
-    println!("{}", listener.local_addr()?);
-    let settings =
-        Settings { api_key: API_KEY.to_owned(), api_secret: API_SECRET.to_owned(), biller_id: BILLER_ID.to_owned(), allow_void: true };
-    let config = SimulatorConfig {
-        webhook_url: format!("{}/webhooks/scb/{PATH_SECRET}", args.platform),
-        seed: args.seed,
-        ledger_file: args.ledger,
-        clock: Arc::new(|| SystemClock.now()),
+    let address = listener.local_addr()?;
+    println!("{address}");
+    let account = SimulatedAccount::of(args.provider, &format!("http://{address}"));
+    if args.account.is_none() {
+        println!("{}", account.opening());
+    }
+    let webhook_url = args.webhook_url();
+    let config = SimulatorConfig { webhook_url, seed: args.seed, ledger_file: args.ledger, clock: Arc::new(|| SystemClock.now()) };
+    let served = match args.provider {
+        Simulated::Scb => scb::simulator::serve(listener, account.scb(), config, shutdown).await,
+        Simulated::Kbank => kbank::simulator::serve(listener, account.kbank(), config, shutdown).await,
+        Simulated::Omise => omise::simulator::serve(listener, account.omise(), config, shutdown).await,
+        Simulated::Stripe => stripe::simulator::serve(listener, account.stripe(), config, shutdown).await,
     };
-    gateway::scb::simulator::serve(listener, settings, config, shutdown).await.context("the simulator ended")
+    served.context("the simulator ended")
 }
 
 /// Settings with which the platform uses a simulator at this base URL.

@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use projections::ReadModels;
 use serde::Serialize;
 use sqlx::PgPool;
+use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use crate::{
@@ -32,6 +33,8 @@ pub struct Parts {
     pub limiter: Limiter,
     /// Where inbound call-backs are stored.
     pub webhook_pool: PgPool,
+    /// Told when a call-back is to be looked into, so that a worker of this process need not find out by itself.
+    pub tasks: Arc<Notify>,
     /// The log, for explanations: a role that may read it.
     pub log_pool: PgPool,
     /// Where webhook endpoints may be.

@@ -50,7 +50,19 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// # Errors
 /// The URL cannot be parsed.
 pub fn pool(url: &str, role: Role, size: u32) -> Result<PgPool, sqlx::Error> {
-    let options = options(url, role)?;
+    Ok(pool_with(options(url, role)?, size))
+}
+
+/// The same under the worker's role for process managers and provider workers, whose commits do not wait for the disk: after a
+/// crash of the database their last moments are derived from the log again, and calls are repeated under the same identifiers.
+///
+/// # Errors
+/// The URL cannot be parsed.
+pub fn pool_of_processes(url: &str, size: u32) -> Result<PgPool, sqlx::Error> {
+    Ok(pool_with(options(url, Role::Worker)?.options([("synchronous_commit", "off")]), size))
+}
+
+fn pool_with(options: PgConnectOptions, size: u32) -> PgPool {
     let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(3)).test_before_acquire(false);
     let pool = pool.before_acquire(|connection, meta| {
         Box::pin(async move {
@@ -58,7 +70,7 @@ pub fn pool(url: &str, role: Role, size: u32) -> Result<PgPool, sqlx::Error> {
             if meta.idle_for > TRUSTED_FOR { connection.ping().await.map(|()| true) } else { Ok(true) }
         })
     });
-    Ok(pool.connect_lazy_with(options))
+    pool.connect_lazy_with(options)
 }
 
 /// Brings the database of an owner's URL to this build's schema and lets the login role `member` take on the group roles.

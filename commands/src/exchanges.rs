@@ -10,20 +10,25 @@ use crate::event_store::uuid_of;
 /// # Errors
 /// The driver's.
 pub async fn store(pool: &PgPool, tenant: MerchantId, subject: &str, provider: &str, exchanges: &[Exchange]) -> Result<(), sqlx::Error> {
-    for exchange in exchanges {
-        sqlx::query(include_str!("sql/store_exchange.sql"))
-            .bind(uuid_of(tenant))
-            .bind(subject)
-            .bind(provider)
-            .bind(exchange.operation)
-            .bind(&exchange.request_line)
-            .bind(&exchange.request_body)
-            .bind(exchange.status.map(i32::from))
-            .bind(&exchange.response_body)
-            .bind(exchange.sent_at)
-            .bind(exchange.took_ms)
-            .execute(pool)
-            .await?;
+    if exchanges.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    sqlx::query(include_str!("sql/store_exchange.sql"))
+        .bind(uuid_of(tenant))
+        .bind(subject)
+        .bind(provider)
+        .bind(column(exchanges, |exchange| exchange.operation))
+        .bind(column(exchanges, |exchange| exchange.request_line.as_str()))
+        .bind(column(exchanges, |exchange| exchange.request_body.as_str()))
+        .bind(column(exchanges, |exchange| exchange.status.map(i32::from)))
+        .bind(column(exchanges, |exchange| exchange.response_body.as_str()))
+        .bind(column(exchanges, |exchange| exchange.sent_at))
+        .bind(column(exchanges, |exchange| exchange.took_ms))
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+fn column<'a, T>(exchanges: &'a [Exchange], of: impl FnMut(&'a Exchange) -> T) -> Vec<T> {
+    exchanges.iter().map(of).collect()
 }

@@ -28,6 +28,7 @@ pub mod process_store;
 pub mod provider_accounts;
 mod provider_calls;
 pub mod provider_worker;
+pub mod refund_checks;
 pub mod refunds;
 pub mod relay;
 pub mod routing;

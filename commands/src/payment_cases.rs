@@ -123,7 +123,7 @@ async fn request_refund(
         destination: Destination::Original,
         reason,
         provider: Some(Box::new(ProviderPayment {
-            provider: attempt.provider.clone(),
+            provider: attempt.account().to_owned(),
             reference: attempt.reference.clone(),
             provider_id: last.and_then(|last| last.provider_id.clone()),
             transaction_id: received.transaction_id.clone(),
@@ -132,6 +132,7 @@ async fn request_refund(
         })),
         breakdown: None,
         unmatched: true,
+        fallback_of: None,
     };
     unit.decide::<Refund>(refund_id, refund::Command::Request(Box::new(requested))).await.map(drop)
 }

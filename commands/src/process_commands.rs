@@ -8,7 +8,7 @@ use domain::{
     refund::{self, Refund},
 };
 
-use crate::{bills, error::CommandError, handle::UnitOfWork, orders, payments};
+use crate::{bills, error::CommandError, handle::UnitOfWork, orders, payment_cases, payments, refunds};
 
 /// Applies one command within a unit. Each is a no-op when already in effect.
 ///
@@ -37,6 +37,19 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         }
         ProcessCommand::ReleaseRefund { payment_intent_id, refund_id } => {
             intent(unit, payment_intent_id, payment_intent::Command::ReleaseRefund { refund_id }).await?;
+        }
+        ProcessCommand::TakeBackRefund { payment_intent_id, refund_id } => {
+            intent(unit, payment_intent_id, payment_intent::Command::TakeBackRefund { refund_id }).await?;
+        }
+        ProcessCommand::TakeBackBillRefund { bill_id, payment_intent_id, refund_id } => {
+            bills::concerns(unit, bill_id).await?;
+            unit.decide::<Bill>(bill_id, bill::Command::TakeBackRefund { refund_id, payment_intent_id }).await?;
+        }
+        ProcessCommand::OpenDispute { payment_intent_id, reason, at } => {
+            payments::dispute(unit, payment_intent_id, reason, at).await?;
+        }
+        ProcessCommand::DecideDispute { payment_intent_id, outcome, at } => {
+            payment_cases::resolve_dispute(unit, payment_intent_id, outcome, at).await?;
         }
         ProcessCommand::AcceptAttempt { payment_intent_id, attempt_id, provider_id } => {
             intent(unit, payment_intent_id, payment_intent::Command::AcceptAttempt { attempt_id, provider_id }).await?;
@@ -79,7 +92,7 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
             refund(unit, refund_id, refund::Command::Succeed { provider_reference }).await?;
         }
         ProcessCommand::FailRefund { refund_id, code, message } => {
-            refund(unit, refund_id, refund::Command::Fail { code, message }).await?;
+            refunds::fail(unit, refund_id, code, message).await?;
         }
         ProcessCommand::MarkRefundUnknown { refund_id, reason } => {
             refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason }).await?;

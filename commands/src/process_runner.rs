@@ -33,8 +33,9 @@ const PAGE: i64 = 500;
 const SIDE_BY_SIDE: usize = 32;
 /// Poll of the log when nobody says that it moved.
 const POLL: Duration = Duration::from_millis(50);
-/// After a page that left nothing waiting, so that what comes meanwhile shares the next one.
-const PACE: Duration = Duration::from_millis(10);
+/// After a page that left nothing waiting, so that what comes meanwhile shares the next one. Somebody waits at a counter for what
+/// follows from the events, so it is short.
+const PACE: Duration = Duration::from_millis(3);
 
 /// An intent with the place that it follows from.
 struct Reaction {

@@ -1,5 +1,9 @@
 //! What process managers and provider workers keep beside the log: a port, so that the same logic runs on PostgreSQL and in a
 //! simulation. A pool is a [`ProcessStore`].
+//!
+//! All of it but the call-backs follows from the log, and is done again when it is lost: so its pool need not wait for the disk
+//! ([`crate::database::pool_of_processes`]). What a call came to is appended to the log, which waits, and makes all that was
+//! written before it durable.
 
 use std::future::Future;
 
@@ -182,54 +186,44 @@ impl ProcessStore for PgPool {
 }
 
 async fn advance(pool: &PgPool, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<bool, sqlx::Error> {
-    // A page without a reaction leaves nothing but a checkpoint; a lost one only reads the page again, so no one waits for the
-    // disk. Tasks lead to calls outside and are stored before they are seen.
-    let idle = leaves.is_empty() && stuck.is_empty();
-    let begin = if idle { "begin; set local synchronous_commit to off" } else { "begin" };
-    let mut transaction = pool.begin_with(begin).await?;
-    let moved = sqlx::query("update process.checkpoint set pos = $3 where name = $1 and pos = $2")
-        .bind(CHECKPOINT)
-        .bind(from)
-        .bind(to)
-        .execute(&mut *transaction)
-        .await?;
-    if moved.rows_affected() == 0 {
-        return Ok(false);
-    }
+    let (mut keys, mut owners, mut tasks, mut due) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut accounts, mut names, mut tenants, mut attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for left in leaves {
         match left {
             Leaves::Task { key, tenant, task, due_at } => {
-                sqlx::query("insert into process.task (key, tenant, task, due_at) values ($1, $2, $3, $4) on conflict (key) do nothing")
-                    .bind(key)
-                    .bind(uuid_of(tenant))
-                    .bind(Json(task))
-                    .bind(due_at)
-                    .execute(&mut *transaction)
-                    .await?;
+                keys.push(key);
+                owners.push(uuid_of(tenant));
+                tasks.push(Json(task));
+                due.push(due_at);
             }
             Leaves::Reference { tenant, attempt } => {
-                sqlx::query(
-                    "insert into process.provider_reference (provider, reference, tenant, attempt) values ($1, $2, $3, $4) on conflict do nothing",
-                )
-                .bind(&attempt.provider)
+                accounts.push(attempt.provider.clone());
                 // A name of the provider's own stands beside our reference, in a row of its own.
-                .bind(attempt.provider_id.as_ref().unwrap_or(&attempt.reference))
-                .bind(uuid_of(tenant))
-                .bind(Json(&attempt))
-                .execute(&mut *transaction)
-                .await?;
+                names.push(attempt.provider_id.as_ref().unwrap_or(&attempt.reference).clone());
+                tenants.push(uuid_of(tenant));
+                attempts.push(Json(attempt));
             }
         }
     }
-    for stuck in stuck {
-        sqlx::query("insert into process.stuck (pos, n, manager, error) values ($1, $2, $3, $4) on conflict do nothing")
-            .bind(stuck.pos)
-            .bind(i32::try_from(stuck.n).unwrap_or(i32::MAX))
-            .bind(stuck.manager)
-            .bind(stuck.error)
-            .execute(&mut *transaction)
-            .await?;
-    }
-    transaction.commit().await?;
-    Ok(true)
+    let (positions, places): (Vec<i64>, Vec<i32>) =
+        stuck.iter().map(|stuck| (stuck.pos, i32::try_from(stuck.n).unwrap_or(i32::MAX))).unzip();
+    let (managers, reasons): (Vec<&str>, Vec<&str>) = stuck.iter().map(|stuck| (stuck.manager, stuck.error.as_str())).unzip();
+    sqlx::query_scalar(include_str!("sql/advance.sql"))
+        .bind(CHECKPOINT)
+        .bind(from)
+        .bind(to)
+        .bind(keys)
+        .bind(owners)
+        .bind(tasks)
+        .bind(due)
+        .bind(accounts)
+        .bind(names)
+        .bind(tenants)
+        .bind(attempts)
+        .bind(positions)
+        .bind(places)
+        .bind(managers)
+        .bind(reasons)
+        .fetch_one(pool)
+        .await
 }

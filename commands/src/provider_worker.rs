@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::{
     ids::{AttemptId, CommandId, MerchantId, PaymentIntentId},
-    process::{AttemptRef, Task, work, work_hold, work_refund},
+    process::{AttemptRef, Task, provider_calls::watch_key, work, work_hold, work_refund},
     provider::CallOutcome,
 };
 use metrics::{counter, gauge};
@@ -25,7 +25,7 @@ use crate::{
     process_runner::execute,
     process_store::{Leased, ProcessStore},
     provider_calls::Calls,
-    routing,
+    refund_checks, routing,
 };
 
 /// Calls under way side by side.
@@ -51,7 +51,8 @@ pub async fn run(store: impl ProcessStore, handler: CommandHandler, providers: P
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
         gauge!("smartpos_provider_calls").set(u32::try_from(calls.len()).unwrap_or(u32::MAX));
-        let leased = match worker.lease(SIDE_BY_SIDE.saturating_sub(calls.len())).await {
+        let places = SIDE_BY_SIDE.saturating_sub(calls.len());
+        let leased = match worker.lease(places).await {
             Ok(leased) => leased,
             Err(error) => {
                 counter!("smartpos_provider_worker_faults_total").increment(1);
@@ -60,19 +61,18 @@ pub async fn run(store: impl ProcessStore, handler: CommandHandler, providers: P
                 continue;
             }
         };
-        let idle = leased.is_empty();
+        // With places left nothing more is due; with none the next place is waited for.
+        let full = leased.len() >= places;
         for task in leased {
             let worker = Arc::clone(&worker);
             calls.spawn(async move { worker.attend(task).await });
         }
-        if idle {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => {}
-                () = tasks.notified() => {}
-                Some(_) = calls.join_next() => {}
-                () = tokio::time::sleep(POLL) => {}
-            }
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            () = tasks.notified(), if !full => {}
+            Some(_) = calls.join_next(), if full => {}
+            () = tokio::time::sleep(POLL) => {}
         }
     }
     while calls.join_next().await.is_some() {}
@@ -126,6 +126,7 @@ impl<S: ProcessStore> Worker<S> {
 
     async fn perform(&self, leased: Held) -> Result<(), CommandError> {
         let tenant = MerchantId(ulid_of(leased.tenant));
+        let mut paid = None;
         let step = match leased.task.clone() {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
                 return self.follow_hint(leased, work::Hint { provider, reference, transaction_id, tried }).await;
@@ -137,6 +138,7 @@ impl<S: ProcessStore> Worker<S> {
                 if waited && self.give_up(tenant, start.attempt.clone()).await? {
                     return self.remove(&leased.key).await;
                 }
+                paid = work::is_paid(&start.attempt, &outcome).then_some(start.attempt.attempt_id);
                 work::after_start(start, outcome, self.now())
             }
             Task::Reroute { payment_intent_id, attempt_id } => {
@@ -168,7 +170,16 @@ impl<S: ProcessStore> Worker<S> {
                 work_refund::after_refund_check(refund_id, amount, payment, tried, outcome, self.now())
             }
         };
-        self.conclude(leased, step).await
+        self.conclude(leased, step).await?;
+        self.end_watch(paid).await
+    }
+
+    /// A payment whose money is recorded needs no watch; one that is being carried out ends by itself.
+    async fn end_watch(&self, paid: Option<AttemptId>) -> Result<(), CommandError> {
+        match paid {
+            Some(attempt_id) => self.remove(&watch_key(attempt_id)).await,
+            None => Ok(()),
+        }
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -237,7 +248,13 @@ impl<S: ProcessStore> Worker<S> {
             self.calls.note_call_back(merchant, &attempt, &leased.key, hint.transaction_id.as_deref(), self.now()).await;
         }
         let outcome = self.calls.inquire(merchant, &attempt, self.now()).await;
-        let step = work::after_hint(&attempt, hint, outcome, self.now());
+        let paid = work::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
+        let mut step = work::after_hint(&attempt, hint.clone(), outcome, self.now());
+        let refunds = refund_checks::look(&self.handler, &self.caller(merchant), &self.calls, attempt.payment_intent_id).await?;
+        step.commands.extend(refunds.commands);
+        if refunds.unanswered {
+            step.next = step.next.or_else(|| work::look_again(hint, self.now()));
+        }
         let unconfirmed = last && step.commands.is_empty();
         if unconfirmed {
             tracing::error!(key = leased.key, reference = attempt.reference, "the provider's books do not show what a call-back spoke of");
@@ -245,6 +262,7 @@ impl<S: ProcessStore> Worker<S> {
         }
         let settled = step.next.is_none();
         self.conclude(leased, step).await?;
+        self.end_watch(paid).await?;
         match call_back {
             Some(id) if settled => Ok(self.store().settle(id, tenant, !unconfirmed).await?),
             Some(_) | None => Ok(()),

@@ -31,6 +31,8 @@ pub struct NewRefund {
     pub given_at: Option<DateTime<Utc>>,
     /// What is given back, where that is known.
     pub breakdown: Option<Breakdown>,
+    /// The refund of the same payment that failed and that this one follows up.
+    pub fallback_of: Option<RefundId>,
 }
 
 /// A refund without a payment, already given.
@@ -78,6 +80,7 @@ pub async fn record_unlinked(unit: &mut UnitOfWork, new: UnlinkedRefund) -> Resu
         provider: None,
         breakdown: new.breakdown,
         unmatched: false,
+        fallback_of: None,
     };
     unit.decide::<Refund>(new.refund_id, refund::Command::Request(Box::new(requested))).await?;
     unit.decide::<Refund>(new.refund_id, refund::Command::Succeed { provider_reference: None }).await
@@ -95,6 +98,9 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
     let currency = details.amount.currency;
     let amount = new.amount.unwrap_or(Money::new(payment.refundable(), currency));
     let (refund_id, payment_intent_id) = (new.refund_id, new.payment_intent_id);
+    if let Some(failed) = new.fallback_of {
+        check_failed(unit, failed, payment_intent_id).await?;
+    }
     unit.decide::<PaymentIntent>(payment_intent_id, payment_intent::Command::ReserveRefund { refund_id, amount }).await?;
     let store = unit.state::<Store>(details.store_id).await?;
     let given_at = new.given_at.unwrap_or_else(|| unit.now());
@@ -113,6 +119,7 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
         provider: provider_payment(&payment).map(Box::new),
         breakdown: new.breakdown,
         unmatched: false,
+        fallback_of: new.fallback_of,
     };
     let by_provider = requested.destination == Destination::Original && !details.tender.is_recorded();
     let state = unit.decide::<Refund>(refund_id, refund::Command::Request(Box::new(requested))).await?;
@@ -126,6 +133,63 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
         unit.decide::<Bill>(bill_id, command).await?;
     }
     Ok(state)
+}
+
+/// A refund can follow up only one of the same payment that failed.
+async fn check_failed(unit: &mut UnitOfWork, refund_id: RefundId, payment: PaymentIntentId) -> Result<(), CommandError> {
+    let earlier = unit.state::<Refund>(refund_id).await?;
+    let same = earlier.details.as_ref().is_some_and(|details| details.payment_intent_id == Some(payment) && !details.unmatched);
+    if same && earlier.status == refund::Status::Failed {
+        return Ok(());
+    }
+    Err(CommandError::Rejected(refund::Rejection::FallbackNotOfFailure.into()))
+}
+
+/// The provider refused a refund, or its books show that what it had called done did not happen: then somebody must be told.
+///
+/// # Errors
+/// Any rejection of a refund.
+pub async fn fail(unit: &mut UnitOfWork, refund_id: RefundId, code: String, message: String) -> Result<(), CommandError> {
+    let before = unit.state::<Refund>(refund_id).await?;
+    if let Some(details) = &before.details {
+        unit.concerns_store(details.store_id);
+    }
+    let alarm = before.status == refund::Status::Succeeded;
+    let after = unit.decide::<Refund>(refund_id, refund::Command::Fail { code, message }).await?;
+    if alarm && after.status == refund::Status::Failed {
+        metrics::counter!("smartpos_refunds_taken_back_total").increment(1);
+        tracing::error!(%refund_id, "a refund that had succeeded failed: its money did not go back");
+    }
+    Ok(())
+}
+
+/// Refunds of a payment that its provider may know more of than we do: under way there, or said to be done.
+///
+/// # Errors
+/// `Unavailable`, `Corrupt`.
+pub async fn at_provider(unit: &mut UnitOfWork, payment: PaymentIntentId) -> Result<Vec<ProviderRefund>, CommandError> {
+    let state = unit.state::<PaymentIntent>(payment).await?;
+    let beside = state.unmatched.iter().filter_map(|unmatched| unmatched.refund_id);
+    let mut found = Vec::new();
+    for refund_id in state.refunds.keys().copied().chain(beside) {
+        let refund = unit.state::<Refund>(refund_id).await?;
+        let Some(Requested { destination: Destination::Original, amount, provider: Some(payment), .. }) = &refund.details else { continue };
+        if matches!(refund.status, refund::Status::Pending | refund::Status::Succeeded) {
+            found.push(ProviderRefund { refund_id, amount: *amount, payment: (**payment).clone() });
+        }
+    }
+    Ok(found)
+}
+
+/// A refund as a provider is asked about it.
+#[derive(Debug, Clone)]
+pub struct ProviderRefund {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// How much.
+    pub amount: Money,
+    /// Out of which payment.
+    pub payment: ProviderPayment,
 }
 
 /// Only the payment that closed a bill was rounded, so only the refund that empties it takes the rounding back.

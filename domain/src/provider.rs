@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{AttemptId, RefundId},
     money::Money,
+    payment_intent::DisputeOutcome,
 };
 
 /// A boxed future, so that the port stays object safe and free of any runtime.
@@ -210,6 +211,17 @@ pub struct PaymentSeen {
     pub paid_at: DateTime<Utc>,
     /// How much of it the provider shows as sent back, minor units.
     pub refunded: i64,
+    /// Whether the payer contests it, where the provider speaks of disputes.
+    pub dispute: Option<DisputeSeen>,
+}
+
+/// A dispute in the provider's books.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisputeSeen {
+    /// How it was decided; nothing while it is open.
+    pub outcome: Option<DisputeOutcome>,
+    /// The provider's word for why, 1 to 200 characters.
+    pub reason: String,
 }
 
 impl PaymentSeen {

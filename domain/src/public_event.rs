@@ -103,7 +103,7 @@ const fn of_bill(event: &bill::Event) -> &'static str {
     use bill::Event as E;
     match event {
         E::Issued(_) => BILL_ISSUED,
-        E::PaymentReserved(_) | E::ReservationReleased(_) | E::PaymentAllocated(_) => BILL_UPDATED,
+        E::PaymentReserved(_) | E::ReservationReleased(_) | E::PaymentAllocated(_) | E::RefundTakenBack(_) => BILL_UPDATED,
         E::OverpaymentParked(_) => BILL_OVERPAID,
         E::Paid(_) => BILL_PAID,
         E::Voided(_) => BILL_VOIDED,
@@ -130,7 +130,7 @@ const fn of_intent(event: &payment_intent::Event) -> &'static str {
         E::Authorized(_) => INTENT_REQUIRES_CAPTURE,
         E::CaptureFailed(_) => INTENT_CAPTURE_FAILED,
         E::IncreaseFailed(_) => INTENT_INCREASE_FAILED,
-        E::LeftToPerson(_) => INTENT_NEEDS_ATTENTION,
+        E::LeftToPerson(_) | E::RefundTakenBack(_) => INTENT_NEEDS_ATTENTION,
         E::AttemptAccepted(_)
         | E::Updated(_)
         | E::CaptureRequested(_)
@@ -151,7 +151,7 @@ const fn of_refund(event: &refund::Event) -> &'static str {
         E::Requested(_) => REFUND_REQUESTED,
         E::OutcomeUnknown(_) => REFUND_OUTCOME_UNKNOWN,
         E::Succeeded(_) => REFUND_SUCCEEDED,
-        E::Failed(_) => REFUND_FAILED,
+        E::Failed(_) | E::TakenBack(_) => REFUND_FAILED,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Refund: money given back. Stream `refund-{RefundId}`.
 //!
-//! `requested → succeeded | failed`; between them the outcome may be unknown. A linked refund gives back out of one captured
+//! `requested → succeeded | failed`; between them the outcome may be unknown. A provider may take back that it succeeded: `succeeded →
+//! failed`. What failed may be followed up by another refund, which names it. A linked refund gives back out of one captured
 //! payment: what may be given back is decided by the payment intent, in the same atomic append; this stream follows the
 //! refund itself. An unlinked refund (a credit note whose sale is not known here) has no payment; it is recorded as given.
 
@@ -62,6 +63,8 @@ pub struct Requested {
     pub breakdown: Option<Breakdown>,
     /// It gives back money that did not close the payment (a duplicate, late or other amount) and so was never a sale.
     pub unmatched: bool,
+    /// The refund of the same payment that its provider refused or did not carry out, and that this one follows up.
+    pub fallback_of: Option<RefundId>,
 }
 
 /// What a refund is made of, minor units. Always Σ lines.total + adjustment + tip = the amount.
@@ -159,17 +162,36 @@ pub struct Failed {
     pub message: String,
 }
 
+/// The provider had said that the money went back, and it did not: it has it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TakenBack {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The payment whose balance is restored.
+    pub payment_intent_id: PaymentIntentId,
+    /// The bill that had recorded it.
+    pub bill_id: Option<BillId>,
+    /// How much did not go back.
+    pub amount: Money,
+    /// Our word.
+    pub code: String,
+    /// The provider's words.
+    pub message: String,
+}
+
 events! {
     /// Facts of a refund.
     {
         /// Requested, within what was captured.
-        Requested = "refund.requested" v 3;
+        Requested = "refund.requested" v 4;
         /// Nobody knows whether it went back.
         OutcomeUnknown = "refund.outcome_unknown" v 1;
         /// The money went back.
         Succeeded = "refund.succeeded" v 2;
         /// The provider refused.
         Failed = "refund.failed" v 1;
+        /// The provider took back that it succeeded.
+        TakenBack = "refund.taken_back" v 1;
     }
 }
 
@@ -188,7 +210,7 @@ pub enum Command {
         /// The provider's name for it.
         provider_reference: Option<String>,
     },
-    /// The provider refused.
+    /// The provider refused, or its books show now that what it had called done did not happen.
     Fail {
         /// Our word.
         code: String,
@@ -205,6 +227,7 @@ rejections! {
         AmountNotPositive => Invalid, "the amount must be positive";
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         RefundClosed { status: &'static str } => State, "the refund is {status}";
+        FallbackNotOfFailure => State, "only a refund of the same payment that failed can be followed up";
         CardToCashNotAllowed => Invalid, "a payment by card, or by a way that is not known, is not given back in cash";
         CurrencyMismatch { expected: Currency } => Invalid, "the store sells in {expected}";
         AcquirerInvalid => Invalid, "acquirer must have 1 to 64 characters";
@@ -262,7 +285,7 @@ pub struct Refund;
 
 impl Aggregate for Refund {
     const STREAM_TYPE: StreamType = StreamType::Refund;
-    const STATE_SCHEMA: i16 = 3;
+    const STATE_SCHEMA: i16 = 4;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -284,9 +307,8 @@ impl Aggregate for Refund {
                 Some(payment_intent_id) => Ok(vec![Failed { refund_id, payment_intent_id, code, message }.into()]),
                 None => Err(Rejection::UnlinkedRefundCannotFail),
             },
-            (Command::Succeed { .. }, Status::Failed) | (Command::Fail { .. }, Status::Succeeded) => {
-                Err(Rejection::RefundClosed { status: state.status.as_str() })
-            }
+            (Command::Fail { code, message }, Status::Succeeded) => take_back(details, code, message),
+            (Command::Succeed { .. }, Status::Failed) => Err(Rejection::RefundClosed { status: state.status.as_str() }),
             (Command::Request(_) | Command::MarkOutcomeUnknown { .. } | Command::Succeed { .. } | Command::Fail { .. }, _) => Ok(vec![]),
         }
     }
@@ -308,9 +330,24 @@ impl Aggregate for Refund {
                 state.unknown = false;
                 state.failure = Some(failed.clone());
             }
+            Event::TakenBack(taken) => {
+                let TakenBack { refund_id, payment_intent_id, code, message, .. } = taken.clone();
+                state.status = Status::Failed;
+                state.failure = Some(Failed { refund_id, payment_intent_id, code, message });
+            }
         }
         state
     }
+}
+
+/// Only a provider can find that the money did not go after all; what staff handed out is gone.
+fn take_back(details: &Requested, code: String, message: String) -> Result<Vec<Event>, Rejection> {
+    let by_provider = details.destination == Destination::Original && details.provider.is_some();
+    let Some(payment_intent_id) = details.payment_intent_id.filter(|_| by_provider) else {
+        return Err(Rejection::RefundClosed { status: Status::Succeeded.as_str() });
+    };
+    let Requested { refund_id, bill_id, amount, .. } = *details;
+    Ok(vec![TakenBack { refund_id, payment_intent_id, bill_id, amount, code, message }.into()])
 }
 
 fn request(state: &State, details: Requested) -> Result<Vec<Event>, Rejection> {
@@ -323,7 +360,9 @@ fn request(state: &State, details: Requested) -> Result<Vec<Event>, Rejection> {
     if !is_text(&details.reason, 200) {
         return Err(Rejection::ReasonRequired);
     }
-    if matches!(details.tender, Tender::Card | Tender::OnlineCard | Tender::Unknown) && details.destination == Destination::Cash {
+    // Cash for a card is a way to launder money; where the provider gives nothing back, there is no other.
+    let by_card = matches!(details.tender, Tender::Card | Tender::OnlineCard | Tender::Unknown);
+    if by_card && details.destination == Destination::Cash && details.fallback_of.is_none() {
         return Err(Rejection::CardToCashNotAllowed);
     }
     if details.acquirer.as_deref().is_some_and(|text| !is_text(text, 64)) {

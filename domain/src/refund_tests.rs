@@ -12,6 +12,7 @@ fn id<T: From<Ulid>>(n: u128) -> T {
 fn requested() -> Requested {
     Requested {
         unmatched: false,
+        fallback_of: None,
         refund_id: id(1),
         payment_intent_id: Some(id(2)),
         bill_id: Some(id(3)),
@@ -121,11 +122,41 @@ fn an_outcome_is_final() {
     given::<Refund>(&pending()).when(succeed()).then(&[succeeded()]);
     given::<Refund>(&back).when(succeed()).then(&[]);
     given::<Refund>(&back).when(unknown()).then(&[]);
-    given::<Refund>(&back).when(fail()).then_rejected("RefundClosed");
     given::<Refund>(&pending()).when(fail()).then(&[failed()]);
     given::<Refund>(&refused).when(fail()).then(&[]);
     given::<Refund>(&refused).when(unknown()).then(&[]);
     given::<Refund>(&refused).when(succeed()).then_rejected("RefundClosed");
+}
+
+#[test]
+fn a_provider_may_take_back_that_a_refund_succeeded_and_nobody_else_may() {
+    let history = [requested().into(), succeeded()];
+    let taken: Event = TakenBack {
+        refund_id: id(1),
+        payment_intent_id: id(2),
+        bill_id: Some(id(3)),
+        amount: Money::thb(50_00),
+        code: "cut_off_passed".into(),
+        message: "E-17".into(),
+    }
+    .into();
+    given::<Refund>(&history).when(fail()).then(std::slice::from_ref(&taken));
+    let after = [requested().into(), succeeded(), taken];
+    let state = Refund::fold(&after);
+    assert_eq!((state.status, state.failure.map(|failure| failure.code)), (Status::Failed, Some("cut_off_passed".into())));
+    given::<Refund>(&after).when(fail()).then(&[]);
+    given::<Refund>(&after).when(succeed()).then_rejected("RefundClosed");
+    for by_hand in [Requested { destination: Destination::Cash, ..requested() }, Requested { provider: None, ..requested() }] {
+        given::<Refund>(&[by_hand.into(), succeeded()]).when(fail()).then_rejected("RefundClosed");
+    }
+}
+
+#[test]
+fn cash_for_a_card_follows_only_a_refund_that_failed() {
+    let card = Requested { tender: Tender::OnlineCard, destination: Destination::Cash, ..requested() };
+    given::<Refund>(&[]).when(request(card.clone())).then_rejected("CardToCashNotAllowed");
+    let follows = Requested { fallback_of: Some(id(9)), ..card };
+    given::<Refund>(&[]).when(request(follows.clone())).then(&[follows.into()]);
 }
 
 fn some_command() -> impl Strategy<Value = Command> {

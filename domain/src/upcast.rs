@@ -27,6 +27,7 @@ pub const STEPS: &[Step] = &[
     Step { event_type: "payment_intent.succeeded", from: 1, lift: without_tip },
     Step { event_type: "refund.requested", from: 1, lift: without_parts },
     Step { event_type: "refund.requested", from: 2, lift: |value| with(value, &[("unmatched", Value::from(false))]) },
+    Step { event_type: "refund.requested", from: 3, lift: |value| with(value, &[("fallback_of", Value::Null)]) },
     Step { event_type: "payment_intent.attempt_started", from: 1, lift: by_qr },
     Step { event_type: "payment_intent.cancel_requested", from: 1, lift: of_a_qr_attempt },
     Step { event_type: "payment_intent.action_required", from: 1, lift: |value| with(value, &[("redirect_url", Value::Null)]) },

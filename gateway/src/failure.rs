@@ -1,6 +1,9 @@
 //! Everything that is not a success, in the classes that decide what happens next.
 
-use domain::provider::{CallOutcome, Decline};
+use domain::{
+    payment_intent::DisputeOutcome,
+    provider::{CallOutcome, Decline, DisputeSeen},
+};
 
 /// Whether a call can move money: decides what an unreadable answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,18 @@ impl Failure {
 /// A refusal in our own word.
 pub fn decline(code: &str, message: &str) -> Decline {
     Decline { code: code.to_owned(), message: message.to_owned() }
+}
+
+/// A dispute by the provider's words for where it stands and why; a word that is not known leaves it open.
+pub fn dispute_seen(status: &str, reason: Option<&str>) -> DisputeSeen {
+    let outcome = match status {
+        // A warning is a question of the payer's bank; closed, it came to nothing.
+        "won" | "warning_closed" => Some(DisputeOutcome::Won),
+        "lost" => Some(DisputeOutcome::Lost),
+        _ => None,
+    };
+    let reason: String = reason.unwrap_or_default().chars().filter(|letter| !letter.is_control()).take(64).collect();
+    DisputeSeen { outcome, reason: if reason.trim().is_empty() { "not told".to_owned() } else { reason } }
 }
 
 #[cfg(test)]

@@ -219,7 +219,7 @@ async fn a_code_is_created_paid_and_found() {
     let qr = ParsedQr::parse(&payload).unwrap();
     assert_eq!((qr.amount, qr.dynamic, qr.additional_value("07")), (Some(request.key.amount), true, Some("SCB")));
     let transaction_id = world.pay(&request.key.reference).await;
-    let expected = PaymentSeen { transaction_id, amount: Money::thb(100_50), paid_at: world.now(), refunded: 0 };
+    let expected = PaymentSeen { transaction_id, amount: Money::thb(100_50), paid_at: world.now(), refunded: 0, dispute: None };
     assert_eq!(world.seen(&request).await, [expected]);
     world.shut_down().await;
 }

@@ -1,4 +1,4 @@
--- Refunds between request and outcome.
+-- What refunds count for, or counted for.
 create table daily_sales_refunds (
     key           text    primary key,
     tenant        uuid    not null,
@@ -11,5 +11,7 @@ create table daily_sales_refunds (
     acquirer      text,
     unlinked      boolean not null,
     breakdown     jsonb,
-    counted       boolean not null
+    counted       boolean not null,
+    never_sold    boolean not null,
+    recorded      jsonb
 ) with (fillfactor = 80);

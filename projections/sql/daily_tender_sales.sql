@@ -14,6 +14,10 @@ create table daily_tender_sales (
     refunds_amount  bigint not null,
     disputes_count  bigint not null,
     disputes_amount bigint not null,
+    disputes_won_count   bigint not null,
+    disputes_won_amount  bigint not null,
+    disputes_lost_count  bigint not null,
+    disputes_lost_amount bigint not null,
     updated_pos     bigint not null
 ) with (fillfactor = 50);
 create index on daily_tender_sales (tenant, business_date);

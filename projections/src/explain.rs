@@ -7,6 +7,7 @@ use sqlx::PgPool;
 
 use crate::{
     error::Error,
+    masking,
     projection::tenant_to_uuid,
     search::StreamName,
     trail::{Step, trail},
@@ -93,8 +94,6 @@ impl Line {
         match self {
             Self::Event(step) => {
                 let event = &step.event;
-                let mut payload = serde_json::from_slice(&event.payload).unwrap_or(Value::Null);
-                mask(&mut payload);
                 json!({
                     "kind": "event",
                     "position": event.pos,
@@ -105,7 +104,7 @@ impl Line {
                     "correlation_id": event.correlation_id.to_string(),
                     "causation_id": event.causation_id.to_string(),
                     "because_of": step.cause,
-                    "payload": payload,
+                    "payload": masking::payload_json(event),
                 })
             }
             Self::Exchange(exchange) => json!({
@@ -119,33 +118,5 @@ impl Line {
                 "took_ms": exchange.took_ms,
             }),
         }
-    }
-}
-
-fn mask(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields.iter_mut() {
-                if name == "card_token" && field.is_string() {
-                    *field = Value::from("***");
-                } else {
-                    mask(field);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(mask),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_card_token_is_not_shown_wherever_it_stands() {
-        let mut value = json!({ "attempt": { "card_token": "tokn_1", "route": "x" }, "list": [{ "card_token": null }] });
-        mask(&mut value);
-        assert_eq!(value, json!({ "attempt": { "card_token": "***", "route": "x" }, "list": [{ "card_token": null }] }));
     }
 }

@@ -69,6 +69,26 @@ pub(crate) async fn install_closed(connection: &mut PgConnection, projection: &d
     Ok(())
 }
 
+/// Drops the indexes of a schema that only readers need, and gives what makes them again: one that is built over a full table costs
+/// a fraction of one that grows row by row.
+pub(crate) async fn drop_indexes_of_readers(connection: &mut PgConnection, schema: &str) -> Result<Vec<String>, Error> {
+    let sql = "select format('%I.%I', $1, c.relname), pg_get_indexdef(c.oid) from pg_index i join pg_class c on c.oid = i.indexrelid \
+               where c.relnamespace = $1::regnamespace and not i.indisunique order by c.relname";
+    let indexes: Vec<(String, String)> = sqlx::query_as(sql).bind(schema).fetch_all(&mut *connection).await?;
+    for (name, _) in &indexes {
+        run(connection, format!("drop index {name}")).await?;
+    }
+    Ok(indexes.into_iter().map(|(_, definition)| definition).collect())
+}
+
+/// Makes indexes that [`drop_indexes_of_readers`] dropped.
+pub(crate) async fn make_indexes(connection: &mut PgConnection, definitions: Vec<String>) -> Result<(), Error> {
+    for definition in definitions {
+        run(connection, definition).await?;
+    }
+    Ok(())
+}
+
 /// See [`install_closed`].
 pub(crate) async fn open_to_readers(connection: &mut PgConnection, projection: &dyn Projection, schema: &str) -> Result<(), Error> {
     set_schema(connection, schema).await?;

@@ -11,6 +11,7 @@
 pub mod as_of;
 pub mod check;
 pub mod checkpoint;
+mod columns;
 mod document;
 pub mod error;
 pub mod explain;
@@ -18,6 +19,7 @@ pub mod feed;
 pub mod fold;
 pub mod install;
 pub mod log_reader;
+pub mod masking;
 pub mod models;
 pub mod past;
 pub mod projection;

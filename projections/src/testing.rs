@@ -231,6 +231,7 @@ impl History {
         let (amount, bill) = (Money::thb(53_50), Some(bill_id));
         let requested = refund::Requested {
             unmatched: false,
+            fallback_of: None,
             refund_id,
             payment_intent_id: Some(payment_intent_id),
             bill_id: bill,

@@ -4,11 +4,15 @@ use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use domain::envelope::RecordedEvent;
-use projections::search::{StreamName, position_before};
+use projections::{
+    masking,
+    search::{StreamName, position_before},
+};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-/// An event as JSON: ids in their public form, payload and meta as JSON where they are, personal data as ciphertext in hex.
+/// An event as JSON: ids in their public form, payload and meta as JSON where they are, tokens of cards masked, personal data as
+/// ciphertext in hex.
 pub fn value(event: &RecordedEvent) -> Value {
     let json_or_hex = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_else(|_| json!({"not_json_hex": hex::encode(bytes)}));
     json!({
@@ -26,7 +30,7 @@ pub fn value(event: &RecordedEvent) -> Value {
         "causation_id": event.causation_id,
         "actor": event.actor,
         "meta": json_or_hex(&event.meta),
-        "payload": json_or_hex(&event.payload),
+        "payload": masking::payload_json(event),
         "pii": event.pii.as_ref().map(hex::encode),
         "hash": hex::encode(event.hash),
     })
@@ -42,7 +46,7 @@ pub fn text(event: &RecordedEvent) -> String {
         event.version,
         event.event_type,
         event.actor,
-        String::from_utf8_lossy(&event.payload)
+        masking::payload_text(event)
     )
 }
 

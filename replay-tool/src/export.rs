@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use domain::envelope::RecordedEvent;
 use futures_util::TryStreamExt as _;
 use projections::{
-    LogReader,
+    LogReader, masking,
     search::{Filter, search},
 };
 use serde_json::{Value, json, value::RawValue};
@@ -33,7 +33,8 @@ Examples:
   replay export --format parquet --out may.parquet --from 2026-05-01 --to 2026-06-01
   replay export --format jsonl --out - --from 1000 --to 2000 | jq .payload
 
-Personal data stays ciphertext. The summary names the SHA-256 of what was written; the same range always gives the same bytes.
+Personal data stays ciphertext, single-use tokens of cards are masked (so that the hash of such an event is not that of the line).
+The summary names the SHA-256 of what was written; the same range always gives the same bytes.
 With --out - the summary goes to standard error.")]
 pub struct ExportArgs {
     /// First position, or a date or time (UTC, of recording).
@@ -131,10 +132,11 @@ impl File {
     }
 }
 
-/// The payload's bytes as they are stored; the rest as `show --json` has it, in this order.
+/// The payload's bytes as they are stored, but for tokens of cards; the rest as `show --json` has it, in this order.
 fn json_line(sink: &mut Hashing, event: &RecordedEvent) -> anyhow::Result<()> {
     let place = || format!("position {}: the payload is not JSON", event.pos);
-    let payload: &RawValue = serde_json::from_slice(&event.payload).with_context(place)?;
+    let shown = masking::payload(event);
+    let payload: &RawValue = serde_json::from_slice(&shown).with_context(place)?;
     let mut line = event_line::value(event);
     if let Some(fields) = line.as_object_mut() {
         fields.remove("payload");

@@ -13,8 +13,9 @@ use parquet::{
     },
     schema::parser::parse_message_type,
 };
+use projections::masking;
 
-/// Ids as bare ULIDs, times in microseconds UTC, meta and payload as stored.
+/// Ids as bare ULIDs, times in microseconds UTC, meta and payload as stored, but for tokens of cards.
 const SCHEMA: &str = "
 message event {
     required int64 position;
@@ -67,7 +68,7 @@ impl<W: Write + Send> ParquetFile<W> {
     /// The sink fails.
     pub fn event(&mut self, event: RecordedEvent) -> Result<()> {
         self.bytes += event.payload.len();
-        self.group.push(event);
+        self.group.push(masking::event(event));
         if self.group.len() >= MOST_EVENTS || self.bytes >= MOST_BYTES { self.write_group() } else { Ok(()) }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use projections::{
+    masking,
     proof::{SignedProof, prove},
     search::StreamName,
 };
@@ -123,7 +124,7 @@ fn shown(signed: &SignedProof) -> (Value, String) {
     let (tenant, log_id) = (event.stream.tenant.to_string(), Uuid::from_bytes(checkpoint.log_id).to_string());
     let stream = StreamName::of(&event.stream);
     let recorded_at = event_line::time(event.recorded_at);
-    let payload = String::from_utf8_lossy(&event.payload);
+    let payload = masking::payload_text(event);
     let line = json!({"proven": true, "log_id": log_id, "epoch": checkpoint.epoch, "checkpoint_position": checkpoint.position,
         "position": event.pos, "tenant": tenant, "stream": stream.to_string(), "version": event.version, "type": event.event_type,
         "recorded_at": recorded_at, "actor": event.actor, "payload": payload});

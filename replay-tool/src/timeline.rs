@@ -3,6 +3,7 @@
 use clap::Args;
 use domain::envelope::StreamType;
 use projections::{
+    masking,
     search::StreamName,
     trail::{Step, trail},
 };
@@ -68,7 +69,7 @@ pub(crate) fn text(step: &Step, first_of_command: bool) -> String {
         event_line::time(event.recorded_at),
         StreamName::of(&event.stream),
         event.event_type,
-        String::from_utf8_lossy(&event.payload)
+        masking::payload_text(event)
     );
     // A blank line between commands shows what happened at once.
     if first_of_command { format!("\n{line}") } else { line }

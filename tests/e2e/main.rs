@@ -7,9 +7,19 @@ mod as_of_bounds;
 #[cfg(test)]
 mod as_of_replay;
 #[cfg(test)]
+mod card_numbers;
+#[cfg(test)]
+mod card_tokens;
+#[cfg(test)]
+mod cards;
+#[cfg(test)]
+mod cards_holds;
+#[cfg(test)]
 mod customers;
 #[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod disputes;
 #[cfg(test)]
 mod door_signatures;
 #[cfg(test)]
@@ -25,9 +35,13 @@ mod import;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod money_back;
+#[cfg(test)]
 mod payment_intents;
 #[cfg(test)]
 mod provider_accounts;
+#[cfg(test)]
+mod provider_people;
 #[cfg(test)]
 mod rate_limits;
 #[cfg(test)]

@@ -20,7 +20,7 @@ async fn started() -> TestPlatform {
 /// A bank of the test's own; answers its base URL.
 fn bank(platform: &TestPlatform) -> (String, CancellationToken) {
     let (listen, stop) = (free_address().unwrap(), CancellationToken::new());
-    let args = SimulatorArgs { listen, platform: platform.base.clone(), ledger: None, seed: 11 };
+    let args = SimulatorArgs { seed: 11, ..SimulatorArgs::new(listen, &platform.base) };
     tokio::spawn(run_simulator(args, stop.clone()));
     (format!("http://{listen}"), stop)
 }

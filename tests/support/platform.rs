@@ -112,10 +112,12 @@ impl TestPlatform {
         let base = format!("http://{}", config.http.listen);
         let simulator_address = free_address().expect("a free port");
         let simulator_stop = CancellationToken::new();
-        let arguments = SimulatorArgs { listen: simulator_address, platform: base.clone(), ledger: None, seed: 7 };
+        let arguments = SimulatorArgs { seed: 7, ..SimulatorArgs::new(simulator_address, &base) };
         tokio::spawn(run_simulator(arguments, simulator_stop.clone()));
         let simulator = format!("http://{simulator_address}");
         config.providers.scb = Some(settings(&simulator));
+        // Simulators of accounts are on this machine.
+        config.providers.accounts.hosts = vec!["127.0.0.1".to_owned()];
         // Receivers of webhooks are on this machine, and nobody waits for hours.
         config.webhooks.allow_local = true;
         config.webhooks.waits_ms = Some(vec![50, 100, 200, 400, 800, 1_600]);

@@ -1,5 +1,9 @@
 //! Card numbers are refused at the door: an event log cannot forget, so none may ever come in.
 
+use std::{borrow::Cow, ops::Range};
+
+use serde_json::Value;
+
 /// Names of fields that are for card data and nothing else, without case and separators.
 const CARD_FIELDS: [&str; 13] = [
     "cvv",
@@ -46,12 +50,16 @@ pub fn is_article_number(text: &str) -> bool {
 /// Whether the text holds what looks like a card number: digits, possibly grouped by spaces or dashes, standing alone, with
 /// the length and the first digits of a card scheme and a valid check digit.
 pub fn holds_card_number(text: &str) -> bool {
+    first_card_number(text.as_bytes()).is_some()
+}
+
+/// Where the first card number stands.
+fn first_card_number(bytes: &[u8]) -> Option<Range<usize>> {
     // Short texts are the rule, and the shortest card number has 13 digits.
-    if text.len() < 13 {
-        return false;
+    if bytes.len() < 13 {
+        return None;
     }
-    let bytes = text.as_bytes();
-    let mut groups: Vec<&[u8]> = Vec::new();
+    let mut groups: Vec<Range<usize>> = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         let start = at;
@@ -62,35 +70,80 @@ pub fn holds_card_number(text: &str) -> bool {
         let separator = bytes.get(at).copied();
         if word.iter().all(u8::is_ascii_digit) {
             if !word.is_empty() {
-                groups.push(word);
+                groups.push(start..at);
             }
         } else {
             groups.clear();
         }
-        if ends_in_card(&groups) {
-            return true;
+        if let Some(found) = ends_in_card(bytes, &groups) {
+            return Some(found);
         }
         if !matches!(separator, Some(b' ' | b'-' | b'.' | b'+' | b'_')) {
             groups.clear();
         }
         at += 1;
     }
-    false
+    None
 }
 
-/// Whether some run of whole groups that ends with the last one is a card number.
-fn ends_in_card(groups: &[&[u8]]) -> bool {
+/// The run of whole groups that ends with the last one and is a card number.
+fn ends_in_card(bytes: &[u8], groups: &[Range<usize>]) -> Option<Range<usize>> {
+    let end = groups.last()?.end;
     let mut digits: Vec<u8> = Vec::with_capacity(19);
     for group in groups.iter().rev() {
         if digits.len() + group.len() > 19 {
-            return false;
+            return None;
         }
-        digits.splice(0..0, group.iter().map(|digit| digit - b'0'));
+        digits.splice(0..0, bytes[group.clone()].iter().map(|digit| digit - b'0'));
         if has_scheme(&digits) && passes_luhn(&digits) {
-            return true;
+            return Some(group.start..end);
         }
     }
-    false
+    None
+}
+
+/// A body as it may be kept when it could not be refused (a provider's call-back): card numbers and what stands in fields for card
+/// data are masked. Untouched, byte for byte, when there is none.
+pub fn without_card_data(body: &[u8]) -> Cow<'_, [u8]> {
+    let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return mask_numbers(body) };
+    if mask_value(&mut value) { Cow::Owned(value.to_string().into_bytes()) } else { Cow::Borrowed(body) }
+}
+
+/// True when something was masked.
+fn mask_value(value: &mut Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            let mut masked = false;
+            for (name, field) in fields.iter_mut() {
+                let secret = names_card_data(name) && !field.is_null();
+                if secret {
+                    *field = Value::from("***");
+                }
+                masked |= secret || mask_value(field);
+            }
+            masked
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |masked, item| mask_value(item) | masked),
+        Value::String(_) | Value::Number(_) => {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let held = holds_card_number(&text);
+            if held {
+                *value = Value::from(String::from_utf8_lossy(&mask_numbers(text.as_bytes())));
+            }
+            held
+        }
+        Value::Null | Value::Bool(_) => false,
+    }
+}
+
+fn mask_numbers(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let mut masked = Cow::Borrowed(bytes);
+    while let Some(place) = first_card_number(&masked) {
+        for byte in &mut masked.to_mut()[place] {
+            *byte = b'*';
+        }
+    }
+    masked
 }
 
 /// Lengths and first digits in use. Source: ISO/IEC 7812-1 and the schemes' published ranges.
@@ -157,6 +210,23 @@ mod tests {
             "",
         ] {
             assert!(!holds_card_number(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_kept_is_kept_without_card_data() {
+        let kept = |body: &str| String::from_utf8(without_card_data(body.as_bytes()).into_owned()).unwrap();
+        assert_eq!(
+            kept(r#"{"a":"x 4111 1111 1111 1111 y","n":4111111111111111}"#),
+            r#"{"a":"x ******************* y","n":"****************"}"#
+        );
+        assert_eq!(
+            kept(r#"{"card":{"cvv":123,"pan":null},"b":[{"security_code":"1"}]}"#),
+            r#"{"b":[{"security_code":"***"}],"card":{"cvv":"***","pan":null}}"#
+        );
+        assert_eq!(kept("pan=4111111111111111&x=5555555555554444"), "pan=****************&x=****************");
+        for body in ["", "{", r#"{ "id" : "20261122133252", "amount":"107.00" }"#] {
+            assert!(matches!(without_card_data(body.as_bytes()), Cow::Borrowed(_)), "{body}");
         }
     }
 }

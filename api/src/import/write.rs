@@ -288,6 +288,7 @@ async fn linked_refund(unit: &mut UnitOfWork, refund: RefundUnit, link: RefundLi
         reason: refund.reason,
         given_at: Some(refund.given_at),
         breakdown: Some(refund.breakdown),
+        fallback_of: None,
     };
     refunds::request(unit, new).await.map(drop)
 }

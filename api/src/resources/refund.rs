@@ -48,8 +48,10 @@ pub struct RefundResource {
     pub outcome_unknown: bool,
     /// The provider's name for it.
     pub provider_reference: Option<String>,
-    /// Why it failed.
+    /// Why it failed: the provider refused it, or took back that it had succeeded.
     pub failure: Option<Failure>,
+    /// `ref_…` that failed and that this one follows up.
+    pub fallback_of: Option<String>,
     /// Version, as in `ETag`.
     pub version: i64,
 }
@@ -73,6 +75,7 @@ impl Resource<refund::State> for RefundResource {
             outcome_unknown: state.unknown,
             provider_reference: state.provider_reference.clone(),
             failure: failure.map(|failed| Failure { code: failed.code.clone(), message: failed.message.clone() }),
+            fallback_of: details.fallback_of.map(|id| id.to_string()),
             version,
         })
     }

@@ -183,9 +183,19 @@ pub struct DailyTenderSales {
     pub refunds: Money,
     /// Payments that were contested on this date.
     pub disputes_count: i64,
-    /// What is contested; no money has moved by it.
+    /// What is contested. The provider holds this money back, or took it, until the dispute is decided; `net` does not change by it.
     #[schema(value_type = MoneySchema)]
     pub disputes: Money,
+    /// Disputes that the shop won on this date.
+    pub disputes_won_count: i64,
+    /// What it got back by them; `disputes` less this, over all dates, is what is held back or lost.
+    #[schema(value_type = MoneySchema)]
+    pub disputes_won: Money,
+    /// Disputes that the shop lost on this date.
+    pub disputes_lost_count: i64,
+    /// What is gone for good by them; it stays in `disputes`.
+    #[schema(value_type = MoneySchema)]
+    pub disputes_lost: Money,
 }
 
 impl From<DailyTenderSalesRow> for DailyTenderSales {
@@ -204,6 +214,10 @@ impl From<DailyTenderSalesRow> for DailyTenderSales {
             refunds: money(row.refunds_amount),
             disputes_count: row.disputes_count,
             disputes: money(row.disputes_amount),
+            disputes_won_count: row.disputes_won_count,
+            disputes_won: money(row.disputes_won_amount),
+            disputes_lost_count: row.disputes_lost_count,
+            disputes_lost: money(row.disputes_lost_amount),
         }
     }
 }

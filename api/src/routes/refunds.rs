@@ -50,6 +50,9 @@ pub struct RequestRefund {
     destination: Destination,
     /// 1 to 200 characters.
     reason: String,
+    /// `ref_…`: a refund of the same payment that failed, which this one follows up; only so a card is given back in cash.
+    #[schema(value_type = Option<String>)]
+    fallback_of: Option<RefundId>,
 }
 
 /// A refund of the payment in the path.
@@ -65,6 +68,9 @@ pub struct RefundPayment {
     destination: Destination,
     /// 1 to 200 characters.
     reason: String,
+    /// `ref_…`: a refund of the same payment that failed, which this one follows up; only so a card is given back in cash.
+    #[schema(value_type = Option<String>)]
+    fallback_of: Option<RefundId>,
 }
 
 fn original() -> Destination {
@@ -94,8 +100,8 @@ async fn refund_payment(
     Id(payment_id): Id<PaymentId>,
     body: Json<RefundPayment>,
 ) -> Result<Response, Problem> {
-    let RefundPayment { amount, destination, reason } = body.value;
-    give_back(&state, &change, &body.raw, RequestRefund { payment_id, amount, destination, reason }).await
+    let RefundPayment { amount, destination, reason, fallback_of } = body.value;
+    give_back(&state, &change, &body.raw, RequestRefund { payment_id, amount, destination, reason, fallback_of }).await
 }
 
 async fn give_back(state: &AppState, change: &Change<may::RefundRequest>, body: &Value, input: RequestRefund) -> Result<Response, Problem> {
@@ -116,6 +122,7 @@ async fn give_back(state: &AppState, change: &Change<may::RefundRequest>, body: 
                 reason: input.reason,
                 given_at: None,
                 breakdown: None,
+                fallback_of: input.fallback_of,
             };
             let refund = refunds::request(unit, new).await?;
             unit.reply::<Refund>(201, refund_id, &shown(RefundResource::of(&refund, unit.version::<Refund>(refund_id)))?)

@@ -1,4 +1,4 @@
-//! `/webhooks/{provider}`: call-backs of payment providers. Stored byte for byte with what their signature proved, acknowledged in
+//! `/webhooks/{provider}`: call-backs of payment providers. Stored byte for byte (but for card data) with what their signature proved, acknowledged in
 //! the provider's own words; what they claim counts only once the provider's books confirm it.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     account_providers::Connected,
-    extract::body_bytes,
+    extract::{body_bytes, card::without_card_data},
     problem::{Kind, Problem},
     state::AppState,
 };
@@ -158,10 +158,13 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
     let kept: Vec<_> = headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
     let (account, tenant) = door.names();
     let (provider, id) = (door.provider(), WebhookId(state.ids.next()));
+    // Its signature was checked over all of it; what is kept holds no card data, whoever sent it.
+    let body = without_card_data(&body);
     let delivery = Delivery { id, provider, account: &account, tenant, received_at, headers: &kept, body: &body };
     match read {
         Ok(hint) => {
             let fresh = webhooks::take(&state.webhook_pool, &delivery, &hint).await.map_err(|error| Problem::unavailable(&error))?;
+            state.tasks.notify_one();
             let kind = if fresh { "fresh" } else { "repeated" };
             counter!("smartpos_webhooks_total", "provider" => provider, "result" => kind).increment(1);
             tracing::debug!(provider, fresh, delivery = %hint.delivery_id, "a call-back was taken");

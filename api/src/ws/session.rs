@@ -272,7 +272,8 @@ async fn log_after(hub: &Hub, log: &PgPool, who: Listening, after: i64) -> Resul
 }
 
 fn body(topic: Topic, epoch: i32, sequence: i64, event: &RecordedEvent) -> serde_json::Value {
-    let data = std::str::from_utf8(&event.payload).ok().and_then(|text| serde_json::from_str::<Box<RawValue>>(text).ok());
+    let shown = projections::masking::payload(event);
+    let data = std::str::from_utf8(&shown).ok().and_then(|text| serde_json::from_str::<Box<RawValue>>(text).ok());
     json!({
         "topic": topic.name(),
         "epoch": epoch,

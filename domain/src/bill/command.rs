@@ -61,6 +61,13 @@ pub enum Command {
         /// Minor units.
         amount: i64,
     },
+    /// A refund that was recorded did not happen after all.
+    TakeBackRefund {
+        /// The refund.
+        refund_id: RefundId,
+        /// Out of which payment.
+        payment_intent_id: PaymentIntentId,
+    },
 }
 
 rejections! {

@@ -1,8 +1,8 @@
 //! The rules of a bill: what follows from a command, and what an event changes.
 
 use super::{
-    Allocation, Command, Event, Issued, OverpaymentParked, Paid, PaymentAllocated, PaymentReserved, RefundRecorded, Rejection,
-    ReservationReleased, State, Status, Voided, WrittenOff,
+    Allocation, Command, Event, Issued, OverpaymentParked, Paid, PaymentAllocated, PaymentReserved, RefundRecorded, RefundTakenBack,
+    Rejection, ReservationReleased, State, Status, Voided, WrittenOff,
 };
 use crate::{
     decider::Aggregate,
@@ -40,6 +40,7 @@ impl Aggregate for Bill {
             Command::Void { reason } => void(state, reason),
             Command::WriteOff { reason } => write_off(state, reason),
             Command::RecordRefund { refund_id, payment_intent_id, amount } => record_refund(state, refund_id, payment_intent_id, amount),
+            Command::TakeBackRefund { refund_id, payment_intent_id } => take_back_refund(state, refund_id, payment_intent_id),
         }
     }
 
@@ -78,6 +79,13 @@ impl Aggregate for Bill {
                 state.refunded_total = recorded.refunded_total;
                 if let Some(allocation) = state.allocations.get_mut(&recorded.payment_intent_id) {
                     allocation.refunded = allocation.refunded.saturating_add(recorded.amount);
+                }
+            }
+            Event::RefundTakenBack(taken) => {
+                state.refunds.remove(&taken.refund_id);
+                state.refunded_total = taken.refunded_total;
+                if let Some(allocation) = state.allocations.get_mut(&taken.payment_intent_id) {
+                    allocation.refunded = allocation.refunded.saturating_sub(taken.amount);
                 }
             }
         }
@@ -208,4 +216,11 @@ fn record_refund(state: &State, refund_id: RefundId, payment: PaymentIntentId, a
     }
     let refunded_total = state.refunded_total.saturating_add(amount);
     Ok(vec![RefundRecorded { refund_id, payment_intent_id: payment, amount, refunded_total }.into()])
+}
+
+fn take_back_refund(state: &State, refund_id: RefundId, payment_intent_id: PaymentIntentId) -> Result<Vec<Event>, Rejection> {
+    state.issued()?;
+    let Some(amount) = state.refunds.get(&refund_id).copied() else { return Ok(vec![]) };
+    let refunded_total = state.refunded_total.saturating_sub(amount);
+    Ok(vec![RefundTakenBack { refund_id, payment_intent_id, amount, refunded_total }.into()])
 }

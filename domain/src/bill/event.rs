@@ -164,6 +164,19 @@ pub struct RefundRecorded {
     pub refunded_total: i64,
 }
 
+/// A refund of this bill did not happen after all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefundTakenBack {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// Out of which payment.
+    pub payment_intent_id: PaymentIntentId,
+    /// Minor units that did not go back.
+    pub amount: i64,
+    /// Sum given back now.
+    pub refunded_total: i64,
+}
+
 events! {
     /// Facts of a bill.
     {
@@ -185,5 +198,7 @@ events! {
         WrittenOff = "bill.written_off" v 1;
         /// Money of this bill was given back.
         RefundRecorded = "bill.refund_recorded" v 1;
+        /// It did not happen after all.
+        RefundTakenBack = "bill.refund_taken_back" v 1;
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 pub use command::{Command, Rejection};
 pub use decide::Bill;
 pub use event::{
-    BillLine, Event, Issued, OverpaymentParked, Paid, PaymentAllocated, PaymentReserved, RefundRecorded, ReservationReleased, Voided,
-    WrittenOff,
+    BillLine, Event, Issued, OverpaymentParked, Paid, PaymentAllocated, PaymentReserved, RefundRecorded, RefundTakenBack,
+    ReservationReleased, Voided, WrittenOff,
 };
 pub use state::{Allocation, State, Status};

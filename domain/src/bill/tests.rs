@@ -272,6 +272,13 @@ fn no_more_is_given_back_than_the_payment_brought() {
     given::<Bill>(&history).when(refund(2, 1, 0)).then_rejected("AmountNotPositive");
     given::<Bill>(&history).when(refund(2, 1, 30_00)).then(&[refunded(2, 1, 30_00, 100_00)]);
     assert_eq!(Bill::fold(&history).status, Status::Paid, "a refund is a figure, not a state");
+    let take_back = |refund| Command::TakeBackRefund { refund_id: id(refund), payment_intent_id: id(1) };
+    given::<Bill>(&history).when(take_back(2)).then(&[]);
+    let taken: Event = RefundTakenBack { refund_id: id(1), payment_intent_id: id(1), amount: 70_00, refunded_total: 0 }.into();
+    given::<Bill>(&history).when(take_back(1)).then(std::slice::from_ref(&taken));
+    history.push(taken);
+    given::<Bill>(&history).when(take_back(1)).then(&[]);
+    given::<Bill>(&history).when(refund(2, 1, 100_00)).then(&[refunded(2, 1, 100_00, 100_00)]);
 }
 
 #[test]

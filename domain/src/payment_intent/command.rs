@@ -268,6 +268,11 @@ pub enum Command {
         /// The refund.
         refund_id: RefundId,
     },
+    /// The refund had been carried out, and did not happen after all.
+    TakeBackRefund {
+        /// The refund.
+        refund_id: RefundId,
+    },
 }
 
 rejections! {

@@ -17,7 +17,7 @@ pub struct PaymentIntent;
 
 impl Aggregate for PaymentIntent {
     const STREAM_TYPE: StreamType = StreamType::PaymentIntent;
-    const STATE_SCHEMA: i16 = 3;
+    const STATE_SCHEMA: i16 = 4;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -72,6 +72,7 @@ impl Aggregate for PaymentIntent {
             Command::ReserveRefund { refund_id, amount } => refunds::reserve(state, refund_id, amount),
             Command::SettleRefund { refund_id } => refunds::settle(state, refund_id),
             Command::ReleaseRefund { refund_id } => Ok(refunds::release(state, refund_id)),
+            Command::TakeBackRefund { refund_id } => Ok(refunds::take_back(state, refund_id)),
         }
     }
 

@@ -310,6 +310,17 @@ pub struct RefundReleased {
     pub amount: i64,
 }
 
+/// A refund that had been carried out did not happen after all: the balance is as before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefundTakenBack {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// Minor units that can be given back again.
+    pub amount: i64,
+    /// Sum given back now.
+    pub refunded_total: i64,
+}
+
 events! {
     /// Facts of a payment intent.
     {
@@ -369,5 +380,7 @@ events! {
         RefundSettled = "payment_intent.refund_settled" v 1;
         /// The refund came to nothing.
         RefundReleased = "payment_intent.refund_released" v 1;
+        /// The refund did not happen after all.
+        RefundTakenBack = "payment_intent.refund_taken_back" v 1;
     }
 }

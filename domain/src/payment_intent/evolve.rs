@@ -1,6 +1,7 @@
 //! What an event changes in a payment intent.
 
-use super::{Attempt, Event, RefundEntry, Resolution, State, Status, UnmatchedPayment};
+use super::{Attempt, Event, FailedRefund, RefundEntry, Resolution, State, Status, UnmatchedPayment};
+use crate::ids::RefundId;
 
 /// The state after an event.
 pub(super) fn evolve(mut state: State, event: &Event) -> State {
@@ -44,6 +45,9 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
         Event::Failed(_) => end(&mut state, Status::Failed),
         Event::RefundReserved(reserved) => {
             state.refunds.insert(reserved.refund_id, RefundEntry { amount: reserved.amount, settled: false });
+            if let Some(failed) = state.failed_refunds.iter_mut().find(|failed| failed.followed_by.is_none()) {
+                failed.followed_by = Some(reserved.refund_id);
+            }
         }
         Event::RefundSettled(settled) => {
             state.refunded_total = settled.refunded_total;
@@ -53,6 +57,16 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
         }
         Event::RefundReleased(released) => {
             state.refunds.remove(&released.refund_id);
+            not_followed_up(&mut state, released.refund_id);
+        }
+        Event::RefundTakenBack(taken) => {
+            state.refunds.remove(&taken.refund_id);
+            state.refunded_total = taken.refunded_total;
+            not_followed_up(&mut state, taken.refund_id);
+            // What failed earlier is seen to with it: one duty, not two for the same money.
+            if state.failed_refunds.iter().all(|failed| failed.followed_by.is_some()) {
+                state.failed_refunds.push(FailedRefund { refund_id: taken.refund_id, followed_by: None });
+            }
         }
         Event::AttemptStarted(_)
         | Event::AttemptAccepted(_)
@@ -74,7 +88,8 @@ fn evolve_attempt(state: &mut State, event: &Event) {
     if let Event::AttemptStarted(started) = event {
         state.status = Status::Processing;
         state.earlier.extend(state.attempt.take().map(|attempt| attempt.started));
-        state.attempt = Some(Attempt::new(started.clone()));
+        // The token is for the call alone: no state, snapshot or read model keeps it.
+        state.attempt = Some(Attempt::new(started.named()));
         return;
     }
     let Some(attempt) = &mut state.attempt else { return };
@@ -109,6 +124,13 @@ fn evolve_attempt(state: &mut State, event: &Event) {
     } else if let Event::IncreaseFailed(_) = event {
         attempt.increasing = None;
         attempt.know();
+    }
+}
+
+/// The refund with which somebody saw to an earlier failure came to nothing itself.
+fn not_followed_up(state: &mut State, refund_id: RefundId) {
+    for failed in state.failed_refunds.iter_mut().filter(|failed| failed.followed_by == Some(refund_id)) {
+        failed.followed_by = None;
     }
 }
 

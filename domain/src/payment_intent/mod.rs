@@ -27,7 +27,7 @@ pub use decide::{MAX_ATTEMPTS, PaymentIntent};
 pub use event::{
     ActionRequired, AttemptAccepted, AttemptFailed, AttemptStarted, Authorized, CancelRequested, Canceled, CaptureFailed, CaptureRequested,
     Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Expired, Failed, IncreaseFailed, IncreaseRequested, LeftToPerson,
-    OutcomeUnknown, RefundReleased, RefundReserved, RefundSettled, Resolution, ResolvedByPerson, Succeeded, Tender,
+    OutcomeUnknown, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Resolution, ResolvedByPerson, Succeeded, Tender,
     UnmatchedPaymentReceived, UnmatchedReason, UnmatchedRefunded, UnmatchedReopened, UnmatchedResolved, Updated,
 };
-pub use state::{Attempt, RefundEntry, State, Status, UnmatchedPayment};
+pub use state::{Attempt, FailedRefund, RefundEntry, State, Status, UnmatchedPayment};

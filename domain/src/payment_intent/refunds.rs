@@ -1,8 +1,8 @@
 //! Refunds under a payment: the balance out of which they come.
 
 use super::{
-    Event, RefundReleased, RefundReserved, RefundSettled, Rejection, Resolution, State, UnmatchedPayment, UnmatchedRefunded,
-    UnmatchedReopened,
+    Event, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Rejection, Resolution, State, UnmatchedPayment,
+    UnmatchedRefunded, UnmatchedReopened,
 };
 use crate::{ids::RefundId, money::Money};
 
@@ -46,6 +46,23 @@ pub(super) fn settle(state: &State, refund_id: RefundId) -> Result<Vec<Event>, R
     }
     let refunded_total = state.refunded_total.saturating_add(refund.amount);
     Ok(vec![RefundSettled { refund_id, amount: refund.amount, refunded_total }.into()])
+}
+
+/// The refund did not happen after all. The balance is as before it, and somebody has to look: the payer lacks the money.
+pub(super) fn take_back(state: &State, refund_id: RefundId) -> Vec<Event> {
+    if let Some(payment) = beside(state, refund_id) {
+        let transaction_id = payment.received.transaction_id.clone();
+        return vec![UnmatchedReopened { transaction_id, refund_id }.into()];
+    }
+    match state.refunds.get(&refund_id) {
+        Some(refund) if refund.settled => {
+            let refunded_total = state.refunded_total.saturating_sub(refund.amount);
+            vec![RefundTakenBack { refund_id, amount: refund.amount, refunded_total }.into()]
+        }
+        // Not settled here yet: nothing was given back.
+        Some(refund) => vec![RefundReleased { refund_id, amount: refund.amount }.into()],
+        None => vec![],
+    }
 }
 
 /// The refund came to nothing.

@@ -126,6 +126,15 @@ pub struct RefundEntry {
     pub settled: bool,
 }
 
+/// A refund that had been carried out and did not happen after all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRefund {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The next refund of the payment, with which somebody saw to it.
+    pub followed_by: Option<RefundId>,
+}
+
 /// What is remembered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -151,6 +160,8 @@ pub struct State {
     pub refunds: BTreeMap<RefundId, RefundEntry>,
     /// Sum given back, minor units.
     pub refunded_total: i64,
+    /// Refunds that did not happen after all, oldest first.
+    pub failed_refunds: Vec<FailedRefund>,
 }
 
 impl State {
@@ -180,11 +191,13 @@ impl State {
         self.dispute.is_some() && self.dispute_outcome != Some(DisputeOutcome::Won)
     }
 
-    /// A person has to look: money that nothing asks for, an open dispute, an outcome that the provider does not tell.
+    /// A person has to look: money that nothing asks for, an open dispute, an outcome that the provider does not tell, a refund that
+    /// did not happen after all.
     pub fn needs_attention(&self) -> bool {
         let left = self.attempt.as_ref().is_some_and(|attempt| attempt.left_to_person.is_some());
         let open = self.unmatched.iter().any(|payment| payment.resolution.is_none());
-        open || (self.dispute.is_some() && self.dispute_outcome.is_none()) || (left && self.is_open())
+        let owed_back = self.failed_refunds.iter().any(|refund| refund.followed_by.is_none());
+        open || owed_back || (self.dispute.is_some() && self.dispute_outcome.is_none()) || (left && self.is_open())
     }
 
     /// Minor units neither given back nor set aside for it.

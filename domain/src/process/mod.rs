@@ -11,7 +11,7 @@ use crate::{
     event::DomainEvent,
     ids::{AttemptId, BillId, MerchantId, OrderId, PaymentIntentId, RefundId},
     money::Money,
-    payment_intent::{AttemptEnd, PaymentReport, Tender},
+    payment_intent::{AttemptEnd, DisputeOutcome, PaymentReport, Tender},
     refund::ProviderPayment,
 };
 
@@ -81,6 +81,40 @@ pub enum ProcessCommand {
         payment_intent_id: PaymentIntentId,
         /// The refund.
         refund_id: RefundId,
+    },
+    /// The refund did not happen after all: tell the payment.
+    TakeBackRefund {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The refund.
+        refund_id: RefundId,
+    },
+    /// The refund did not happen after all: tell the bill.
+    TakeBackBillRefund {
+        /// The bill.
+        bill_id: BillId,
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The refund.
+        refund_id: RefundId,
+    },
+    /// The provider's books show that the payer contests the payment.
+    OpenDispute {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// Why, in the provider's words.
+        reason: String,
+        /// Now (UTC).
+        at: DateTime<Utc>,
+    },
+    /// The provider's books show how a dispute was decided.
+    DecideDispute {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// Who keeps the money.
+        outcome: DisputeOutcome,
+        /// Now (UTC).
+        at: DateTime<Utc>,
     },
     /// The provider named the attempt.
     AcceptAttempt {
@@ -201,7 +235,7 @@ pub enum ProcessCommand {
         /// The provider's name for it.
         provider_reference: String,
     },
-    /// The provider refused to send it back.
+    /// The provider refused to send it back, or took back that it had.
     FailRefund {
         /// The refund.
         refund_id: RefundId,

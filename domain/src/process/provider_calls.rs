@@ -3,6 +3,7 @@
 use super::{AttemptRef, Happened, InquiryMode, Intent, Task, work};
 use crate::{
     event::DomainEvent,
+    ids::AttemptId,
     payment_intent::{self, AttemptStarted},
     refund::{self, Destination},
 };
@@ -21,6 +22,11 @@ fn attempt_ref(started: &AttemptStarted, provider_id: Option<String>) -> Attempt
         created_at: started.started_at,
         expires_at: started.expires_at,
     }
+}
+
+/// Names the task that asks on the schedule whether an attempt was paid.
+pub fn watch_key(attempt_id: AttemptId) -> String {
+    format!("watch:{attempt_id}")
 }
 
 /// What follows from an event.
@@ -58,7 +64,7 @@ fn payment(event: &payment_intent::Event) -> Vec<Intent> {
         vec![
             Intent::RememberReference(attempt),
             schedule(format!("create:{}", started.attempt_id), start, 0),
-            schedule(format!("watch:{}", started.attempt_id), watch, work::inquiry_delay_ms(0)),
+            schedule(watch_key(started.attempt_id), watch, work::inquiry_delay_ms(0)),
         ]
     } else if let Event::AttemptAccepted(accepted) = event {
         vec![Intent::RememberReference(attempt_ref(&accepted.attempt, Some(accepted.provider_id.clone())))]

@@ -1,4 +1,4 @@
-//! Refund: carried out → payment and bill say so; refused → the payment's reserve is freed.
+//! Refund: carried out → payment and bill say so; refused → the payment's reserve is freed; did not happen after all → both take it back.
 
 use super::{Happened, Intent, ProcessCommand};
 use crate::{event::DomainEvent, refund};
@@ -24,6 +24,12 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
             payment_intent_id: failed.payment_intent_id,
             refund_id: failed.refund_id,
         }])],
+        refund::Event::TakenBack(taken) => {
+            let (payment_intent_id, refund_id) = (taken.payment_intent_id, taken.refund_id);
+            let bill = taken.bill_id.map(|bill_id| ProcessCommand::TakeBackBillRefund { bill_id, payment_intent_id, refund_id });
+            let payment = ProcessCommand::TakeBackRefund { payment_intent_id, refund_id };
+            vec![Intent::Commands(std::iter::once(payment).chain(bill).collect())]
+        }
         refund::Event::Requested(_) | refund::Event::OutcomeUnknown(_) => vec![],
     }
 }

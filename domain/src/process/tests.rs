@@ -57,7 +57,7 @@ fn sample(event_type: &str, version: i16) -> DomainEvent {
 /// The event types that concern each manager; every other gives nothing.
 const CONCERNS: &[(&str, &[&str])] = &[
     ("checkout", &["bill.paid", "payment_intent.succeeded", "payment_intent.canceled", "payment_intent.expired"]),
-    ("refund", &["refund.succeeded", "refund.failed"]),
+    ("refund", &["refund.succeeded", "refund.failed", "refund.taken_back"]),
     (
         "provider_calls",
         &[
@@ -167,6 +167,7 @@ fn requested(destination: Destination, provider: Option<ProviderPayment>) -> ref
     let provider = provider.map(Box::new);
     refund::Requested {
         unmatched: false,
+        fallback_of: None,
         refund_id: id(5),
         payment_intent_id: Some(id(10)),
         bill_id: Some(id(3)),
@@ -217,6 +218,18 @@ fn a_refused_refund_frees_what_was_set_aside() {
     let [Intent::Commands(commands)] = &intents[..] else { panic!("{intents:?}") };
     let [ProcessCommand::ReleaseRefund { payment_intent_id, refund_id }] = &commands[..] else { panic!("{commands:?}") };
     assert_eq!((*payment_intent_id, *refund_id), (id(10), id(5)));
+}
+
+#[test]
+fn a_refund_that_did_not_happen_after_all_is_taken_back_by_payment_and_bill_together() {
+    let (refund_id, payment_intent_id, bill_id, amount) = (id(5), id(10), Some(id(3)), Money::thb(50_00));
+    let taken = refund::TakenBack { refund_id, payment_intent_id, bill_id, amount, code: "x".into(), message: "y".into() };
+    let intents = react(super::refund::react, &DomainEvent::Refund(taken.into()));
+    let [Intent::Commands(commands)] = &intents[..] else { panic!("{intents:?}") };
+    let [ProcessCommand::TakeBackRefund { refund_id, .. }, ProcessCommand::TakeBackBillRefund { bill_id, .. }] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!((*refund_id, *bill_id), (id(5), id(3)));
 }
 
 fn started() -> payment_intent::AttemptStarted {
@@ -433,6 +446,16 @@ impl World {
                 self.bill(bill::Command::RecordRefund { refund_id, payment_intent_id, amount });
             }
             ProcessCommand::ReleaseRefund { refund_id, .. } => self.payment(Pay::ReleaseRefund { refund_id }),
+            ProcessCommand::TakeBackRefund { refund_id, .. } => self.payment(Pay::TakeBackRefund { refund_id }),
+            ProcessCommand::TakeBackBillRefund { payment_intent_id, refund_id, .. } => {
+                self.bill(bill::Command::TakeBackRefund { refund_id, payment_intent_id });
+            }
+            ProcessCommand::OpenDispute { reason, at, .. } => {
+                self.payment(Pay::Dispute { reason, disputed_at: at, business_date: at.date_naive() });
+            }
+            ProcessCommand::DecideDispute { outcome, at, .. } => {
+                self.payment(Pay::ResolveDispute { outcome, resolved_at: at, business_date: at.date_naive() });
+            }
             ProcessCommand::AcceptAttempt { attempt_id, provider_id, .. } => self.payment(Pay::AcceptAttempt { attempt_id, provider_id }),
             ProcessCommand::AuthorizeAttempt { attempt_id, amount, capture_before, .. } => {
                 self.payment(Pay::Authorize { attempt_id, amount, capture_before });
@@ -532,7 +555,7 @@ fn books(status: AttemptStatus, payments: Vec<PaymentSeen>) -> AttemptView {
 }
 
 fn paid_in_full() -> Vec<PaymentSeen> {
-    vec![PaymentSeen { transaction_id: "T1".into(), amount: Money::thb(117_70), paid_at: at(1), refunded: 0 }]
+    vec![PaymentSeen { transaction_id: "T1".into(), amount: Money::thb(117_70), paid_at: at(1), refunded: 0, dispute: None }]
 }
 
 const COMPLETED: (order::Status, bill::Status, payment_intent::Status) =

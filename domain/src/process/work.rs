@@ -8,7 +8,7 @@ use chrono::{DateTime, Duration, Utc};
 use super::{AttemptRef, InquiryMode, ProcessCommand, Task};
 use crate::{
     payment_intent::{AttemptEnd, Evidence, PaymentReport},
-    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, NextAction, PaymentSeen},
+    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, DisputeSeen, NextAction, PaymentSeen},
 };
 
 /// After the deadline, how long a payment may still be invisible at the provider, milliseconds.
@@ -93,12 +93,27 @@ pub fn from_books(attempt: &AttemptRef, view: &AttemptView, now: DateTime<Utc>) 
     }
     commands.extend(paid);
     commands
+        .extend(view.payments.iter().filter_map(|payment| payment.dispute.as_ref()).flat_map(|dispute| contested(attempt, dispute, now)));
+    commands
+}
+
+/// What the books say of a dispute: that there is one, and how it was decided once it was.
+fn contested(attempt: &AttemptRef, dispute: &DisputeSeen, now: DateTime<Utc>) -> impl Iterator<Item = ProcessCommand> {
+    let payment_intent_id = attempt.payment_intent_id;
+    let opened = ProcessCommand::OpenDispute { payment_intent_id, reason: dispute.reason.clone(), at: now };
+    let decided = dispute.outcome.map(|outcome| ProcessCommand::DecideDispute { payment_intent_id, outcome, at: now });
+    std::iter::once(opened).chain(decided)
 }
 
 /// The money that closes the attempt is in the books: all that is owed, or out of a hold what was captured.
 fn closes(attempt: &AttemptRef, view: &AttemptView) -> bool {
     let mut kept = view.payments.iter().filter(|payment| !payment.is_reversed());
     kept.any(|payment| attempt.manual_capture || payment.amount == attempt.amount)
+}
+
+/// The books showed the money that closes the attempt.
+pub fn is_paid(attempt: &AttemptRef, outcome: &CallOutcome<AttemptView>) -> bool {
+    matches!(outcome, CallOutcome::Done(view) if closes(attempt, view))
 }
 
 /// After beginning an attempt.

@@ -28,7 +28,8 @@ fn attempt() -> AttemptRef {
 }
 
 fn books(status: AttemptStatus, captured: Option<i64>) -> CallOutcome<AttemptView> {
-    let payment = |amount| PaymentSeen { transaction_id: "T1".into(), amount: Money::thb(amount), paid_at: at(30), refunded: 0 };
+    let payment =
+        |amount| PaymentSeen { transaction_id: "T1".into(), amount: Money::thb(amount), paid_at: at(30), refunded: 0, dispute: None };
     CallOutcome::Done(AttemptView { provider_id: Some("chrg_1".into()), status, payments: captured.map(payment).into_iter().collect() })
 }
 

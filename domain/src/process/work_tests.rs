@@ -64,7 +64,7 @@ fn not_attempted<T>() -> CallOutcome<T> {
 
 fn seen(transaction: &str, satang: i64, reversed: bool) -> PaymentSeen {
     let refunded = if reversed { satang } else { 0 };
-    PaymentSeen { transaction_id: transaction.into(), amount: Money::thb(satang), paid_at: at(30), refunded }
+    PaymentSeen { transaction_id: transaction.into(), amount: Money::thb(satang), paid_at: at(30), refunded, dispute: None }
 }
 
 /// The books show these payments on the attempt.

@@ -214,7 +214,8 @@ pub(super) fn read_view(body: &[u8], key: &AttemptKey, now: DateTime<Utc>) -> Re
         let transaction_id =
             answer.txn_no.clone().filter(|n| !n.is_empty()).ok_or_else(|| unreadable("a payment without a number".to_owned()))?;
         let paid_at = now.min(key.started_at + CODE_LIVES).max(key.started_at);
-        Ok(vec![PaymentSeen { transaction_id, amount, paid_at, refunded: if refunded { amount.amount } else { 0 } }])
+        let refunded = if refunded { amount.amount } else { 0 };
+        Ok(vec![PaymentSeen { transaction_id, amount, paid_at, refunded, dispute: None }])
     };
     let (status, payments) = match answer.txn_status.as_str() {
         // The text of the QR is given out once.

@@ -8,7 +8,7 @@ use domain::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::failure::{Failure, decline};
+use crate::failure::{Failure, decline, dispute_seen};
 
 /// What is not captured in Thailand is let go after so long. Source: Omise documentation, charges.
 pub(super) const HOLD: TimeDelta = TimeDelta::days(7);
@@ -57,6 +57,8 @@ pub(super) struct Charge {
     #[serde(default)]
     expired_at: Option<DateTime<Utc>>,
     #[serde(default)]
+    dispute: Option<Dispute>,
+    #[serde(default)]
     source: Option<Source>,
     #[serde(default)]
     pub(super) metadata: Map<String, Value>,
@@ -64,6 +66,13 @@ pub(super) struct Charge {
 
 fn yes() -> bool {
     true
+}
+
+#[derive(Deserialize)]
+struct Dispute {
+    status: String,
+    #[serde(default)]
+    reason_code: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +168,7 @@ pub(super) fn read_charge(charge: Charge, key: &AttemptKey) -> Result<AttemptVie
             amount: Money::new(amount, currency),
             paid_at: charge.paid_at.unwrap_or(charge.created_at),
             refunded: charge.refunded_amount.unwrap_or(0),
+            dispute: charge.dispute.as_ref().map(|dispute| dispute_seen(&dispute.status, dispute.reason_code.as_deref())),
         });
     }
     let numbers = [Some(charge.amount), charge.authorized_amount, charge.captured_amount, charge.refunded_amount];

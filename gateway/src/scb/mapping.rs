@@ -211,6 +211,7 @@ pub(super) fn read_payments(data: &str, biller_id: &str, reference: &str) -> Res
             amount,
             paid_at: read_bangkok(&record.transaction_date_and_time).map_err(unreadable)?,
             refunded: if record.reverse_flag.as_deref() == Some("R") { amount.amount } else { 0 },
+            dispute: None,
         });
     }
     Ok(seen)

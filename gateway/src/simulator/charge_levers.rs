@@ -1,7 +1,7 @@
 //! Levers of providers with charges: refunds that are carried out or fail later, and disputes.
 //!
 //! `POST /sim/refund` (`{"reference": …, "state": "succeeded" | "failed"}`: all refunds of the charge that can go there) and
-//! `POST /sim/dispute` (`{"reference": …}`). Each sends its event.
+//! `POST /sim/dispute` (`{"reference": …, "state": "open" | "won" | "lost"}`; open unless told). Each sends its event.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{
     Simulated,
-    charges::{Charge, Charges, RefundHabit, SentBack},
+    charges::{Charge, Charges, Dispute, RefundHabit, SentBack},
     ledger::Refusal,
     locked,
 };
@@ -49,6 +49,12 @@ struct RefundLever {
 #[serde(deny_unknown_fields)]
 struct DisputeLever {
     reference: String,
+    #[serde(default = "open")]
+    state: Dispute,
+}
+
+fn open() -> Dispute {
+    Dispute::Open
 }
 
 pub(crate) fn routes<P: Charging>() -> Router<Arc<P>> {
@@ -85,10 +91,14 @@ async fn refund<P: Charging>(State(provider): State<Arc<P>>, Json(lever): Json<R
 
 async fn dispute<P: Charging>(State(provider): State<Arc<P>>, Json(lever): Json<DisputeLever>) -> Response {
     let dispute = |charge: &mut Charge| {
-        if charge.captured == 0 || charge.disputed {
-            return Err(Refusal::Rule("only what is paid can be disputed, once"));
+        let (before, after) = (charge.dispute, lever.state);
+        if charge.captured == 0 || before.is_some_and(|before| before != Dispute::Open || after == Dispute::Open) {
+            return Err(Refusal::Rule("only what is paid can be disputed, once, and decided once"));
         }
-        charge.disputed = true;
+        if before.is_none() && after != Dispute::Open {
+            return Err(Refusal::Rule("nothing is disputed"));
+        }
+        charge.dispute = Some(after);
         Ok(())
     };
     let changed = locked(provider.charges()).change(&lever.reference, dispute);

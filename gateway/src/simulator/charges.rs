@@ -44,6 +44,18 @@ pub(crate) enum RefundHabit {
     FailsLater,
 }
 
+/// Where a dispute stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Dispute {
+    /// Not decided.
+    Open,
+    /// The merchant keeps the money.
+    Won,
+    /// The payer got it back.
+    Lost,
+}
+
 /// Money on its way back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SentBack {
@@ -72,7 +84,8 @@ pub(crate) struct Charge {
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) paid_at: Option<DateTime<Utc>>,
     pub(crate) habit: RefundHabit,
-    pub(crate) disputed: bool,
+    /// The payer contests it.
+    pub(crate) dispute: Option<Dispute>,
     pub(crate) refunds: Vec<SentBack>,
     /// Of money that came in another currency than owed.
     pub(crate) paid_currency: Option<Currency>,

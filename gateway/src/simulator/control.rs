@@ -2,7 +2,8 @@
 //! every simulator; not part of any provider's interface.
 //!
 //! `GET /sim/health`, `GET /sim/ledger`, `POST /sim/pay`, `POST /sim/decline`, `POST /sim/expire`, `POST /sim/lie` (a
-//! call-back without a payment), `POST /sim/clock` (`{"advance_ms": …}`), `POST|GET|DELETE /sim/faults`.
+//! call-back without a payment), `POST /sim/clock` (`{"advance_ms": …}`), `POST|GET|DELETE /sim/faults`, `DELETE /sim/timings`
+//! (hands them out and forgets them).
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -11,13 +12,13 @@ use axum::{
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{CallbackPlan, FaultRule, Simulated, ledger::Refusal};
+use super::{CallbackPlan, FaultRule, Simulated, Timing, ledger::Refusal};
 
 /// The payer pays.
 #[derive(Debug, Clone, Deserialize)]
@@ -137,6 +138,11 @@ pub(super) fn routes<P: Simulated>() -> Router<Arc<P>> {
         .route("/sim/lie", post(lie::<P>))
         .route("/sim/clock", post(clock::<P>))
         .route("/sim/faults", post(add_faults::<P>).get(list_faults::<P>).delete(clear_faults::<P>))
+        .route("/sim/timings", delete(take_timings::<P>))
+}
+
+async fn take_timings<P: Simulated>(State(provider): State<Arc<P>>) -> Json<Vec<Timing>> {
+    Json(provider.core().timings.take())
 }
 
 async fn health<P: Simulated>(State(provider): State<Arc<P>>) -> Json<Value> {
@@ -148,15 +154,15 @@ async fn pay<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json<P
     if request.amount.is_some_and(|amount| !(1..=1_000_000_000_000).contains(&amount)) {
         return refused(Refusal::Rule("the amount must be between 1 and 1,000,000,000,000 minor units"));
     }
-    moved(&*provider, provider.pay(&request), &request.webhook)
+    moved(&*provider, provider.pay(&request), &request.reference, &request.webhook)
 }
 
 async fn decline<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json<CloseRequest>) -> Response {
-    moved(&*provider, provider.close(&request.reference, Closing::Declined), &request.webhook)
+    moved(&*provider, provider.close(&request.reference, Closing::Declined), &request.reference, &request.webhook)
 }
 
 async fn expire<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json<CloseRequest>) -> Response {
-    moved(&*provider, provider.close(&request.reference, Closing::Expired), &request.webhook)
+    moved(&*provider, provider.close(&request.reference, Closing::Expired), &request.reference, &request.webhook)
 }
 
 async fn lie<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json<PayRequest>) -> StatusCode {
@@ -164,11 +170,11 @@ async fn lie<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json<P
     StatusCode::ACCEPTED
 }
 
-fn moved<P: Simulated>(provider: &P, moved: Result<Moved, Refusal>, plan: &CallbackPlan) -> Response {
+fn moved<P: Simulated>(provider: &P, moved: Result<Moved, Refusal>, reference: &str, plan: &CallbackPlan) -> Response {
     match moved {
         Ok(Moved { answer, callback }) => {
             if let Some(body) = callback {
-                provider.core().courier.dispatch(&body, plan);
+                provider.core().call_back(reference, &body, plan);
             }
             Json(answer).into_response()
         }

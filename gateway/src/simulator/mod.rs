@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use axum::{Router, response::Response};
@@ -28,10 +29,12 @@ mod faults;
 pub(crate) mod journal;
 pub(crate) mod ledger;
 mod reply;
+mod timings;
 
 pub use callback::{CallbackPlan, SealKind};
 pub use control::{AttemptRow, LedgerView, PayRequest, PaymentRow, RefundRow};
 pub use faults::{Fault, FaultRule, Operation};
+pub use timings::Timing;
 
 pub(crate) use callback::{Courier, Seal};
 pub(crate) use control::{Closing, Moved};
@@ -56,6 +59,7 @@ pub(crate) struct Core {
     pub(crate) stop: CancellationToken,
     faults: faults::FaultBook,
     courier: Courier,
+    timings: timings::Timings,
     advanced_ms: AtomicI64,
 }
 
@@ -65,6 +69,7 @@ impl Core {
         Ok(Self {
             faults: faults::FaultBook::new(config.seed),
             courier: Courier::new(stop.clone(), config.seed, seal, accepted)?,
+            timings: timings::Timings::default(),
             advanced_ms: AtomicI64::new(0),
             stop,
             config,
@@ -79,6 +84,12 @@ impl Core {
     /// Chooses between two forms of one answer, repeatably.
     pub(crate) fn flip(&self, number: usize) -> bool {
         (self.config.seed.wrapping_add(number as u64)).is_multiple_of(2)
+    }
+
+    /// Sends the call-back of a lever.
+    fn call_back(&self, reference: &str, body: &str, plan: &CallbackPlan) {
+        self.timings.note(None, Some(reference), (self.config.clock)(), Duration::ZERO);
+        self.courier.dispatch(body, plan);
     }
 
     /// Sends a call-back that no lever asked for (an event of the provider's own).
@@ -116,14 +127,18 @@ pub(crate) async fn serve<P: Simulated>(listener: TcpListener, provider: P, rout
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-/// Runs `act` with a fault around it, if a rule says so.
+/// Runs `act` with a fault around it, if a rule says so, and notes how long that took.
 pub(crate) async fn answer<P: Simulated>(
     provider: &P,
     operation: Operation,
     reference: Option<&str>,
     act: impl FnOnce() -> Result<Reply, Reply> + Send,
 ) -> Response {
-    faults::answer(provider, operation, reference, act).await
+    let core = provider.core();
+    let (at, started) = ((core.config.clock)(), Instant::now());
+    let response = faults::answer(provider, operation, reference, act).await;
+    core.timings.note(Some(operation), reference, at, started.elapsed());
+    response
 }
 
 /// A simulator has no state worth losing to another thread's panic.

@@ -1,19 +1,19 @@
 //! Calls to Stripe: form bodies, one idempotency key per thing, objects read whole.
 
 use chrono::TimeDelta;
-use domain::provider::{AttemptKey, AttemptView, ExchangeLog, RefundRequest};
+use domain::provider::{AttemptKey, AttemptView, DisputeSeen, ExchangeLog, RefundRequest};
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
     StripeConfig,
-    mapping::{self, Intent, List, Refund, is_id},
+    mapping::{self, Dispute, Intent, List, Refund, is_id},
 };
 use crate::{
     Clock,
     error::GatewayError,
-    failure::{Failure, decline},
+    failure::{Failure, decline, dispute_seen},
     http::{Http, Recorded},
 };
 
@@ -72,7 +72,23 @@ impl Client {
             Some(id) => Some(self.get_intent(id, log).await?),
             None => self.search(key, log).await?,
         };
-        intent.map(|intent| mapping::read_intent(intent, key)).transpose()
+        let Some(intent) = intent else { return Ok(None) };
+        let disputed = intent.disputed_charge().map(str::to_owned);
+        let mut view = mapping::read_intent(intent, key)?;
+        if let Some(charge) = disputed {
+            let dispute = self.dispute(&charge, log).await?;
+            for payment in &mut view.payments {
+                payment.dispute.clone_from(&dispute);
+            }
+        }
+        Ok(Some(view))
+    }
+
+    /// How the newest dispute of a charge stands.
+    async fn dispute(&self, charge: &str, log: &ExchangeLog) -> Result<Option<DisputeSeen>, Failure> {
+        let query = [("charge", checked(charge)?.to_owned()), ("limit", "1".to_owned())];
+        let page: List<Dispute> = self.get("inquire", "/v1/disputes", &query, log).await?;
+        Ok(page.data.first().map(|dispute| dispute_seen(&dispute.status, dispute.reason.as_deref())))
     }
 
     async fn search(&self, key: &AttemptKey, log: &ExchangeLog) -> Result<Option<Intent>, Failure> {

@@ -63,6 +63,8 @@ struct Charge {
     #[serde(default)]
     amount_refunded: i64,
     #[serde(default)]
+    disputed: bool,
+    #[serde(default)]
     payment_method_details: Option<Details>,
 }
 
@@ -102,6 +104,20 @@ pub(super) struct List<T> {
     pub(super) data: Vec<T>,
     #[serde(default)]
     pub(super) has_more: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Dispute {
+    pub(super) status: String,
+    #[serde(default)]
+    pub(super) reason: Option<String>,
+}
+
+impl Intent {
+    /// The charge that is contested, if one is.
+    pub(super) fn disputed_charge(&self) -> Option<&str> {
+        self.latest_charge.as_ref().filter(|charge| charge.disputed).map(|charge| charge.id.as_str())
+    }
 }
 
 #[derive(Deserialize)]
@@ -191,6 +207,8 @@ pub(super) fn read_intent(intent: Intent, key: &AttemptKey) -> Result<AttemptVie
             amount: money(intent.amount_received, &intent.currency)?,
             paid_at: time(charge.created)?,
             refunded: charge.amount_refunded.max(0),
+            // The charge says only that there is one; the client asks how it stands.
+            dispute: None,
         });
     }
     Ok(AttemptView { provider_id: Some(intent.id.clone()), status: status(intent)?, payments })

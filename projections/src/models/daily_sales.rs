@@ -9,6 +9,9 @@
 //! remembered, and missing from what the bill adds once it does. A refund without a payment takes back sales that are not known
 //! here: it lowers `net` by all but its tip. So `net` is not `total − refunds_amount`. It follows the
 //! bill's own record of the refund, which may come before or after the refund's success.
+//!
+//! A refund that fails after it succeeded is taken off again where it had counted. A dispute counts on the day it was opened, its
+//! decision on the day it was made.
 
 use domain::{
     bill,
@@ -16,12 +19,13 @@ use domain::{
     event::DomainEvent,
     ids::{BillId, RefundId},
     ledger_adjustment,
-    payment_intent::{self, Tender},
-    refund::{self, Breakdown, Destination},
+    payment_intent::{self, DisputeOutcome},
+    refund,
 };
 
 use super::{
     daily_sales_day::Day,
+    daily_sales_refunds::{apply_refund, put_back, subtract_refund},
     daily_sales_rows::{DailyItemSalesRow, DailySalesRow, DailyTenderSalesRow, PendingBillRow, PendingRefundRow},
     never_opened,
 };
@@ -46,7 +50,7 @@ impl Projection for DailySales {
         "daily_sales"
     }
     fn version(&self) -> i32 {
-        2
+        3
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -66,10 +70,15 @@ impl Projection for DailySales {
             ) => {
                 vec![(PendingBillRow::TABLE, BillId(id).to_string())]
             }
-            DomainEvent::Bill(bill::Event::RefundRecorded(recorded)) => {
-                vec![(PendingBillRow::TABLE, BillId(id).to_string()), (PendingRefundRow::TABLE, recorded.refund_id.to_string())]
+            DomainEvent::Bill(
+                bill::Event::RefundRecorded(bill::RefundRecorded { refund_id, .. })
+                | bill::Event::RefundTakenBack(bill::RefundTakenBack { refund_id, .. }),
+            ) => {
+                vec![(PendingBillRow::TABLE, BillId(id).to_string()), (PendingRefundRow::TABLE, refund_id.to_string())]
             }
-            DomainEvent::Refund(refund::Event::Succeeded(_)) => vec![(PendingRefundRow::TABLE, RefundId(id).to_string())],
+            DomainEvent::Refund(refund::Event::Succeeded(_) | refund::Event::TakenBack(_)) => {
+                vec![(PendingRefundRow::TABLE, RefundId(id).to_string())]
+            }
             DomainEvent::Merchant(_)
             | DomainEvent::Store(_)
             | DomainEvent::Order(_)
@@ -88,6 +97,7 @@ impl Projection for DailySales {
             DomainEvent::Bill(change) => apply_bill(rows, event, change),
             DomainEvent::Refund(change) => apply_refund(rows, event, change),
             DomainEvent::PaymentIntent(payment_intent::Event::Disputed(disputed)) => count_dispute(rows, event, disputed),
+            DomainEvent::PaymentIntent(payment_intent::Event::DisputeResolved(decision)) => count_decision(rows, event, decision),
             DomainEvent::LedgerAdjustment(ledger_adjustment::Event::Recorded(recorded)) => count_adjustment(rows, event, recorded),
             DomainEvent::Merchant(_)
             | DomainEvent::Store(_)
@@ -134,30 +144,9 @@ fn apply_bill(rows: &mut Rows, event: &RecordedEvent, change: &bill::Event) -> R
             Ok(())
         }
         bill::Event::RefundRecorded(recorded) => subtract_refund(rows, event, recorded),
+        bill::Event::RefundTakenBack(taken) => put_back(rows, event, taken),
         bill::Event::PaymentReserved(_) | bill::Event::ReservationReleased(_) | bill::Event::Voided(_) => Ok(()),
     }
-}
-
-/// Takes what a refund gives back of a bill off the net sum, but for parked money.
-fn subtract_refund(rows: &mut Rows, event: &RecordedEvent, recorded: &bill::RefundRecorded) -> Result<(), ApplyError> {
-    let (bill_key, refund_key) = (BillId(event.stream.stream_id).to_string(), recorded.refund_id.to_string());
-    let refund = rows.need::<PendingRefundRow>([refund_key.clone()]);
-    rows.need::<PendingBillRow>([bill_key.clone()]).and(refund)?;
-    let mut bill = pending::<PendingBillRow>(rows, event, &bill_key)?;
-    let unsold = recorded.amount.min(bill.parked).max(0);
-    let sold = recorded.amount - unsold;
-    bill.parked -= unsold;
-    if !bill.counted {
-        add(&mut bill.refunded_early, sold, "the sum of refunds before full payment")?;
-    } else if sold > 0 {
-        let refund = rows.get::<PendingRefundRow>(&refund_key)?;
-        let refund = refund.ok_or_else(|| ApplyError::Poison(format!("refund {refund_key} is recorded before it was requested")))?;
-        let mut sales = Day::of_refund(&refund, event.pos).sales(rows)?;
-        sales.net = sales.net.checked_sub(sold).ok_or_else(|| ApplyError::overflow("the net sum"))?;
-        rows.put(sales);
-    }
-    rows.put(bill);
-    Ok(())
 }
 
 fn count_bill(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> {
@@ -213,6 +202,20 @@ fn count_dispute(rows: &mut Rows, event: &RecordedEvent, disputed: &payment_inte
     Ok(())
 }
 
+/// Won: the money is back. Lost: what was opened stays.
+fn count_decision(rows: &mut Rows, event: &RecordedEvent, decision: &payment_intent::DisputeResolved) -> Result<(), ApplyError> {
+    let day = Day::of_decision(event.stream.tenant, decision, event.pos);
+    let mut tender = day.tender(rows, decision.tender, decision.acquirer.as_deref())?;
+    let (count, amount) = match decision.outcome {
+        DisputeOutcome::Won => (&mut tender.disputes_won_count, &mut tender.disputes_won_amount),
+        DisputeOutcome::Lost => (&mut tender.disputes_lost_count, &mut tender.disputes_lost_amount),
+    };
+    add(count, 1, "the number of decided disputes")?;
+    add(amount, decision.amount.amount, "the sum of decided disputes")?;
+    rows.put(tender);
+    Ok(())
+}
+
 fn count_adjustment(rows: &mut Rows, event: &RecordedEvent, recorded: &ledger_adjustment::Recorded) -> Result<(), ApplyError> {
     let mut sales = Day::of_adjustment(event.stream.tenant, recorded, event.pos).sales(rows)?;
     add(&mut sales.ledger_adjustments_count, 1, "the number of ledger adjustments")?;
@@ -221,55 +224,7 @@ fn count_adjustment(rows: &mut Rows, event: &RecordedEvent, recorded: &ledger_ad
     Ok(())
 }
 
-fn apply_refund(rows: &mut Rows, event: &RecordedEvent, change: &refund::Event) -> Result<(), ApplyError> {
-    match change {
-        refund::Event::Requested(requested) => {
-            rows.put(pending_refund(event, requested));
-            Ok(())
-        }
-        refund::Event::Succeeded(_) => count_refund(rows, event),
-        refund::Event::OutcomeUnknown(_) | refund::Event::Failed(_) => Ok(()),
-    }
-}
-
-fn count_refund(rows: &mut Rows, event: &RecordedEvent) -> Result<(), ApplyError> {
-    let mut refund = pending::<PendingRefundRow>(rows, event, &RefundId(event.stream.stream_id).to_string())?;
-    if refund.counted {
-        return Ok(());
-    }
-    let day = Day::of_refund(&refund, event.pos);
-    let parts = refund.breakdown.take().unwrap_or(Breakdown { lines: vec![], adjustment: 0, tip: 0 });
-    let tender = rows.need::<DailyTenderSalesRow>([day.tender_key(refund.tender, refund.acquirer.as_deref())]);
-    let items = rows.need::<DailyItemSalesRow>(parts.lines.iter().map(|line| day.item_key(&line.item_code)));
-    rows.need::<DailySalesRow>([day.key()]).and(tender).and(items)?;
-    let mut sales = day.sales(rows)?;
-    add(&mut sales.refunds_count, 1, "the number of refunds")?;
-    add(&mut sales.refunds_amount, refund.amount, "the sum of refunds")?;
-    add(&mut sales.refunds_tips, parts.tip, "the sum of tips given back")?;
-    if refund.unlinked {
-        let sold = refund.amount.checked_sub(parts.tip).ok_or_else(|| ApplyError::overflow("the net sum"))?;
-        sales.net = sales.net.checked_sub(sold).ok_or_else(|| ApplyError::overflow("the net sum"))?;
-    }
-    for line in parts.lines {
-        add(&mut sales.refunds_tax, line.tax, "the tax given back")?;
-        let mut item = day.item(rows, &line.item_code, &line.name)?;
-        add(&mut item.refunded_quantity_milli, line.quantity_milli, "the quantity of an item taken back")?;
-        add(&mut item.refunded, line.total, "what was given back for an item")?;
-        rows.put(item);
-    }
-    let mut tender = day.tender(rows, refund.tender, refund.acquirer.as_deref())?;
-    add(&mut tender.refunds_count, 1, "the number of refunds")?;
-    add(&mut tender.refunds_amount, refund.amount, "the sum of refunds")?;
-    let given_back = refund.cash_rounding.checked_neg().ok_or_else(|| ApplyError::overflow("the sum of cash rounding"))?;
-    add(&mut tender.cash_rounding, given_back, "the sum of cash rounding")?;
-    rows.put(sales);
-    rows.put(tender);
-    refund.counted = true;
-    rows.put(refund);
-    Ok(())
-}
-
-fn pending<R: Row>(rows: &mut Rows, event: &RecordedEvent, key: &str) -> Result<R, ApplyError> {
+pub(super) fn pending<R: Row>(rows: &mut Rows, event: &RecordedEvent, key: &str) -> Result<R, ApplyError> {
     rows.get(key)?.ok_or_else(|| never_opened(event))
 }
 
@@ -293,28 +248,7 @@ fn pending_bill(event: &RecordedEvent, issued: &bill::Issued) -> PendingBillRow 
     }
 }
 
-fn pending_refund(event: &RecordedEvent, requested: &refund::Requested) -> PendingRefundRow {
-    PendingRefundRow {
-        refund_id: RefundId(event.stream.stream_id),
-        tenant: event.stream.tenant,
-        store_id: requested.store_id,
-        business_date: requested.business_date,
-        currency: requested.amount.currency,
-        amount: requested.amount.amount,
-        cash_rounding: requested.cash_rounding,
-        tender: match requested.destination {
-            Destination::Cash => Tender::Cash,
-            Destination::Original => requested.tender,
-        },
-        acquirer: requested.acquirer.clone(),
-        unlinked: requested.payment_intent_id.is_none(),
-        breakdown: requested.breakdown.clone(),
-        // What was never a sale takes nothing from the sales.
-        counted: requested.unmatched,
-    }
-}
-
-fn add(sum: &mut i64, amount: i64, what: &str) -> Result<(), ApplyError> {
+pub(super) fn add(sum: &mut i64, amount: i64, what: &str) -> Result<(), ApplyError> {
     *sum = sum.checked_add(amount).ok_or_else(|| ApplyError::overflow(what))?;
     Ok(())
 }

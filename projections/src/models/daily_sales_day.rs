@@ -5,7 +5,7 @@ use domain::{
     ids::{MerchantId, StoreId},
     ledger_adjustment,
     money::Currency,
-    payment_intent::{Disputed, Tender},
+    payment_intent::{DisputeResolved, Disputed, Tender},
 };
 
 use super::daily_sales_rows::{DailyItemSalesRow, DailySalesRow, DailyTenderSalesRow, PendingBillRow, PendingRefundRow};
@@ -33,6 +33,11 @@ impl Day {
 
     pub(super) const fn of_dispute(tenant: MerchantId, dispute: &Disputed, pos: i64) -> Self {
         let Disputed { store_id, business_date, amount, .. } = *dispute;
+        Self { tenant, store_id, business_date, currency: amount.currency, pos }
+    }
+
+    pub(super) const fn of_decision(tenant: MerchantId, decision: &DisputeResolved, pos: i64) -> Self {
+        let DisputeResolved { store_id, business_date, amount, .. } = *decision;
         Self { tenant, store_id, business_date, currency: amount.currency, pos }
     }
 
@@ -135,6 +140,10 @@ impl Day {
                 refunds_amount: 0,
                 disputes_count: 0,
                 disputes_amount: 0,
+                disputes_won_count: 0,
+                disputes_won_amount: 0,
+                disputes_lost_count: 0,
+                disputes_lost_amount: 0,
                 updated_pos: pos,
             },
         })

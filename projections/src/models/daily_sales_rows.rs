@@ -149,8 +149,16 @@ pub struct DailyTenderSalesRow {
     pub refunds_amount: i64,
     /// Payments that were contested on this date.
     pub disputes_count: i64,
-    /// What is contested, minor units; no money has moved by it.
+    /// What is contested, minor units: held back by whoever moves the money until the dispute is decided.
     pub disputes_amount: i64,
+    /// Disputes that the shop won on this date.
+    pub disputes_won_count: i64,
+    /// What it got back by them, minor units.
+    pub disputes_won_amount: i64,
+    /// Disputes that the shop lost on this date.
+    pub disputes_lost_count: i64,
+    /// What is gone for good by them, minor units.
+    pub disputes_lost_amount: i64,
     /// Position of the last event that changed it.
     pub updated_pos: i64,
 }
@@ -206,7 +214,18 @@ impl Row for PendingBillRow {
     }
 }
 
-/// What a refund will count for once it succeeds.
+/// What a refund took off a bill, so that it can be put back should the refund fail after all. Minor units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedRefund {
+    /// Out of parked money.
+    pub unsold: i64,
+    /// Out of the sale.
+    pub sold: i64,
+    /// The bill had not counted yet.
+    pub early: bool,
+}
+
+/// What a refund will count for once it succeeds, and what it counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingRefundRow {
     /// The refund.
@@ -231,10 +250,14 @@ pub struct PendingRefundRow {
     pub acquirer: Option<String>,
     /// It has no payment.
     pub unlinked: bool,
-    /// What is given back, where that is known; dropped once counted.
+    /// What is given back, where that is known.
     pub breakdown: Option<Breakdown>,
     /// Counted.
     pub counted: bool,
+    /// It gives back what was never a sale, and never counts.
+    pub never_sold: bool,
+    /// What it took off its bill.
+    pub recorded: Option<RecordedRefund>,
 }
 
 impl Row for PendingRefundRow {

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use domain::{
     ids::{PaymentIntentId, Ulid},
     money::Money,
+    payment_intent::Tender,
+    refund::Destination,
 };
 
 use super::*;
@@ -47,6 +49,7 @@ impl Story {
     fn requested(mut self, refund: u128, bill_id: Option<BillId>, amount: i64) -> Self {
         let requested = refund::Requested {
             unmatched: false,
+            fallback_of: None,
             refund_id: RefundId(Ulid(refund)),
             payment_intent_id: Some(PaymentIntentId(Ulid(1))),
             bill_id,
@@ -147,4 +150,45 @@ fn a_refund_asks_for_its_rows_at_once() {
     let rows = vec![(PendingBillRow::TABLE, BILL.to_string()), (PendingRefundRow::TABLE, RefundId(Ulid(1)).to_string())];
     assert_eq!(fold.wanted(&DailySales, &batch), rows);
     assert_eq!(fold.step(&DailySales, &batch, 0), Step::Missing { keys: rows, next: 0 });
+}
+
+/// The provider takes back that a refund succeeded: the refund says so first, or the bill.
+fn taken_back(mut story: Story, refund: u128, amount: i64, bill_first: bool) -> Story {
+    let (refund_id, payment_intent_id) = (RefundId(Ulid(refund)), PaymentIntentId(Ulid(1)));
+    let on_bill = bill::RefundTakenBack { refund_id, payment_intent_id, amount, refunded_total: 0 };
+    let money = Money::thb(amount);
+    let on_refund =
+        refund::TakenBack { refund_id, payment_intent_id, bill_id: Some(BILL), amount: money, code: "x".into(), message: "y".into() };
+    if bill_first {
+        story = story.bill(on_bill);
+        story.0.add::<refund::Event>(StreamType::Refund, refund_id, on_refund);
+        return story;
+    }
+    story.0.add::<refund::Event>(StreamType::Refund, refund_id, on_refund);
+    story.bill(on_bill)
+}
+
+#[test]
+fn a_refund_that_did_not_happen_after_all_leaves_no_trace_in_any_sum() {
+    for bill_first in [false, true] {
+        let paid = Story::new().allocated(1, 107_00, 107_00).paid().refunded(1, 40_00);
+        assert_eq!(taken_back(paid, 1, 40_00, bill_first).days(), [Some((107_00, 0)), Some((0, 0))]);
+        // Recorded before the bill counted: it was missing on the bill's own date.
+        let early = Story::new().allocated(1, 60_00, 60_00).refunded(1, 40_00);
+        let later = taken_back(early, 1, 40_00, bill_first).allocated(2, 47_00, 107_00).paid();
+        assert_eq!(later.days(), [Some((107_00, 0)), Some((0, 0))]);
+        let counted = Story::new().allocated(1, 60_00, 60_00).refunded(1, 40_00).allocated(2, 47_00, 107_00).paid();
+        assert_eq!(counted.days()[0], Some((67_00, 0)));
+        assert_eq!(taken_back(counted, 1, 40_00, bill_first).days(), [Some((107_00, 0)), Some((0, 0))]);
+        // Out of parked money: it was never sold, and waits again.
+        let parked = Story::new().allocated(1, 107_00, 107_00).paid().parked(1, 40_00).refunded(1, 40_00);
+        let again = taken_back(parked, 1, 40_00, bill_first).refunded(2, 40_00);
+        assert_eq!(again.days(), [Some((107_00, 0)), Some((0, 40_00))]);
+    }
+}
+
+#[test]
+fn what_follows_a_refund_that_did_not_happen_counts_like_any_other() {
+    let paid = Story::new().allocated(1, 107_00, 107_00).paid().refunded(1, 40_00);
+    assert_eq!(taken_back(paid, 1, 40_00, false).refunded(2, 10_00).days(), [Some((107_00, 0)), Some((-10_00, 10_00))]);
 }

@@ -5,6 +5,7 @@ pub mod customers;
 pub mod daily_sales;
 mod daily_sales_day;
 mod daily_sales_queries;
+mod daily_sales_refunds;
 pub mod daily_sales_rows;
 pub mod directory;
 pub mod events;

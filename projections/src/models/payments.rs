@@ -99,7 +99,7 @@ impl Projection for Payments {
         "payments"
     }
     fn version(&self) -> i32 {
-        3
+        4
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES

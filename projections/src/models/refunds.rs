@@ -83,7 +83,7 @@ impl Projection for Refunds {
         "refunds"
     }
     fn version(&self) -> i32 {
-        3
+        4
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -106,7 +106,7 @@ impl Projection for Refunds {
         let stamp = Stamp::next(before.as_ref().map(|row| &row.stamp), event);
         let completed_before = before.as_ref().and_then(|row| row.completed_at);
         let completed_at = match change {
-            Event::Succeeded(_) | Event::Failed(_) => Some(event.occurred_at),
+            Event::Succeeded(_) | Event::Failed(_) | Event::TakenBack(_) => Some(event.occurred_at),
             Event::Requested(_) | Event::OutcomeUnknown(_) => completed_before,
         };
         let document = Refund::evolve(before.map(|row| row.document).unwrap_or_default(), change);

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Stage, Wanted, copy::Copier};
+use super::{Stage, Wanted, copy::copy};
 use crate::{
     error::Error,
     fold::{Batch, Fold, Step},
@@ -76,7 +76,6 @@ struct Part {
 
 impl Part {
     async fn run(self) -> Result<(), Error> {
-        let mut copier = Copier::new(&self.pool, self.projection.as_ref(), &self.shadow.schema).await?;
         let mut reader = self.pool.acquire().await?;
         let mut events = self.events(&mut reader);
         let mut fold = Fold::new(Rows::over_empty_tables(), HashMap::new());
@@ -90,7 +89,7 @@ impl Part {
                 let last = batch.last().map(|event| event.pos);
                 self.fold(&mut fold, std::mem::take(&mut batch)).await?;
                 if ended || fold.rows.len() >= self.most_rows {
-                    self.write(&mut copier, &mut fold).await?;
+                    self.write(&mut fold).await?;
                 }
                 if let Some(position) = last {
                     // Nobody listens once another part has failed.
@@ -142,11 +141,11 @@ impl Part {
     }
 
     /// Writes what changed and forgets it.
-    async fn write(&self, copier: &mut Copier, fold: &mut Fold) -> Result<(), Error> {
+    async fn write(&self, fold: &mut Fold) -> Result<(), Error> {
         let (new, returning) = fold.rows.new_and_returning()?;
         let mut tx = tables::begin_in(&self.pool, &self.shadow.schema).await?;
         for changes in &new {
-            copier.copy(&mut tx, changes).await?;
+            copy(&mut tx, changes).await?;
         }
         for changes in &returning {
             tables::write(&mut tx, changes).await?;

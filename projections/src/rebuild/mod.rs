@@ -24,7 +24,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, pool::PoolConnection};
 pub use self::compare::Difference;
 use crate::{
     error::Error,
-    install::{add_checkpoint, install_closed, open_to_readers},
+    install::{add_checkpoint, drop_indexes_of_readers, install_closed, make_indexes, open_to_readers},
     log_reader::LogReader,
     projection::Projection,
     snapshot,
@@ -124,14 +124,15 @@ async fn rebuild_guarded(
     if goal > head {
         return Err(Error::AheadOfLog { after: goal, head });
     }
-    prepare(owner, projection.as_ref(), &shadow).await?;
+    let mut indexes = prepare(owner, projection.as_ref(), &shadow).await?;
     match bulk::fold(worker, projection, &shadow, goal, wanted, progress).await {
         Ok(()) => {}
         // Some row is refused by the database: the careful way finds the event and sets its stream aside.
-        Err(error) if error.is_bad_data() => prepare(owner, projection.as_ref(), &shadow).await?,
+        Err(error) if error.is_bad_data() => indexes = prepare(owner, projection.as_ref(), &shadow).await?,
         Err(error) => return Err(error),
     }
     let mut tx = owner.begin().await?;
+    make_indexes(&mut tx, indexes).await?;
     open_to_readers(&mut tx, projection.as_ref(), &shadow.schema).await?;
     tx.commit().await?;
 
@@ -183,13 +184,16 @@ pub async fn rollback(
     result
 }
 
-/// Empty tables in a schema of their own and a checkpoint at 0, whatever an earlier rebuild left behind.
-async fn prepare(owner: &PgPool, projection: &dyn Projection, shadow: &Target) -> Result<(), Error> {
+/// Empty tables in a schema of their own and a checkpoint at 0, whatever an earlier rebuild left behind. Gives the indexes that are
+/// still to be made once the tables are full.
+async fn prepare(owner: &PgPool, projection: &dyn Projection, shadow: &Target) -> Result<Vec<String>, Error> {
     drop_shadow(owner, shadow).await?;
     let mut tx = owner.begin().await?;
     install_closed(&mut tx, projection, &shadow.schema).await?;
+    let indexes = drop_indexes_of_readers(&mut tx, &shadow.schema).await?;
     add_checkpoint(&mut tx, &shadow.name, shadow.version).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    Ok(indexes)
 }
 
 async fn drop_shadow(owner: &PgPool, shadow: &Target) -> Result<(), Error> {

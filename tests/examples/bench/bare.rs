@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use commands::{
     batch::{AppendItem, BatchAnswer, KeyClaim, PreparedEvent, StreamWrite},
     event_store,
@@ -45,7 +45,7 @@ impl Shape {
         Self { payloads: vec![(0, payload.clone()), (0, payload)], streams: 1, meta, key: None }
     }
 
-    /// What the newest command with an event of type `kind` wrote, key included: the same work as that command.
+    /// What the newest command with an event of type `kind` wrote, its key included if it had one: the same work as that command.
     pub async fn of_newest(log: &PgPool, kind: &str) -> Result<Self> {
         let sql = "select stream_id, payload, pos from log.event where causation_id = (select causation_id from log.event \
                    where type = $1 order by pos desc limit 1) order by pos";
@@ -61,9 +61,11 @@ impl Shape {
             last = row.try_get(2)?;
         }
         let sql = "select fingerprint, response from log.append_key where last_pos = $1";
-        let key = sqlx::query(sql).bind(last).fetch_optional(log).await?.context("the command had no key")?;
+        let key = sqlx::query(sql).bind(last).fetch_optional(log).await?;
+        let key = key.map(|key| Ok::<_, sqlx::Error>((key.try_get(0)?, key.try_get(1)?))).transpose()?;
+        anyhow::ensure!(!payloads.is_empty(), "there is no event {kind}");
         let meta = EventMeta { store: Some(StoreId(Ulid::from_bytes([3; 16]))), device: None };
-        Ok(Self { payloads, streams: streams.len(), meta, key: Some((key.try_get(0)?, key.try_get(1)?)) })
+        Ok(Self { payloads, streams: streams.len(), meta, key })
     }
 
     /// One such command.

@@ -18,6 +18,8 @@ pub struct Answer<'a> {
     pub position: Option<&'a str>,
     /// The last part of `Location`: the id of what was made.
     pub id: Option<&'a str>,
+    /// The body as text; empty when it is none.
+    pub body: &'a str,
 }
 
 /// A connection.
@@ -58,7 +60,7 @@ impl Connection {
                 bail!("the server closed the connection");
             }
         }
-        answer(&self.buffer)
+        answer(&self.buffer, head)
     }
 }
 
@@ -71,13 +73,14 @@ fn lengths(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     Ok(Some((head, body)))
 }
 
-fn answer(bytes: &[u8]) -> Result<Answer<'_>> {
+fn answer(bytes: &[u8], head: usize) -> Result<Answer<'_>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
     response.parse(bytes)?;
     let status = response.code.context("an answer has a status")?;
     let id = header(&response, "location").and_then(|path| path.rsplit('/').next());
-    Ok(Answer { status, position: header(&response, "smartpos-position"), id })
+    let body = bytes.get(head..).and_then(|body| std::str::from_utf8(body).ok()).unwrap_or_default();
+    Ok(Answer { status, position: header(&response, "smartpos-position"), id, body })
 }
 
 fn header<'b>(response: &httparse::Response<'_, 'b>, name: &str) -> Option<&'b str> {

@@ -18,6 +18,8 @@ mod load;
 mod machine;
 mod measure;
 mod mix;
+mod payers;
+mod payments;
 mod peak;
 mod relay;
 mod replay;
@@ -36,7 +38,7 @@ use report::Report;
 use support::OwnServers;
 
 /// In this order.
-const SECTIONS: [&str; 10] = ["append", "edge", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
+const SECTIONS: [&str; 11] = ["append", "edge", "payments", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
 
 /// What every section has at hand.
 pub struct Bench {
@@ -51,17 +53,19 @@ struct Arguments {
     quick: bool,
     out: PathBuf,
     record: Option<PathBuf>,
+    help: bool,
     sections: Vec<String>,
 }
 
 impl Arguments {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let mut arguments = Self { quick: false, out: "target/bench".into(), record: None, sections: Vec::new() };
+        let mut arguments = Self { quick: false, out: "target/bench".into(), record: None, help: false, sections: Vec::new() };
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--quick" => arguments.quick = true,
                 "--out" => arguments.out = words.next().context("--out names a directory")?.into(),
                 "--record" => arguments.record = Some(words.next().context("--record names a document")?.into()),
+                "--help" | "-h" => arguments.help = true,
                 section if SECTIONS.contains(&section) => arguments.sections.push(word),
                 other => anyhow::bail!("'{other}' is no section; there are {}", SECTIONS.join(", ")),
             }
@@ -76,9 +80,14 @@ async fn main() -> Result<()> {
     match words.peek().map(String::as_str) {
         Some("load") => return load::main().await,
         Some("sockets") => return sockets::main().await,
+        Some("payers") => return payers::main().await,
         _ => {}
     }
     let arguments = Arguments::read(words)?;
+    if arguments.help {
+        println!("bench [--quick] [--out DIR] [--record DOCUMENT] [SECTION…]\n\nsections: {}", SECTIONS.join(", "));
+        return Ok(());
+    }
     let machine = Machine::here();
     let mode = if arguments.quick { "quick" } else { "full" };
     println!("{}\n", machine.description());
@@ -109,6 +118,7 @@ async fn section(name: &str, bench: &mut Bench) -> Result<()> {
     match name {
         "append" => append::run(bench).await,
         "edge" => edge::run(bench).await,
+        "payments" => payments::run(bench).await,
         "relay" => relay::run(bench).await,
         "live" => terminals::live(bench).await,
         "replay" => replay::run(bench).await,

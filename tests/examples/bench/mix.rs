@@ -6,9 +6,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
-use crate::{client::Answer, server::Shop};
+use crate::{client::Answer, server::Shop, sockets::micros};
 
 /// Ids kept for later requests, of each kind.
 const KEPT: usize = 20_000;
@@ -21,6 +23,8 @@ pub enum Mix {
     Orders,
     /// The published mix.
     Peak,
+    /// Signed call-backs of a provider, each a new one, about payments that nobody knows.
+    CallBacks,
 }
 
 /// What one request does.
@@ -37,6 +41,8 @@ pub enum Operation {
     Payment,
     /// `GET /v1/bills/{id}`, as fresh as the command that made it.
     Read,
+    /// `POST /webhooks/stripe/accounts/{id}`
+    CallBack,
 }
 
 /// A thing made by an earlier request.
@@ -88,15 +94,17 @@ impl Traffic {
             (Mix::Peak, 60..75) => Operation::Intent,
             (Mix::Peak, 75..90) => Operation::Payment,
             (Mix::Peak, _) => Operation::Read,
+            (Mix::CallBacks, _) => Operation::CallBack,
         };
         let needed = match wanted {
-            Operation::Order | Operation::Intent => None,
+            Operation::Order | Operation::Intent | Operation::CallBack => None,
             Operation::Bill => self.pools().orders.pop_front(),
             Operation::Payment => self.pools().bills.pop_front(),
             Operation::Read => self.pools().readable.pop_front(),
         };
         // At the start there is nothing to bill, pay or read yet.
-        let operation = if needed.is_none() && wanted != Operation::Intent { Operation::Order } else { wanted };
+        let operation =
+            if needed.is_none() && !matches!(wanted, Operation::Intent | Operation::CallBack) { Operation::Order } else { wanted };
         let shop = needed.as_ref().map_or_else(|| usize::try_from(n).unwrap_or(0) % self.shops.len(), |made| made.shop);
         self.render(n, operation, shop, needed.as_ref(), request);
         if let (Operation::Read, Some(made)) = (operation, needed) {
@@ -106,7 +114,7 @@ impl Traffic {
     }
 
     fn render(&self, n: u64, operation: Operation, shop: usize, needed: Option<&Made>, request: &mut Vec<u8>) {
-        let Shop { store, token } = &self.shops[shop];
+        let Shop { store, token, account, .. } = &self.shops[shop];
         let id = needed.map_or("", |made| made.id.as_str());
         let (line, body) = match operation {
             Operation::Order => ("POST /v1/orders".to_owned(), order(store, n)),
@@ -117,14 +125,26 @@ impl Traffic {
                 ("POST /v1/payment-intents".to_owned(), body)
             }
             Operation::Read => (format!("GET /v1/bills/{id}"), String::new()),
+            Operation::CallBack => {
+                let path = account.as_ref().map_or("", |account| account.path.as_str());
+                (format!("POST {path}"), call_back(&self.run, n))
+            }
         };
-        let rest = if operation == Operation::Read {
-            format!("Smartpos-Min-Position: {}", needed.map_or("0", |made| made.position.as_str()))
-        } else {
-            let (run, length) = (&self.run, body.len());
-            format!("Idempotency-Key: {run}-{n}\r\nContent-Type: application/json\r\nContent-Length: {length}")
+        let (run, length) = (&self.run, body.len());
+        let rest = match (operation, account) {
+            (Operation::Read, _) => {
+                let position = needed.map_or("0", |made| made.position.as_str());
+                format!("Authorization: Bearer {token}\r\nSmartpos-Min-Position: {position}")
+            }
+            (Operation::CallBack, Some(account)) => {
+                let seal = seal(&account.secret, &body);
+                format!("Stripe-Signature: {seal}\r\nContent-Type: application/json\r\nContent-Length: {length}")
+            }
+            _ => format!(
+                "Authorization: Bearer {token}\r\nIdempotency-Key: {run}-{n}\r\nContent-Type: application/json\r\nContent-Length: {length}"
+            ),
         };
-        let head = format!("{line} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n{rest}\r\n\r\n");
+        let head = format!("{line} HTTP/1.1\r\nHost: bench\r\n{rest}\r\n\r\n");
         request.clear();
         request.extend_from_slice(head.as_bytes());
         request.extend_from_slice(body.as_bytes());
@@ -141,7 +161,7 @@ impl Traffic {
                 keep(&mut pools.readable, made.clone());
                 keep(&mut pools.bills, made);
             }
-            Operation::Intent | Operation::Payment | Operation::Read => {}
+            Operation::Intent | Operation::Payment | Operation::Read | Operation::CallBack => {}
         }
     }
 }
@@ -162,4 +182,20 @@ fn order(store: &str, n: u64) -> String {
     };
     let lines = [line("LAT", "Latte", 8_500 + n % 500), line("CRO", "Croissant", 7_500)].join(",");
     format!(r#"{{"store_id":"{store}","order_type":"takeaway","lines":[{lines}]}}"#)
+}
+
+/// An event of a payment, of about the size of a real one.
+fn call_back(run: &str, n: u64) -> String {
+    let (reference, words) = (format!("BENCH{n:015}"), "latte and croissant; ".repeat(50));
+    let object = format!(
+        r#"{{"id":"pi_{run}_{n}","object":"payment_intent","amount":10700,"currency":"thb","description":"{words}","metadata":{{"reference":"{reference}"}}}}"#
+    );
+    format!(r#"{{"id":"evt_{run}_{n}","object":"event","type":"payment_intent.succeeded","data":{{"object":{object}}}}}"#)
+}
+
+/// The provider's signature of this moment.
+fn seal(secret: &str, body: &str) -> String {
+    let at = micros() / 1_000_000;
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map(|mac| mac.chain_update(format!("{at}.{body}")));
+    format!("t={at},v1={}", mac.map(|mac| hex::encode(mac.finalize().into_bytes())).unwrap_or_default())
 }

@@ -34,6 +34,19 @@ pub struct Shop {
     pub store: String,
     /// Bearer token.
     pub token: String,
+    /// Bearer token of its merchant's administrator.
+    pub admin: String,
+    /// Its account at a provider that signs call-backs, where it has one.
+    pub account: Option<Account>,
+}
+
+/// Where signed call-backs for a shop go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Account {
+    /// The path of the door.
+    pub path: String,
+    /// Signs them.
+    pub secret: String,
 }
 
 /// A running server process.
@@ -44,6 +57,8 @@ pub struct Server {
     pub database: TestDatabase,
     /// Who trades on it.
     pub shops: Vec<Shop>,
+    /// Where the simulated bank listens, with the role `gateway`.
+    pub bank: Option<SocketAddr>,
     process: Process,
     simulator: Option<Process>,
     postgres: u32,
@@ -54,6 +69,11 @@ pub struct Server {
 impl Server {
     /// Starts `roles` on a fresh database of `servers` and opens the shops.
     pub async fn start(servers: &OwnServers, name: &str, roles: &[&str]) -> Result<Self> {
+        Self::start_with(servers, name, roles, &[]).await
+    }
+
+    /// The same with more settings.
+    pub async fn start_with(servers: &OwnServers, name: &str, roles: &[&str], settings: &[(&str, String)]) -> Result<Self> {
         let scratch = ScratchDir::new("bench-server");
         let database = servers.fresh_database(name).await;
         let urls = Servers {
@@ -70,13 +90,16 @@ impl Server {
         }
         let listen = address.to_string();
         arguments.extend(["--listen", &listen]);
-        let environment = environment(&database, scratch.path(), simulator.as_ref().map(|(_, base)| base.as_str()));
+        let bank = simulator.as_ref().map(|(_, bank)| *bank);
+        let mut environment = environment(&database, scratch.path(), bank);
+        environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         let mut process = Process::spawn("server", scratch.path(), &arguments, environment);
         process.wait_for_url(&format!("http://{address}/healthz"), Duration::from_secs(30)).await;
         let key = load_or_create_key(&scratch.path().join("auth.pem"))?;
         let shops = open_shops(address, &key).await?;
         let (postgres, nats) = (servers.embedded.postgres_pid().unwrap_or(0), servers.embedded.nats_pid().unwrap_or(0));
-        Ok(Self { address, database, shops, process, simulator: simulator.map(|(process, _)| process), postgres, nats, _scratch: scratch })
+        let simulator = simulator.map(|(process, _)| process);
+        Ok(Self { address, database, shops, bank, process, simulator, postgres, nats, _scratch: scratch })
     }
 
     /// Its process id.
@@ -106,6 +129,25 @@ impl Server {
         behind(&self.database.admin).await
     }
 
+    /// Payment intents in its log.
+    pub async fn payments(&self) -> Result<i64> {
+        let sql = "select count(*) from log.event where type = 'payment_intent.created'";
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.database.admin).await?)
+    }
+
+    /// Waits until nothing is left to do for any payment, and the read models have folded everything in.
+    pub async fn payments_settled(&self) -> Result<()> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let left: i64 = sqlx::query_scalar("select count(*) from process.task").fetch_one(&self.database.admin).await?;
+            if left == 0 {
+                return self.caught_up(Duration::from_secs(60)).await.map(drop);
+            }
+            anyhow::ensure!(started.elapsed() < Duration::from_secs(60), "{left} tasks are left of payments");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Ends it and drops its database.
     pub async fn stop(mut self) -> Result<()> {
         self.process.signal("TERM");
@@ -122,15 +164,15 @@ async fn behind(log: &PgPool) -> Result<i64> {
 }
 
 /// The simulated bank, and where it listens.
-fn simulate(platform: SocketAddr, dir: &Path) -> Result<(Process, String)> {
+fn simulate(platform: SocketAddr, dir: &Path) -> Result<(Process, SocketAddr)> {
     let address = free_address()?;
     let (listen, base) = (address.to_string(), format!("http://{platform}"));
     let arguments = ["simulate-provider", "--listen", &listen, "--platform", &base];
     let nothing: [(&str, &str); 0] = [];
-    Ok((Process::spawn("bank", dir, &arguments, nothing), format!("http://{address}")))
+    Ok((Process::spawn("bank", dir, &arguments, nothing), address))
 }
 
-fn environment(database: &TestDatabase, dir: &Path, bank: Option<&str>) -> Vec<(String, String)> {
+fn environment(database: &TestDatabase, dir: &Path, bank: Option<SocketAddr>) -> Vec<(String, String)> {
     let mut set = vec![
         ("DATABASE_URL".to_owned(), database.url.clone()),
         ("NATS_URL".to_owned(), database.nats_url.clone()),
@@ -141,7 +183,7 @@ fn environment(database: &TestDatabase, dir: &Path, bank: Option<&str>) -> Vec<(
         set.push((format!("SMARTPOS_LIMITS__{limit}"), "0".to_owned()));
     }
     if let Some(bank) = bank {
-        let scb = settings(bank);
+        let scb = settings(&format!("http://{bank}"));
         let mut add = |name: &str, value: &str| set.push((format!("SMARTPOS_PROVIDERS__SCB__{name}"), value.to_owned()));
         add("BASE_URL", &scb.base_url);
         add("API_KEY", scb.api_key.reveal());
@@ -166,9 +208,9 @@ async fn open_shops(address: SocketAddr, key: &SigningKey) -> Result<Vec<Shop>> 
         let merchant: MerchantId =
             post(admin, "/v1/merchants", json!({"code": format!("M{n}"), "name": "Kopi House"})).await.parse().context("an id")?;
         let admin = development_token(key, Role::MerchantAdmin, psp, Some(merchant), None)?;
-        let store: StoreId = post(admin, "/v1/stores", store_body("SIAM")).await.parse().context("an id")?;
+        let store: StoreId = post(admin.clone(), "/v1/stores", store_body("SIAM")).await.parse().context("an id")?;
         let token = development_token(key, Role::Cashier, psp, Some(merchant), Some(store))?;
-        shops.push(Shop { store: store.to_string(), token });
+        shops.push(Shop { store: store.to_string(), token, admin, account: None });
     }
     Ok(shops)
 }

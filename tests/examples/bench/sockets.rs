@@ -91,8 +91,9 @@ pub fn stamp() -> String {
     format!("{STAMP}{}", micros())
 }
 
+/// This moment in microseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "two processes of one machine have only its clock in common")]
-fn micros() -> u64 {
+pub fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0))
 }
 
@@ -114,9 +115,11 @@ pub async fn main() -> Result<()> {
     Ok(())
 }
 
-type Socket = WebSocketStream<TcpStream>;
+/// A socket that is subscribed.
+pub type Socket = WebSocketStream<TcpStream>;
 
-async fn connect(plan: &Plan, n: usize) -> Result<Socket> {
+/// Connects socket number `n` of a plan and subscribes it to the topic of its shop.
+pub async fn connect(plan: &Plan, n: usize) -> Result<Socket> {
     let shop = &plan.shops[n % plan.shops.len()];
     let tcp = TcpSocket::new_v4()?;
     let last = u8::try_from(n / PER_ADDRESS + 1)?;

@@ -43,6 +43,7 @@ fn some_command() -> impl Strategy<Value = Command> {
         5 => (0_u128..6, amount).prop_map(|(n, amount)| reserve_refund(n, amount)),
         3 => (0_u128..6).prop_map(settle_refund),
         3 => (0_u128..6).prop_map(release_refund),
+        2 => prop_oneof![0_u128..6, 100_u128..103].prop_map(|n| Command::TakeBackRefund { refund_id: id(n) }),
     ]
 }
 

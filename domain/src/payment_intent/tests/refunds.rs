@@ -40,3 +40,40 @@ fn a_reserved_refund_is_settled_or_released_once() {
     given::<PaymentIntent>(&freed).when(release_refund(1)).then(&[]);
     assert_eq!(PaymentIntent::fold(&freed).refundable(), OWED);
 }
+
+fn take_back(n: u128) -> Command {
+    Command::TakeBackRefund { refund_id: id(n) }
+}
+
+fn taken_back(n: u128, amount: i64) -> Event {
+    RefundTakenBack { refund_id: id(n), amount, refunded_total: 0 }.into()
+}
+
+#[test]
+fn a_refund_that_did_not_happen_after_all_can_be_made_again_and_somebody_has_to_look() {
+    let settled: Event = RefundSettled { refund_id: id(1), amount: 60_00, refunded_total: 60_00 }.into();
+    let done = and(and(captured(), refund_reserved(1, 60_00)), settled);
+    assert!(!PaymentIntent::fold(&done).needs_attention());
+    given::<PaymentIntent>(&done).when(take_back(1)).then(&[taken_back(1, 60_00)]);
+    let failed = and(done, taken_back(1, 60_00));
+    given::<PaymentIntent>(&failed).when(take_back(1)).then(&[]);
+    let state = PaymentIntent::fold(&failed);
+    assert_eq!((state.refunded_total, state.refundable(), state.needs_attention()), (0, OWED, true));
+    // The next refund sees to it, unless it comes to nothing itself.
+    let followed = and(failed, refund_reserved(2, 60_00));
+    assert!(!PaymentIntent::fold(&followed).needs_attention());
+    let refused = and(followed.clone(), RefundReleased { refund_id: id(2), amount: 60_00 }.into());
+    assert!(PaymentIntent::fold(&refused).needs_attention());
+    let settled: Event = RefundSettled { refund_id: id(2), amount: 60_00, refunded_total: 60_00 }.into();
+    let again = and(and(followed, settled), taken_back(2, 60_00));
+    assert!(PaymentIntent::fold(&again).needs_attention());
+    assert_eq!(PaymentIntent::fold(&again).failed_refunds.len(), 1, "one duty for the same money");
+}
+
+#[test]
+fn a_refund_that_was_never_settled_is_only_released() {
+    let reserved = and(captured(), refund_reserved(1, 60_00));
+    let released: Event = RefundReleased { refund_id: id(1), amount: 60_00 }.into();
+    given::<PaymentIntent>(&reserved).when(take_back(1)).then(&[released]);
+    given::<PaymentIntent>(&captured()).when(take_back(1)).then(&[]);
+}

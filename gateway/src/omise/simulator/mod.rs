@@ -35,7 +35,7 @@ use crate::{
         Closing, Core, LedgerView, Moved, Operation, PayRequest, Reply, SealKind, Simulated, SimulatorConfig, Wording, answer,
         callback::Sealed,
         charge_levers::{self, Charging},
-        charges::{Charge, Charges, RefundHabit, SentBack, Stand},
+        charges::{Charge, Charges, Dispute, RefundHabit, SentBack, Stand},
         ledger::Refusal,
         locked, serve as serve_simulated,
     },
@@ -170,8 +170,8 @@ impl Charging for Omise {
     }
 
     fn dispute_event(&self, charge: &Charge) -> String {
-        let data = wire::dispute(charge, &self.number("dspt"));
-        wire::event(&self.number("evnt"), "dispute.create", self.core.now(), &data)
+        let key = if charge.dispute == Some(Dispute::Open) { "dispute.create" } else { "dispute.close" };
+        wire::event(&self.number("evnt"), key, self.core.now(), &wire::dispute(charge))
     }
 }
 
@@ -249,7 +249,7 @@ impl Omise {
             created_at: self.core.now(),
             paid_at: None,
             habit: RefundHabit::AtOnce,
-            disputed: false,
+            dispute: None,
             refunds: Vec::new(),
             paid_currency: None,
         };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::simulator::{
     Reply,
-    charges::{Charge, SentBack, Stand},
+    charges::{Charge, Dispute, SentBack, Stand},
     ledger::Refusal,
 };
 
@@ -84,7 +84,7 @@ pub(super) fn charge(charge: &Charge, refundable: bool, home: &str) -> Value {
         "card": if charge.card { json!({"object": "card", "last_digits": "4242", "name": "SIMULATED PAYER"}) } else { Value::Null },
         "source": if charge.card { Value::Null } else { source },
         "refunds": {"object": "list", "data": charge.refunds.iter().map(|r| refund(charge, r)).collect::<Vec<_>>()},
-        "metadata": charge.shown_metadata(), "dispute": if charge.disputed { dispute(charge, "dspt_test_of_charge") } else { Value::Null },
+        "metadata": charge.shown_metadata(), "dispute": if charge.dispute.is_some() { dispute(charge) } else { Value::Null },
     })
 }
 
@@ -100,8 +100,17 @@ pub(super) fn refund(charge: &Charge, refund: &SentBack) -> Value {
     })
 }
 
-pub(super) fn dispute(charge: &Charge, id: &str) -> Value {
-    json!({"object": "dispute", "id": id, "amount": charge.captured, "currency": charge.currency.code(), "charge": charge.id, "status": "open"})
+pub(super) fn dispute(charge: &Charge) -> Value {
+    let status = match charge.dispute {
+        Some(Dispute::Won) => "won",
+        Some(Dispute::Lost) => "lost",
+        Some(Dispute::Open) | None => "open",
+    };
+    json!({
+        "object": "dispute", "id": charge.id.replacen("chrg", "dspt", 1), "amount": charge.captured, "currency": charge.currency.code(),
+        "charge": charge.id, "status": status, "reason_code": "goods_or_services_not_provided",
+        "reason_message": "Services not provided or merchandise not received",
+    })
 }
 
 pub(super) fn event(id: &str, key: &str, at: DateTime<Utc>, data: &Value) -> String {

@@ -32,7 +32,7 @@ use crate::{
         Closing, Core, LedgerView, Moved, Operation, PayRequest, Reply, SealKind, Simulated, SimulatorConfig, Wording, answer,
         callback::Sealed,
         charge_levers::{self, Charging},
-        charges::{Charge, Charges, RefundHabit, SentBack, Stand},
+        charges::{Charge, Charges, Dispute, RefundHabit, SentBack, Stand},
         ledger::Refusal,
         locked, serve as serve_simulated,
     },
@@ -86,6 +86,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, config: SimulatorC
         .route("/v1/payment_intents/{id}", get(get_intent))
         .route("/v1/payment_intents/{id}/{verb}", post(act))
         .route("/v1/refunds", post(refund).get(list_refunds))
+        .route("/v1/disputes", get(list_disputes))
         .merge(charge_levers::routes());
     serve_simulated(listener, stripe, routes).await
 }
@@ -166,9 +167,8 @@ impl Charging for Stripe {
     }
 
     fn dispute_event(&self, charge: &Charge) -> String {
-        let object = json!({"object": "dispute", "id": self.number("dp"), "amount": charge.captured, "charge": wire::charge_id(charge),
-                            "payment_intent": charge.id, "status": "needs_response", "reason": "fraudulent"});
-        wire::event(&self.number("evt"), "charge.dispute.created", self.core.now().timestamp(), &object)
+        let kind = if charge.dispute == Some(Dispute::Open) { "charge.dispute.created" } else { "charge.dispute.closed" };
+        wire::event(&self.number("evt"), kind, self.core.now().timestamp(), &wire::dispute(charge))
     }
 }
 
@@ -266,7 +266,7 @@ impl Stripe {
             created_at: now,
             paid_at: None,
             habit: RefundHabit::AtOnce,
-            disputed: false,
+            dispute: None,
             refunds: Vec::new(),
             paid_currency: None,
         };
@@ -340,7 +340,7 @@ fn swipe(charge: &mut Charge, token: &str, now: chrono::DateTime<chrono::Utc>) -
         "pm_card_chargeDeclinedProcessingError" => "processing_error/processing_error",
         "pm_card_authenticationRequired" => return Ok(()),
         "pm_card_createDispute" => {
-            charge.disputed = true;
+            charge.dispute = Some(Dispute::Open);
             ""
         }
         "pm_card_pendingRefund" => {
@@ -465,4 +465,17 @@ async fn list_refunds(State(stripe): State<Arc<Stripe>>, RawQuery(query): RawQue
         Ok(page(&form, refunds.collect(), "/v1/refunds"))
     };
     answer(&*stripe, Operation::InquireRefund, reference.as_deref(), act).await
+}
+
+async fn list_disputes(State(stripe): State<Arc<Stripe>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let form = form(&query.unwrap_or_default()).unwrap_or_default();
+    let id = form.get("charge").map_or(String::new(), |charge| charge.replacen("ch_", "pi_", 1));
+    let reference = stripe.reference_of(&id);
+    let act = || {
+        stripe.check(&headers)?;
+        let charge = locked(&stripe.charges).find(&id).map_err(|_| wire::missing())?;
+        let disputes = charge.dispute.map(|_| (wire::dispute_id(&charge), wire::dispute(&charge)));
+        Ok(page(&form, disputes.into_iter().collect(), "/v1/disputes"))
+    };
+    answer(&*stripe, Operation::Inquire, reference.as_deref(), act).await
 }

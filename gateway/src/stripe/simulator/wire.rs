@@ -7,7 +7,7 @@ use crate::{
     promptpay::{QrSpec, Target, is_reference},
     simulator::{
         Reply,
-        charges::{Charge, SentBack, Stand},
+        charges::{Charge, Dispute, SentBack, Stand},
         ledger::Refusal,
     },
 };
@@ -98,7 +98,7 @@ pub(super) fn intent(charge: &Charge) -> Value {
 pub(super) fn charge_object(charge: &Charge) -> Value {
     json!({
         "id": charge_id(charge), "object": "charge", "amount": charge.amount, "amount_captured": charge.captured,
-        "amount_refunded": charge.refunded(), "captured": charge.captured > 0, "disputed": charge.disputed,
+        "amount_refunded": charge.refunded(), "captured": charge.captured > 0, "disputed": charge.dispute.is_some(),
         "created": charge.paid_at.unwrap_or(charge.created_at).timestamp(), "payment_intent": charge.id, "metadata": charge.shown_metadata(),
         "payment_method_details": {"card": {"last4": "4242", "capture_before": charge.created_at.timestamp() + HOLD_SECONDS}},
     })
@@ -127,6 +127,22 @@ pub(super) fn refund(charge: &Charge, refund: &SentBack) -> Value {
         "charge": charge_id(charge), "payment_intent": charge.id, "metadata": refund.metadata, "status": refund.state,
         "failure_reason": if refund.state == "failed" { json!("lost_or_stolen_card") } else { Value::Null },
         "created": refund.created_at.timestamp(),
+    })
+}
+
+pub(super) fn dispute_id(charge: &Charge) -> String {
+    charge.id.replacen("pi_", "dp_", 1)
+}
+
+pub(super) fn dispute(charge: &Charge) -> Value {
+    let status = match charge.dispute {
+        Some(Dispute::Won) => "won",
+        Some(Dispute::Lost) => "lost",
+        Some(Dispute::Open) | None => "needs_response",
+    };
+    json!({
+        "object": "dispute", "id": dispute_id(charge), "amount": charge.captured, "currency": charge.currency.code().to_lowercase(),
+        "charge": charge_id(charge), "payment_intent": charge.id, "status": status, "reason": "fraudulent",
     })
 }
 

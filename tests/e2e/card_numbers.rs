@@ -1,0 +1,194 @@
+//! Card numbers and their codes stand in no table and no log line, wherever somebody puts them: every field of every route that takes
+//! a body, keys, addresses, and what providers (or others in their name) call back with.
+
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use api::{
+    auth::Role,
+    simulated_provider::{Simulated, settings},
+};
+use domain::ids::Ulid;
+use reqwest::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+use support::{TestPlatform, answered};
+
+const NUMBER: &str = "4111111111111111";
+const DRESSED: &str = "4111 1111 1111 1111";
+const CODE: &str = "cvv-of-the-card-737";
+
+/// Listens to every line of log in this process.
+struct Listener;
+static CARD_DATA_LOGGED: AtomicBool = AtomicBool::new(false);
+static LISTENING: AtomicBool = AtomicBool::new(false);
+
+impl io::Write for Listener {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        if [NUMBER, DRESSED, CODE].iter().any(|secret| text.contains(secret)) {
+            CARD_DATA_LOGGED.store(true, Ordering::SeqCst);
+        }
+        if text.contains("a call-back was refused") {
+            LISTENING.store(true, Ordering::SeqCst);
+        }
+        Ok(line.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bodies of a schema with one text each, in every place where it has a field.
+fn bodies(document: &Value, schema: &Value, text: &str, depth: usize) -> Vec<Value> {
+    if depth > 6 {
+        return vec![];
+    }
+    if let Some(name) = schema["$ref"].as_str() {
+        let found = document.pointer(name.trim_start_matches('#')).unwrap_or_else(|| panic!("{name}"));
+        return bodies(document, found, text, depth + 1);
+    }
+    for together in ["oneOf", "anyOf", "allOf"] {
+        if let Some(all) = schema[together].as_array() {
+            return all.iter().flat_map(|one| bodies(document, one, text, depth + 1)).collect();
+        }
+    }
+    if let Some(fields) = schema["properties"].as_object() {
+        let each = |(name, field): (&String, &Value)| {
+            let inner = bodies(document, field, text, depth + 1);
+            inner.into_iter().map(|value| Value::Object(Map::from_iter([(name.clone(), value)]))).collect::<Vec<_>>()
+        };
+        return fields.iter().flat_map(each).collect();
+    }
+    match &schema["type"] {
+        Value::String(kind) if kind == "array" => {
+            bodies(document, &schema["items"], text, depth + 1).into_iter().map(|item| json!([item])).collect()
+        }
+        Value::String(kind) if kind == "null" => vec![],
+        Value::String(kind) if kind == "object" => vec![json!({"anything": text})],
+        Value::String(_) | Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => vec![json!(text)],
+    }
+}
+
+/// Every route with a body: method, address, bodies.
+fn routes(document: &Value) -> Vec<(Method, String, Vec<Value>)> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/v1/")) {
+        for (method, operation) in item.as_object().unwrap() {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            if schema.is_null() {
+                continue;
+            }
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let id = Ulid::from(7_u128);
+            let named = format!("{}_{id}", prefix(path.split('/').nth(2).unwrap()));
+            let address = path.replace("{id}", &named).replace("{line_id}", &format!("lin_{id}")).replace("{transaction_id}", "T1");
+            let mut all = bodies(document, schema, NUMBER, 0);
+            all.extend(bodies(document, schema, DRESSED, 0));
+            all.extend([json!({"cvv": CODE}), json!({"card": {"number": NUMBER, "security_code": CODE}}), json!({NUMBER: "x"})]);
+            found.push((method, address, all));
+        }
+    }
+    found
+}
+
+/// What the ids of a resource begin with.
+fn prefix(resource: &str) -> &'static str {
+    match resource {
+        "orders" => "ord",
+        "bills" => "bill",
+        "payments" => "pay",
+        "payment-intents" => "pi",
+        "refunds" => "ref",
+        "merchants" => "mer",
+        "stores" => "sto",
+        "customers" => "cus",
+        "api-keys" => "pk",
+        "provider-accounts" => "pac",
+        "inbound-webhooks" => "whk",
+        "webhook-endpoints" => "whe",
+        "auth" => "",
+        other => panic!("a new resource: {other}"),
+    }
+}
+
+async fn call_back(platform: &TestPlatform, path: &str, body: String) -> StatusCode {
+    answered(platform.raw(Method::POST, path).header("content-type", "application/json").body(body)).await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_number_stands_in_no_table_and_no_log() {
+    tracing_subscriber::fmt().with_env_filter("debug").with_writer(|| Listener).try_init().unwrap();
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let admin = platform.token(Role::PlatformAdmin, None, None);
+    let document: Value = serde_json::to_value(api::openapi::document()).unwrap();
+    let mut asked = 0;
+    for (method, path, bodies) in routes(&document) {
+        assert!(bodies.len() > 3, "{method} {path} has no field");
+        for body in bodies {
+            let mut refused = false;
+            // Whoever may call the route is refused for the number; the others for being who they are.
+            for token in [&shop.manager, &shop.admin, &admin, &shop.cashier] {
+                let request =
+                    platform.raw(method.clone(), &path).bearer_auth(token).header("Idempotency-Key", format!("k-{asked}")).json(&body);
+                let answer = answered(request).await;
+                assert!(answer.status.is_client_error(), "{method} {path} {body}: {answer:?}");
+                let text = String::from_utf8_lossy(&answer.bytes).into_owned();
+                assert!(![NUMBER, DRESSED, CODE].iter().any(|secret| text.contains(secret)), "{method} {path} echoes: {text}");
+                asked += 1;
+                refused = answer.body["code"] == "CardNumberRefused";
+                if refused {
+                    break;
+                }
+            }
+            assert!(refused || path == "/v1/auth/dev-token", "{method} {path} {body}");
+        }
+    }
+    assert!(asked > 300, "only {asked} requests");
+    let keyed = platform.send(&shop.cashier, Method::POST, "/v1/orders", Some(NUMBER), Some(&json!({}))).await;
+    assert_eq!(keyed.body["code"], "CardNumberRefused");
+    let named = platform.get(&shop.cashier, &format!("/v1/orders?cursor={NUMBER}")).await;
+    assert_eq!(named.body["code"], "CardNumberRefused");
+
+    // Call-backs cannot be refused for what a provider writes into them; what is kept holds none of it.
+    let secret = settings("http://127.0.0.1:1").webhook_path_secret;
+    let told = json!({"transactionId": "T1", "billPaymentRef1": "NOBODY", "payeeProxyId": settings("http://127.0.0.1:1").biller_id,
+        "amount": "107.00", "currencyCode": "764", "payerName": format!("card {DRESSED}"), "payerAccountNumber": NUMBER, "cvv": CODE});
+    assert_eq!(call_back(&platform, &format!("/webhooks/scb/{}", secret.reveal()), told.to_string()).await, 200);
+    assert_eq!(call_back(&platform, "/webhooks/scb/a-wrong-secret", told.to_string()).await, 401);
+    for provider in Simulated::ALL {
+        let at = platform.provider(&shop, provider).await;
+        let path = format!("/webhooks/{}/accounts/{}", provider.name(), at.account);
+        for body in [told.to_string(), format!("card {DRESSED} {NUMBER}, no JSON"), json!({"data": {"object": {"cvc": CODE}}}).to_string()]
+        {
+            assert!(call_back(&platform, &path, body).await.is_client_error());
+        }
+    }
+    platform.settled().await;
+    assert!(LISTENING.load(Ordering::SeqCst), "log lines are heard");
+    assert!(!CARD_DATA_LOGGED.load(Ordering::SeqCst), "a log line holds card data");
+    let kept: i64 = sqlx::query_scalar("select count(*) from process.webhook").fetch_one(&platform.database.admin).await.unwrap();
+    assert!(kept > 10, "the call-backs are kept: {kept}");
+    stands_in_no_table(&platform).await;
+    platform.stop().await;
+}
+
+async fn stands_in_no_table(platform: &TestPlatform) {
+    let tables: Vec<(String, String)> = sqlx::query_as(
+        "select schemaname::text, tablename::text from pg_tables where schemaname not in ('pg_catalog', 'information_schema')",
+    )
+    .fetch_all(&platform.database.admin)
+    .await
+    .unwrap();
+    assert!(tables.len() > 20, "{tables:?}");
+    for (schema, table) in tables {
+        for secret in [NUMBER, DRESSED, CODE] {
+            let hex = hex::encode(secret);
+            let sql = format!("select count(*) from \"{schema}\".\"{table}\" t where t::text like '%{secret}%' or t::text like '%{hex}%'");
+            let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&platform.database.admin).await.unwrap();
+            assert_eq!(found, 0, "{secret} stands in {schema}.{table}");
+        }
+    }
+}

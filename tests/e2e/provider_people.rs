@@ -1,0 +1,254 @@
+//! What is left to people: payments whose provider does not tell, secrets that are rolled, call-backs that are too old or too early.
+
+use std::time::Duration;
+
+use api::simulated_provider::Simulated;
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::{ApiShop, ProviderAt, TestPlatform, eventually};
+
+use crate::cards::{OWED, thb};
+
+struct Counter {
+    platform: TestPlatform,
+    shop: ApiShop,
+    at: ProviderAt,
+}
+
+impl Counter {
+    async fn open(provider: Simulated) -> Self {
+        let platform = TestPlatform::start().await;
+        let shop = platform.shop().await;
+        let at = platform.provider(&shop, provider).await;
+        Self { platform, shop, at }
+    }
+
+    /// A bill whose code waits to be paid; answers the bill's path and the intent's.
+    async fn waiting(&self) -> (String, String) {
+        let (_, bill) = self.platform.billed(&self.shop, OWED).await;
+        let pay = json!({"bill_id": bill, "tender": "promptpay"});
+        let payment = self.platform.post(&self.shop.cashier, "/v1/payments", pay).await.ok().body;
+        let path = format!("/v1/payment-intents/{}", payment["payment_intent_id"].as_str().unwrap());
+        self.until(&path, |intent| intent["status"] == "requires_action").await;
+        (format!("/v1/bills/{bill}"), path)
+    }
+
+    async fn until(&self, path: &str, good: impl Fn(&Value) -> bool) -> Value {
+        self.platform.get_until(&self.shop.cashier, path, good).await
+    }
+
+    /// The provider tells nothing of what was paid.
+    async fn falls_silent(&self) {
+        self.at.lever("faults", json!([{"operation": "inquire", "fault": "http_500", "times": 1_000_000}])).await;
+    }
+
+    /// The schedule of questions comes to its end.
+    async fn left_to_a_person(&self, path: &str) {
+        let over = "update process.task set due_at = now(), task = jsonb_set(task, '{expires_at}', to_jsonb(now() - interval '2 hours'))
+                    where key like 'watch:%'";
+        let moved = sqlx::query(over).execute(&self.platform.database.admin).await.unwrap().rows_affected();
+        assert_eq!(moved, 1, "one attempt is watched");
+        let left = self.until(path, |intent| intent["outcome"]["step"] == "person").await;
+        assert_eq!(left["needs_attention"], true, "{left}");
+    }
+
+    /// The provider speaks again, and the watch asks.
+    async fn speaks_again(&self) {
+        let cleared = reqwest::Client::new().delete(format!("{}/sim/faults", self.at.base)).send().await.unwrap();
+        assert!(cleared.status().is_success());
+        sqlx::query("update process.task set due_at = now()").execute(&self.platform.database.admin).await.unwrap();
+    }
+
+    async fn resolve(&self, token: &str, path: &str, body: Value) -> support::Answered {
+        self.platform.post(token, &format!("{path}/resolve"), body).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_finds_the_money_on_a_statement_that_the_provider_does_not_tell_of() {
+    let counter = Counter::open(Simulated::Kbank).await;
+    let (bill, path) = counter.waiting().await;
+    let shown = counter.platform.get(&counter.shop.cashier, &path).await.ok().body;
+    let found = |transaction: &str| {
+        json!({"paid": true, "statement_reference": "KBank 24 Nov, line 3", "transaction_id": transaction,
+                                           "amount": thb(OWED), "paid_at": "2026-11-24T10:00:00Z"})
+    };
+    let early = counter.resolve(&counter.shop.manager, &path, found("T")).await;
+    assert_eq!(early.body["code"], "OutcomeNotUnknown", "the provider is still being asked");
+    counter.falls_silent().await;
+    let paid = counter.at.lever("pay", json!({"reference": shown["reference"], "webhook": "never"})).await;
+    let transaction = paid["transaction_id"].as_str().unwrap().to_owned();
+    counter.left_to_a_person(&path).await;
+    assert_eq!(counter.resolve(&counter.shop.cashier, &path, found(&transaction)).await.status, 403);
+    let other =
+        json!({"paid": true, "statement_reference": "x", "transaction_id": "T", "amount": thb(1), "paid_at": "2026-11-24T10:00:00Z"});
+    assert_eq!(counter.resolve(&counter.shop.manager, &path, other).await.body["code"], "TenderAmountDiffers");
+    let resolved = counter.resolve(&counter.shop.manager, &path, found(&transaction)).await.ok().body;
+    assert_eq!(
+        (&resolved["status"], &resolved["captured"], &resolved["needs_attention"]),
+        (&json!("succeeded"), &thb(OWED), &json!(false))
+    );
+    counter.until(&bill, |bill| bill["status"] == "paid").await;
+    // The provider tells of the very same money later: it is known.
+    counter.speaks_again().await;
+    counter.at.lever("lie", json!({"reference": shown["reference"]})).await;
+    counter.platform.settled().await;
+    let after = counter.platform.get(&counter.shop.cashier, &path).await.ok().body;
+    assert_eq!((&after["captured"], &after["unmatched"]), (&thb(OWED), &json!([])));
+    counter.at.agrees_with(&counter.platform, &counter.shop).await;
+    counter.platform.proves_itself().await;
+    counter.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_finds_no_money_and_the_bill_can_be_paid_another_way() {
+    let counter = Counter::open(Simulated::Scb).await;
+    let (bill, path) = counter.waiting().await;
+    counter.falls_silent().await;
+    counter.left_to_a_person(&path).await;
+    let cash = json!({"bill_id": bill.trim_start_matches("/v1/bills/"), "tender": "cash", "cash_received": thb(OWED)});
+    let held = counter.platform.post(&counter.shop.cashier, "/v1/payments", cash.clone()).await;
+    assert!(held.status.is_client_error(), "the amount is held: {held:?}");
+    let missing = json!({"paid": false, "statement_reference": "SCB 24 Nov, not on it"});
+    let resolved = counter.resolve(&counter.shop.manager, &path, missing).await.ok().body;
+    assert_eq!((&resolved["status"], &resolved["needs_attention"]), (&json!("requires_payment_method"), &json!(false)));
+    counter.platform.post(&counter.shop.cashier, "/v1/payments", cash).await.ok();
+    counter.until(&bill, |bill| bill["status"] == "paid").await;
+    counter.platform.proves_itself().await;
+    counter.platform.stop().await;
+}
+
+async fn promptpay_pays_a_bill(provider: Simulated, action: &str) {
+    let counter = Counter::open(provider).await;
+    let (bill, path) = counter.waiting().await;
+    let shown = counter.platform.get(&counter.shop.cashier, &path).await.ok().body;
+    assert_eq!((&shown["next_action"]["type"], &shown["provider"]), (&json!(action), &json!(provider.name())));
+    counter.at.lever("pay", json!({"reference": shown["reference"]})).await;
+    counter.until(&path, |intent| intent["status"] == "succeeded").await;
+    counter.until(&bill, |bill| bill["status"] == "paid").await;
+    counter.at.agrees_with(&counter.platform, &counter.shop).await;
+    counter.platform.proves_itself().await;
+    counter.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_of_kbank_pays_a_bill() {
+    promptpay_pays_a_bill(Simulated::Kbank, "display_qr").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_of_omise_pays_a_bill() {
+    promptpay_pays_a_bill(Simulated::Omise, "redirect").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_of_stripe_pays_a_bill() {
+    promptpay_pays_a_bill(Simulated::Stripe, "display_qr").await;
+}
+
+/// A call-back about a payment that never was, sealed like this.
+async fn lie(counter: &Counter, reference: &Value, seal: &str) {
+    let webhook = json!({"copies": 1, "badly_sealed": 1, "seal": seal});
+    let lie =
+        reqwest::Client::new().post(format!("{}/sim/lie", counter.at.base)).json(&json!({"reference": reference, "webhook": webhook}));
+    assert_eq!(lie.send().await.unwrap().status(), 202);
+}
+
+/// How many call-backs came in this state, by what their signature proved.
+async fn inbound(counter: &Counter, state: &str) -> Vec<String> {
+    let path = format!("/v1/inbound-webhooks?state={state}&account={}", counter.at.account);
+    let page = counter.platform.get(&counter.shop.admin, &path).await.ok().body;
+    let mut signatures: Vec<String> =
+        page["data"].as_array().unwrap().iter().map(|row| row["signature"].as_str().unwrap().to_owned()).collect();
+    signatures.sort();
+    signatures
+}
+
+async fn refused_by_their_seal(provider: Simulated) {
+    let counter = Counter::open(provider).await;
+    let (_, path) = counter.waiting().await;
+    let before = counter.platform.get(&counter.shop.cashier, &path).await.ok().body;
+    counter.platform.settled().await;
+    let events = || async {
+        let count = sqlx::query_scalar::<_, i64>("select count(*) from log.event");
+        count.fetch_one(&counter.platform.database.admin).await.unwrap()
+    };
+    let told = events().await;
+    for seal in ["stale", "future", "bad", "missing"] {
+        lie(&counter, &before["reference"], seal).await;
+    }
+    eventually("all four are refused", Duration::from_secs(10), || async {
+        (inbound(&counter, "refused").await == ["bad", "bad", "stale", "stale"]).then_some(())
+    })
+    .await;
+    for state in ["received", "parked", "done", "unconfirmed"] {
+        assert!(inbound(&counter, state).await.is_empty(), "{state}");
+    }
+    let tasks: i64 = sqlx::query_scalar("select count(*) from process.task where key like 'webhook:%'")
+        .fetch_one(&counter.platform.database.admin)
+        .await
+        .unwrap();
+    assert_eq!((tasks, events().await), (0, told), "nothing follows from them");
+    assert_eq!(counter.platform.get(&counter.shop.cashier, &path).await.ok().body["version"], before["version"]);
+    counter.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_back_of_omise_that_is_stale_early_or_badly_signed_changes_nothing() {
+    refused_by_their_seal(Simulated::Omise).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_back_of_stripe_that_is_stale_early_or_badly_signed_changes_nothing() {
+    refused_by_their_seal(Simulated::Stripe).await;
+}
+
+async fn secret_rolled(provider: Simulated) {
+    let counter = Counter::open(provider).await;
+    let next = counter.at.known.next_webhook_secret.unwrap();
+    let path = format!("/v1/provider-accounts/{}", counter.at.account);
+    let change = json!({"secrets": {"webhook_secret": next}, "former_secrets_good_minutes": 1});
+    let key = Some("roll-the-secret");
+    let changed = counter.platform.send(&counter.shop.admin, Method::PATCH, &path, key, Some(&change)).await.ok();
+    let shown = counter.platform.get_until(&counter.shop.admin, &path, |_| true).await;
+    let lookup = counter.platform.get(&counter.shop.admin, "/v1/idempotency-keys/roll-the-secret").await;
+    for body in [changed.body.to_string(), shown.to_string(), lookup.body.to_string()] {
+        assert!(!body.contains(next), "{body}");
+    }
+    let nobody = json!("NOBODYKNOWSTHIS00001");
+    // The simulator signs by the old secret alone (good) or by both (rolled); by a stranger's (bad).
+    lie(&counter, &nobody, "good").await;
+    lie(&counter, &nobody, "rolled").await;
+    eventually("old and new are taken", Duration::from_secs(10), || async { (inbound(&counter, "parked").await.len() == 2).then_some(()) })
+        .await;
+    lie(&counter, &nobody, "bad").await;
+    eventually("a stranger is refused", Duration::from_secs(10), || async {
+        (inbound(&counter, "refused").await == ["bad"]).then_some(())
+    })
+    .await;
+    // The minute is over: only the new one proves anything.
+    eventually("the old one is refused", Duration::from_secs(90), || async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        lie(&counter, &nobody, "good").await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        (inbound(&counter, "refused").await.len() >= 2).then_some(())
+    })
+    .await;
+    let taken = inbound(&counter, "parked").await.len();
+    lie(&counter, &nobody, "rolled").await;
+    eventually("the new one is taken", Duration::from_secs(10), || async {
+        (inbound(&counter, "parked").await.len() == taken + 1).then_some(())
+    })
+    .await;
+    counter.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_signing_secret_of_omise_is_rolled_both_are_good_and_then_only_the_new_one() {
+    secret_rolled(Simulated::Omise).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_signing_secret_of_stripe_is_rolled_both_are_good_and_then_only_the_new_one() {
+    secret_rolled(Simulated::Stripe).await;
+}
