@@ -99,6 +99,7 @@ impl Bank {
                 amount: if owed { charge.amount } else { Money::new(payment.amount.amount - float * (payment.amount.amount % 7 / 6), payment.amount.currency) },
                 paid_at: payment.paid_at,
                 refunded: payment.refunded,
+                dispute: None,
             })
             .collect();
         let status = if !payments.is_empty() {

@@ -171,6 +171,7 @@ impl Client {
             reason: "cold".to_owned(),
             given_at: None,
             breakdown: None,
+            fallback_of: None,
         };
         let request = Request::new(key.to_owned(), StreamType::Refund);
         if let Err(CommandError::Rejected(_)) = self.ask(&request, move |unit| give_back(unit, new.clone()).boxed()).await {

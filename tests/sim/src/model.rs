@@ -138,6 +138,9 @@ impl Books {
             "refund_released" => {
                 payment.reserved.remove(&text(&body["refund_id"]));
             }
+            "refund_taken_back" => {
+                payment.settled.remove(&text(&body["refund_id"]));
+            }
             "refund_settled" => {
                 payment.reserved.remove(&text(&body["refund_id"]));
                 payment.settled.insert(text(&body["refund_id"]), number(&body["amount"]));
@@ -170,6 +173,9 @@ impl Books {
             "overpayment_parked" => {
                 bill.parked.insert(payment);
             }
+            "refund_taken_back" => {
+                bill.refunded.remove(&text(&body["refund_id"]));
+            }
             "paid" => bill.paid += 1,
             "voided" | "written_off" => bill.closed = true,
             "refund_recorded" => {
@@ -189,6 +195,7 @@ impl Books {
             }
             "succeeded" => refund.succeeded += 1,
             "failed" => refund.failed += 1,
+            "taken_back" => (refund.succeeded, refund.failed) = (refund.succeeded.saturating_sub(1), refund.failed + 1),
             _ => {}
         }
     }

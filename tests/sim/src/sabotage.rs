@@ -96,6 +96,8 @@ saboteurs! {
     CheckpointBeforeRows,
     /// The rows are written, the checkpoint does not move.
     RowsBeforeCheckpoint,
+    /// Rows of events that a restored log does not have are written.
+    FoldsVoidHistory,
     /// A row is not written.
     RowForgotten,
     /// A row that is there is not found.
