@@ -157,7 +157,8 @@ async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<
         Plan::Idle => head.pos,
     };
     let base = view.map_or(0, |view| view.base);
-    let mut last = Published { pos: last, hash: log.read(last - 1, 1).await?.first().filter(|event| event.pos == last).map(|event| event.hash) };
+    let mut last =
+        Published { pos: last, hash: log.read(last - 1, 1).await?.first().filter(|event| event.pos == last).map(|event| event.hash) };
     let mut pokes = bus.pokes(poke_subject(&head)).await?;
     let inspect_at = tokio::time::Instant::now() + INSPECT_EVERY;
     loop {

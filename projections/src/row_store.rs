@@ -49,7 +49,8 @@ impl RowStore for PgPool {
         target: &Target,
         from: Standing,
         to: i64,
-        events: &[[u8; 32]], changes: &[Changes],
+        events: &[[u8; 32]],
+        changes: &[Changes],
         quarantined: &[Quarantined],
     ) -> Result<bool, Error> {
         tables::commit(self, target, from, to, events, changes, quarantined).await

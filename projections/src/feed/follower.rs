@@ -204,7 +204,7 @@ impl Follower {
     }
 
     /// Whether the newest event in memory is still the log's. A log that was restored to the past may have grown beyond it since.
-    async fn holds_the_newest(&self, tail: i64) -> Result<bool, Error> {
+    async fn holds_the_newest(&mut self, tail: i64) -> Result<bool, Error> {
         let Some((pos, hash)) = self.ring.newest().filter(|(pos, _)| *pos == tail) else { return Ok(true) };
         Ok(self.reader.range(pos - 1, 1).await?.first().is_some_and(|event| event.hash == hash))
     }

@@ -139,7 +139,12 @@ fn report(options: &Options, totals: &Totals, seconds: f64) -> bool {
         totals.steps,
         seconds * 1e6 * options.threads as f64 / totals.steps.max(1) as f64,
     );
-    println!("{} schedules violated an invariant; {} of {} counters never moved: {never:?}", totals.failed.len(), never.len(), counters::ALL.len());
+    println!(
+        "{} schedules violated an invariant; {} of {} counters never moved: {never:?}",
+        totals.failed.len(),
+        never.len(),
+        counters::ALL.len()
+    );
     !totals.failed.is_empty() || !never.is_empty()
 }
 

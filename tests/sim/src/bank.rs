@@ -96,7 +96,11 @@ impl Bank {
             .filter(|payment| payment.visible_at <= now)
             .map(|payment| PaymentSeen {
                 transaction_id: if doubled { format!("{}-{}", payment.transaction_id, self.calls) } else { payment.transaction_id.clone() },
-                amount: if owed { charge.amount } else { Money::new(payment.amount.amount - float * (payment.amount.amount % 7 / 6), payment.amount.currency) },
+                amount: if owed {
+                    charge.amount
+                } else {
+                    Money::new(payment.amount.amount - float * (payment.amount.amount % 7 / 6), payment.amount.currency)
+                },
                 paid_at: payment.paid_at,
                 refunded: payment.refunded,
                 dispute: None,
@@ -110,7 +114,11 @@ impl Bank {
             AttemptStatus::Canceled
         } else if let Some(held) = charge.held {
             let amount = Money::new(held, charge.amount.currency);
-            if now > charge.lapses_at { AttemptStatus::Expired } else { AttemptStatus::Authorized { amount, capture_before: Some(charge.lapses_at) } }
+            if now > charge.lapses_at {
+                AttemptStatus::Expired
+            } else {
+                AttemptStatus::Authorized { amount, capture_before: Some(charge.lapses_at) }
+            }
         } else {
             AttemptStatus::Pending
         };
@@ -173,7 +181,16 @@ impl SimProvider {
         if !bank.charges.contains_key(&reference) {
             let provider_id = bank.name("chg");
             let declined = matches!(request.method, Method::Card { .. }) && world.strikes(Knob::BankDeclines);
-            let charge = Charge { provider_id, amount: request.key.amount, held: None, lapses_at: world.now() + ChronoDuration::minutes(30), declined, canceled: false, payments: vec![], pulls: 0 };
+            let charge = Charge {
+                provider_id,
+                amount: request.key.amount,
+                held: None,
+                lapses_at: world.now() + ChronoDuration::minutes(30),
+                declined,
+                canceled: false,
+                payments: vec![],
+                pulls: 0,
+            };
             bank.charges.insert(reference.clone(), charge);
             match request.method {
                 Method::PromptPay => hooks::payer(&self.0.world, reference.clone(), request.key.amount.amount, request.expires_at),
@@ -271,16 +288,27 @@ impl Bank {
             }
         }
         if !self.refunds.contains_key(&name) {
-            let received = self.charges.get(&request.reference).and_then(|charge| charge.payments.iter().find(|paid| paid.transaction_id == request.transaction_id));
+            let received = self
+                .charges
+                .get(&request.reference)
+                .and_then(|charge| charge.payments.iter().find(|paid| paid.transaction_id == request.transaction_id));
             let Some(received) = received else { return declined("payment_not_found") };
-            let given: i64 = self.refunds.values().filter(|given| given.transaction_id == request.transaction_id && given.succeeds).map(|given| given.amount).sum();
+            let given: i64 = self
+                .refunds
+                .values()
+                .filter(|given| given.transaction_id == request.transaction_id && given.succeeds)
+                .map(|given| given.amount)
+                .sum();
             if given + request.amount.amount > received.amount.amount && world.sabotage != Some(Saboteur::RefundWithoutKey) {
                 return declined("refund_exceeds_payment");
             }
             let waits = if world.strikes(Knob::RefundWaits) { i64::try_from(world.draw(8_000)).unwrap_or(0) } else { 0 };
             let decided_at = world.now() + ChronoDuration::milliseconds(waits);
             let succeeds = !world.strikes(Knob::RefundFails);
-            self.refunds.insert(name.clone(), Given { transaction_id: request.transaction_id.clone(), amount: request.amount.amount, decided_at, succeeds });
+            self.refunds.insert(
+                name.clone(),
+                Given { transaction_id: request.transaction_id.clone(), amount: request.amount.amount, decided_at, succeeds },
+            );
         }
         self.refund_status(world, &name)
     }

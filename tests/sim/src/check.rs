@@ -35,7 +35,8 @@ pub(crate) fn what_is_left(world: &World) -> String {
     let pending = world.journal().pending;
     let db = world.db();
     let tasks: Vec<&String> = db.process.tasks.keys().take(4).collect();
-    let behind: Vec<_> = db.read.0.iter().filter(|(_, copy)| copy.pos != db.head()).map(|(name, copy)| format!("{name} at {}", copy.pos)).collect();
+    let behind: Vec<_> =
+        db.read.0.iter().filter(|(_, copy)| copy.pos != db.head()).map(|(name, copy)| format!("{name} at {}", copy.pos)).collect();
     let level = check_read::bus_is_level(world, &db);
     format!(
         "not at rest: head {}, managers at {}, tasks {tasks:?}, behind {behind:?}, outside {pending}, bus level {level}",

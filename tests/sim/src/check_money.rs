@@ -117,7 +117,9 @@ fn refunds(world: &World, books: &Books) {
             world.violated("I6", format!("{id}: the provider gave back {theirs}, the log says {ours}"));
         }
     }
-    let given = |transaction: &str| -> i64 { bank.refunds.values().filter(|given| given.succeeds && given.transaction_id == transaction).map(|given| given.amount).sum() };
+    let given = |transaction: &str| -> i64 {
+        bank.refunds.values().filter(|given| given.succeeds && given.transaction_id == transaction).map(|given| given.amount).sum()
+    };
     for paid in bank.charges.values().flat_map(|charge| &charge.payments) {
         let given = given(&paid.transaction_id);
         if given > paid.amount.amount {

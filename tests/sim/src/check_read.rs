@@ -34,7 +34,8 @@ fn read_models(world: &World) {
         for table in projection.tables() {
             let wanted = fold.rows.table(table.name).unwrap_or_default();
             let rows = copy.tables.get(table.name).cloned().unwrap_or_default();
-            let found: BTreeMap<&String, Value> = rows.iter().map(|(key, row)| (key, serde_json::from_str(row).unwrap_or_default())).collect();
+            let found: BTreeMap<&String, Value> =
+                rows.iter().map(|(key, row)| (key, serde_json::from_str(row).unwrap_or_default())).collect();
             if wanted.len() != found.len() || wanted.iter().any(|(key, row)| found.get(key) != Some(row)) {
                 world.violated("I7", format!("{} of {name} is not what the log says", table.name));
             }

@@ -227,7 +227,13 @@ impl Client {
 
     /// Another tenant's order is not there, whoever knows its id.
     async fn foreign(&self, key: &str) {
-        let foreign = self.world.journal().acked.iter().find(|acked| acked.tenant != self.tenant.0 && acked.key.ends_with("-open")).and_then(|acked| id_in(&acked.body));
+        let foreign = self
+            .world
+            .journal()
+            .acked
+            .iter()
+            .find(|acked| acked.tenant != self.tenant.0 && acked.key.ends_with("-open"))
+            .and_then(|acked| id_in(&acked.body));
         let Some(order) = foreign.map(OrderId) else { return };
         let request = Request::new(key.to_owned(), StreamType::Order);
         let asked = self.ask(&request, move |unit| call_off(unit, order).boxed()).await;
@@ -295,7 +301,8 @@ async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Reply, CommandE
 
 async fn status(unit: &mut UnitOfWork, id: PaymentIntentId) -> Result<Reply, CommandError> {
     let state = unit.state::<PaymentIntent>(id).await?;
-    let unmatched = state.unmatched.iter().find(|payment| payment.resolution.is_none()).map(|payment| payment.received.transaction_id.clone());
+    let unmatched =
+        state.unmatched.iter().find(|payment| payment.resolution.is_none()).map(|payment| payment.received.transaction_id.clone());
     let held = state.held().map_or(0, |held| held.amount.amount);
     let seen = json!({ "status": state.status.as_str(), "captured": state.captured(), "held": held, "unmatched": unmatched });
     unit.reply::<PaymentIntent>(200, id, &seen)

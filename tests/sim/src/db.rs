@@ -1,9 +1,6 @@
 //! PostgreSQL as this platform uses it: what is written is one value, changed at single moments.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use commands::batch::{AppendItem, BatchAnswer, Refusal, StoredKey};
@@ -78,7 +75,12 @@ impl Db {
 
     pub fn stream(&self, key: &StreamKey, after: i64) -> Vec<RecordedEvent> {
         let places = self.streams.get(key).map(Vec::as_slice).unwrap_or_default();
-        places.iter().filter_map(|place| self.events.get(*place)).filter(|event| event.version > after).map(|event| (**event).clone()).collect()
+        places
+            .iter()
+            .filter_map(|place| self.events.get(*place))
+            .filter(|event| event.version > after)
+            .map(|event| (**event).clone())
+            .collect()
     }
 
     pub fn range(&self, after: i64, limit: i64) -> &[Arc<RecordedEvent>] {
@@ -91,7 +93,11 @@ impl Db {
     pub fn append(&mut self, world: &World, items: &[AppendItem]) -> BatchAnswer {
         let refusals = self.refusals(world, items);
         if !refusals.is_empty() {
-            world.saw(if refusals.iter().any(|refusal| matches!(refusal, Refusal::Key { .. })) { "key was taken" } else { "version conflict" });
+            world.saw(if refusals.iter().any(|refusal| matches!(refusal, Refusal::Key { .. })) {
+                "key was taken"
+            } else {
+                "version conflict"
+            });
             return BatchAnswer::Refused(refusals);
         }
         let first_pos = self.head() + 1;
@@ -123,7 +129,8 @@ impl Db {
             for key in &item.keys {
                 let last_pos = (!item.events.is_empty()).then_some(first - 1 + i64::try_from(item.events.len()).unwrap_or(0));
                 let response = key.response.clone();
-                let stored = StoredKey { request_hash: key.request_hash.to_vec(), fingerprint: key.fingerprint.clone(), last_pos, response };
+                let stored =
+                    StoredKey { request_hash: key.request_hash.to_vec(), fingerprint: key.fingerprint.clone(), last_pos, response };
                 self.keys.insert((key.tenant, key.scope.clone(), key.key.clone()), stored);
             }
         }

@@ -89,8 +89,8 @@ impl Books {
                     books.orders.entry((event.stream.tenant.0, text(&body["order_number"]))).or_default().push(format!("ord_{id}"));
                 }
                 "order" if what == "completed" => {
-                books.completed.insert(format!("ord_{id}"));
-            }
+                    books.completed.insert(format!("ord_{id}"));
+                }
                 _ => {}
             }
         }

@@ -77,7 +77,11 @@ impl ProcessRows {
             world.saw("process checkpoint moved by another");
             return false;
         }
-        if leaves.is_empty() && stuck.is_empty() { self.unsynced.push(self.checkpoint) } else { self.durable() }
+        if leaves.is_empty() && stuck.is_empty() {
+            self.unsynced.push(self.checkpoint)
+        } else {
+            self.durable()
+        }
         self.checkpoint = to;
         if world.sabotaged(Saboteur::CheckpointOutsideTransaction, 8) {
             return true;

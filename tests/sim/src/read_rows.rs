@@ -137,7 +137,15 @@ impl RowStore for SimLog {
         self.0.ask("load rows", load).await.map_err(|error| read_error(&error))
     }
 
-    async fn commit(&self, target: &Target, from: Standing, to: i64, events: &[[u8; 32]], changes: &[Changes], quarantined: &[Quarantined]) -> Result<bool, Error> {
+    async fn commit(
+        &self,
+        target: &Target,
+        from: Standing,
+        to: i64,
+        events: &[[u8; 32]],
+        changes: &[Changes],
+        quarantined: &[Quarantined],
+    ) -> Result<bool, Error> {
         let world = &self.0.world;
         let commit = |db: &mut crate::db::Db| {
             let held = db.range(from.pos, to - from.pos).iter().map(|event| &event.hash).eq(events);

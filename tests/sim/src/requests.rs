@@ -69,7 +69,14 @@ impl Client {
     fn caller(&self, request: &Request) -> Caller {
         let key = IdempotencyKey::new(self.tenant.0, self.actor(), request.key.clone(), "simulated", &request.body);
         let correlation_id = Ulid::from_parts(1, u128::from(self.world.draw(u64::MAX)));
-        Caller { tenant: self.tenant, actor: self.actor(), device: None, correlation_id, idempotency: Some(key), if_match: request.if_match }
+        Caller {
+            tenant: self.tenant,
+            actor: self.actor(),
+            device: None,
+            correlation_id,
+            idempotency: Some(key),
+            if_match: request.if_match,
+        }
     }
 
     /// Asks until somebody answers. What was answered stands in the journal.

@@ -141,7 +141,10 @@ impl Knob {
 
     /// What people do is no fault that heals.
     pub(crate) const fn outlasts_healing(self) -> bool {
-        matches!(self, Self::PayerNever | Self::PayerWrong | Self::PayerTwice | Self::BankDeclines | Self::BankCannotCancel | Self::RefundFails)
+        matches!(
+            self,
+            Self::PayerNever | Self::PayerWrong | Self::PayerTwice | Self::BankDeclines | Self::BankCannotCancel | Self::RefundFails
+        )
     }
 }
 

@@ -33,27 +33,35 @@ fn smaller(schedule: &Schedule) -> Vec<Schedule> {
         }
     };
     add(&|candidate| candidate.breaks.clear());
-    (0..schedule.breaks.len()).for_each(|n| add(&|candidate| {
-        candidate.breaks.remove(n);
-    }));
+    (0..schedule.breaks.len()).for_each(|n| {
+        add(&|candidate| {
+            candidate.breaks.remove(n);
+        })
+    });
     add(&|candidate| candidate.knobs.clear());
-    schedule.knobs.keys().for_each(|knob| add(&|candidate| {
-        candidate.knobs.remove(knob);
-    }));
+    schedule.knobs.keys().for_each(|knob| {
+        add(&|candidate| {
+            candidate.knobs.remove(knob);
+        })
+    });
     (0..schedule.clients.len()).for_each(|n| add(&|candidate| candidate.clients[n].clear()));
     (0..schedule.clients.len()).for_each(|n| {
         let half = schedule.clients[n].len() / 2;
         add(&|candidate| candidate.clients[n].truncate(half));
         add(&|candidate| {
-        candidate.clients[n].drain(..half);
-    });
-        (0..schedule.clients[n].len()).for_each(|sale| add(&|candidate| {
-        candidate.clients[n].remove(sale);
-    }));
+            candidate.clients[n].drain(..half);
+        });
         (0..schedule.clients[n].len()).for_each(|sale| {
-            (0..schedule.clients[n][sale].then.len()).for_each(|then| add(&|candidate| {
-        candidate.clients[n][sale].then.remove(then);
-    }));
+            add(&|candidate| {
+                candidate.clients[n].remove(sale);
+            })
+        });
+        (0..schedule.clients[n].len()).for_each(|sale| {
+            (0..schedule.clients[n][sale].then.len()).for_each(|then| {
+                add(&|candidate| {
+                    candidate.clients[n][sale].then.remove(then);
+                })
+            });
         });
     });
     add(&|candidate| {
