@@ -38,13 +38,13 @@ pub(crate) fn payer(world: &Shared, reference: String, amount: i64, expires_at: 
                 tokio::time::sleep(left).await;
             }
             tokio::time::sleep(wait).await;
-            pay(&world, &reference, amount);
+            pay(&world, &reference, amount, times);
             world.journal().pending -= 1;
         });
     }
 }
 
-fn pay(world: &Shared, reference: &str, amount: i64) {
+fn pay(world: &Shared, reference: &str, amount: i64, times: usize) {
     let received = {
         let mut bank = world.bank();
         let payable = bank.charges.get(reference).is_some_and(|charge| !charge.canceled);
@@ -52,7 +52,7 @@ fn pay(world: &Shared, reference: &str, amount: i64) {
     };
     world.note("payer", amount);
     if let Some(transaction_id) = received {
-        let payments = world.bank().charges.get(reference).map_or(0, |charge| charge.payments.len());
+        let payments = world.bank().charges.get(reference).map_or(0, |charge| charge.payments.len()).max(times);
         announce(world, reference.to_owned(), Some(transaction_id), payments);
     } else {
         world.saw("payer came after the cancel");
