@@ -30,7 +30,7 @@ test: setup ## build the programs and run every test, on real servers
 SIM_CARGO := RUSTFLAGS='--cfg tokio_unstable' cargo
 SIM_BUILD := --profile sim --target-dir target/sim -p sim
 SIM := ./target/sim/sim/examples/sim
-SIM_SEEDS ?= 3000
+SIM_SEEDS ?= 700
 
 sim: setup ## simulate SEEDS=n schedules of about PAYMENTS=100, or replay SEED=x, print it and shrink it if it fails
 	$(SIM_CARGO) build $(SIM_BUILD) --example sim
