@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test volume storm check bench schemas clean-data
+.PHONY: help setup demo up test sim saboteurs volume storm check bench schemas clean-data
 
 # As `smartpos` itself chooses it.
 DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
@@ -21,7 +21,24 @@ up: setup ## build and run the whole platform until Ctrl-C
 
 test: setup ## build the programs and run every test, on real servers
 	cargo build --workspace --bins
-	cargo test --workspace
+	cargo test --workspace --exclude sim
+	$(SIM_CARGO) test $(SIM_BUILD)
+	$(SIM_CARGO) build $(SIM_BUILD) --example sim
+	$(SIM) --seeds $(SIM_SEEDS) --payments 12
+
+# The simulator is built by itself: only it has a clock that can be paused, and a runtime whose own chance has a seed.
+SIM_CARGO := RUSTFLAGS='--cfg tokio_unstable' cargo
+SIM_BUILD := --profile sim --target-dir target/sim -p sim
+SIM := ./target/sim/sim/examples/sim
+SIM_SEEDS ?= 700
+
+sim: setup ## simulate SEEDS=n schedules of about PAYMENTS=100, or replay SEED=x, print it and shrink it if it fails
+	$(SIM_CARGO) build $(SIM_BUILD) --example sim
+	$(SIM) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) --payments $(or $(PAYMENTS),100)
+
+saboteurs: setup ## break each promise in turn: every saboteur must be caught within 2,000 schedules
+	$(SIM_CARGO) build $(SIM_BUILD) --example sim
+	$(SIM) --saboteurs --payments 12
 
 volume: setup ## import both large data sets whole, killed and resumed, and compare every total (data in ../shared)
 	cargo build --release --bin smartpos

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     ids::{AttemptId, CommandId, MerchantId, PaymentIntentId},
     payment_intent::{PaymentIntent, Standing},
-    process::{AttemptRef, Task, provider_calls::watch_key, work, work_books, work_hint, work_hold, work_refund},
+    process::{AttemptRef, ProcessCommand, Task, provider_calls::watch_key, work, work_books, work_hint, work_hold, work_refund},
     provider::CallOutcome,
 };
 use metrics::{counter, gauge};
@@ -290,18 +290,23 @@ impl<S: ProcessStore> Worker<S> {
             tracing::error!(key = leased.key, reference = attempt.reference, "the provider's books do not show what a call-back spoke of");
             counter!("smartpos_webhooks_unconfirmed_total").increment(1);
         }
-        let settled = step.next.is_none();
-        self.conclude(leased, step).await?;
+        self.append(&leased, step.commands).await?;
         self.end_watch(paid).await?;
-        match call_back {
-            Some(id) if settled => Ok(self.store().settle(id, tenant, !unconfirmed).await?),
-            Some(_) | None => Ok(()),
+        // Before the task goes: whatever fails up to here is done again with it.
+        if let (Some(id), None) = (call_back, &step.next) {
+            self.store().settle(id, tenant, !unconfirmed).await?;
         }
+        self.finish(&leased, step.next).await
     }
 
     /// Appends what the answer meant, then replaces or removes the task.
     async fn conclude(&self, leased: Held, step: work::Step) -> Result<(), CommandError> {
-        for command in step.commands {
+        self.append(&leased, step.commands).await?;
+        self.finish(&leased, step.next).await
+    }
+
+    async fn append(&self, leased: &Held, commands: Vec<ProcessCommand>) -> Result<(), CommandError> {
+        for command in commands {
             let caller = Caller {
                 tenant: MerchantId(ulid_of(leased.tenant)),
                 actor: "process:provider_worker".to_owned(),
@@ -319,12 +324,16 @@ impl<S: ProcessStore> Worker<S> {
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
+    }
+
+    async fn finish(&self, leased: &Held, next: Option<(Task, DateTime<Utc>)>) -> Result<(), CommandError> {
         if leased.task.moves_money() {
             fail_point::reach("after_outcome").await;
         }
-        match step.next {
+        match next {
             None => self.remove(&leased.key).await,
-            Some((task, due)) => self.replace(&leased, &task, due).await,
+            Some((task, due)) => self.replace(leased, &task, due).await,
         }
     }
 

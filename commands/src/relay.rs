@@ -108,6 +108,8 @@ enum RelayError {
     Bus(#[from] BusError),
     #[error("NATS did not take position {0}")]
     Refused(i64),
+    #[error("the log no longer holds what was published at {0}")]
+    Past(i64),
 }
 
 /// One request to the bus, in time.
@@ -142,7 +144,7 @@ async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<
     let head = log.head().await?;
     let log_name = head.log_id.simple().to_string();
     gauge!("smartpos_relay_ahead_of_log").set(0.0);
-    let mut last = match plan(view, head) {
+    let last = match plan(view, head) {
         Plan::Create { base } => return create(bus, &head, base).await,
         Plan::AheadOfLog => {
             gauge!("smartpos_relay_ahead_of_log").set(1.0);
@@ -155,6 +157,8 @@ async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<
         Plan::Idle => head.pos,
     };
     let base = view.map_or(0, |view| view.base);
+    let mut last =
+        Published { pos: last, hash: log.read(last - 1, 1).await?.first().filter(|event| event.pos == last).map(|event| event.hash) };
     let mut pokes = bus.pokes(poke_subject(&head)).await?;
     let inspect_at = tokio::time::Instant::now() + INSPECT_EVERY;
     loop {
@@ -212,20 +216,45 @@ async fn create(bus: &impl Bus, head: &LogHead, base: i64) -> Result<(), RelayEr
     Ok(())
 }
 
+/// What was published last; without a hash at the beginning of the log.
+#[derive(Clone, Copy)]
+struct Published {
+    pos: i64,
+    hash: Option<[u8; 32]>,
+}
+
+/// The log after what was published last, which has to stand there still: a log that was restored to the past and has grown beyond
+/// it since would otherwise go on behind events that it does not have.
+async fn page_after(log: &impl EventLog, last: Published) -> Result<Vec<RecordedEvent>, RelayError> {
+    let Some(hash) = last.hash else { return Ok(log.read(last.pos, PAGE).await?) };
+    let mut page = log.read(last.pos - 1, PAGE + 1).await?;
+    if page.first().is_none_or(|event| event.pos != last.pos || event.hash != hash) {
+        return Err(RelayError::Past(last.pos));
+    }
+    page.remove(0);
+    Ok(page)
+}
+
 /// Publishes what the log holds after `last`, page by page; the next page is read while the last one is being acknowledged.
-/// Gives the newest position published.
-async fn publish_after(log: &impl EventLog, bus: &impl Bus, log_name: &str, base: i64, mut last: i64) -> Result<i64, RelayError> {
-    let mut page = log.read(last, PAGE).await?;
-    while let Some(newest) = page.last().map(|event| event.pos) {
+/// Gives the newest that was published.
+async fn publish_after(
+    log: &impl EventLog,
+    bus: &impl Bus,
+    log_name: &str,
+    base: i64,
+    mut last: Published,
+) -> Result<Published, RelayError> {
+    let mut page = page_after(log, last).await?;
+    while let Some(newest) = page.last().map(|event| Published { pos: event.pos, hash: Some(event.hash) }) {
         let acks = send(bus, log_name, base, &page).await?;
         let next = async {
             let full = i64::try_from(page.len()).unwrap_or(0) == PAGE;
-            if full { log.read(newest, PAGE).await } else { Ok(Vec::new()) }
+            if full { page_after(log, newest).await } else { Ok(Vec::new()) }
         };
         let (acknowledged, next) = tokio::join!(acknowledged(acks, base, &page), next);
         acknowledged?;
         last = newest;
-        gauge!("smartpos_relay_position").set(u32::try_from(newest).unwrap_or(u32::MAX));
+        gauge!("smartpos_relay_position").set(u32::try_from(newest.pos).unwrap_or(u32::MAX));
         page = next?;
     }
     Ok(last)

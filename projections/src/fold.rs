@@ -79,6 +79,11 @@ impl Batch {
         self.events.get(index).map(|(event, _)| event.pos)
     }
 
+    /// Hashes of the first `count` events.
+    pub fn hashes(&self, count: usize) -> Vec<[u8; 32]> {
+        self.events.iter().take(count).map(|(event, _)| event.hash).collect()
+    }
+
     /// Number of events.
     pub fn len(&self) -> usize {
         self.events.len()

@@ -18,12 +18,14 @@ pub trait RowStore: Send + Sync {
     fn standing(&self, target: &Target) -> impl Future<Output = Result<(Standing, HashMap<StreamKey, i64>), Error>> + Send;
     /// Rows of the wanted keys.
     fn load(&self, schema: &str, keys: Vec<(&'static str, String)>) -> impl Future<Output = Result<Vec<Loaded>, Error>> + Send;
-    /// Moves the checkpoint on to `to` and writes what changed, all or nothing; false when the copy does not stand at `from`.
+    /// Moves the checkpoint on to `to` and writes what changed, all or nothing; false when the copy does not stand at `from`, or the
+    /// log does not hold `events`, the hashes of those between: it was restored to the past.
     fn commit(
         &self,
         target: &Target,
         from: Standing,
         to: i64,
+        events: &[[u8; 32]],
         changes: &[Changes],
         quarantined: &[Quarantined],
     ) -> impl Future<Output = Result<bool, Error>> + Send;
@@ -47,10 +49,11 @@ impl RowStore for PgPool {
         target: &Target,
         from: Standing,
         to: i64,
+        events: &[[u8; 32]],
         changes: &[Changes],
         quarantined: &[Quarantined],
     ) -> Result<bool, Error> {
-        tables::commit(self, target, from, to, changes, quarantined).await
+        tables::commit(self, target, from, to, events, changes, quarantined).await
     }
 
     async fn serve(&self, projection: &dyn Projection) -> Result<bool, Error> {

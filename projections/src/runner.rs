@@ -239,7 +239,7 @@ impl<S: RowStore> Projector<S> {
             return stopped.map_or(Ok(()), Err);
         };
         let changes = fold.rows.changes()?;
-        match self.store.commit(&self.target, standing, to, &changes, &fold.quarantined).await {
+        match self.store.commit(&self.target, standing, to, &batch.hashes(done), &changes, &fold.quarantined).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) if error.is_bad_data() => {
@@ -265,7 +265,7 @@ impl<S: RowStore> Projector<S> {
     async fn set_aside(&self, event: &RecordedEvent, from: Standing, error: &Error) -> Result<(), Error> {
         let mut fold = Fold::new(Rows::new(), HashMap::new());
         fold.quarantine(event, error.to_string());
-        if self.store.commit(&self.target, from, event.pos, &[], &fold.quarantined).await? {
+        if self.store.commit(&self.target, from, event.pos, &[event.hash], &[], &fold.quarantined).await? {
             self.report(&fold);
         }
         Ok(())

@@ -132,13 +132,14 @@ pub(crate) async fn serve(connection: &mut PgConnection, projection: &dyn Projec
 
 /// Moves the checkpoint on to `to` and writes what changed, all in one transaction.
 ///
-/// `false`: the copy stands elsewhere by now (another projector was faster, a rebuild released halted streams), or another copy
-/// has taken its place; nothing is written.
+/// `false`: the copy stands elsewhere by now (another projector was faster, a rebuild released halted streams), another copy has taken
+/// its place, or the log no longer holds `events` (their hashes), because it was restored to the past; nothing is written.
 pub(crate) async fn commit(
     pool: &PgPool,
     target: &Target,
     from: Standing,
     to: i64,
+    events: &[[u8; 32]],
     changes: &[Changes],
     quarantined: &[Quarantined],
 ) -> Result<bool, Error> {
@@ -147,10 +148,14 @@ pub(crate) async fn commit(
     let mut tx = begin(pool, &target.schema, "; set local synchronous_commit to off").await?;
     let sql = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3 \
                and $5 = (select count(*) from read.quarantine where name = $1 and version = $2) \
-               and $7 = to_regnamespace($6)::oid::bigint";
+               and $7 = to_regnamespace($6)::oid::bigint \
+               and cardinality($8::bytea[]) = (select count(*) from log.event e \
+                   join unnest($8::bytea[]) with ordinality h (hash, n) on e.pos = $3 + h.n and e.hash = h.hash \
+                   where e.pos > $3 and e.pos <= $4)";
     let halted = i64::try_from(from.halted).unwrap_or(i64::MAX);
     let query = sqlx::query(sql).bind(&target.name).bind(target.version).bind(from.pos).bind(to).bind(halted);
-    let moved = query.bind(&target.schema).bind(from.copy).execute(&mut *tx).await?;
+    let events: Vec<&[u8]> = events.iter().map(<[u8; 32]>::as_slice).collect();
+    let moved = query.bind(&target.schema).bind(from.copy).bind(events).execute(&mut *tx).await?;
     if moved.rows_affected() == 0 {
         return Ok(false);
     }

@@ -40,6 +40,7 @@ fn crates_know_each_other_only_as_the_design_says() {
         ("gateway", BTreeSet::from(["domain"])),
         ("api", BTreeSet::from(["commands", "domain", "gateway", "projections"])),
         ("replay-tool", BTreeSet::from(["commands", "domain", "projections"])),
+        ("sim", BTreeSet::from(["commands", "domain", "projections"])),
     ];
     assert_eq!(edges, BTreeMap::from(expected));
 }

@@ -179,8 +179,8 @@ impl Follower {
     async fn fill(&mut self) -> Result<usize, Error> {
         let tail = self.tail();
         let head = self.reader.head().await?.pos;
-        if head < tail {
-            tracing::error!(head, tail, "the log ends before a position that was read: the database was restored to the past");
+        if head < tail || !self.holds_the_newest(tail).await? {
+            tracing::error!(head, tail, "the log does not hold what was read: the database was restored to the past");
             self.ring.clear();
             self.joined = None;
             self.tail.send_replace(head);
@@ -201,6 +201,12 @@ impl Follower {
             self.tail.send_replace(pos);
         }
         Ok(found)
+    }
+
+    /// Whether the newest event in memory is still the log's. A log that was restored to the past may have grown beyond it since.
+    async fn holds_the_newest(&mut self, tail: i64) -> Result<bool, Error> {
+        let Some((pos, hash)) = self.ring.newest().filter(|(pos, _)| *pos == tail) else { return Ok(true) };
+        Ok(self.reader.range(pos - 1, 1).await?.first().is_some_and(|event| event.hash == hash))
     }
 
     async fn join_if_due(&mut self, log_id: &str) {

@@ -38,6 +38,11 @@ impl Ring {
         }
     }
 
+    /// Position and hash of the newest event.
+    pub(super) fn newest(&self) -> Option<(i64, [u8; 32])> {
+        self.lock().events.back().map(|event| (event.pos, event.hash))
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&self) {
         *self.lock() = Newest::default();

@@ -1,0 +1,131 @@
+//! Payers, and the provider's call-backs: late, lost, repeated, shuffled, contradictory, forged.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use commands::{process_store::ProcessStore as _, webhooks::Delivery};
+use domain::{
+    clock::IdSource as _,
+    ids::WebhookId,
+    provider::{HintSubject, RawWebhook, WebhookHint, WebhookRefusal},
+};
+
+use crate::{
+    bank::NAME,
+    link::{Life, Link},
+    log_ports::SimLog,
+    schedule::Knob,
+    world::{Shared, SimIds},
+};
+
+const SECRET: &str = "secret";
+
+/// Somebody looks at a QR and may pay it, rightly or not.
+pub(crate) fn payer(world: &Shared, reference: String, amount: i64, expires_at: DateTime<Utc>) {
+    if world.strikes(Knob::PayerNever) {
+        return;
+    }
+    let times = if world.strikes(Knob::PayerTwice) { 2 } else { 1 };
+    let amount = if world.strikes(Knob::PayerWrong) { amount - 1 - i64::try_from(world.draw(50)).unwrap_or(0) } else { amount };
+    let late = world.strikes(Knob::PayerLate);
+    for _ in 0..times {
+        let wait = Duration::from_millis(200 + world.draw(4_000));
+        let (world, reference) = (world.clone(), reference.clone());
+        world.journal().pending += 1;
+        tokio::spawn(async move {
+            if late {
+                let left = (expires_at - world.now()).to_std().unwrap_or_default();
+                tokio::time::sleep(left).await;
+            }
+            tokio::time::sleep(wait).await;
+            pay(&world, &reference, amount, times);
+            world.journal().pending -= 1;
+        });
+    }
+}
+
+fn pay(world: &Shared, reference: &str, amount: i64, times: usize) {
+    let received = {
+        let mut bank = world.bank();
+        let payable = bank.charges.get(reference).is_some_and(|charge| !charge.canceled);
+        if payable && amount > 0 { bank.receive(world, reference, amount) } else { None }
+    };
+    world.note("payer", amount);
+    if let Some(transaction_id) = received {
+        let payments = world.bank().charges.get(reference).map_or(0, |charge| charge.payments.len()).max(times);
+        announce(world, reference.to_owned(), Some(transaction_id), payments);
+    } else {
+        world.saw("payer came after the cancel");
+    }
+}
+
+/// The provider tells that money came, as often and as late as it likes.
+pub(crate) fn announce(world: &Shared, reference: String, transaction_id: Option<String>, more: usize) {
+    // Money beyond what was owed is not looked for by anything but its call-back.
+    let lost = world.strikes(Knob::HookLost) && more < 2;
+    let times = if lost { 0 } else { 1 + if world.strikes(Knob::HookRepeats) { 1 + world.draw(3) } else { 0 } };
+    for _ in 0..times {
+        deliver(world, reference.clone(), transaction_id.clone(), SECRET);
+    }
+    if world.strikes(Knob::HookContradicts) {
+        deliver(world, reference.clone(), Some(format!("none-{reference}")), SECRET);
+    }
+    if world.strikes(Knob::HookForged) {
+        deliver(world, reference, transaction_id, "guessed");
+    }
+}
+
+fn deliver(world: &Shared, reference: String, transaction_id: Option<String>, secret: &'static str) {
+    let late = if world.strikes(Knob::HookLate) { 10_000 } else { 300 };
+    let wait = Duration::from_millis(world.draw(late));
+    let world = world.clone();
+    world.journal().pending += 1;
+    tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        // As providers do: again until it is acknowledged, some ten times.
+        for _ in 0..10 {
+            if arrive(&world, &reference, transaction_id.as_deref(), secret).await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+        world.journal().pending -= 1;
+    });
+}
+
+/// The door for call-backs: verified, stored, only then acknowledged.
+async fn arrive(world: &Shared, reference: &str, transaction_id: Option<&str>, secret: &str) -> bool {
+    let body = format!("{reference} {}", transaction_id.unwrap_or("-"));
+    let headers = [("signature".to_owned(), secret.to_owned())];
+    let raw = RawWebhook { path_secret: None, headers: &headers, body: body.as_bytes(), received_at: world.now() };
+    let Ok(hint) = read(&raw) else {
+        world.saw("forged call-back refused");
+        return true;
+    };
+    let link = Link { world: world.clone(), life: std::sync::Arc::new(Life::default()) };
+    let id = WebhookId(SimIds(world.clone()).next());
+    let delivery =
+        Delivery { id, provider: NAME, account: NAME, tenant: None, received_at: world.now(), headers: &[], body: body.as_bytes() };
+    match SimLog(link).take_webhook(&delivery, &hint).await {
+        Ok(_) => {
+            world.journal().hooks.insert(hint.delivery_id);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Verifies and reads a call-back.
+pub(crate) fn read(raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
+    if !raw.headers.iter().any(|(name, value)| name == "signature" && value == SECRET) {
+        return Err(WebhookRefusal::NotAuthentic);
+    }
+    let text = std::str::from_utf8(raw.body).unwrap_or_default();
+    let (reference, transaction) = text.split_once(' ').ok_or(WebhookRefusal::Malformed(NAME, "no space".to_owned()))?;
+    Ok(WebhookHint {
+        delivery_id: text.to_owned(),
+        subject: HintSubject::Reference(reference.to_owned()),
+        transaction_id: (transaction != "-").then(|| transaction.to_owned()),
+        acknowledgement: String::new(),
+    })
+}

@@ -1,0 +1,146 @@
+//! Processes: the product's own loops, started over simulated ports; killed, paused, doubled.
+
+use std::{sync::Arc, time::Duration};
+
+use commands::{call_backs, committer, handle::CommandHandler, process_runner, provider_worker, relay};
+use projections::{Feed, runner};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bank,
+    bus::SimBus,
+    link::{Life, Link},
+    log_ports::{SimAppender, SimLog},
+    world::{Shared, SimClock, SimIds},
+};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Api,
+    Managers,
+    Provider,
+    Relay,
+    Projector,
+}
+
+/// The processes of a simulation: every role but the managers' twice, so that two copies are alive at any time.
+pub(crate) const ROLES: [Role; crate::schedule::PROCESSES] =
+    [Role::Api, Role::Api, Role::Managers, Role::Provider, Role::Provider, Role::Relay, Role::Projector, Role::Managers];
+
+/// A running process.
+pub(crate) struct Process {
+    pub life: Arc<Life>,
+    pub handler: CommandHandler,
+    loops: JoinSet<()>,
+    committer: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Process {
+    pub fn start(world: &Shared, role: Role, skew_us: i64) -> Self {
+        let life = Arc::new(Life::default());
+        let link = Link { world: world.clone(), life: life.clone() };
+        let (stop, moved, log) = (CancellationToken::new(), Arc::new(watch::channel(0).0), SimLog(link.clone()));
+        let appender = SimAppender { link: link.clone(), connected: None };
+        let (writer, committer) = committer::spawn(appender, moved.clone(), stop.clone());
+        let clock = Arc::new(SimClock { world: world.clone(), skew_us });
+        let handler = CommandHandler::new(log.clone(), writer, clock.clone(), Arc::new(SimIds(world.clone())));
+        let mut loops = JoinSet::new();
+        let tasks = Arc::new(Notify::new());
+        match role {
+            Role::Api => {}
+            Role::Managers => {
+                loops.spawn(process_runner::run(log, handler.clone(), moved.subscribe(), tasks, stop.clone()));
+            }
+            Role::Provider => {
+                loops.spawn(provider_worker::run(log.clone(), handler.clone(), bank::found(&link), tasks, stop.clone()));
+                loops.spawn(call_backs::run(log, clock, stop.clone()));
+            }
+            Role::Relay => {
+                loops.spawn(relay::run(log, SimBus(link), moved.subscribe(), stop.clone()));
+            }
+            Role::Projector => {
+                let feed = Feed::start(log.clone(), Some(SimBus(link)), stop.clone());
+                let turns = runner::Turns::of(1);
+                for projection in projections::all() {
+                    let progress = watch::channel(0).0;
+                    loops.spawn(runner::run(projection, log.clone(), feed.clone(), stop.clone(), progress, turns.clone()));
+                }
+            }
+        }
+        Self { life, handler, loops, committer, stop }
+    }
+
+    /// `kill -9`: nothing that it holds in memory is left, nothing under way goes on.
+    pub fn kill(&mut self) {
+        self.life.end();
+        self.loops.abort_all();
+        self.committer.abort();
+        self.stop.cancel();
+    }
+
+    pub fn pause(&self, time: Duration) {
+        self.life.pause_until(tokio::time::Instant::now() + time);
+    }
+}
+
+/// The processes as clients and the one who breaks them see them.
+pub(crate) struct Fleet {
+    pub world: Shared,
+    skews: Vec<i64>,
+    pub processes: Vec<Option<Process>>,
+    /// Two projectors, a relay too many: copies that nobody counts on.
+    pub twins: Vec<Process>,
+}
+
+impl Fleet {
+    pub fn start(world: &Shared) -> Self {
+        let skewed = world.draw(3) == 0;
+        let skew = |_| if skewed { i64::try_from(world.draw(4_000_000)).unwrap_or(0) - 2_000_000 } else { 0 };
+        let skews: Vec<i64> = (0..ROLES.len()).map(skew).collect();
+        let processes = ROLES.iter().zip(&skews).map(|(role, skew)| Some(Process::start(world, *role, *skew))).collect();
+        let twins = if world.draw(4) == 0 { vec![Role::Projector, Role::Relay] } else { vec![] };
+        let twins = twins.into_iter().map(|role| Process::start(world, role, 0)).collect();
+        Self { world: world.clone(), skews, processes, twins }
+    }
+
+    pub fn kill(&mut self, which: usize) {
+        if let Some(Some(process)) = self.processes.get_mut(which) {
+            self.world.saw("process killed");
+            process.kill();
+        }
+        if let Some(place) = self.processes.get_mut(which) {
+            *place = None;
+        }
+    }
+
+    pub fn start_again(&mut self, which: usize) {
+        let (Some(role), Some(skew)) = (ROLES.get(which), self.skews.get(which)) else { return };
+        if let Some(place @ None) = self.processes.get_mut(which) {
+            *place = Some(Process::start(&self.world, *role, *skew));
+        }
+    }
+
+    pub fn pause(&mut self, which: usize, time: Duration) {
+        if let Some(Some(process)) = self.processes.get(which) {
+            self.world.saw("process paused");
+            process.pause(time);
+        }
+    }
+
+    /// An API process that takes a request, if the one asked is up.
+    pub fn api(&self, which: usize) -> Option<(CommandHandler, Arc<Life>)> {
+        let process = self.processes.get(which % 2)?.as_ref()?;
+        Some((process.handler.clone(), process.life.clone()))
+    }
+
+    pub fn end(&mut self) {
+        self.processes.iter_mut().flatten().for_each(Process::kill);
+        self.twins.iter_mut().for_each(Process::kill);
+    }
+}
