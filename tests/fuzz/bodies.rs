@@ -7,8 +7,9 @@ use api::{
     },
     problem::Kind,
     routes::{
-        api_keys::CreateApiKey, auth::DevToken, bills::IssueBill, customers, inbound_webhooks::ReprocessInput, merchants, order_lines, orders,
-        payment_intents, payments::PayBill, provider_accounts, refunds, stores, webhook_deliveries::ResendInput, webhook_endpoints::EndpointInput,
+        api_keys::CreateApiKey, auth::DevToken, bills::IssueBill, customers, inbound_webhooks::ReprocessInput, merchants, order_lines,
+        orders, payment_intents, payments::PayBill, provider_accounts, refunds, stores, webhook_deliveries::ResendInput,
+        webhook_endpoints::EndpointInput,
     },
 };
 use serde::de::DeserializeOwned;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use domain::provider::{HintSubject, PaymentProvider, RawWebhook, WebhookHint, WebhookRefusal};
 use gateway::catalog;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -30,10 +31,12 @@ pub fn provider(name: &str, base_url: &str) -> Arc<dyn PaymentProvider> {
     let mut settings = match name {
         "scb" => json!({"api_key": "key", "api_secret": "secret-of-scb", "biller_id": BILLER, "webhook_path_secret": PATH_SECRET,
             "void_profile": true}),
-        "kbank" => json!({"consumer_id": "id", "consumer_secret": "secret-of-kbank", "partner_id": "PTR0000001", "partner_secret": "partner",
-            "merchant_id": "KB000000000001", "webhook_path_secret": PATH_SECRET, "quota_pause_ms": 0}),
+        "kbank" => {
+            json!({"consumer_id": "id", "consumer_secret": "secret-of-kbank", "partner_id": "PTR0000001", "partner_secret": "partner",
+            "merchant_id": "KB000000000001", "webhook_path_secret": PATH_SECRET, "quota_pause_ms": 0})
+        }
         "omise" => json!({"secret_key": "skey_test", "webhook_secret": HOOK, "promptpay_min": 1, "promptpay_max": 100_000_000}),
-        _ => json!({"secret_key": "sk_test", "webhook_secret": "whsec_test"}),
+        _ => json!({"secret_key": "sk_test", "webhook_secret": "whsec_of_the_fuzzer"}),
     };
     settings["base_url"] = json!(base_url);
     settings["timeout_ms"] = json!(5_000);
@@ -56,7 +59,7 @@ fn headers(name: &str, body: &[u8]) -> Vec<(String, String)> {
             vec![("omise-signature-timestamp".to_owned(), TIME.to_owned()), ("omise-signature".to_owned(), signature)]
         }
         "stripe" => {
-            let signature = signature(b"whsec_test", TIME, body);
+            let signature = signature(b"whsec_of_the_fuzzer", TIME, body);
             vec![("stripe-signature".to_owned(), format!("t={TIME},v1={signature}"))]
         }
         _ => vec![],
@@ -105,7 +108,11 @@ fn a_proven_call_back_says_what_its_bytes_say() {
         };
         tally.accepted();
         assert_eq!(read(provider, Some(PATH_SECRET), &headers, &input.bytes).as_ref(), Ok(&hint), "a copy has the same name");
-        let body: Value = serde_json::from_slice(&input.bytes).unwrap();
+        // A number beyond all numbers, in a field that nobody reads, is JSON and yet no value.
+        let Ok(body) = serde_json::from_slice::<Value>(&input.bytes) else {
+            assert!(serde_json::from_slice::<IgnoredAny>(&input.bytes).is_ok(), "not JSON, and yet {hint:?}");
+            return;
+        };
         assert!(!hint.delivery_id.is_empty() && serde_json::from_str::<Value>(&hint.acknowledgement).is_ok());
         let named = match &hint.subject {
             HintSubject::Reference(name) | HintSubject::ProviderId(name) => Some(name),

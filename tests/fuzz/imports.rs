@@ -46,7 +46,11 @@ fn every_row_of_a_file_is_accounted_for_and_planned_the_same_twice() {
         let mapping = &mappings[input.sample];
         fs::write(&path, &input.bytes).unwrap();
         let Some((rows, useful, words)) = planned(mapping, &path) else { return tally.refused() };
-        if useful { tally.accepted() } else { tally.refused() }
+        if useful {
+            tally.accepted()
+        } else {
+            tally.refused()
+        }
         assert!(planned(mapping, &path).is_some_and(|again| again.2 == words), "planned differently");
         // A reader of our own counts what is there; packed files are not its business.
         if !input.bytes.starts_with(&[0x1f, 0x8b]) {

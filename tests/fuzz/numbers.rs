@@ -18,9 +18,9 @@ fn minor_units(text: &str, decimals: usize) -> Option<i128> {
     if rest.bytes().any(|byte| byte != b'0') {
         return None;
     }
-    let units = format!("{whole}{kept:0<decimals$}").bytes().try_fold(0_i128, |sum, digit| {
-        sum.checked_mul(10).and_then(|sum| sum.checked_add(i128::from(digit - b'0')))
-    })?;
+    let units = format!("{whole}{kept:0<decimals$}")
+        .bytes()
+        .try_fold(0_i128, |sum, digit| sum.checked_mul(10).and_then(|sum| sum.checked_add(i128::from(digit - b'0'))))?;
     Some(if negative { -units } else { units })
 }
 
@@ -55,7 +55,18 @@ fn amounts_are_read_digit_by_digit_or_not_at_all() {
 
 /// First digits of the schemes, with a length that each uses.
 const SCHEMES: [(&str, usize); 12] = [
-    ("4", 16), ("4", 13), ("51", 16), ("55", 16), ("2221", 16), ("2720", 16), ("34", 15), ("37", 15), ("6011", 16), ("3528", 16), ("36", 14), ("62", 19),
+    ("4", 16),
+    ("4", 13),
+    ("51", 16),
+    ("55", 16),
+    ("2221", 16),
+    ("2720", 16),
+    ("34", 15),
+    ("37", 15),
+    ("6011", 16),
+    ("3528", 16),
+    ("36", 14),
+    ("62", 19),
 ];
 
 /// A number of a scheme with its check digit.

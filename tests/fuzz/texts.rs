@@ -6,9 +6,9 @@ use api::{
     extract::{Correlation, idempotency_key, if_match, version_of},
     ws::topic::Topic,
 };
-use reqwest::header::HeaderMap;
 use domain::ids::{BillId, CustomerId, MerchantId, OrderId, PaymentId, PaymentIntentId, RefundId, StoreId};
 use gateway::outbound::{AddressPolicy, check_url};
+use reqwest::header::HeaderMap;
 
 use crate::{Tally, edits::Samples, fuzz};
 
@@ -69,11 +69,24 @@ fn is_inside(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()
-                || v4.is_documentation() || (a == 100 && (64..128).contains(&b)) || a == 0 || a >= 240 || (a == 198 && (b == 18 || b == 19))
+            v4.is_loopback()
+                || v4.is_private()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || (a == 100 && (64..128).contains(&b))
+                || a == 0
+                || a >= 240
+                || (a == 198 && (b == 18 || b == 19))
         }
         IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unique_local() || v6.is_unicast_link_local()
+            v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local()
                 || v6.to_ipv4_mapped().is_some_and(|v4| is_inside(v4.into()))
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use api::auth::Role;
 use serde_json::json;
-use support::{ApiShop, Answered, TestPlatform, order_body};
+use support::{Answered, ApiShop, TestPlatform, order_body};
 use tokio::runtime::Runtime;
 
 /// See the module.
