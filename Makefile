@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test sim saboteurs volume storm check bench schemas clean-data
+.PHONY: help setup demo up test sim saboteurs fuzz volume storm check bench schemas clean-data
 
 # As `smartpos` itself chooses it.
 DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
@@ -39,6 +39,9 @@ sim: setup ## simulate SEEDS=n schedules of about PAYMENTS=100, or replay SEED=x
 saboteurs: setup ## break each promise in turn: every saboteur must be caught within 2,000 schedules
 	$(SIM_CARGO) build $(SIM_BUILD) --example sim
 	$(SIM) --saboteurs --payments 12
+
+fuzz: setup ## fuzz every parser of outside bytes, a minute each (FUZZ_SECONDS=600 for ten)
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) cargo test -p tests --test fuzz -- --nocapture
 
 volume: setup ## import both large data sets whole, killed and resumed, and compare every total (data in ../shared)
 	cargo build --release --bin smartpos

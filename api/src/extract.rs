@@ -1,6 +1,7 @@
 //! Extractors: how a request is read, and what is refused at the door. Every refusal is a [`Problem`].
 
 pub mod card;
+pub mod day;
 pub mod strict_json;
 
 use std::convert::Infallible;

@@ -3,7 +3,7 @@
 use domain::money::{Currency, Money};
 use serde_json::value::RawValue;
 
-/// An amount in major units: `100.5`, `"100.50"`.
+/// The amount of a payment in major units: `100.5`, `"100.50"`. One of nothing, or less, is no payment.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -15,5 +15,6 @@ pub fn read_major(raw: &RawValue, currency: Currency) -> Result<Money, String> {
     } else {
         Money::parse_major(text, currency)
     };
-    money.map_err(|e| e.to_string())
+    let money = money.map_err(|e| e.to_string())?;
+    if money.is_positive() { Ok(money) } else { Err("an amount that is not positive".to_owned()) }
 }

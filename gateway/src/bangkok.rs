@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 
+use crate::moment::believable;
+
 /// Bangkok has no summer time.
 const BANGKOK: FixedOffset = match FixedOffset::east_opt(7 * 3600) {
     Some(offset) => offset,
@@ -24,10 +26,11 @@ pub fn bangkok_text(at: DateTime<Utc>) -> String {
 /// What is wrong with the text, without the text.
 pub fn read_bangkok(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Ok(at.with_timezone(&Utc));
+        return believable(at.with_timezone(&Utc));
     }
     NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
         .ok()
         .and_then(|local| local.and_utc().checked_sub_signed(TimeDelta::hours(7)))
         .ok_or_else(|| "a time that is not ISO 8601".to_owned())
+        .and_then(believable)
 }

@@ -31,6 +31,7 @@ pub mod guard;
 mod http;
 pub mod kbank;
 mod measure;
+mod moment;
 pub mod omise;
 pub mod outbound;
 pub mod promptpay;

@@ -1,7 +1,6 @@
 //! `/v1/orders`: opening, reading, cancelling. What is on an order changes in [`super::order_lines`].
 
 use axum::{Json as JsonBody, extract::State, response::Response};
-use chrono::NaiveDate;
 use commands::{
     error::CommandError,
     orders::{self, NewLine, NewOrder},
@@ -26,7 +25,7 @@ use super::{
 };
 use crate::{
     auth::{Policy, may},
-    extract::{Filter, Id, Json},
+    extract::{Filter, Id, Json, day::Day},
     problem::{Kind, Problem},
     resources::{DiscountSchema, ListOf, MoneySchema, OrderResource, Resource, TaxClassSchema, TimelineEntry, order::status_of},
     state::AppState,
@@ -217,10 +216,10 @@ pub struct OrderQuery {
     status: Option<String>,
     /// Opened on this business date or later.
     #[param(value_type = Option<String>, format = Date)]
-    business_date_from: Option<NaiveDate>,
+    business_date_from: Option<Day>,
     /// Opened on this business date or before.
     #[param(value_type = Option<String>, format = Date)]
-    business_date_to: Option<NaiveDate>,
+    business_date_to: Option<Day>,
     /// Rows of a page, 1 to 200; 50 unless told.
     limit: Option<i64>,
     /// `next_cursor` of the page before.
@@ -246,8 +245,8 @@ async fn list(ask: Ask<may::OrderRead, Orders>, Filter(query): Filter<OrderQuery
     let filter = OrderFilter {
         store: query.store_id,
         status: status_filter(query.status.as_ref(), status_of)?,
-        business_date_from: query.business_date_from,
-        business_date_to: query.business_date_to,
+        business_date_from: query.business_date_from.map(|day| day.0),
+        business_date_to: query.business_date_to.map(|day| day.0),
     };
     let rows = ask.reads.orders(&ask.scope, &filter, page).await?;
     Ok(ask.list("orders", page, rows, |row| row.stamp.opened_pos, |row| OrderResource::of(&row.document, row.stamp.version)))

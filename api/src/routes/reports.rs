@@ -1,7 +1,6 @@
 //! `/v1/reports`: sales by business date.
 
 use axum::{Json, response::Response};
-use chrono::NaiveDate;
 use domain::ids::StoreId;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -10,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::query::{Ask, DailySales as Sales};
 use crate::{
     auth::may,
-    extract::Filter,
+    extract::{Filter, day::Day},
     problem::{Kind, Problem},
     resources::report::{DailyItemSales, DailySales, DailyTenderSales, Report},
     state::AppState,
@@ -34,10 +33,10 @@ pub struct Period {
     store_id: Option<StoreId>,
     /// First business date.
     #[param(value_type = String, format = Date)]
-    from: NaiveDate,
+    from: Day,
     /// Last business date; at most 400 days after the first.
     #[param(value_type = String, format = Date)]
-    to: NaiveDate,
+    to: Day,
     /// As the header `Smartpos-Min-Position`.
     pub min_pos: Option<i64>,
     /// As it was then: a log position, or an RFC 3339 time with its offset; `Smartpos-As-Of` answers the position.
@@ -46,7 +45,7 @@ pub struct Period {
 
 impl Period {
     fn check(&self) -> Result<(), Problem> {
-        let days = self.to.signed_duration_since(self.from).num_days();
+        let days = self.to.0.signed_duration_since(self.from.0).num_days();
         if (0..=MAX_DAYS).contains(&days) {
             return Ok(());
         }
@@ -64,7 +63,7 @@ fn report<R, T: From<R> + Serialize>(ask: &Ask<may::ReportRead, Sales>, rows: Ve
     extensions(("x-permission" = json!("report_read"))))]
 async fn daily_sales(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Period>) -> Result<Response, Problem> {
     period.check()?;
-    let rows = ask.reads.daily_sales(&ask.scope, period.store_id, period.from, period.to).await?;
+    let rows = ask.reads.daily_sales(&ask.scope, period.store_id, period.from.0, period.to.0).await?;
     Ok(report::<_, DailySales>(&ask, rows))
 }
 
@@ -74,7 +73,7 @@ async fn daily_sales(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Pe
     extensions(("x-permission" = json!("report_read"))))]
 async fn daily_items(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Period>) -> Result<Response, Problem> {
     period.check()?;
-    let rows = ask.reads.daily_item_sales(&ask.scope, period.store_id, period.from, period.to).await?;
+    let rows = ask.reads.daily_item_sales(&ask.scope, period.store_id, period.from.0, period.to.0).await?;
     Ok(report::<_, DailyItemSales>(&ask, rows))
 }
 
@@ -84,6 +83,6 @@ async fn daily_items(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Pe
     extensions(("x-permission" = json!("report_read"))))]
 async fn daily_tenders(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Period>) -> Result<Response, Problem> {
     period.check()?;
-    let rows = ask.reads.daily_tender_sales(&ask.scope, period.store_id, period.from, period.to).await?;
+    let rows = ask.reads.daily_tender_sales(&ask.scope, period.store_id, period.from.0, period.to.0).await?;
     Ok(report::<_, DailyTenderSales>(&ask, rows))
 }

@@ -283,6 +283,14 @@ mod tests {
     }
 
     #[test]
+    fn a_payment_of_nothing_or_less_is_none() {
+        for bad in ["-100.50", "\"-0.01\"", "0"] {
+            let fields = format!(r#""txnStatus":"PAID","txnNo":"T1","txnAmount":{bad}"#);
+            assert!(matches!(view(&fields), Err(Failure::Uncertain(_))), "{bad} was accepted");
+        }
+    }
+
+    #[test]
     fn a_lifetime_in_text_or_number_is_read_and_an_app_that_is_not_approved_refused() {
         let token = |rest: &str| read_token(200, format!(r#"{{"access_token":"t"{rest}}}"#).as_bytes());
         for rest in [r#","expires_in":"1799","status":"approved","developer.email":"x""#, r#","expires_in":1799"#] {

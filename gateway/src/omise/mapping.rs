@@ -8,7 +8,10 @@ use domain::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::failure::{Failure, decline, dispute_seen};
+use crate::{
+    failure::{Failure, decline, dispute_seen},
+    moment::believable,
+};
 
 /// What is not captured in Thailand is let go after so long. Source: Omise documentation, charges.
 pub(super) const HOLD: TimeDelta = TimeDelta::days(7);
@@ -159,14 +162,18 @@ pub(super) fn read_charge(charge: Charge, key: &AttemptKey) -> Result<AttemptVie
         return Err(Failure::Uncertain("the answer speaks of another attempt".to_owned()));
     }
     let currency: Currency = charge.currency.to_ascii_uppercase().parse().map_err(|_| unreadable("the currency is not known"))?;
+    believable(charge.created_at).map_err(|problem| unreadable(&problem))?;
     let mut payments = Vec::new();
     if charge.paid {
         let amount = charge.captured_amount.filter(|captured| *captured > 0).unwrap_or(charge.amount);
+        if amount == 0 {
+            return Err(unreadable("a payment of nothing"));
+        }
         payments.push(PaymentSeen {
             // One charge is one payment, and its transaction is named later than it is paid.
             transaction_id: charge.id.clone(),
             amount: Money::new(amount, currency),
-            paid_at: charge.paid_at.unwrap_or(charge.created_at),
+            paid_at: believable(charge.paid_at.unwrap_or(charge.created_at)).map_err(|problem| unreadable(&problem))?,
             refunded: charge.refunded_amount.unwrap_or(0),
             dispute: charge.dispute.as_ref().map(|dispute| dispute_seen(&dispute.status, dispute.reason_code.as_deref())),
         });

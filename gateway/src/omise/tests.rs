@@ -98,6 +98,17 @@ fn amounts_keep_their_currency_and_another_attempts_charge_is_not_ours() {
 }
 
 #[test]
+fn a_payment_of_nothing_or_in_a_year_that_no_clock_shows_spoils_the_answer() {
+    let paid = |name: &str, value: Value| view(&json!({"status": "successful", "paid": true, name: value}));
+    assert!(matches!(paid("amount", json!(0)), Err(Failure::Uncertain(_))));
+    for name in ["paid_at", "created_at"] {
+        for time in ["+262142-12-31T23:59:59Z", "-262143-01-01T00:00:00Z"] {
+            assert!(matches!(paid(name, json!(time)), Err(Failure::Uncertain(_))), "{name} {time}");
+        }
+    }
+}
+
+#[test]
 fn every_error_has_its_class() {
     let class =
         |http, code: &str| mapping::read_failure(http, json!({"object": "error", "code": code, "message": "m"}).to_string().as_bytes());

@@ -262,6 +262,21 @@ mod tests {
     }
 
     #[test]
+    fn a_payment_of_nothing_or_less_is_none() {
+        for bad in ["-100.50", "\"-0.01\"", "0", "\"0.00\""] {
+            assert!(matches!(payments(bad), Err(Failure::Uncertain(_))), "{bad} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_payment_in_a_year_that_no_clock_shows_spoils_the_answer() {
+        for time in ["+262142-12-31T23:59:59", "-262143-01-01T00:00:00", "0001-01-01T00:30:00+07:00"] {
+            let data = format!(r#"[{{"transactionId":"T","transactionDateandTime":"{time}","amount":1}}]"#);
+            assert!(matches!(read_payments(&data, "1", "REF1"), Err(Failure::Uncertain(_))), "{time} was accepted");
+        }
+    }
+
+    #[test]
     fn a_payment_after_midnight_in_bangkok_keeps_its_instant() {
         let paid_at = payments("1").unwrap()[0].paid_at;
         assert_eq!(paid_at.to_rfc3339(), "2025-12-31T17:30:00+00:00");

@@ -8,7 +8,10 @@ use domain::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::failure::{Failure, decline};
+use crate::{
+    failure::{Failure, decline},
+    moment::believable,
+};
 
 /// An id or token: nothing that could change a path or a form.
 pub(super) fn is_id(text: &str) -> bool {
@@ -189,7 +192,8 @@ fn money(amount: i64, currency: &str) -> Result<Money, Failure> {
 }
 
 fn time(seconds: i64) -> Result<DateTime<Utc>, Failure> {
-    DateTime::from_timestamp(seconds, 0).ok_or_else(|| Failure::Uncertain("a time out of range".to_owned()))
+    let at = DateTime::from_timestamp(seconds, 0).ok_or_else(|| "a time out of range".to_owned());
+    at.and_then(believable).map_err(Failure::Uncertain)
 }
 
 /// An intent in our words; `Uncertain` when it is another attempt's.

@@ -3,10 +3,18 @@
 use std::path::Path;
 
 use chrono::DateTime;
-use domain::provider::{RawWebhook, WebhookRefusal};
-use serde_json::Value;
+use domain::{
+    ids::{AttemptId, Ulid},
+    money::Money,
+    provider::{AttemptKey, RawWebhook, WebhookRefusal},
+};
+use serde_json::{Value, json};
 
-use super::{StripeConfig, mapping::read_failure, webhook};
+use super::{
+    StripeConfig,
+    mapping::{read_failure, read_intent},
+    webhook,
+};
 use crate::{Secret, failure::Failure};
 
 fn config(secret: &str) -> StripeConfig {
@@ -82,4 +90,20 @@ fn every_error_has_its_class() {
     }
     assert!(matches!(read_failure(500, b"<html>").0, Failure::Uncertain(_)));
     assert!(matches!(read_failure(200, b"").0, Failure::Uncertain(_)));
+}
+
+#[test]
+fn a_payment_in_a_year_that_no_clock_shows_spoils_the_answer() {
+    let attempt_id = AttemptId(Ulid(5));
+    let (reference, amount, started_at) = ("R".to_owned(), Money::thb(100_00), DateTime::UNIX_EPOCH);
+    let key = AttemptKey { attempt_id, reference, provider_id: None, amount, started_at };
+    let view = |created: i64| {
+        let intent = json!({"id": "pi_1", "amount": 100_00, "amount_received": 100_00, "currency": "thb", "status": "succeeded",
+            "metadata": {"attempt": attempt_id.0.to_string()}, "latest_charge": {"id": "ch_1", "created": created}});
+        read_intent(serde_json::from_value(intent).unwrap(), &key)
+    };
+    assert!(view(1_800_000_000).is_ok());
+    for created in [-8_334_601_228_800, -1, 253_402_300_800, 8_210_266_876_799, i64::MAX] {
+        assert!(matches!(view(created), Err(Failure::Uncertain(_))), "{created}");
+    }
 }
