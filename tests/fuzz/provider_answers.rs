@@ -109,7 +109,7 @@ async fn call(provider: &dyn PaymentProvider, operation: &str) -> Outcome {
         "start" => {
             let return_url = Some("https://shop.example/back".to_owned());
             let request =
-                StartRequest { key: key(None), method: Method::PromptPay, manual_capture: false, expires_at: at(600), return_url };
+                StartRequest { key: key(None), method: Method::PromptPay, manual_capture: false, expires_at: at(600), return_url, uncertain_since: None };
             Outcome::Attempt(provider.start(&request, &log).await)
         }
         "inquire" => {
@@ -125,6 +125,7 @@ async fn call(provider: &dyn PaymentProvider, operation: &str) -> Outcome {
                 amount: OWED,
                 captured: OWED,
                 paid_at: at(-30),
+                uncertain_since: None,
                 now,
             };
             Outcome::Refund(provider.refund(&request, &log).await)

@@ -115,6 +115,8 @@ impl Client {
             cash_received: None,
             transaction_id: None,
             merchant_reference: Some(key.to_owned()),
+            description: None,
+            merchant_terminal_id: None,
             tip: 0,
             acquirer: None,
             paid_at: None,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, Utc};
 use commands::{
+    call_backs::Sweep,
     event_log::StoreError,
     process_store::{Leased, Leaves, ProcessStore, Stuck},
     webhooks::Delivery,
@@ -114,11 +115,12 @@ impl ProcessRows {
         let mut leased = Vec::new();
         for (key, _) in due {
             let Some(row) = self.tasks.get_mut(&key) else { continue };
-            if row.leased_until.is_some() {
+            let abandoned = row.leased_until.is_some();
+            if abandoned {
                 world.saw("lease taken over");
             }
             row.leased_until = (world.sabotage != Some(Saboteur::NoLeases)).then_some(until);
-            leased.push(Leased { key: key.clone(), tenant: row.tenant, task: Ok(row.task.clone()) });
+            leased.push(Leased { key: key.clone(), tenant: row.tenant, task: Ok(row.task.clone()), abandoned });
             if world.sabotaged(Saboteur::TaskGoneBeforeDone, 6) {
                 self.tasks.remove(&key);
             }
@@ -266,13 +268,14 @@ impl ProcessStore for SimLog {
         self.0.ask("settle", |db| db.process.hook(id).map_or((), settle)).await
     }
 
-    async fn unpark(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+    async fn unpark(&self, now: DateTime<Utc>, _after: i64) -> Result<Sweep, StoreError> {
         let honest = self.0.world.sabotage != Some(Saboteur::ParkedForgotten);
         let done = self.0.ask("unpark", |db| if honest { db.process.unpark(crate::bank::NAME, now) } else { 0 }).await?;
         if done > 0 {
             self.0.world.saw("parked call-back taken up again");
         }
-        Ok(done)
+        // All of them in one sweep.
+        Ok(Sweep { reopened: i64::try_from(done).unwrap_or(i64::MAX), next: 0 })
     }
 
     async fn keep_exchanges(&self, _: MerchantId, _: &str, _: &str, exchanges: &[Exchange]) -> Result<(), StoreError> {
