@@ -68,10 +68,19 @@ async fn what_workers_and_the_edge_ask_again_and_again_reads_few_rows_however_ma
         ("the attempt of a name", with(include_str!("../../commands/src/sql/attempt_of_name.sql"), &["'pac_7'", "'P17'"])),
         ("how many are parked", "select count(*) from process.webhook where state = 'parked'".to_owned()),
         ("deliveries that wait", "select count(*), min(due_at) from process.webhook_delivery where due_at is not null".to_owned()),
-        ("a merchant's call-backs", format!("select * from process.list_webhooks({tenant}, null, null, null, 50)")),
-        ("its parked ones", format!("select * from process.list_webhooks({tenant}, 'parked', null, null, 50)")),
-        ("its refused ones", format!("select * from process.list_webhooks({tenant}, 'refused', null, null, 50)")),
-        ("the platform's", "select * from process.list_webhooks(null, 'parked', null, 20000, 50)".to_owned()),
+        (
+            "a merchant's call-backs",
+            format!("select * from process.list_webhooks({tenant}, null, null, null, null, null, null, null, null, 50)"),
+        ),
+        (
+            "its parked ones",
+            format!("select * from process.list_webhooks({tenant}, 'parked', null, null, null, null, null, null, null, 50)"),
+        ),
+        (
+            "its refused ones",
+            format!("select * from process.list_webhooks({tenant}, 'refused', null, null, null, null, null, null, null, 50)"),
+        ),
+        ("the platform's", "select * from process.list_webhooks(null, 'parked', null, null, null, null, null, null, 20000, 50)".to_owned()),
         (
             "a delivery that came before",
             "select process.take_webhook(gen_random_uuid(), 'scb', 'pac_7', null, 'D17', 'R17', null, null, now(), '[]', '', 'received',

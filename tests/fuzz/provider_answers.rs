@@ -108,8 +108,14 @@ async fn call(provider: &dyn PaymentProvider, operation: &str) -> Outcome {
     match operation {
         "start" => {
             let return_url = Some("https://shop.example/back".to_owned());
-            let request =
-                StartRequest { key: key(None), method: Method::PromptPay, manual_capture: false, expires_at: at(600), return_url, uncertain_since: None };
+            let request = StartRequest {
+                key: key(None),
+                method: Method::PromptPay,
+                manual_capture: false,
+                expires_at: at(600),
+                return_url,
+                uncertain_since: None,
+            };
             Outcome::Attempt(provider.start(&request, &log).await)
         }
         "inquire" => {
