@@ -132,6 +132,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Id<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let invalid = |error: axum::extract::rejection::PathRejection| Problem::new(Kind::ParameterInvalid, error.body_text());
+        refuse_nul(parts.uri.path())?;
         Path::<T>::from_request_parts(parts, state).await.map(|Path(value)| Self(value)).map_err(invalid)
     }
 }
@@ -145,8 +146,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Filter<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let invalid = |error: axum::extract::rejection::QueryRejection| Problem::new(Kind::ParameterInvalid, error.body_text());
+        refuse_nul(parts.uri.query().unwrap_or_default())?;
         Query::<T>::from_request_parts(parts, state).await.map(|Query(value)| Self(value)).map_err(invalid)
     }
+}
+
+/// NUL is in no text that anybody means, and no text of the database can hold it.
+fn refuse_nul(encoded: &str) -> Result<(), Problem> {
+    let nul = || Problem::new(Kind::ParameterInvalid, "a parameter holds the character U+0000");
+    if encoded.contains("%00") { Err(nul()) } else { Ok(()) }
 }
 
 /// Names the request; made by the outermost middleware.
@@ -227,12 +235,15 @@ pub fn refuse_card_numbers(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem
     Ok(())
 }
 
-fn percent_decoded(text: &str) -> String {
+/// A text with its percent escapes undone; broken ones stay.
+pub fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         let pair = (*byte == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        // `from_str_radix` would take `+4` as well.
+        let pair = pair.filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()));
         if let Some(value) = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
             decoded.push(value);
             at += 3;
@@ -326,6 +337,7 @@ mod tests {
         assert!(refused("/v1/orders/4111111111111111", ""));
         assert!(refused("/v1/orders?note=4111%201111+1111-1111", ""));
         assert!(refused("/v1/orders?note=%34111111111111111", ""));
+        assert!(refused("/v1/orders?note=%+4111111111111111", ""), "a broken escape hides no digit");
         assert!(refused("/v1/orders", "order 4111111111111111"));
         assert!(refused("/v1/orders?cvv=123", "") && refused("/v1/orders?a=1&Card%5FNumber=", ""));
         let agent = headers(&[(header::USER_AGENT, "till 4111 1111 1111 1111")]);

@@ -1,17 +1,16 @@
 //! What belongs together: an order with its bills, payments and refunds, wherever one begins.
 //!
-//! Streams are found by the ids in payloads, again and again. Each relation is told on both sides (an order names its bill, the
-//! bill its orders), so following ids forward finds all. Merchants and stores are left out: everything touches them.
+//! Streams are found by the relations in payloads, again and again. Each relation is told on both sides (an order names its bill, the
+//! bill its orders), so following them forward finds all. Only fields that the platform itself fills are followed: a reference or a
+//! line's name may hold the id of anything, for whoever typed it in. Merchants, stores and accounts are left out: everything touches
+//! them.
 //!
 //! What caused what: a process manager's command has an idempotency key made from the position of the event that it reacted
 //! to; so cause and effect are facts of the log, not guesses by time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use domain::{
-    envelope::{RecordedEvent, StreamType},
-    process,
-};
+use domain::{envelope::RecordedEvent, process};
 use futures_util::TryStreamExt as _;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -24,6 +23,10 @@ use crate::{
 
 /// Most commands by which a process manager answers one event.
 const MOST_REACTIONS: usize = 16;
+/// Fields that name another part of the same sale.
+const RELATIONS: [&str; 6] = ["order_id", "order_ids", "bill_id", "payment_intent_id", "refund_id", "customer_id"];
+/// Most streams of one trail, more than any sale has; each is a query.
+const MOST_STREAMS: usize = 500;
 
 /// An event among those that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub struct Step {
 }
 
 /// The steps around a stream, by position; empty when there is no such stream. `pool`: a role that is a member of
-/// `smartpos_worker`. Memory grows with the events found.
+/// `smartpos_worker`. Memory grows with the events found; a trail ends at [`MOST_STREAMS`].
 ///
 /// # Errors
 /// `Sql`, `Corrupt`.
@@ -49,7 +52,7 @@ pub async fn trail(pool: &PgPool, start: StreamName) -> Result<Vec<Step>, Error>
         let found: Vec<RecordedEvent> = search(pool, &filter, None).try_collect().await?;
         for event in found {
             tenant = tenant.or(Some(event.stream.tenant));
-            ahead.extend(mentioned(&event).into_iter().filter(|stream| seen.insert(*stream)));
+            ahead.extend(mentioned(&event).into_iter().filter(|stream| seen.len() < MOST_STREAMS && seen.insert(*stream)));
             events.insert(event.pos, event);
         }
     }
@@ -63,20 +66,16 @@ pub async fn trail(pool: &PgPool, start: StreamName) -> Result<Vec<Step>, Error>
 fn mentioned(event: &RecordedEvent) -> Vec<StreamName> {
     let mut found = Vec::new();
     if let Ok(payload) = serde_json::from_slice::<Value>(&event.payload) {
-        collect(&payload, &mut found);
+        collect(&payload, false, &mut found);
     }
     found
 }
 
-fn collect(value: &Value, found: &mut Vec<StreamName>) {
+fn collect(value: &Value, related: bool, found: &mut Vec<StreamName>) {
     match value {
-        // Only short texts can be ids.
-        Value::String(text) if text.len() < 40 => {
-            let name = text.parse::<StreamName>().ok();
-            found.extend(name.filter(|name| !matches!(name.stream_type, StreamType::Merchant | StreamType::Store)));
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
-        Value::Object(fields) => fields.values().for_each(|field| collect(field, found)),
+        Value::String(text) if related => found.extend(text.parse::<StreamName>().ok()),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, related, found)),
+        Value::Object(fields) => fields.iter().for_each(|(name, field)| collect(field, RELATIONS.contains(&name.as_str()), found)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -89,4 +88,22 @@ async fn causes(pool: &PgPool, events: &BTreeMap<i64, RecordedEvent>) -> Result<
     let sql = "select first_pos, split_part(key, ':', 1)::bigint from log.append_key \
                where tenant = $1 and scope = any($2) and key = any($3) and first_pos is not null and last_pos >= first_pos";
     Ok(sqlx::query_as::<_, (i64, i64)>(sql).bind(tenant).bind(scopes).bind(keys).fetch_all(pool).await?.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_relations_are_followed_and_not_what_somebody_typed_in() {
+        let (order, bill, other) = ("ord_01KQHPEB7RWAZFF424GB0DXYF1", "bill_01KQHT3R2GZXR62CD2AYZPST04", "pi_01KQHT4CJRDG7TMTBD31S88057");
+        let payload = serde_json::json!({
+            "bill_id": bill, "order_ids": [order], "merchant_reference": other, "provider_account": "pac_01HZY3T5V6W7X8Y9Z0A1B2C3D4",
+            "lines": [{ "order_id": order, "item_code": other, "name": other }], "reason": [other],
+        });
+        let mut found = Vec::new();
+        collect(&payload, false, &mut found);
+        let names: BTreeSet<String> = found.iter().map(StreamName::to_string).collect();
+        assert_eq!(names, BTreeSet::from([bill.to_owned(), order.to_owned()]));
+    }
 }

@@ -12,7 +12,16 @@ use super::stage::{Bank, Stage};
 pub async fn of_64_refunds_at_once_only_those_that_fit_are_made(platform: Arc<TestPlatform>) {
     let stage = Stage::open(&platform, Bank::Stripe).await;
     let intent = stage.paid(100_00).await;
-    let answers = join_all((0..64).map(|n| stage.refund(&intent, Some(7_00 + n % 2)))).await;
+    // Whoever lost against too many others is told to ask again, and does.
+    let ask = async |n: i64| {
+        loop {
+            let answer = stage.refund(&intent, Some(7_00 + n % 2)).await;
+            if answer.body["code"] != "Conflict" {
+                return answer;
+            }
+        }
+    };
+    let answers = join_all((0..64).map(ask)).await;
     let (made, refused): (Vec<&Answered>, Vec<&Answered>) = answers.iter().partition(|answer| answer.status.is_success());
     for answer in &refused {
         assert_eq!(answer.body["code"], "RefundExceedsCaptured", "{answer:?}");
