@@ -5,7 +5,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -194,10 +197,24 @@ async fn supervise(mut child: Child, platform: String, listen: SocketAddr, ledge
     }
 }
 
-/// A port that is free right now, for a listener that others must know before it listens.
+/// A port that is free, for a listener that others must know before it listens. Below the ports that Linux gives to outgoing
+/// connections (`net.ipv4.ip_local_port_range`, from 32768 on by default), so that none takes it meanwhile; and this process never
+/// asks twice for one.
 ///
 /// # Errors
 /// The machine has none.
 pub fn free_address() -> Result<SocketAddr> {
-    Ok(StdListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    const FIRST: u16 = 16_384;
+    const COUNT: u32 = 16_384;
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    // Processes that are started one after the other begin far apart.
+    let begin = std::process::id().wrapping_mul(257);
+    for _ in 0..COUNT {
+        let step = begin.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = FIRST + u16::try_from(step)?;
+        if let Ok(listener) = StdListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    anyhow::bail!("no free port from {FIRST} on");
 }
