@@ -392,6 +392,11 @@ impl ExchangeLog {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(exchange);
     }
 
+    /// Whether nothing was sent so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+    }
+
     /// All so far, oldest first; leaves none.
     pub fn take(&self) -> Vec<Exchange> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))

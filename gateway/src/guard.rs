@@ -113,7 +113,7 @@ impl Guarded {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn guarded<T>(&self, call: Call, inner: BoxFuture<'_, CallOutcome<T>>) -> CallOutcome<T> {
+    async fn guarded<T>(&self, call: Call, log: &ExchangeLog, inner: BoxFuture<'_, CallOutcome<T>>) -> CallOutcome<T> {
         let places = match call {
             Call::Begin => &self.beginnings,
             Call::Look => &self.looks,
@@ -123,8 +123,16 @@ impl Guarded {
             return self.refuse("open", "the provider did not answer lately, so it is not called");
         }
         let mut pass = Pass { guard: self, call, answered: None };
-        let outcome = tokio::time::timeout(self.settings.timeout, inner).await.unwrap_or_else(|_| self.too_slow(call));
-        pass.answered = Some(matches!(outcome, CallOutcome::Done(_) | CallOutcome::Declined(_)));
+        let Ok(outcome) = tokio::time::timeout(self.settings.timeout, inner).await else {
+            pass.answered = Some(false);
+            return self.too_slow(call);
+        };
+        pass.answered = match &outcome {
+            CallOutcome::Done(_) | CallOutcome::Declined(_) => Some(true),
+            // Held back by the connector itself, in a pause that the provider asked for: that says nothing new about it.
+            CallOutcome::NotAttempted(_) if log.is_empty() => None,
+            CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => Some(false),
+        };
         outcome
     }
 
@@ -176,31 +184,31 @@ impl PaymentProvider for Guarded {
     }
 
     fn start<'a>(&'a self, request: &'a StartRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
-        Box::pin(self.guarded(Call::Begin, self.inner.start(request, log)))
+        Box::pin(self.guarded(Call::Begin, log, self.inner.start(request, log)))
     }
 
     fn inquire<'a>(&'a self, request: &'a InquiryRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
-        Box::pin(self.guarded(Call::Look, self.inner.inquire(request, log)))
+        Box::pin(self.guarded(Call::Look, log, self.inner.inquire(request, log)))
     }
 
     fn capture<'a>(&'a self, request: &'a CaptureRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
-        Box::pin(self.guarded(Call::Begin, self.inner.capture(request, log)))
+        Box::pin(self.guarded(Call::Begin, log, self.inner.capture(request, log)))
     }
 
     fn increment<'a>(&'a self, request: &'a IncrementRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
-        Box::pin(self.guarded(Call::Begin, self.inner.increment(request, log)))
+        Box::pin(self.guarded(Call::Begin, log, self.inner.increment(request, log)))
     }
 
     fn cancel<'a>(&'a self, request: &'a CancelRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
-        Box::pin(self.guarded(Call::Begin, self.inner.cancel(request, log)))
+        Box::pin(self.guarded(Call::Begin, log, self.inner.cancel(request, log)))
     }
 
     fn refund<'a>(&'a self, request: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
-        Box::pin(self.guarded(Call::Begin, self.inner.refund(request, log)))
+        Box::pin(self.guarded(Call::Begin, log, self.inner.refund(request, log)))
     }
 
     fn inquire_refund<'a>(&'a self, request: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
-        Box::pin(self.guarded(Call::Look, self.inner.inquire_refund(request, log)))
+        Box::pin(self.guarded(Call::Look, log, self.inner.inquire_refund(request, log)))
     }
 
     fn read_webhook(&self, raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {

@@ -25,10 +25,10 @@ pub enum Circuit {
 #[derive(Debug, Clone, Copy)]
 enum State {
     Closed,
-    /// From `until` on it is half open; `next_look` is when the next look may pass.
+    /// From `until` on it is half open; `next_look` is when the next look may pass, nothing when all may.
     Broken {
         until: DateTime<Utc>,
-        next_look: DateTime<Utc>,
+        next_look: Option<DateTime<Utc>>,
         trying: bool,
     },
 }
@@ -63,8 +63,9 @@ impl Breaker {
     pub(super) fn admits(&mut self, call: Call, now: DateTime<Utc>) -> bool {
         let State::Broken { until, next_look, trying } = &mut self.state else { return true };
         match call {
-            Call::Look if now >= *next_look => {
-                *next_look = now + self.look_every;
+            Call::Look if next_look.is_none() => true,
+            Call::Look if next_look.is_some_and(|next| now >= next) => {
+                *next_look = Some(now + self.look_every);
                 true
             }
             Call::Begin if now >= *until && !*trying => {
@@ -83,13 +84,21 @@ impl Breaker {
             (Some(true), State::Closed, _) | (Some(true), State::Broken { .. }, Call::Begin) => {
                 (self.failures, self.state) = (0, State::Closed);
             }
-            // Its books can be read again, which does not say that it takes payments: let one try.
-            (Some(true), State::Broken { until, .. }, Call::Look) => *until = now.min(*until),
+            // Its books can be read again: nothing keeps the other looks. That does not say that it takes payments: let one try.
+            (Some(true), State::Broken { until, next_look, .. }, Call::Look) => {
+                *until = now.min(*until);
+                *next_look = None;
+            }
             (Some(false), state, _) => {
                 self.failures = self.failures.saturating_add(1);
-                let tried = matches!((&state, call), (State::Broken { trying: true, .. }, Call::Begin));
-                if tried || (matches!(state, State::Closed) && self.failures >= self.open_after) {
-                    *state = State::Broken { until: now + self.open_for, next_look: now + self.look_every, trying: false };
+                let rest = now + self.open_for;
+                match (state, call) {
+                    (state @ State::Closed, _) if self.failures >= self.open_after => {
+                        *state = State::Broken { until: rest, next_look: Some(now + self.look_every), trying: false };
+                    }
+                    (State::Broken { until, trying: trying @ true, .. }, Call::Begin) => (*until, *trying) = (rest, false),
+                    (State::Broken { next_look, .. }, Call::Look) => *next_look = Some(now + self.look_every),
+                    (State::Closed | State::Broken { .. }, _) => {}
                 }
             }
         }
@@ -150,6 +159,20 @@ mod tests {
         assert!(breaker.admits(Call::Begin, at(30)));
         breaker.report(Call::Begin, None, at(31));
         assert!(breaker.admits(Call::Begin, at(31)));
+    }
+
+    #[test]
+    fn looks_flow_once_one_is_answered_until_one_is_not() {
+        let mut breaker = open();
+        assert!(breaker.admits(Call::Look, at(5)));
+        breaker.report(Call::Look, Some(true), at(5));
+        assert!((0..3).all(|_| breaker.admits(Call::Look, at(5))), "the books can be read");
+        assert!(breaker.admits(Call::Begin, at(5)));
+        breaker.report(Call::Begin, Some(false), at(6));
+        assert!(breaker.admits(Call::Look, at(6)), "that it takes no payment does not close its books");
+        breaker.report(Call::Look, Some(false), at(7));
+        assert!(!breaker.admits(Call::Look, at(11)));
+        assert!(breaker.admits(Call::Look, at(12)));
     }
 
     #[test]

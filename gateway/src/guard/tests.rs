@@ -6,7 +6,7 @@ use chrono::DateTime;
 use domain::{
     ids::{AttemptId, Ulid},
     money::Money,
-    provider::{AttemptKey, Method, MethodKind},
+    provider::{AttemptKey, Exchange, Method, MethodKind},
 };
 
 use super::*;
@@ -16,6 +16,7 @@ use super::*;
 enum Mood {
     Answers,
     Refuses,
+    Pauses,
     Hangs,
 }
 
@@ -25,12 +26,16 @@ struct Moody {
 }
 
 impl Moody {
-    async fn behave<T>(&self) -> CallOutcome<T> {
+    async fn behave<T>(&self, log: &ExchangeLog) -> CallOutcome<T> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let mood = *self.mood.lock().unwrap();
         match mood {
             Mood::Answers => CallOutcome::Declined(crate::failure::decline("declined", "no")),
-            Mood::Refuses => CallOutcome::NotAttempted("no connection".to_owned()),
+            Mood::Refuses => {
+                log.record(nobody_there());
+                CallOutcome::NotAttempted("no connection".to_owned())
+            }
+            Mood::Pauses => CallOutcome::NotAttempted("paused".to_owned()),
             Mood::Hangs => std::future::pending().await,
         }
     }
@@ -43,20 +48,32 @@ impl PaymentProvider for Moody {
     fn capabilities(&self) -> Capabilities {
         crate::scb::capabilities_with_void(false)
     }
-    fn start<'a>(&'a self, _: &'a StartRequest, _: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
-        Box::pin(self.behave())
+    fn start<'a>(&'a self, _: &'a StartRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(self.behave(log))
     }
-    fn inquire<'a>(&'a self, _: &'a InquiryRequest, _: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
-        Box::pin(self.behave())
+    fn inquire<'a>(&'a self, _: &'a InquiryRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<AttemptView>> {
+        Box::pin(self.behave(log))
     }
-    fn refund<'a>(&'a self, _: &'a RefundRequest, _: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
-        Box::pin(self.behave())
+    fn refund<'a>(&'a self, _: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
+        Box::pin(self.behave(log))
     }
-    fn inquire_refund<'a>(&'a self, _: &'a RefundRequest, _: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
-        Box::pin(self.behave())
+    fn inquire_refund<'a>(&'a self, _: &'a RefundRequest, log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
+        Box::pin(self.behave(log))
     }
     fn read_webhook(&self, _: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
         Err(WebhookRefusal::NotAuthentic)
+    }
+}
+
+fn nobody_there() -> Exchange {
+    Exchange {
+        operation: "any",
+        request_line: "POST /".to_owned(),
+        request_body: String::new(),
+        status: None,
+        response_body: "no connection".to_owned(),
+        sent_at: DateTime::default(),
+        took_ms: 0,
     }
 }
 
@@ -156,4 +173,16 @@ async fn an_abandoned_call_gives_its_place_back_and_counts_for_nothing() {
     assert!(tokio::time::timeout(Duration::from_millis(5), world.start()).await.is_err());
     let health = world.guarded.health();
     assert_eq!((health.free_places, health.failures_in_a_row), (2, 0));
+}
+
+#[tokio::test]
+async fn calls_that_a_pause_holds_back_do_not_open_the_circuit() {
+    let world = World::new(Mood::Pauses);
+    for _ in 0..9 {
+        world.start().await;
+        world.inquire().await;
+    }
+    assert_eq!((world.guarded.health().circuit, world.guarded.health().failures_in_a_row), (Circuit::Closed, 0));
+    world.turn(Mood::Answers);
+    assert!(matches!(world.start().await, CallOutcome::Declined(_)));
 }
