@@ -149,9 +149,7 @@ pub(crate) async fn commit(
     let sql = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3 \
                and $5 = (select count(*) from read.quarantine where name = $1 and version = $2) \
                and $7 = to_regnamespace($6)::oid::bigint \
-               and cardinality($8::bytea[]) = (select count(*) from log.event e \
-                   join unnest($8::bytea[]) with ordinality h (hash, n) on e.pos = $3 + h.n and e.hash = h.hash \
-                   where e.pos > $3 and e.pos <= $4)";
+               and $8::bytea[] = array(select hash from log.event where pos > $3 and pos <= $4 order by pos)";
     let halted = i64::try_from(from.halted).unwrap_or(i64::MAX);
     let query = sqlx::query(sql).bind(&target.name).bind(target.version).bind(from.pos).bind(to).bind(halted);
     let events: Vec<&[u8]> = events.iter().map(<[u8; 32]>::as_slice).collect();
