@@ -253,9 +253,12 @@ async fn every_route_lets_in_exactly_the_roles_that_hold_its_permission() {
             assert_eq!(edge.send(request(token)).await.status, 401, "{method} {path} with token {token:?}");
         }
         for role in Role::ALL {
-            // Call-backs belong to no store, so the token of one sees none.
-            let one_store = !matches!(permission, Permission::InboundWebhookRead | Permission::InboundWebhookReprocess);
-            let answer = edge.send(request(Some(&edge.token_of(role, one_store)))).await;
+            let whole = permission.is_of_the_whole_merchant();
+            if whole && role.needs_merchant() {
+                let answer = edge.send(request(Some(&edge.token_of(role, true)))).await;
+                assert_eq!(answer.status, 403, "{method} {path} as {role:?} of one store: {}", answer.body);
+            }
+            let answer = edge.send(request(Some(&edge.token_of(role, !whole)))).await;
             let forbidden = answer.status == 403;
             assert_eq!(forbidden, !role.allows(permission), "{method} {path} as {role:?}: {} {}", answer.status, answer.body);
             // The catalog of providers asks no database.

@@ -110,11 +110,13 @@ impl Principal {
     /// # Errors
     /// `Forbidden`.
     pub fn demand(&self, permission: Permission) -> Result<(), Problem> {
-        if Self::proof_reaches(self.proof, permission) && self.role.allows(permission) {
-            Ok(())
-        } else {
-            Err(Problem::plain(Kind::Forbidden))
+        if !Self::proof_reaches(self.proof, permission) || !self.role.allows(permission) {
+            return Err(Problem::plain(Kind::Forbidden));
         }
+        if self.store.is_some() && permission.is_of_the_whole_merchant() {
+            return Err(Problem::forbidden("this belongs to the whole merchant, and whoever is limited to one store does not reach it"));
+        }
+        Ok(())
     }
 }
 

@@ -87,6 +87,15 @@ permissions! {
     EventsSubscribe = "events_subscribe";
 }
 
+impl Permission {
+    /// Whether it is about what belongs to a merchant as a whole: whoever is limited to one store never holds it. An endpoint is told
+    /// the events of every store; a call-back of a provider names none. Things that may belong to one store (accounts, credentials)
+    /// are not among these: their routes look at each of them.
+    pub const fn is_of_the_whole_merchant(self) -> bool {
+        matches!(self, Self::MerchantManage | Self::WebhookManage | Self::InboundWebhookRead | Self::InboundWebhookReprocess)
+    }
+}
+
 /// Who somebody is to the platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
