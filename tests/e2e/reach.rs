@@ -1,9 +1,55 @@
 //! How far a caller reaches: of one store or of the whole merchant, as what role, and by which way it asks.
 
-use api::auth::Role;
+use std::{collections::BTreeSet, time::Duration};
+
+use api::{auth::Role, simulated_provider::settings};
+use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::Method;
-use serde_json::json;
-use support::TestPlatform;
+use serde_json::{Value, json};
+use support::{ApiShop, TestPlatform};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
+
+type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+/// A bill paid in cash; answers payment intent and bill.
+async fn sale(platform: &TestPlatform, shop: &ApiShop) -> (String, String) {
+    let (_, bill) = platform.billed(shop, 100_00).await;
+    let paid = platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.ok();
+    (paid.body["payment_intent_id"].as_str().unwrap().to_owned(), bill)
+}
+
+async fn socket(platform: &TestPlatform, token: &str) -> Socket {
+    let mut request = format!("{}/ws", platform.base.replace("http", "ws")).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    tokio_tungstenite::connect_async(request).await.unwrap().0
+}
+
+async fn next_frame(socket: &mut Socket) -> Value {
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("a frame in time");
+        if let Message::Text(text) = message.expect("an open socket").expect("a message") {
+            return serde_json::from_str(&text).unwrap();
+        }
+    }
+}
+
+async fn subscribe(socket: &mut Socket, topic: &str) -> Value {
+    socket.send(Message::Text(json!({"action": "subscribe", "topic": topic, "after": 0}).to_string().into())).await.unwrap();
+    next_frame(socket).await
+}
+
+/// The kinds of things of which frames came, until one of type `last`.
+async fn kinds_until(socket: &mut Socket, last: &str) -> BTreeSet<String> {
+    let mut kinds = BTreeSet::new();
+    loop {
+        let frame = next_frame(socket).await;
+        let name = frame["type"].as_str().unwrap().to_owned();
+        kinds.insert(name.split('.').next().unwrap().to_owned());
+        if name == last {
+            return kinds;
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_limited_to_a_store_does_not_reach_what_belongs_to_the_whole_merchant() {
@@ -37,5 +83,88 @@ async fn whoever_is_limited_to_a_store_does_not_reach_what_belongs_to_the_whole_
     // What may belong to one store is not refused as a whole.
     platform.get(&limited, "/v1/provider-accounts").await.ok();
     platform.get(&limited, "/v1/api-keys").await.ok();
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_feed_tells_each_of_what_it_may_read() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let second = platform.shop_of(shop.merchant, "ARI").await;
+    platform.post(&shop.admin, "/v1/webhook-endpoints", json!({"url": "https://shop.example/hooks", "events": "bill.voided"})).await.ok();
+    let (_, bill) = sale(&platform, &shop).await;
+    let (_, other_bill) = sale(&platform, &second).await;
+    platform.settled().await;
+    let feed = async |token: &str| {
+        let page = platform.get(token, "/v1/events?limit=200").await.ok().body;
+        page["data"].as_array().unwrap().clone()
+    };
+    let objects = |events: &[Value]| events.iter().map(|event| event["object"]["id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>();
+    let all = feed(&shop.admin).await;
+    let of_endpoint = all.iter().find(|event| event["type"] == "webhook_endpoint.created").expect("those who manage endpoints hear of them");
+    let whole = objects(&all);
+    assert!(whole.contains(&bill) && whole.contains(&other_bill));
+
+    let (manager, auditor) =
+        (platform.token(Role::Manager, Some(shop.merchant), None), platform.token(Role::Auditor, Some(shop.merchant), None));
+    let by_id = format!("/v1/events/{}", of_endpoint["id"].as_str().unwrap());
+    for token in [&manager, &auditor] {
+        let seen = feed(token).await;
+        assert_eq!(seen.len(), all.len() - 1, "all but what happened to the endpoint");
+        assert!(seen.iter().all(|event| event["object"]["type"] != "webhook_endpoint"));
+        assert_eq!(platform.get(token, &by_id).await.status.as_u16(), 404);
+    }
+    platform.get(&shop.admin, &by_id).await.ok();
+
+    let limited = platform.token(Role::MerchantAdmin, Some(shop.merchant), Some(shop.store));
+    for token in [&shop.manager, &limited] {
+        let seen = objects(&feed(token).await);
+        assert!(seen.contains(&bill) && !seen.contains(&other_bill), "{seen:?}");
+        assert!(seen.iter().all(|id| !id.starts_with("whe_")), "{seen:?}");
+        assert_eq!(platform.get(token, &by_id).await.status.as_u16(), 404);
+    }
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_tells_each_of_what_it_may_read() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let customer = platform.post(&shop.cashier, "/v1/customers", json!({"profile": {"name": "Ann"}})).await.id();
+    let scb = settings(&platform.simulator);
+    let opened = json!({"provider": "scb", "name": "SCB", "live": false, "methods": [{"method": "promptpay"}],
+        "amounts": [{"currency": "THB", "min": 1, "max": 100_000_00}],
+        "settings": {"base_url": platform.simulator, "biller_id": scb.biller_id},
+        "secrets": {"api_key": scb.api_key.reveal(), "api_secret": scb.api_secret.reveal(), "webhook_path_secret": "sixteen characters"}});
+    let account = platform.post(&shop.admin, "/v1/provider-accounts", opened).await.id();
+    platform.post(&shop.admin, "/v1/webhook-endpoints", json!({"url": "https://shop.example/hooks", "events": "bill.voided"})).await.ok();
+    let (_, bill) = sale(&platform, &shop).await;
+    let everything = format!("merchant.{}", shop.merchant);
+
+    let role = |role: Role| platform.token(role, Some(shop.merchant), None);
+    let mut till = socket(&platform, &role(Role::Cashier)).await;
+    assert_eq!(subscribe(&mut till, &format!("provider_account.{account}")).await["code"], "NotFound");
+    assert_eq!(subscribe(&mut till, &everything).await["type"], "subscribed");
+    let kinds = kinds_until(&mut till, "order.completed").await;
+    let expected = ["store", "order", "bill", "payment_intent", "customer"];
+    assert_eq!(kinds, expected.map(str::to_owned).into(), "of what a till may read");
+
+    let mut audit = socket(&platform, &role(Role::Auditor)).await;
+    assert_eq!(subscribe(&mut audit, &format!("customer.{customer}")).await["code"], "NotFound");
+    assert_eq!(subscribe(&mut audit, &everything).await["type"], "subscribed");
+    let kinds = kinds_until(&mut audit, "order.completed").await;
+    let expected = ["merchant", "store", "provider_account", "order", "bill", "payment_intent"];
+    assert_eq!(kinds, expected.map(str::to_owned).into(), "neither persons nor endpoints");
+
+    let mut office = socket(&platform, &shop.admin).await;
+    assert_eq!(subscribe(&mut office, &everything).await["type"], "subscribed");
+    assert!(kinds_until(&mut office, "order.completed").await.contains("webhook_endpoint"));
+
+    // Live as well, and a topic of one thing of one's own goes on as before.
+    assert_eq!(subscribe(&mut till, &format!("bill.{bill}")).await["type"], "subscribed");
+    kinds_until(&mut till, "bill.paid").await;
+    platform.post(&shop.admin, "/v1/webhook-endpoints", json!({"url": "https://shop.example/more", "events": "bill.voided"})).await.ok();
+    sale(&platform, &shop).await;
+    assert!(!kinds_until(&mut till, "order.completed").await.contains("webhook_endpoint"));
     platform.stop().await;
 }

@@ -6,6 +6,7 @@ use projections::ReadScope;
 
 use super::{
     role::{Permission, Role},
+    sight::Sight,
     token::{Claims, TokenError},
 };
 use crate::problem::{Kind, Problem};
@@ -83,6 +84,11 @@ impl Principal {
             Some(merchant) => ReadScope { tenant: Some(merchant), psp: None, store: self.store },
             None => ReadScope { tenant: None, psp: Some(self.psp), store: None },
         }
+    }
+
+    /// Which events it sees; nothing for those who act for no merchant.
+    pub fn sight(&self) -> Option<Sight> {
+        self.merchant.map(|tenant| Sight { tenant, store: self.store, role: self.role })
     }
 
     /// The merchant that it acts for.
