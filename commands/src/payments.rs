@@ -13,7 +13,7 @@ use domain::{
     routing::Choice,
 };
 
-use crate::{error::CommandError, handle::UnitOfWork, routing, tenants::trading_store};
+use crate::{error::CommandError, handle::UnitOfWork, holder::Holder, routing, tenants::trading_store};
 
 /// What is paid.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +123,8 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
     // An import keeps whatever its source wrote there, as often as it stands there.
     if let Some(reference) = new.merchant_reference.as_deref().filter(|_| new.evidence != Evidence::Import) {
         let taken = "merchant_reference: another payment has this reference";
-        unit.claim_for(unit.tenant().0, "payment reference", reference, taken, Some(new.payment_intent_id.to_string()));
+        let holder = Holder { id: new.payment_intent_id.to_string(), store: target.store_id };
+        unit.claim_for(unit.tenant().0, "payment reference", reference, taken, holder);
     }
     let state = unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
     match (provided, new.confirm) {

@@ -3,13 +3,23 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use api::{auth::Role, simulated_provider::settings};
-use futures_util::{SinkExt as _, StreamExt as _};
+use commands::handle::{Caller, UnitOfWork};
+use domain::{
+    ids::{BillId, PaymentIntentId},
+    money::Money,
+    payment_intent::{self, Created, PaymentIntent, Tender},
+};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::{ApiShop, TestPlatform};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
 type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+fn thb(amount: i64) -> Value {
+    json!({"amount": amount, "currency": "THB"})
+}
 
 /// A bill paid in cash; answers payment intent and bill.
 async fn sale(platform: &TestPlatform, shop: &ApiShop) -> (String, String) {
@@ -166,5 +176,76 @@ async fn a_socket_tells_each_of_what_it_may_read() {
     platform.post(&shop.admin, "/v1/webhook-endpoints", json!({"url": "https://shop.example/more", "events": "bill.voided"})).await.ok();
     sale(&platform, &shop).await;
     assert!(!kinds_until(&mut till, "order.completed").await.contains("webhook_endpoint"));
+    platform.stop().await;
+}
+
+/// An intent of one store under a bill of another, which no route makes.
+async fn across_stores(unit: &mut UnitOfWork, created: Created) -> Result<commands::handle::Reply, commands::error::CommandError> {
+    unit.concerns_store(created.store_id);
+    let id = created.payment_intent_id;
+    unit.decide::<PaymentIntent>(id, payment_intent::Command::Create(Box::new(created))).await?;
+    Ok(unit.done())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_tells_a_caller_of_its_own_store() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let second = platform.shop_of(shop.merchant, "ARI").await;
+    let (_, bill) = sale(&platform, &shop).await;
+    let handler = &platform.platform.commands;
+    let created = Created {
+        payment_intent_id: PaymentIntentId(handler.ids().next()),
+        store_id: second.store,
+        bill_id: Some(bill.parse::<BillId>().unwrap()),
+        order_id: None,
+        amount: Money::thb(1_00),
+        tender: Tender::PromptPay,
+        expires_at: Some(chrono::Utc::now() + chrono::Duration::minutes(15)),
+        merchant_reference: None,
+        description: None,
+        merchant_terminal_id: None,
+    };
+    let caller = Caller {
+        tenant: shop.merchant,
+        actor: "user:nobody".to_owned(),
+        device: None,
+        correlation_id: handler.ids().next(),
+        idempotency: None,
+        if_match: None,
+    };
+    handler.transact(&caller, |unit| across_stores(unit, created.clone()).boxed()).await.unwrap();
+    platform.settled().await;
+    let path = format!("/v1/payment-intents/{}/explain", created.payment_intent_id);
+    let streams = async |token: &str| {
+        let lines = platform.get(token, &path).await.ok().body["data"].as_array().unwrap().clone();
+        lines.iter().map(|line| line["stream"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(streams(&second.cashier).await, BTreeSet::from([created.payment_intent_id.to_string()]), "its own and nothing else");
+    let all = streams(&shop.admin).await;
+    assert!(all.contains(&bill) && all.len() > 2, "{all:?}");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_reference_is_told_to_those_who_reach_its_store() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let second = platform.shop_of(shop.merchant, "ARI").await;
+    let wanted = |at: &ApiShop| json!({"store_id": at.store, "amount": thb(10_00), "merchant_reference": "ORD-1", "confirm": false});
+    let holder = platform.post(&shop.cashier, "/v1/payment-intents", wanted(&shop)).await.id();
+    let taken = async |token: &str, body: Value| {
+        let refused = platform.post(token, "/v1/payment-intents", body).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("AlreadyTaken")), "{refused:?}");
+        refused.body["detail"].as_str().unwrap().contains(&holder)
+    };
+    assert!(taken(&shop.cashier, wanted(&shop)).await, "in its own store");
+    assert!(taken(&shop.admin, wanted(&second)).await, "whoever reaches both");
+    assert!(!taken(&second.cashier, wanted(&second)).await, "of another store only that it is taken");
+    let (_, bill) = platform.billed(&second, 20_00).await;
+    let by_bill = json!({"bill_id": bill, "tender": "promptpay", "merchant_reference": "ORD-1"});
+    let refused = platform.post(&second.cashier, "/v1/payments", by_bill).await;
+    assert_eq!(refused.body["code"], "AlreadyTaken");
+    assert!(!refused.body["detail"].as_str().unwrap().contains(&holder), "{refused:?}");
     platform.stop().await;
 }

@@ -165,6 +165,7 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
         let (provider, options) = (provider.clone(), options.clone());
         let CreateIntent { merchant_reference, description, merchant_terminal_id, .. } = input.clone();
         Box::pin(async move {
+            unit.reaches_only(only);
             match pay_for {
                 PayFor::Bill { bill_id, .. } => within::<Bill>(unit, only, bill_id).await?,
                 PayFor::Amount { store_id, .. } => within_store(only, store_id)?,

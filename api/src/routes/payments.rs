@@ -111,6 +111,7 @@ async fn pay(State(state): State<AppState>, change: Change<may::PaymentTake>, bo
     let work = state.commands.transact(&caller, |unit| {
         let (input, provider) = (input.clone(), provider.clone());
         Box::pin(async move {
+            unit.reaches_only(only);
             within::<Bill>(unit, only, input.bill_id).await?;
             let bill = unit.state::<Bill>(input.bill_id).await?;
             check_cash(&bill, input.cash_received)?;
