@@ -1,5 +1,7 @@
 //! How far a caller reaches: of one store or of the whole merchant, as what role, and by which way it asks.
 
+mod payers;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use api::{auth::Role, simulated_provider::settings};
@@ -111,7 +113,8 @@ async fn the_feed_tells_each_of_what_it_may_read() {
     };
     let objects = |events: &[Value]| events.iter().map(|event| event["object"]["id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>();
     let all = feed(&shop.admin).await;
-    let of_endpoint = all.iter().find(|event| event["type"] == "webhook_endpoint.created").expect("those who manage endpoints hear of them");
+    let of_endpoint =
+        all.iter().find(|event| event["type"] == "webhook_endpoint.created").expect("those who manage endpoints hear of them");
     let whole = objects(&all);
     assert!(whole.contains(&bill) && whole.contains(&other_bill));
 
@@ -205,6 +208,7 @@ async fn an_explanation_tells_a_caller_of_its_own_store() {
         merchant_reference: None,
         description: None,
         merchant_terminal_id: None,
+        terms: None,
     };
     let caller = Caller {
         tenant: shop.merchant,

@@ -10,7 +10,7 @@ use domain::{
     bill::{self, Bill},
     ids::{BillId, PaymentId, StoreId},
     money::Money,
-    payment_intent::{self, Evidence, PaymentIntent, Tender},
+    payment_intent::{self, DEFAULT_VALID_MINUTES, Evidence, PaymentIntent, Tender},
 };
 use projections::models::payments::PaymentFilter;
 use serde::Deserialize;
@@ -31,8 +31,7 @@ use crate::{
 };
 
 const COLLECTION: &str = "/v1/payments";
-/// How long a QR is good unless told, and at most.
-const DEFAULT_MINUTES: i64 = 15;
+/// How long a QR is good at most.
 const MAX_MINUTES: i64 = 60;
 
 /// The routes of this file.
@@ -70,7 +69,7 @@ pub struct PayBill {
 /// # Errors
 /// `RuleBroken`.
 pub(super) fn validity(minutes: Option<i64>) -> Result<Duration, Problem> {
-    let minutes = minutes.unwrap_or(DEFAULT_MINUTES);
+    let minutes = minutes.unwrap_or(DEFAULT_VALID_MINUTES);
     if (1..=MAX_MINUTES).contains(&minutes) {
         return Ok(Duration::minutes(minutes));
     }
