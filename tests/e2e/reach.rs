@@ -1,5 +1,6 @@
 //! How far a caller reaches: of one store or of the whole merchant, as what role, and by which way it asks.
 
+mod limits;
 mod payers;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -123,6 +123,7 @@ fn min_position(parts: &Parts) -> Result<Option<i64>, Problem> {
 async fn seen<R: Reads>(reads: &ReadModels, position: i64) -> Result<(), Problem> {
     reads.wait_for(R::NAMES, position, WAIT).await.map_err(|error| match error {
         WaitError::Behind { .. } => Problem::plain(Kind::ReadModelBehind),
+        WaitError::Unwritten { .. } => Problem::new(Kind::MomentNotCome, format!("min_pos: {error}")),
         WaitError::Failed(error) => error.into(),
     })
 }
