@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use commands::{
     database::{self, Role as DatabaseRole},
-    partner::{self, NewCredential},
+    partner::{self, Made, NewCredential},
     system::{RandomIds, SystemClock, SystemRandom},
 };
 use domain::{
@@ -63,7 +63,9 @@ pub async fn run(config: &Config, args: ApiKeyArgs) -> Result<()> {
         by: "user:operator".to_owned(),
     };
     let made = partner::create(&pool, &keyring, &SystemRandom, RandomIds.next(), &new, SystemClock.now()).await?;
-    let (credential, secret) = made.context("nothing was made")?;
+    let Made::Credential(credential, secret) = made else {
+        anyhow::bail!("nothing was made: the merchant has {} credentials in force", partner::MOST_IN_FORCE);
+    };
     println!("key id  {}\nsecret  {}", credential.key_id, *secret);
     Ok(())
 }

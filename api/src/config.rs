@@ -59,7 +59,8 @@ pub struct Http {
     pub query_connections: u32,
 }
 
-/// How many requests the gateway routes (payment intents, payments, refunds) take in a minute; 0 is no limit.
+/// How many requests the gateway routes (payment intents, payments, refunds) and the doors of call-backs take in a minute; 0 is no
+/// limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -67,21 +68,41 @@ pub struct Limits {
     pub per_merchant_per_minute: u32,
     /// Of the holders of one payment token; they do not count with the merchant.
     pub per_payment_token_per_minute: u32,
+    /// Of the holders of all payment tokens of one merchant.
+    pub payers_per_merchant_per_minute: u32,
     /// Of all callers together.
     pub all_per_minute: u32,
+    /// Call-backs for one account at a provider; as many again that do not prove their sender.
+    pub call_backs_per_account_per_minute: u32,
+    /// Bytes of one call-back.
+    pub call_back_bytes: usize,
 }
 
 impl Limits {
     /// No limits.
     pub const fn off() -> Self {
-        Self { per_merchant_per_minute: 0, per_payment_token_per_minute: 0, all_per_minute: 0 }
+        Self {
+            per_merchant_per_minute: 0,
+            per_payment_token_per_minute: 0,
+            payers_per_merchant_per_minute: 0,
+            all_per_minute: 0,
+            call_backs_per_account_per_minute: 0,
+            call_back_bytes: 0,
+        }
     }
 }
 
 impl Default for Limits {
-    /// The published ones.
+    /// The published ones, and what keeps one payer page or one sender of call-backs from the rest.
     fn default() -> Self {
-        Self { per_merchant_per_minute: 1_000, per_payment_token_per_minute: 120, all_per_minute: 10_000 }
+        Self {
+            per_merchant_per_minute: 1_000,
+            per_payment_token_per_minute: 120,
+            payers_per_merchant_per_minute: 2_000,
+            all_per_minute: 10_000,
+            call_backs_per_account_per_minute: 600,
+            call_back_bytes: 32 * 1024,
+        }
     }
 }
 

@@ -75,7 +75,7 @@ kinds! {
     StateConflict = CONFLICT, "state-conflict", "The thing is in a state that does not allow this";
     Conflict = CONFLICT, "conflict", "Others changed the same thing at the same time", retryable;
     VersionStale = PRECONDITION_FAILED, "version-stale", "The thing has another version than If-Match names";
-    BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is larger than 64 KiB";
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is larger than this path takes: 64 KiB, or 32 KiB for a call-back";
     MediaTypeUnsupported = UNSUPPORTED_MEDIA_TYPE, "media-type-unsupported", "The body must be application/json";
     RuleBroken = UNPROCESSABLE_ENTITY, "rule-broken", "The input breaks a rule";
     MomentTooLarge = UNPROCESSABLE_ENTITY, "moment-too-large", "Too much lies before the moment asked for to answer while the caller waits; ask for single things, or use `replay as-of`";

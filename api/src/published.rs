@@ -89,6 +89,10 @@ fn canonical_fields(mut fields: Map<String, Value>) -> Result<Map<String, Value>
     let tenders = wanted.collect::<Option<Vec<Tender>>>().ok_or_else(unknown)?;
     if let Some(first) = tenders.first() {
         fields.entry("tender").or_insert(json!(first));
+        if tenders.iter().any(|tender| tender != first) {
+            let offered: Vec<Value> = tenders.iter().map(|tender| json!({ "tender": tender })).collect();
+            fields.entry("tenders").or_insert(Value::Array(offered));
+        }
         // Which of several it is, and by which card, the confirm says.
         let open = tenders.iter().any(|tender| tender != first) || (*first == Tender::OnlineCard && !fields.contains_key("card_token"));
         if open {
@@ -116,7 +120,8 @@ const fn type_of(method: MethodKind) -> &'static str {
     }
 }
 
-/// How an intent can be paid: by what it is tendered with, or, while no attempt was begun, by whatever an account takes it with.
+/// How an intent can be paid: by what it is tendered with, or, while no attempt was begun, by whatever of what the merchant offered an
+/// account takes it with.
 fn types_of(intent: &Map<String, Value>, accounts: &[Candidate]) -> Vec<&'static str> {
     let tender = intent.get("tender").and_then(Value::as_str).and_then(tender_word).map(type_of);
     let read = || {
@@ -126,7 +131,13 @@ fn types_of(intent: &Map<String, Value>, accounts: &[Candidate]) -> Vec<&'static
     };
     let Some((amount, store)) = read() else { return tender.into_iter().collect() };
     let takes = |method: &MethodKind| route(&routing::Request { method: *method, amount, store, failed_at: &[] }, accounts).is_ok();
-    let taken: Vec<_> = [MethodKind::PromptPay, MethodKind::Card].into_iter().filter(takes).map(type_of).collect();
+    let offered: Option<Vec<MethodKind>> = intent.get("tenders").and_then(Value::as_array).map(|tenders| {
+        let words = tenders.iter().filter_map(Value::as_str);
+        words.filter_map(tender_word).collect()
+    });
+    let is_offered = |method: &MethodKind| offered.as_ref().is_none_or(|offered| offered.contains(method));
+    let methods = [MethodKind::PromptPay, MethodKind::Card].into_iter().filter(is_offered);
+    let taken: Vec<_> = methods.filter(takes).map(type_of).collect();
     if taken.is_empty() { tender.into_iter().collect() } else { taken }
 }
 
@@ -216,6 +227,7 @@ mod tests {
         assert_eq!((&card["tender"], &card["confirm"]), (&json!("online_card"), &json!(false)), "its token comes with the confirm");
         let either = translated(json!({"payment_method_types": ["qr_mpm", "credit_card"]})).unwrap();
         assert_eq!((&either["tender"], &either["confirm"]), (&json!("promptpay"), &json!(false)), "the confirm chooses");
+        assert_eq!(either["tenders"], json!([{"tender": "promptpay"}, {"tender": "online_card"}]), "among what was offered");
         assert!(translated(json!({"payment_method_types": ["qr_cpm"]})).unwrap_err().contains("qr_mpm"));
         assert!(translated(json!({"merchant_ref_id": "A", "merchant_reference": "B"})).unwrap_err().contains("merchant_ref_id"));
     }
@@ -246,7 +258,7 @@ mod tests {
         };
         let types = |status: &str, accounts: &[Candidate]| {
             let mut intent = json!({"status": status, "amount": {"amount": 5, "currency": "THB"}, "tender": "promptpay",
-                "store_id": store.to_string()});
+                "tenders": ["promptpay", "online_card"], "store_id": store.to_string()});
             published_fields(&mut intent, accounts);
             intent["payment_method_types"].clone()
         };
@@ -256,5 +268,9 @@ mod tests {
         assert_eq!(types("requires_payment_method", &[qr.clone(), account("b", &[MethodKind::Card], false)]), json!(["qr_mpm"]));
         assert_eq!(types("requires_action", &[qr, card]), json!(["qr_mpm"]), "an attempt is under way with it");
         assert_eq!(types("requires_payment_method", &[]), json!(["qr_mpm"]));
+        let mut only = json!({"status": "requires_payment_method", "amount": {"amount": 5, "currency": "THB"}, "tender": "promptpay",
+            "tenders": ["promptpay"], "store_id": store.to_string()});
+        published_fields(&mut only, &[account("a", &[MethodKind::PromptPay], true), account("b", &[MethodKind::Card], true)]);
+        assert_eq!(only["payment_method_types"], json!(["qr_mpm"]), "what the merchant did not offer is not shown");
     }
 }

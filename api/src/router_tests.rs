@@ -14,7 +14,7 @@ use commands::{
 };
 use domain::{
     clock::{Clock, IdSource},
-    ids::{MerchantId, PspId, StoreId, Ulid},
+    ids::{MerchantId, PaymentIntentId, PspId, StoreId, Ulid},
     provider::{
         AttemptView, BoxFuture, CallOutcome, Capabilities, ExchangeLog, HintSubject, InquiryRequest, PaymentProvider, RawWebhook,
         RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
@@ -33,7 +33,9 @@ use commands::provider_accounts::ProviderAccounts;
 
 use crate::{account_providers::AccountProviders, config::AccountSettings};
 use crate::{
-    auth::{Permission, Role, SigningKey, TokenIssuer, TokenRequest, TokenVerifier},
+    auth::{Permission, Role, SigningKey, TokenIssuer, TokenRequest, TokenVerifier, payment_token::payment_token},
+    config::Limits,
+    limits::Limiter,
     state::{Lag, Parts, Readiness},
 };
 
@@ -253,9 +255,12 @@ async fn every_route_lets_in_exactly_the_roles_that_hold_its_permission() {
             assert_eq!(edge.send(request(token)).await.status, 401, "{method} {path} with token {token:?}");
         }
         for role in Role::ALL {
-            // Call-backs belong to no store, so the token of one sees none.
-            let one_store = !matches!(permission, Permission::InboundWebhookRead | Permission::InboundWebhookReprocess);
-            let answer = edge.send(request(Some(&edge.token_of(role, one_store)))).await;
+            let whole = permission.is_of_the_whole_merchant();
+            if whole && role.needs_merchant() {
+                let answer = edge.send(request(Some(&edge.token_of(role, true)))).await;
+                assert_eq!(answer.status, 403, "{method} {path} as {role:?} of one store: {}", answer.body);
+            }
+            let answer = edge.send(request(Some(&edge.token_of(role, !whole)))).await;
             let forbidden = answer.status == 403;
             assert_eq!(forbidden, !role.allows(permission), "{method} {path} as {role:?}: {} {}", answer.status, answer.body);
             // The catalog of providers asks no database.
@@ -418,6 +423,44 @@ async fn a_call_back_is_acknowledged_only_when_it_was_stored() {
     let gateway = Edge { app: gateway_router(state), issuer };
     assert_eq!(gateway.get("/v1/orders").await.status, 404);
     assert_eq!(gateway.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn call_backs_are_limited_before_anything_is_kept() {
+    let limits = Limits { call_backs_per_account_per_minute: 2, call_back_bytes: 100, ..Limits::off() };
+    let (state, issuer) = edge_of(|parts| parts.limiter = Limiter::local(limits));
+    let edge = Edge { app: gateway_router(state), issuer };
+    let code = |answer: &Answer| (answer.status, answer.body["code"].as_str().unwrap_or_default().to_owned());
+    let large = edge.post("/webhooks/stub/s3cret", &[], "x".repeat(101)).await;
+    assert_eq!(code(&large), (413, "BodyTooLarge".into()));
+    for _ in 0..2 {
+        assert_eq!(edge.post("/webhooks/stub/wrong", &[], "{}").await.status, 401);
+    }
+    let flood = edge.post("/webhooks/stub/wrong", &[], "{}").await;
+    assert_eq!(code(&flood), (429, "RateLimited".into()));
+    assert!(flood.headers.contains_key("retry-after"));
+    // Who floods a door with forgeries does not keep out the provider; the database is away, so what gets in ends in 503.
+    for expected in [503, 503, 429] {
+        assert_eq!(edge.post("/webhooks/stub/s3cret", &[], r#"{"t":"T1"}"#).await.status, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_payers_of_one_merchant_do_not_use_up_the_gateway() {
+    let limits = Limits { per_payment_token_per_minute: 10, payers_per_merchant_per_minute: 2, ..Limits::off() };
+    let (state, issuer) = edge_of(|parts| parts.limiter = Limiter::local(limits));
+    let keyring = state.keyring().unwrap();
+    let edge = Edge { app: router(state), issuer };
+    let ask = async |intent: u8, merchant: u8| {
+        let id = |n: u8| Ulid::from_bytes([n; 16]);
+        let (intent, merchant) = (PaymentIntentId(id(intent)), MerchantId(id(merchant)));
+        let token = payment_token(&keyring, merchant, intent, Noon.now() + Span::minutes(5));
+        edge.get(&format!("/v1/payment-intents/{intent}?payment_token={token}")).await
+    };
+    for (intent, merchant, expected) in [(11, 1, 503), (12, 1, 503), (13, 1, 429), (14, 2, 503)] {
+        let answer = ask(intent, merchant).await;
+        assert_eq!(answer.status, expected, "{intent} of {merchant}: {}", answer.body);
+    }
 }
 
 #[tokio::test]

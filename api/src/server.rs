@@ -1,26 +1,37 @@
 //! The HTTP server: accepts, bounds how long a client may take to say what it wants, stops in time.
+//!
+//! HTTP/1.1 only, by hyper's own connection: the one of `hyper-util` that also speaks HTTP/2 first waits for the bytes that tell the
+//! two apart, and for these no time-out holds; a client that sends none would be kept for ever.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use axum::Router;
+use hyper::server::conn::http1::Builder;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 
-/// How long a client may take for the head of a request; also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client may take for the head of a request, from the moment at which it connected or the one before was answered.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests under way may take once the server stops.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// Serves `app` until `shutdown`, then finishes what is under way.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let connections = GracefulShutdown::new();
+    serve_within(HEAD_TIMEOUT, listener, app, shutdown).await;
+}
+
+async fn serve_within(head: Duration, listener: TcpListener, app: Router, shutdown: CancellationToken) {
+    let mut builder = Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head);
+    // Every connection holds a sender; the last one that goes ends the wait for them.
+    let (open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
         let stream = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -34,23 +45,115 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationTok
                 }
             },
         };
-        attend(stream, &builder, app.clone(), &connections);
+        let (builder, app, shutdown, open) = (builder.clone(), app.clone(), shutdown.clone(), open.clone());
+        tokio::spawn(async move {
+            attend(stream, &builder, app, shutdown).await;
+            drop(open);
+        });
     }
-    drop(listener);
-    if tokio::time::timeout(DRAIN, connections.shutdown()).await.is_err() {
+    drop((listener, open));
+    if tokio::time::timeout(DRAIN, all_closed.recv()).await.is_err() {
         tracing::info!("some connections were still open and are closed");
     }
 }
 
-fn attend(stream: TcpStream, builder: &Builder<TokioExecutor>, app: Router, connections: &GracefulShutdown) {
+async fn attend(stream: TcpStream, builder: &Builder, app: Router, shutdown: CancellationToken) {
     // Small answers must not wait for the acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app));
-    let watched = connections.watch(connection.into_owned());
-    tokio::spawn(async move {
-        // A client that breaks off is its own affair.
-        if let Err(error) = watched.await {
-            tracing::debug!(%error, "a connection ended");
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)).with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-    });
+    };
+    // A client that breaks off is its own affair.
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        task::JoinHandle,
+        time::timeout,
+    };
+
+    use super::*;
+
+    const HEAD: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(5);
+
+    async fn served() -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        let slowly = || async {
+            tokio::time::sleep(2 * HEAD).await;
+            "done"
+        };
+        let app = Router::new().route("/", get(|| async { "ok" })).route("/slow", get(slowly));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+        (address, shutdown.clone(), tokio::spawn(serve_within(HEAD, listener, app, shutdown)))
+    }
+
+    /// Everything that the server says until it closes the connection.
+    async fn until_closed(stream: &mut TcpStream) -> String {
+        let mut said = Vec::new();
+        // A connection that is reset is closed as well.
+        let _ = timeout(LONG, stream.read_to_end(&mut said)).await.expect("the connection is closed");
+        String::from_utf8(said).unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_finish_the_head_of_a_request_is_cut_off() {
+        let (address, ..) = served().await;
+        for said in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nhost: a\r\nx-slow: "] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            assert!(!until_closed(&mut stream).await.contains("200 OK"), "after {said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_drips_in_gains_no_time() {
+        let (address, ..) = served().await;
+        let (mut from, mut to) = TcpStream::connect(address).await.unwrap().into_split();
+        let dripping = tokio::spawn(async move {
+            to.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ").await.unwrap();
+            while to.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(HEAD / 10).await;
+            }
+        });
+        let mut said = Vec::new();
+        let _ = timeout(LONG, from.read_to_end(&mut said)).await.expect("the connection is closed");
+        timeout(LONG, dripping).await.expect("and takes nothing more").unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_take_longer_than_a_head() {
+        let (address, ..) = served().await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let said = until_closed(&mut stream).await;
+        assert_eq!(said.matches("200 OK").count(), 2, "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_finishes_what_is_under_way_and_nothing_else() {
+        let (address, shutdown, server) = served().await;
+        let (mut asking, mut idle) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        asking.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        tokio::time::sleep(HEAD / 3).await;
+        shutdown.cancel();
+        assert!(until_closed(&mut asking).await.ends_with("done"));
+        assert_eq!(until_closed(&mut idle).await, "");
+        timeout(LONG, server).await.expect("it ends").unwrap();
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    }
 }

@@ -26,6 +26,7 @@ use crate::{
     committer::{Committer, ItemOutcome},
     error::CommandError,
     event_log::EventLog,
+    holder::Holder,
     idempotency::{Answer, IdempotencyKey},
     routing::Candidates,
     snapshot,
@@ -99,6 +100,8 @@ pub struct UnitOfWork {
     order: Vec<(StreamKey, usize)>,
     claims: Vec<KeyClaim>,
     store: Option<StoreId>,
+    /// The only store that the caller reaches.
+    reach: Option<StoreId>,
     /// Ids that this unit made a moment ago: nothing can have been written under them.
     fresh: Vec<Ulid>,
 }
@@ -241,11 +244,7 @@ impl CommandHandler {
                 Ok(None)
             }
             ItemOutcome::KeyTaken { index, stored } => match (taken.get(index).copied().flatten(), &caller.idempotency) {
-                (Some(message), _) => {
-                    let holder = stored.response.as_deref().map(String::from_utf8_lossy);
-                    let message = holder.map_or_else(|| message.to_owned(), |holder| format!("{message}: {holder}"));
-                    Err(Rejected { code: "AlreadyTaken", class: RejectionClass::State, message }.into())
-                }
+                (Some(message), _) => Err(unit.refusal(message, stored.response.as_deref())),
                 (None, Some(key)) => key.replay(&stored).map(Some),
                 (None, None) => Err(CommandError::Fault("a key was refused that was not asked for".to_owned())),
             },
@@ -324,6 +323,7 @@ impl UnitOfWork {
             order: Vec::new(),
             claims: Vec::new(),
             store: None,
+            reach: None,
             fresh: Vec::new(),
         }
     }
@@ -368,21 +368,37 @@ impl UnitOfWork {
 
     /// Takes a name for ever within `scope`; `taken` is said to whoever comes second.
     pub fn claim(&mut self, tenant: Ulid, scope: &str, name: &str, taken: &'static str) {
-        self.claim_for(tenant, scope, name, taken, None);
+        self.claim_with(tenant, scope, name, taken, None);
     }
 
-    /// The same on behalf of `holder`, whose id is told to whoever comes second.
-    pub fn claim_for(&mut self, tenant: Ulid, scope: &str, name: &str, taken: &'static str, holder: Option<String>) {
+    /// The same on behalf of `holder`, whose id is told to whoever comes second, if it reaches the store that `holder` is in.
+    pub fn claim_for(&mut self, tenant: Ulid, scope: &str, name: &str, taken: &'static str, holder: Holder) {
+        self.claim_with(tenant, scope, name, taken, Some(holder.to_string().into_bytes()));
+    }
+
+    fn claim_with(&mut self, tenant: Ulid, scope: &str, name: &str, taken: &'static str, response: Option<Vec<u8>>) {
         let claim = KeyClaim {
             tenant,
             scope: scope.to_owned(),
             key: name.to_owned(),
             request_hash: [0; 32],
             fingerprint: None,
-            response: holder.map(String::into_bytes),
+            response,
             taken: Some(taken),
         };
         self.claims.push(claim);
+    }
+
+    /// Says that whoever asks reaches this store only; nothing of another one is told to it.
+    pub fn reaches_only(&mut self, store: Option<StoreId>) {
+        self.reach = store;
+    }
+
+    /// What is said of a name that is taken.
+    fn refusal(&self, taken: &'static str, stored: Option<&[u8]>) -> CommandError {
+        let holder = stored.and_then(|stored| Holder::shown_to(std::str::from_utf8(stored).ok()?, self.reach));
+        let message = holder.map_or_else(|| taken.to_owned(), |holder| format!("{taken}: {holder}"));
+        Rejected { code: "AlreadyTaken", class: RejectionClass::State, message }.into()
     }
 
     fn key<A: Aggregate>(&self, id: impl Into<Ulid>) -> StreamKey {

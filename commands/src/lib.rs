@@ -17,6 +17,7 @@ pub mod event_store;
 pub mod exchanges;
 pub mod fail_point;
 pub mod handle;
+pub mod holder;
 pub mod idempotency;
 pub mod ledger_adjustments;
 pub mod orders;

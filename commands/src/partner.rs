@@ -39,6 +39,20 @@ pub struct NewCredential {
     pub by: String,
 }
 
+/// Most credentials of a merchant that are in force.
+pub const MOST_IN_FORCE: i64 = 50;
+
+/// What came of a request for a credential.
+#[derive(Debug)]
+pub enum Made {
+    /// It was made; its secret is seen this once.
+    Credential(Box<Credential>, Zeroizing<String>),
+    /// The request made one before.
+    Before,
+    /// The merchant has [`MOST_IN_FORCE`].
+    Full,
+}
+
 /// A credential without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -64,7 +78,7 @@ pub struct Credential {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Makes a credential and answers it with its secret, which nobody will see again; nothing when the request made one before.
+/// Makes a credential and answers it with its secret, which nobody will see again.
 ///
 /// # Errors
 /// `Unavailable`; `Fault` when nothing can be sealed.
@@ -75,13 +89,13 @@ pub async fn create(
     id: Ulid,
     new: &NewCredential,
     now: DateTime<Utc>,
-) -> Result<Option<(Credential, Zeroizing<String>)>, CommandError> {
+) -> Result<Made, CommandError> {
     let key_id = format!("pk_{id}");
     let mut bytes = Zeroizing::new([0_u8; 32]);
     random.fill(bytes.as_mut());
     let secret = Zeroizing::new(format!("sk_{}", hex_of(bytes.as_ref())));
     let sealed = keyring.seal_secret(&bound_to(new.tenant, &key_id), signing_secret(&secret).as_ref())?;
-    let made: bool = sqlx::query_scalar("select partner.add_credential($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
+    let made: String = sqlx::query_scalar("select partner.add_credential($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
         .bind(&key_id)
         .bind(uuid_of(new.tenant))
         .bind(uuid_of(new.psp))
@@ -93,10 +107,13 @@ pub async fn create(
         .bind(&new.request)
         .bind(&new.by)
         .bind(now)
+        .bind(MOST_IN_FORCE)
         .fetch_one(pool)
         .await?;
-    if !made {
-        return Ok(None);
+    match made.as_str() {
+        "made" => {}
+        "before" => return Ok(Made::Before),
+        _ => return Ok(Made::Full),
     }
     let credential = Credential {
         key_id,
@@ -110,7 +127,7 @@ pub async fn create(
         created_at: now,
         revoked_at: None,
     };
-    Ok(Some((credential, secret)))
+    Ok(Made::Credential(Box::new(credential), secret))
 }
 
 /// The credential of this name that is in force, with what it signs with.
@@ -128,28 +145,35 @@ pub async fn find(pool: &PgPool, keyring: &Keyring, key_id: &str) -> Result<Opti
     Ok(Some((credential, Zeroizing::new(secret))))
 }
 
-/// The credentials of a merchant, newest first, at most 200.
+/// The credentials of a merchant, or of one of its stores, newest first: at most `limit` that were made before the one named `before`.
 ///
 /// # Errors
 /// `Unavailable`.
-pub async fn list(pool: &PgPool, tenant: MerchantId) -> Result<Vec<Credential>, CommandError> {
-    let rows = sqlx::query("select * from partner.list_credentials($1)").bind(uuid_of(tenant)).fetch_all(pool).await?;
+pub async fn list(
+    pool: &PgPool,
+    (tenant, store): (MerchantId, Option<StoreId>),
+    before: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Credential>, CommandError> {
+    let query = sqlx::query("select * from partner.list_credentials($1, $2, $3, $4)").bind(uuid_of(tenant)).bind(store.map(uuid_of));
+    let rows = query.bind(before).bind(limit).fetch_all(pool).await?;
     rows.iter().map(|row| credential(row).map_err(CommandError::from)).collect()
 }
 
-/// Revokes a credential and destroys its secret; nothing when the merchant has none of this name.
+/// Revokes a credential and destroys its secret; nothing when the merchant, or its store, has none of this name.
 ///
 /// # Errors
 /// `Unavailable`.
 pub async fn revoke(
     pool: &PgPool,
-    tenant: MerchantId,
+    (tenant, store): (MerchantId, Option<StoreId>),
     key_id: &str,
     by: &str,
     now: DateTime<Utc>,
 ) -> Result<Option<Credential>, CommandError> {
-    let row = sqlx::query("select * from partner.revoke_credential($1, $2, $3, $4)")
+    let row = sqlx::query("select * from partner.revoke_credential($1, $2, $3, $4, $5)")
         .bind(uuid_of(tenant))
+        .bind(store.map(uuid_of))
         .bind(key_id)
         .bind(by)
         .bind(now)

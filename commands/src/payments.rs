@@ -8,12 +8,12 @@ use domain::{
     decider::Aggregate,
     ids::{AttemptId, BillId, PaymentIntentId, StoreId},
     money::Money,
-    payment_intent::{self, Created, Evidence, NewAttempt, PaymentIntent, PaymentReport, Tender},
+    payment_intent::{self, Confirmed, Created, Evidence, NewAttempt, PaymentIntent, PaymentReport, Tender, Terms, Wishes},
     provider::reference_of,
     routing::Choice,
 };
 
-use crate::{error::CommandError, handle::UnitOfWork, routing, tenants::trading_store};
+use crate::{error::CommandError, handle::UnitOfWork, holder::Holder, routing, tenants::trading_store};
 
 /// What is paid.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,23 @@ pub struct AttemptOptions {
     /// Hold only; a capture follows.
     pub manual_capture: bool,
     /// Where the payer's browser goes after an action.
+    pub return_url: Option<String>,
+    /// Ways of paying that the payer may choose from at a later confirm, beside the payment's own.
+    pub tenders: Vec<Tender>,
+}
+
+/// A confirm of a payment.
+#[derive(Debug, Clone)]
+pub struct Confirm {
+    /// Name of the provider where nothing chooses one.
+    pub provider: String,
+    /// What whoever confirms says of the attempt.
+    pub wishes: Wishes,
+    /// It is the holder of the payment token, who takes what the merchant made.
+    pub by_payer: bool,
+    /// For a card: the provider's token.
+    pub card_token: Option<String>,
+    /// Where the payer's browser goes after an action; as the merchant said unless told.
     pub return_url: Option<String>,
 }
 
@@ -119,17 +136,30 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
         merchant_reference: new.merchant_reference.clone(),
         description: new.description.clone(),
         merchant_terminal_id: new.merchant_terminal_id.clone(),
+        terms: provided.then(|| terms(&new)),
     };
     // An import keeps whatever its source wrote there, as often as it stands there.
     if let Some(reference) = new.merchant_reference.as_deref().filter(|_| new.evidence != Evidence::Import) {
         let taken = "merchant_reference: another payment has this reference";
-        unit.claim_for(unit.tenant().0, "payment reference", reference, taken, Some(new.payment_intent_id.to_string()));
+        let holder = Holder { id: new.payment_intent_id.to_string(), store: target.store_id };
+        unit.claim_for(unit.tenant().0, "payment reference", reference, taken, holder);
     }
     let state = unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
     match (provided, new.confirm) {
         (true, true) => start_attempt(unit, &state, new.provider, new.valid_for, new.options).await,
         (true, false) => Ok(state),
         (false, _) => record(unit, &new, &target).await,
+    }
+}
+
+/// What a later confirm goes by.
+fn terms(new: &NewPayment) -> Terms {
+    Terms {
+        awaits_confirm: !new.confirm,
+        tenders: new.options.tenders.clone(),
+        valid_for_seconds: new.valid_for.num_seconds(),
+        manual_capture: new.options.manual_capture,
+        return_url: new.options.return_url.clone(),
     }
 }
 
@@ -285,19 +315,12 @@ pub async fn cancel(unit: &mut UnitOfWork, id: PaymentIntentId, reason: String) 
     Ok(after)
 }
 
-/// Begins an attempt, the first or one after another that failed; holds the amount on the bill. With `tender` the way to pay is
-/// changed before.
+/// Begins an attempt, the first or one after another that failed; holds the amount on the bill. Where whoever confirms names another
+/// tender, the way to pay is changed before.
 ///
 /// # Errors
 /// Any rejection of a payment intent or a bill.
-pub async fn confirm(
-    unit: &mut UnitOfWork,
-    id: PaymentIntentId,
-    provider: String,
-    tender: Option<Tender>,
-    valid_for: Duration,
-    options: AttemptOptions,
-) -> Result<Arc<payment_intent::State>, CommandError> {
+pub async fn confirm(unit: &mut UnitOfWork, id: PaymentIntentId, confirm: Confirm) -> Result<Arc<payment_intent::State>, CommandError> {
     let state = concerns(unit, id).await?;
     match state.status {
         payment_intent::Status::Processing
@@ -310,13 +333,17 @@ pub async fn confirm(
         | payment_intent::Status::Expired
         | payment_intent::Status::Failed => {}
     }
-    let state = match tender {
+    let Confirm { provider, wishes, by_payer, card_token, return_url } = confirm;
+    let confirmed = state.confirmed(&wishes, by_payer).map_err(|rejection| CommandError::Rejected(rejection.into()))?;
+    let state = match wishes.tender {
         None => state,
         Some(tender) => {
             let command = payment_intent::Command::Update { amount: None, tender: Some(tender), merchant_reference: None };
             unit.decide::<PaymentIntent>(id, command).await?
         }
     };
+    let Confirmed { manual_capture, valid_for, return_url: otherwise } = confirmed;
+    let options = AttemptOptions { card_token, manual_capture, return_url: return_url.or(otherwise), ..AttemptOptions::default() };
     start_attempt(unit, &state, provider, valid_for, options).await
 }
 

@@ -83,6 +83,9 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::ExpirePayment { payment_intent_id, attempt_id } => {
             intent(unit, payment_intent_id, payment_intent::Command::Expire { attempt_id }).await?;
         }
+        ProcessCommand::LapsePayment { payment_intent_id, at } => {
+            intent(unit, payment_intent_id, payment_intent::Command::Lapse { at }).await?;
+        }
         ProcessCommand::SucceedRefund { refund_id, provider_reference } => {
             refund(unit, refund_id, refund::Command::Succeed { provider_reference: Some(provider_reference) }).await?;
         }

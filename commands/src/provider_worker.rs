@@ -9,7 +9,9 @@ use chrono::{DateTime, Utc};
 use domain::{
     ids::{AttemptId, CommandId, MerchantId, PaymentIntentId},
     payment_intent::{PaymentIntent, Standing},
-    process::{AttemptRef, ProcessCommand, Task, provider_calls::watch_key, work, work_books, work_hint, work_hold, work_refund},
+    process::{
+        AttemptRef, ProcessCommand, Task, provider_calls::watch_key, work, work_books, work_hint, work_hold, work_lapse, work_refund,
+    },
     provider::CallOutcome,
 };
 use metrics::{counter, gauge};
@@ -161,6 +163,10 @@ impl<S: ProcessStore> Worker<S> {
             Task::Reroute { payment_intent_id, attempt_id } => {
                 self.go_on(tenant, payment_intent_id, attempt_id).await?;
                 return self.remove(&leased.key).await;
+            }
+            Task::Lapse { payment_intent_id } => {
+                let intent = self.handler.read::<PaymentIntent>(tenant, payment_intent_id).await?;
+                work_lapse::after_look(payment_intent_id, &intent, self.now())
             }
             Task::Inquire { attempt, mode, asked } => {
                 let standing = self.standing(tenant, &attempt).await?;

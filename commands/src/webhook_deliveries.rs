@@ -17,6 +17,9 @@ use crate::event_store::{ulid_of, uuid_of};
 pub const LEASE_SECONDS: i32 = 20;
 /// Attempts at one endpoint at the same time.
 pub const AT_ONCE: i64 = 8;
+/// Attempts at all endpoints of one merchant at the same time: a fraction of what a process makes, so that a merchant whose endpoints are
+/// slow keeps no other waiting. Workers that lease at the same moment may exceed it by what each takes.
+pub const AT_ONCE_OF_MERCHANT: i64 = 32;
 /// Deliveries of one endpoint that wait at most; its cursors rest until there are fewer.
 pub const MOST_WAITING: i64 = 1_000;
 
@@ -178,13 +181,13 @@ async fn insert(
     query.bind(now).execute(connection).await.map(drop)
 }
 
-/// Deliveries to make now: of endpoints that do not rest, a few of each, so that a slow one keeps no other waiting.
+/// Deliveries to make now: of endpoints that do not rest, a few of each and of each merchant, so that a slow one keeps no other waiting.
 ///
 /// # Errors
 /// The driver's.
 pub async fn lease(pool: &PgPool, now: DateTime<Utc>, most: i64) -> Result<Vec<Leased>, sqlx::Error> {
-    let rows =
-        sqlx::query(include_str!("sql/lease_webhooks.sql")).bind(now).bind(LEASE_SECONDS).bind(AT_ONCE).bind(most).fetch_all(pool).await?;
+    let query = sqlx::query(include_str!("sql/lease_webhooks.sql")).bind(now).bind(LEASE_SECONDS).bind(AT_ONCE).bind(most);
+    let rows = query.bind(AT_ONCE_OF_MERCHANT).fetch_all(pool).await?;
     rows.iter().map(leased).collect()
 }
 

@@ -5,27 +5,49 @@ use std::sync::Arc;
 
 use chrono::Duration;
 use domain::{
-    ids::WebhookEndpointId,
-    webhook_endpoint::{self, Command, Created, Details, ROTATION_OVERLAP_HOURS, Sealed, SecretRotated, WebhookEndpoint},
+    envelope::StreamType,
+    ids::{MerchantId, WebhookEndpointId},
+    webhook_endpoint::{self, Command, Created, Details, MOST_ENDPOINTS, ROTATION_OVERLAP_HOURS, Sealed, SecretRotated, WebhookEndpoint},
 };
+use sqlx::PgPool;
 
 use crate::{
     error::CommandError,
+    event_store::uuid_of,
     handle::UnitOfWork,
     personal::{Keyring, Subject},
 };
 
-/// Creates an endpoint with this secret.
+/// What a creation is refused with when another one of the same merchant was faster: to be tried again.
+pub const CREATED_MEANWHILE: &str = "another endpoint of this merchant was created at the same moment";
+
+/// How many endpoints a merchant ever created, and how many of them it deleted.
+async fn created_and_deleted(pool: &PgPool, tenant: MerchantId) -> Result<(i64, i64), CommandError> {
+    let sql = "select begun, ended from log.streams_of($1, $2, $3)";
+    let query = sqlx::query_as(sql).bind(uuid_of(tenant)).bind(StreamType::WebhookEndpoint.as_str()).bind("webhook_endpoint.deleted");
+    Ok(query.fetch_one(pool).await?)
+}
+
+/// Creates an endpoint with this secret. `pool`: the edge's. The how many-th it is is a name that is taken once: of two creations at
+/// one moment one sees the other, so that a merchant never has more than [`MOST_ENDPOINTS`].
 ///
 /// # Errors
-/// Any rejection of an endpoint; what [`Keyring::seal_for`] says.
+/// `TooManyWebhookEndpoints` and any other rejection of an endpoint; `AlreadyTaken` with [`CREATED_MEANWHILE`]; what
+/// [`Keyring::seal_for`] says.
 pub async fn create(
     unit: &mut UnitOfWork,
+    pool: &PgPool,
     keyring: &Keyring,
     webhook_endpoint_id: WebhookEndpointId,
     details: Details,
     secret: &[u8],
 ) -> Result<Arc<webhook_endpoint::State>, CommandError> {
+    let (created, deleted) = created_and_deleted(pool, unit.tenant()).await?;
+    if created.saturating_sub(deleted) >= MOST_ENDPOINTS {
+        return Err(CommandError::Rejected(webhook_endpoint::Rejection::TooManyWebhookEndpoints.into()));
+    }
+    let nth = created.saturating_add(1).to_string();
+    unit.claim(unit.tenant().0, "webhook endpoint", &nth, CREATED_MEANWHILE);
     let secret = seal(unit, keyring, webhook_endpoint_id, secret).await?;
     let created = Created { webhook_endpoint_id, details, secret };
     unit.decide::<WebhookEndpoint>(webhook_endpoint_id, Command::Create(Box::new(created))).await

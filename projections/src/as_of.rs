@@ -18,7 +18,6 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{Arguments as _, AssertSqlSafe, Execute as _, PgConnection, postgres::PgArguments};
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use crate::{
@@ -29,6 +28,7 @@ use crate::{
     queries::{READ, ReadModels, ReadScope, Select, parse},
     rows::Rows,
     tables::{self, Target},
+    turns::Turn,
     visibility::sees,
 };
 
@@ -118,7 +118,7 @@ impl ReadModels {
         let orphan = || Error::BadRow { table: R::TABLE, key: String::new(), what: "no projection has this table".to_owned() };
         let all = crate::all();
         let projection = all.iter().find(|projection| projection.tables().iter().any(|table| table.name == R::TABLE)).ok_or_else(orphan)?;
-        let turn = if select.stream.is_none() { Some(self.turn().await?) } else { None };
+        let turn = if select.stream.is_none() { Some(self.turns.take(scope, WAIT_FOR_A_TURN).await.ok_or(Error::Busy)?) } else { None };
         let named = named_in(projection.as_ref(), &select);
         let mut tx = self.scoped(scope).await?;
         let rows = fold(&mut tx, projection.as_ref(), scope, position, &select, &named).await.map_err(too_slow)?;
@@ -130,19 +130,11 @@ impl ReadModels {
         tx.commit().await?;
         found.iter().map(|text| parse(text)).collect()
     }
-
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let turn = tokio::time::timeout(WAIT_FOR_A_TURN, self.folds.clone().acquire_owned()).await;
-        turn.ok().and_then(Result::ok).ok_or(Error::Busy)
-    }
 }
 
 /// Does `work` on a thread of its own and gives the turn back with what it made. The work goes on when whoever asked is gone, and
 /// so long it keeps the turn: people who ask and hang up cannot start more of it than there are turns.
-async fn aside<T: Send + 'static>(
-    turn: Option<OwnedSemaphorePermit>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<(T, Option<OwnedSemaphorePermit>), Error> {
+async fn aside<T: Send + 'static>(turn: Option<Turn>, work: impl FnOnce() -> T + Send + 'static) -> Result<(T, Option<Turn>), Error> {
     let done = tokio::task::spawn_blocking(move || (work(), turn)).await.map_err(std::io::Error::from);
     Ok(done.map_err(sqlx::Error::from)?)
 }

@@ -134,8 +134,9 @@ async fn a_fold_has_no_more_rows_than_it_may() {
 
 #[tokio::test]
 async fn work_of_one_who_hung_up_keeps_its_turn_until_it_is_done() {
-    let turns = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
-    let turn = turns.clone().acquire_owned().await.unwrap();
+    let turns = crate::turns::Turns::new(1);
+    let (scope, at_once) = (ReadScope::default(), Duration::from_millis(10));
+    let turn = turns.take(&scope, at_once).await.unwrap();
     let (started, has_started) = tokio::sync::oneshot::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let asked = tokio::spawn(aside(Some(turn), move || {
@@ -145,7 +146,7 @@ async fn work_of_one_who_hung_up_keeps_its_turn_until_it_is_done() {
     has_started.await.unwrap();
     asked.abort();
     assert!(asked.await.unwrap_err().is_cancelled());
-    assert_eq!(turns.available_permits(), 0, "the work goes on");
+    assert!(turns.take(&scope, at_once).await.is_none(), "the work goes on");
     release.send(()).unwrap();
-    drop(tokio::time::timeout(Duration::from_secs(10), turns.acquire()).await.expect("the turn comes back").unwrap());
+    turns.take(&scope, Duration::from_secs(10)).await.expect("the turn comes back");
 }

@@ -1,7 +1,12 @@
 //! Why a payment is as it is: its trail, with what was said to and heard from providers between the events.
 
 use chrono::{DateTime, Utc};
-use domain::{envelope::StreamType, event::DomainEvent, ids::PaymentIntentId, payment_intent, refund};
+use domain::{
+    envelope::{RecordedEvent, StreamType},
+    event::DomainEvent,
+    ids::PaymentIntentId,
+    payment_intent, refund,
+};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -46,12 +51,14 @@ pub enum Line {
 }
 
 /// Everything around a payment intent: events in the order of the log, each exchange after the last event that was recorded
-/// before it was sent. Empty when there is no such intent. `pool`: a role that is a member of `smartpos_worker`.
+/// before it was sent. Of the events only those that `sees` lets through, and the exchanges that follow from these. Empty when there
+/// is no such intent. `pool`: a role that is a member of `smartpos_worker`.
 ///
 /// # Errors
 /// `Sql`, `Corrupt`.
-pub async fn explain(pool: &PgPool, id: PaymentIntentId) -> Result<Vec<Line>, Error> {
-    let steps = trail(pool, StreamName { stream_type: StreamType::PaymentIntent, id: id.0 }).await?;
+pub async fn explain(pool: &PgPool, id: PaymentIntentId, sees: impl Fn(&RecordedEvent) -> bool) -> Result<Vec<Line>, Error> {
+    let mut steps = trail(pool, StreamName { stream_type: StreamType::PaymentIntent, id: id.0 }).await?;
+    steps.retain(|step| sees(&step.event));
     let Some(first) = steps.first() else { return Ok(vec![]) };
     let subjects: Vec<String> = steps.iter().filter_map(subject).collect();
     let sql = "select subject, provider, operation, request_line, request_body, status, response_body, sent_at, took_ms \

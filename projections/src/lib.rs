@@ -37,6 +37,7 @@ mod tables;
 #[cfg(test)]
 mod testing;
 pub mod trail;
+mod turns;
 pub mod verify;
 pub mod visibility;
 pub mod waiting;

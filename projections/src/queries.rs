@@ -5,12 +5,13 @@ use std::{fmt, sync::Arc};
 use chrono::NaiveDate;
 use domain::ids::{MerchantId, OrderId, PspId, StoreId, Ulid};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder, Transaction};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::{
     as_of::CONCURRENT_FOLDS,
     error::Error,
     projection::{Row, tenant_to_uuid},
+    turns::Turns,
 };
 
 /// Whose rows a caller may see; made from a token, never from input. Nothing set, nothing seen.
@@ -48,7 +49,7 @@ impl Default for Page {
 #[derive(Debug, Clone)]
 pub struct ReadModels {
     pub(crate) pool: PgPool,
-    pub(crate) folds: Arc<Semaphore>,
+    pub(crate) turns: Arc<Turns>,
     position: Option<i64>,
     /// Checkpoints of projectors in this process, see [`Self::following`].
     pub(crate) local: Arc<[Progress]>,
@@ -60,7 +61,7 @@ pub type Progress = (&'static str, watch::Receiver<i64>);
 impl ReadModels {
     /// Over a pool whose login is a member of `smartpos_app` and not exempt from row-level security.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, folds: Arc::new(Semaphore::new(CONCURRENT_FOLDS)), position: None, local: Arc::default() }
+        Self { pool, turns: Arc::new(Turns::new(CONCURRENT_FOLDS)), position: None, local: Arc::default() }
     }
 
     /// The same in a process that runs these projectors: waiting for a position listens to them before it asks the database.

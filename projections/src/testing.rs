@@ -189,6 +189,7 @@ impl History {
             merchant_reference: Some("till 4".into()),
             description: Some("two lattes".into()),
             merchant_terminal_id: None,
+            terms: None,
         };
         let succeeded = payment_intent::Succeeded {
             payment_intent_id,

@@ -21,6 +21,14 @@ pub enum WaitError {
         /// Where it is.
         pos: i64,
     },
+    /// The position has not been written; to wait for it makes no sense.
+    #[error("position {position} has not been written; the log ends at {head}")]
+    Unwritten {
+        /// The position.
+        position: i64,
+        /// Where the log ends.
+        head: i64,
+    },
     /// The database failed.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -48,7 +56,7 @@ impl ReadModels {
     /// Waits until each of the named projections (in this build's version) has folded in position `min_pos`.
     ///
     /// # Errors
-    /// `Behind` after `timeout`; `Failed`.
+    /// `Behind` after `timeout`; `Unwritten` for a position beyond the log; `Failed`.
     pub async fn wait_for(&self, names: &[&str], min_pos: i64, timeout: Duration) -> Result<(), WaitError> {
         let deadline = Instant::now() + timeout;
         if self.local_reach(names, min_pos, timeout.min(LOCAL_WAIT)).await {
@@ -58,6 +66,10 @@ impl ReadModels {
         loop {
             let slowest = self.lag().await?.into_iter().filter(|lag| names.contains(&lag.name.as_str())).min_by_key(|lag| lag.checkpoint);
             let Some(slowest) = slowest.filter(|lag| lag.checkpoint < min_pos) else { return Ok(()) };
+            // Whoever knows of a position was told of it once it was stored.
+            if slowest.head < min_pos {
+                return Err(WaitError::Unwritten { position: min_pos, head: slowest.head });
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(WaitError::Behind { name: slowest.name, pos: slowest.checkpoint });

@@ -35,7 +35,7 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
         return Err(Failure::usage("only a payment intent can be explained: `replay timeline` shows the rest"));
     }
     let pool = session.reader().await?;
-    let lines = explain(&pool, PaymentIntentId(args.intent.id)).await?;
+    let lines = explain(&pool, PaymentIntentId(args.intent.id), |_| true).await?;
     if lines.is_empty() {
         return Err(Failure::usage(format!("the log has no {}", args.intent)));
     }

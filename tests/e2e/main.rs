@@ -55,6 +55,8 @@ mod provider_people;
 #[cfg(test)]
 mod rate_limits;
 #[cfg(test)]
+mod reach;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod replay_browse;

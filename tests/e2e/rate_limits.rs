@@ -10,7 +10,8 @@ use support::{Answered, TestPlatform, TestRedis, answered, eventually};
 
 fn limited(per_merchant: u32, all: u32) -> impl FnOnce(&mut Config) {
     move |config| {
-        config.limits = Limits { per_merchant_per_minute: per_merchant, per_payment_token_per_minute: 2, all_per_minute: all };
+        config.limits =
+            Limits { per_merchant_per_minute: per_merchant, per_payment_token_per_minute: 2, all_per_minute: all, ..Limits::off() };
     }
 }
 

@@ -90,8 +90,8 @@ async fn the_runtime_roles_may_execute_exactly_these_functions() {
         "streams_stand_at",
         "tenant_events",
     ];
-    for (role, alone) in [("smartpos_app", "find_keys"), ("smartpos_worker", "raise_epoch")] {
-        let mut expected = [&both[..], &[alone]].concat();
+    for (role, alone) in [("smartpos_app", &["find_keys", "streams_of"][..]), ("smartpos_worker", &["raise_epoch"])] {
+        let mut expected = [&both[..], alone].concat();
         expected.sort_unstable();
         let functions: Vec<String> = sqlx::query_scalar(sql).bind(role).fetch_one(&database.admin).await.unwrap();
         assert_eq!(functions, expected, "{role}");

@@ -67,27 +67,28 @@ pub async fn admit(State(state): State<AppState>, request: Request, next: Next) 
 }
 
 async fn counted(state: &AppState, route: &str, request: Request, next: Next) -> Response {
-    let party = match request.extensions().get::<Principal>() {
-        Some(principal) if LIMITED.iter().any(|prefix| route.starts_with(prefix)) => party(principal, request.uri()),
+    let parties = match request.extensions().get::<Principal>() {
+        Some(principal) if LIMITED.iter().any(|prefix| route.starts_with(prefix)) => parties(principal, request.uri()),
         // A caller that nobody knows is refused behind this door, and uses up nobody's share.
         Some(_) | None => return next.run(request).await,
     };
-    let standing = state.limiter.take(party).await;
-    let mut response = if standing.admitted {
-        next.run(request).await
-    } else {
-        let wait = standing.retry_after_seconds();
-        Problem::new(Kind::RateLimited, format!("the next request is taken in {wait} seconds")).into_response()
-    };
+    let standing = state.limiter.take(parties).await;
+    if !standing.admitted {
+        return standing.refusal();
+    }
+    let mut response = next.run(request).await;
     standing.write(response.headers_mut());
     response
 }
 
-fn party(principal: &Principal, uri: &Uri) -> Option<Party> {
-    match principal.proof {
-        Proof::PaymentToken => intent_of(uri).map(Party::Intent),
-        Proof::Token | Proof::Signature => principal.merchant.map(Party::Merchant),
-    }
+/// Whom a request counts for; the caller's own first.
+fn parties(principal: &Principal, uri: &Uri) -> Vec<Party> {
+    let merchant = principal.merchant;
+    let own = match principal.proof {
+        Proof::PaymentToken => [intent_of(uri).map(Party::Intent), merchant.map(Party::Payers)],
+        Proof::Token | Proof::Signature => [merchant.map(Party::Merchant), None],
+    };
+    own.into_iter().flatten().chain([Party::All]).collect()
 }
 
 /// The request with its caller, where the caller can be known by now.

@@ -5,6 +5,7 @@ pub mod key;
 pub mod payment_token;
 pub mod principal;
 pub mod role;
+pub mod sight;
 pub mod signature;
 pub mod token;
 
@@ -18,6 +19,7 @@ use axum::{
 pub use key::{SigningKey, load_or_create_key};
 pub use principal::{Principal, Proof};
 pub use role::{Permission, Policy, Role, may};
+pub use sight::Sight;
 pub use token::{TokenIssuer, TokenRequest, TokenVerifier};
 
 use crate::{problem::Problem, state::AppState};

@@ -6,6 +6,7 @@ use projections::ReadScope;
 
 use super::{
     role::{Permission, Role},
+    sight::Sight,
     token::{Claims, TokenError},
 };
 use crate::problem::{Kind, Problem};
@@ -85,6 +86,11 @@ impl Principal {
         }
     }
 
+    /// Which events it sees; nothing for those who act for no merchant.
+    pub fn sight(&self) -> Option<Sight> {
+        self.merchant.map(|tenant| Sight { tenant, store: self.store, role: self.role })
+    }
+
     /// The merchant that it acts for.
     ///
     /// # Errors
@@ -110,11 +116,13 @@ impl Principal {
     /// # Errors
     /// `Forbidden`.
     pub fn demand(&self, permission: Permission) -> Result<(), Problem> {
-        if Self::proof_reaches(self.proof, permission) && self.role.allows(permission) {
-            Ok(())
-        } else {
-            Err(Problem::plain(Kind::Forbidden))
+        if !Self::proof_reaches(self.proof, permission) || !self.role.allows(permission) {
+            return Err(Problem::plain(Kind::Forbidden));
         }
+        if self.store.is_some() && permission.is_of_the_whole_merchant() {
+            return Err(Problem::forbidden("this belongs to the whole merchant, and whoever is limited to one store does not reach it"));
+        }
+        Ok(())
     }
 }
 

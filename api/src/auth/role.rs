@@ -1,5 +1,6 @@
 //! Roles and what they may do. Everything that is not allowed here is forbidden.
 
+use domain::envelope::StreamType;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -85,6 +86,32 @@ permissions! {
     WebhookManage = "webhook_manage";
     /// Follow events over a WebSocket.
     EventsSubscribe = "events_subscribe";
+}
+
+impl Permission {
+    /// What somebody must hold to read things of a kind, by whichever way.
+    pub const fn to_read(kind: StreamType) -> Self {
+        match kind {
+            StreamType::Merchant => Self::MerchantRead,
+            StreamType::Store => Self::StoreRead,
+            StreamType::Order => Self::OrderRead,
+            StreamType::Bill => Self::BillRead,
+            StreamType::PaymentIntent => Self::PaymentRead,
+            StreamType::Refund => Self::RefundRead,
+            // Nothing of it is shown but what it adds to the daily sales.
+            StreamType::LedgerAdjustment => Self::ReportRead,
+            StreamType::Customer => Self::CustomerRead,
+            StreamType::ProviderAccount => Self::ProviderAccountRead,
+            StreamType::WebhookEndpoint => Self::WebhookManage,
+        }
+    }
+
+    /// Whether it is about what belongs to a merchant as a whole: whoever is limited to one store never holds it. An endpoint is told
+    /// the events of every store; a call-back of a provider names none. Things that may belong to one store (accounts, credentials)
+    /// are not among these: their routes look at each of them.
+    pub const fn is_of_the_whole_merchant(self) -> bool {
+        matches!(self, Self::MerchantManage | Self::WebhookManage | Self::InboundWebhookRead | Self::InboundWebhookReprocess)
+    }
 }
 
 /// Who somebody is to the platform.

@@ -1,4 +1,5 @@
-//! Rate limits of the gateway routes: so many requests a minute for each merchant, for each payment token, and in all.
+//! Rate limits of the gateway routes: so many requests a minute for each merchant, for each payment token, for all payment tokens of a
+//! merchant, and in all; and of call-backs: so many a minute for each account at a provider.
 //!
 //! A limit is a fixed window that begins with a party's first request: one counter and one end, so that what is left and when
 //! it ends are exact, here and in Redis, and whoever waits as long as told is let in. Redis makes one count of several
@@ -12,12 +13,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use domain::ids::{MerchantId, PaymentIntentId};
+use axum::{
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
+use domain::ids::{MerchantId, PaymentIntentId, ProviderAccountId};
 use tokio_util::sync::CancellationToken;
 
 use self::{local::Windows, shared::Shared};
-use crate::config::Limits;
+use crate::{
+    config::Limits,
+    problem::{Kind, Problem},
+};
 
 /// Length of a window.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -35,6 +42,30 @@ pub enum Party {
     Merchant(MerchantId),
     /// Of those who hold the payment token of one intent: a browser that polls must not use up its merchant's share.
     Intent(PaymentIntentId),
+    /// Of the holders of all payment tokens of one merchant.
+    Payers(MerchantId),
+    /// Call-backs that prove their sender.
+    CallBacks(Account),
+    /// Call-backs that do not: whoever floods a door with forgeries must not keep out its provider.
+    Forgeries(Account),
+}
+
+/// Whose call-backs come in by a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// The platform's own account at this provider.
+    Own(&'static str),
+    /// A merchant's.
+    Merchants(ProviderAccountId),
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own(provider) => f.write_str(provider),
+            Self::Merchants(account) => account.fmt(f),
+        }
+    }
 }
 
 impl Party {
@@ -44,7 +75,14 @@ impl Party {
             Self::All => "all",
             Self::Merchant(_) => "merchant",
             Self::Intent(_) => "intent",
+            Self::Payers(_) => "payers",
+            Self::CallBacks(_) | Self::Forgeries(_) => "call-backs",
         }
+    }
+
+    /// Others count for it as well: what they have left is nobody's business until it is used up.
+    const fn is_common(self) -> bool {
+        matches!(self, Self::All | Self::Payers(_))
     }
 }
 
@@ -96,9 +134,14 @@ impl Limiter {
         Ok(Self { shared: Some(Shared::start(url, shutdown)?), ..Self::local(limits) })
     }
 
-    /// Counts a request of `party`, unless a limit is reached, in which case nothing is counted.
-    pub async fn take(&self, party: Option<Party>) -> Standing {
-        let quotas = self.quotas(party);
+    /// What limits it.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Counts a request that counts for each of these, unless a limit is reached, in which case nothing is counted.
+    pub async fn take(&self, parties: impl IntoIterator<Item = Party>) -> Standing {
+        let quotas = self.quotas(parties);
         if quotas.is_empty() {
             return Standing { admitted: true, standings: Vec::new() };
         }
@@ -120,12 +163,14 @@ impl Limiter {
         Standing { admitted: verdict.admitted, standings: quotas.into_iter().zip(verdict.windows).collect() }
     }
 
-    fn quotas(&self, party: Option<Party>) -> Vec<Quota> {
-        let all = [party, Some(Party::All)].into_iter().flatten().map(|party| {
+    fn quotas(&self, parties: impl IntoIterator<Item = Party>) -> Vec<Quota> {
+        let all = parties.into_iter().map(|party| {
             let limit = match party {
                 Party::All => self.limits.all_per_minute,
                 Party::Merchant(_) => self.limits.per_merchant_per_minute,
                 Party::Intent(_) => self.limits.per_payment_token_per_minute,
+                Party::Payers(_) => self.limits.payers_per_merchant_per_minute,
+                Party::CallBacks(_) | Party::Forgeries(_) => self.limits.call_backs_per_account_per_minute,
             };
             Quota { party, limit }
         });
@@ -142,21 +187,29 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// The answer to a request that is not let in.
+    pub fn refusal(&self) -> Response {
+        let wait = self.retry_after_seconds();
+        let mut response = Problem::new(Kind::RateLimited, format!("the next request is taken in {wait} seconds")).into_response();
+        self.write(response.headers_mut());
+        response
+    }
+
     /// Seconds until the last of the windows that are used up has ended; at least one.
     pub fn retry_after_seconds(&self) -> u64 {
         let full = self.standings.iter().filter(|(quota, window)| window.taken >= quota.limit);
         full.map(|(_, window)| seconds(window.ends_in)).max().unwrap_or(1).max(1)
     }
 
-    /// Writes `RateLimit-Policy` and `RateLimit`, and `Retry-After` for a request that was refused. What others have left of
-    /// the common limit is nobody's business until it is used up.
+    /// Writes `RateLimit-Policy` and `RateLimit`, and `Retry-After` for a request that was refused. What is left of a common limit shows
+    /// once it is used up.
     pub fn write(&self, headers: &mut HeaderMap) {
         if self.standings.is_empty() {
             return;
         }
         let policies =
             self.standings.iter().map(|(quota, _)| format!("\"{}\";q={};w={}", quota.party.policy(), quota.limit, WINDOW.as_secs()));
-        let shown = self.standings.iter().filter(|(quota, window)| quota.party != Party::All || window.taken >= quota.limit);
+        let shown = self.standings.iter().filter(|(quota, window)| !quota.party.is_common() || window.taken >= quota.limit);
         let left = shown.map(|(quota, window)| {
             let remaining = quota.limit.saturating_sub(window.taken);
             format!("\"{}\";r={remaining};t={}", quota.party.policy(), seconds(window.ends_in))
@@ -186,9 +239,8 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::unnecessary_wraps, reason = "what the limiter takes")]
-    fn merchant(n: u8) -> Option<Party> {
-        Some(Party::Merchant(MerchantId(Ulid::from_bytes([n; 16]))))
+    fn merchant(n: u8) -> [Party; 2] {
+        [Party::Merchant(MerchantId(Ulid::from_bytes([n; 16]))), Party::All]
     }
 
     fn header(standing: &Standing, name: HeaderName) -> String {
@@ -199,7 +251,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_merchant_has_its_limit_and_another_one_its_own() {
-        let limiter = Limiter::local(Limits { per_merchant_per_minute: 2, all_per_minute: 10, per_payment_token_per_minute: 1 });
+        let limiter =
+            Limiter::local(Limits { per_merchant_per_minute: 2, all_per_minute: 10, per_payment_token_per_minute: 1, ..Limits::off() });
         let first = limiter.take(merchant(1)).await;
         assert!(first.admitted);
         assert_eq!(header(&first, RATE_LIMIT_POLICY), "\"merchant\";q=2;w=60, \"all\";q=10;w=60");
@@ -210,14 +263,14 @@ mod tests {
         assert_eq!(header(&third, RATE_LIMIT), "\"merchant\";r=0;t=60");
         assert_eq!(header(&third, header::RETRY_AFTER), "60");
         assert!(limiter.take(merchant(2)).await.admitted);
-        let intent = Some(Party::Intent(PaymentIntentId(Ulid::from_bytes([1; 16]))));
+        let intent = [Party::Intent(PaymentIntentId(Ulid::from_bytes([1; 16]))), Party::All];
         assert!(limiter.take(intent).await.admitted, "a payment token has a share of its own");
         assert!(!limiter.take(intent).await.admitted);
     }
 
     #[tokio::test]
     async fn what_one_merchant_is_refused_takes_nothing_from_all() {
-        let limiter = Limiter::local(Limits { per_merchant_per_minute: 1, all_per_minute: 2, per_payment_token_per_minute: 0 });
+        let limiter = Limiter::local(Limits { per_merchant_per_minute: 1, all_per_minute: 2, ..Limits::off() });
         assert!(limiter.take(merchant(1)).await.admitted);
         for _ in 0..5 {
             assert!(!limiter.take(merchant(1)).await.admitted);
@@ -226,6 +279,32 @@ mod tests {
         let full = limiter.take(merchant(3)).await;
         assert!(!full.admitted);
         assert_eq!(header(&full, RATE_LIMIT), "\"merchant\";r=1;t=60, \"all\";r=0;t=60", "the common limit shows once it is used up");
+    }
+
+    #[tokio::test]
+    async fn the_payers_of_a_merchant_share_a_limit_that_shows_once_it_is_used_up() {
+        let limiter = Limiter::local(Limits { per_payment_token_per_minute: 5, payers_per_merchant_per_minute: 2, ..Limits::off() });
+        let id = |n: u8| Ulid::from_bytes([n; 16]);
+        let payer = |intent: u8, of: u8| [Party::Intent(PaymentIntentId(id(intent))), Party::Payers(MerchantId(id(of)))];
+        let first = limiter.take(payer(1, 1)).await;
+        assert_eq!(header(&first, RATE_LIMIT), "\"intent\";r=4;t=60");
+        assert!(limiter.take(payer(2, 1)).await.admitted);
+        let third = limiter.take(payer(3, 1)).await;
+        assert!(!third.admitted);
+        assert_eq!(header(&third, RATE_LIMIT), "\"intent\";r=5;t=60, \"payers\";r=0;t=60");
+        assert!(limiter.take(payer(4, 2)).await.admitted, "those of another merchant have their own");
+    }
+
+    #[tokio::test]
+    async fn forgeries_take_nothing_from_genuine_call_backs() {
+        let limiter = Limiter::local(Limits { call_backs_per_account_per_minute: 2, ..Limits::off() });
+        let account = Account::Own("scb");
+        for admitted in [true, true, false, false] {
+            assert_eq!(limiter.take([Party::Forgeries(account)]).await.admitted, admitted);
+        }
+        assert!(limiter.take([Party::CallBacks(account)]).await.admitted);
+        let of_merchant = Account::Merchants(ProviderAccountId(Ulid::from_bytes([1; 16])));
+        assert!(limiter.take([Party::Forgeries(of_merchant)]).await.admitted, "each account has its own");
     }
 
     #[tokio::test]

@@ -98,6 +98,9 @@ fn key_of(party: Party) -> String {
         Party::All => "{smartpos-rate}:all".to_owned(),
         Party::Merchant(merchant) => format!("{{smartpos-rate}}:merchant:{merchant}"),
         Party::Intent(intent) => format!("{{smartpos-rate}}:intent:{intent}"),
+        Party::Payers(merchant) => format!("{{smartpos-rate}}:payers:{merchant}"),
+        Party::CallBacks(account) => format!("{{smartpos-rate}}:call-backs:{account}"),
+        Party::Forgeries(account) => format!("{{smartpos-rate}}:forgeries:{account}"),
     }
 }
 

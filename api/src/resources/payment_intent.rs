@@ -47,7 +47,10 @@ pub struct PaymentIntentResource {
     pub reference: Option<String>,
     /// Why this provider was chosen, where there was a choice.
     pub route: Option<String>,
-    /// `automatic`, or `manual`: hold first, capture later. Of the live or last attempt.
+    /// How the holder of the payment token may pay; one way unless the merchant left a choice.
+    #[schema(value_type = Vec<TenderSchema>)]
+    pub tenders: Vec<Tender>,
+    /// `automatic`, or `manual`: hold first, capture later. Of the live or last attempt; before the first one as it will be.
     pub capture_method: Option<&'static str>,
     /// What can still be captured out of the hold.
     #[schema(value_type = MoneySchema)]
@@ -178,7 +181,8 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             provider: attempt.map(|attempt| attempt.started.provider.clone()),
             reference: attempt.map(|attempt| attempt.started.reference.clone()),
             route: attempt.and_then(|attempt| attempt.started.route.clone()),
-            capture_method: attempt.map(|attempt| if attempt.started.manual_capture { "manual" } else { "automatic" }),
+            tenders: state.tenders(),
+            capture_method: capture_method(state),
             capturable: money(state.held().map_or(0, |held| held.amount.amount)),
             capture_before: state.held().and_then(|held| held.capture_before),
             next_action: next_action(state),
@@ -198,6 +202,12 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             version,
         })
     }
+}
+
+fn capture_method(state: &payment_intent::State) -> Option<&'static str> {
+    let of_attempt = state.attempt.as_ref().map(|attempt| attempt.started.manual_capture);
+    let terms = || state.details.as_ref()?.terms.as_ref().map(|terms| terms.manual_capture);
+    of_attempt.or_else(terms).map(|manual| if manual { "manual" } else { "automatic" })
 }
 
 fn unmatched(payment: &payment_intent::UnmatchedPayment) -> UnmatchedPayment {

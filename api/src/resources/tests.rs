@@ -146,6 +146,7 @@ fn created(tender: Tender) -> payment_intent::Command {
         merchant_reference: None,
         description: None,
         merchant_terminal_id: None,
+        terms: None,
     }))
 }
 

@@ -8,19 +8,20 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use commands::{
-    partner::{self, Credential, NewCredential},
+    partner::{self, Credential, Made, NewCredential},
     system::SystemRandom,
 };
 use domain::ids::StoreId;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::command::{Change, REPLAYED};
 use crate::{
     auth::{Allowed, Role, may},
-    extract::{Id, Json, NoBody},
+    extract::{Filter, Id, Json, NoBody},
     problem::{Kind, Problem},
+    resources::ListOf,
     state::AppState,
 };
 
@@ -89,14 +90,18 @@ impl From<Credential> for ApiKeyResource {
     }
 }
 
-/// The credentials of a merchant.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ApiKeyList {
-    /// Newest first, at most 200.
-    data: Vec<ApiKeyResource>,
+/// Which credentials.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ApiKeyQuery {
+    /// Rows of a page, 1 to 200; 50 unless told.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
 }
 
-/// Makes a credential. Its secret is in this answer and nowhere else; a repeat is told that it was.
+/// Makes a credential; a merchant has at most 50 in force. Its secret is in this answer and nowhere else; a repeat is told that it was.
 #[utoipa::path(post, path = "/v1/api-keys", tag = "api-keys", request_body = CreateApiKey,
     responses((status = 201, description = "Made; the secret is shown this once", body = ApiKeyResource)),
     extensions(("x-permission" = json!("credential_manage"))))]
@@ -127,27 +132,42 @@ async fn create(
     };
     let (pool, now) = (state.partners.pool(), state.clock.now());
     let made = partner::create(pool, &state.keyring()?, &SystemRandom, state.ids.next(), &new, now).await?;
-    if let Some((credential, secret)) = made {
-        let resource = ApiKeyResource { secret: Some(secret.to_string()), ..credential.into() };
-        Ok((StatusCode::CREATED, JsonBody(resource)).into_response())
-    } else {
-        let shown = "this request made a credential before, and its secret was shown then; revoke it and make another one if it was lost";
-        let mut response = Problem::new(Kind::StateConflict, shown).into_response();
-        response.headers_mut().insert(REPLAYED, axum::http::HeaderValue::from_static("true"));
-        Ok(response)
+    match made {
+        Made::Credential(credential, secret) => {
+            let resource = ApiKeyResource { secret: Some(secret.to_string()), ..(*credential).into() };
+            Ok((StatusCode::CREATED, JsonBody(resource)).into_response())
+        }
+        Made::Full => Err(Problem::new(Kind::StateConflict, "a merchant has at most 50 credentials in force; revoke one first")),
+        Made::Before => {
+            let shown =
+                "this request made a credential before, and its secret was shown then; revoke it and make another one if it was lost";
+            let mut response = Problem::new(Kind::StateConflict, shown).into_response();
+            response.headers_mut().insert(REPLAYED, axum::http::HeaderValue::from_static("true"));
+            Ok(response)
+        }
     }
 }
 
-/// The merchant's credentials, newest first.
-#[utoipa::path(get, path = "/v1/api-keys", tag = "api-keys",
-    responses((status = 200, description = "At most 200", body = ApiKeyList)),
+/// The merchant's credentials, newest first, those that were revoked among them.
+#[utoipa::path(get, path = "/v1/api-keys", tag = "api-keys", params(ApiKeyQuery),
+    responses((status = 200, description = "A page", body = ListOf<ApiKeyResource>)),
     extensions(("x-permission" = json!("credential_manage"))))]
-async fn list(State(state): State<AppState>, allowed: Allowed<may::CredentialManage>) -> Result<Response, Problem> {
-    let tenant = allowed.principal.tenant()?;
-    let only = allowed.principal.store;
-    let found = partner::list(state.partners.pool(), tenant).await?;
-    let seen = found.into_iter().filter(|credential| only.is_none() || credential.store == only);
-    Ok(JsonBody(ApiKeyList { data: seen.map(ApiKeyResource::from).collect() }).into_response())
+async fn list(
+    State(state): State<AppState>,
+    allowed: Allowed<may::CredentialManage>,
+    Filter(query): Filter<ApiKeyQuery>,
+) -> Result<Response, Problem> {
+    let (tenant, only, limit) = (allowed.principal.tenant()?, allowed.principal.store, query.limit.unwrap_or(50));
+    if !(1..=200).contains(&limit) {
+        return Err(Problem::new(Kind::ParameterInvalid, "limit must be 1 to 200"));
+    }
+    if query.cursor.as_deref().is_some_and(|cursor| !cursor.starts_with("pk_")) {
+        return Err(Problem::plain(Kind::CursorInvalid));
+    }
+    let found = partner::list(state.partners.pool(), (tenant, only), query.cursor.as_deref(), limit).await?;
+    let full = i64::try_from(found.len()).is_ok_and(|count| count >= limit);
+    let next_cursor = found.last().filter(|_| full).map(|last| last.key_id.clone());
+    Ok(JsonBody(ListOf::<ApiKeyResource> { data: found.into_iter().map(Into::into).collect(), next_cursor }).into_response())
 }
 
 /// Revokes a credential for ever. This process refuses it at once, others within two seconds.
@@ -163,12 +183,8 @@ async fn revoke(
 ) -> Result<Response, Problem> {
     let (principal, pool) = (change.principal(), state.partners.pool());
     let missing = || Problem::plain(Kind::NotFound);
-    let tenant = principal.tenant()?;
-    if let Some(only) = change.only_store() {
-        let reached = partner::list(pool, tenant).await?.into_iter().any(|found| found.key_id == id && found.store == Some(only));
-        reached.then_some(()).ok_or_else(missing)?;
-    }
-    let revoked = partner::revoke(pool, tenant, &id, &principal.actor(), state.clock.now()).await?.ok_or_else(missing)?;
+    let reach = (principal.tenant()?, change.only_store());
+    let revoked = partner::revoke(pool, reach, &id, &principal.actor(), state.clock.now()).await?.ok_or_else(missing)?;
     state.partners.forget(&id);
     Ok(JsonBody(ApiKeyResource::from(revoked)).into_response())
 }

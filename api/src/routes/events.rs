@@ -2,10 +2,12 @@
 
 use axum::{Json, extract::State, response::Response};
 use domain::{
+    envelope::StreamType,
     ids::EventId,
     public_event,
     rejection::{Rejected, RejectionClass},
 };
+use projections::models::events::EventRow;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -71,7 +73,7 @@ async fn list(ask: Ask<may::EventRead, Events>, Filter(query): Filter<EventQuery
     let filters = filters(query.types.as_deref())?;
     // Without a filter one more than a page tells whether there is more.
     let look_at = if filters.is_empty() { limit.saturating_add(1) } else { LOOKED_AT };
-    let rows = ask.reads.events(&ask.scope, after, i64::MAX, look_at).await?;
+    let rows = ask.reads.events_of(&ask.scope, &kinds(&ask), after, i64::MAX, look_at).await?;
     let seen_all = i64::try_from(rows.len()).is_ok_and(|count| count < look_at);
     let last_seen = rows.last().map_or(after, |row| row.pos);
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| filter.matches(name));
@@ -82,6 +84,12 @@ async fn list(ask: Ask<may::EventRead, Events>, Filter(query): Filter<EventQuery
     let next_after = if cut { rows.last().map_or(after, |row| row.pos) } else { last_seen };
     let data = told(&ask.reads, &rows).await?;
     Ok(ask.answer(Json(EventPage { data, has_more: cut || !seen_all, next_after })))
+}
+
+/// The kinds of things whose events the caller is told of: those that it may read by their own routes.
+fn kinds(ask: &Ask<may::EventRead, Events>) -> Vec<StreamType> {
+    let reads = |kind: &StreamType| ask.sight.is_some_and(|sight| sight.reads(*kind));
+    StreamType::ALL.into_iter().filter(reads).collect()
 }
 
 fn filters(types: Option<&str>) -> Result<Vec<public_event::Filter>, Problem> {
@@ -103,7 +111,10 @@ pub(super) fn event_missing() -> Rejected {
     responses((status = 200, description = "The event", body = EventResource)),
     extensions(("x-permission" = json!("event_read"))))]
 async fn get(_: State<AppState>, ask: Ask<may::EventRead, Events>, Id(event_id): Id<EventId>) -> Result<Response, Problem> {
-    let Some(row) = ask.reads.event(&ask.scope, event_id).await? else { return Err(Problem::missing(event_missing())) };
+    let kinds = kinds(&ask);
+    let told_of = |row: &EventRow| row.stream().is_some_and(|stream| kinds.contains(&stream.stream_type));
+    let found = ask.reads.event(&ask.scope, event_id).await?.filter(told_of);
+    let row = found.ok_or_else(|| Problem::missing(event_missing()))?;
     let event = told(&ask.reads, &[row]).await?.pop().ok_or_else(|| Problem::missing(event_missing()))?;
     Ok(ask.answer(Json(event)))
 }

@@ -152,7 +152,7 @@ async fn list(
     allowed: Allowed<may::InboundWebhookRead>,
     Filter(query): Filter<InboundWebhookQuery>,
 ) -> Result<Response, Problem> {
-    let tenant = of_all_stores(&allowed.principal)?;
+    let tenant = allowed.principal.merchant;
     let limit = query.limit.unwrap_or(50);
     if !(1..=200).contains(&limit) {
         return Err(Problem::new(Kind::ParameterInvalid, "limit must be 1 to 200"));
@@ -166,11 +166,6 @@ async fn list(
     Ok(JsonBody(ListOf { data, next_cursor }).into_response())
 }
 
-/// Whose call-backs somebody sees. They name no store, so the token of one store sees none.
-fn of_all_stores(principal: &crate::auth::Principal) -> Result<Option<MerchantId>, Problem> {
-    if principal.store.is_some() { Err(Problem::forbidden("call-backs belong to no store")) } else { Ok(principal.merchant) }
-}
-
 /// Looks into a call-back once more: its signature by the secrets of today, its payment by what is known today.
 #[utoipa::path(post, path = "/v1/inbound-webhooks/{id}/reprocess", tag = "inbound-webhooks",
     params(("id" = String, Path, description = "`whk_…`")),
@@ -182,7 +177,7 @@ async fn reprocess(
     Id(id): Id<WebhookId>,
     _: NoBody,
 ) -> Result<Response, Problem> {
-    let tenant = of_all_stores(&allowed.principal)?;
+    let tenant = allowed.principal.merchant;
     if !again(&state, tenant, id, &allowed.principal.actor()).await? {
         return Err(Problem::new(Kind::WebhookRefused, "it still does not prove its sender, or is another one that was taken already"));
     }
@@ -236,7 +231,7 @@ async fn reprocess_all(
     allowed: Allowed<may::InboundWebhookReprocess>,
     body: Json<ReprocessInput>,
 ) -> Result<Response, Problem> {
-    let tenant = of_all_stores(&allowed.principal)?;
+    let tenant = allowed.principal.merchant;
     let ReprocessInput { state: wanted, account, provider, from, to, from_position: first, to_position: last, cursor } = body.value;
     if !["parked", "unconfirmed", "refused"].contains(&wanted.as_str()) {
         return Err(Problem::new(Kind::RuleBroken, "state must be parked, unconfirmed or refused"));

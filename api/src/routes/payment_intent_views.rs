@@ -133,7 +133,7 @@ pub struct ExplanationResource {
 }
 
 /// Why a payment is as it is: every event of it, its bill, order and refunds with actor and cause, the provider that was chosen and
-/// why, every exchange with it (masked) and the call-backs that came.
+/// why, every exchange with it (masked) and the call-backs that came. Of what belongs to it the caller is told what it may read.
 #[utoipa::path(get, path = "/v1/payment-intents/{id}/explain", tag = "payment-intents",
     params(("id" = String, Path, description = "`pi_…`")),
     responses((status = 200, description = "The whole timeline", body = ExplanationResource)),
@@ -143,11 +143,12 @@ async fn explain(
     ask: Ask<may::PaymentRead, Payments>,
     Id(id): Id<PaymentIntentId>,
 ) -> Result<Response, Problem> {
-    // Who may see the payment may see why it is so; row-level security decides here, the log is read by another role.
-    if ask.reads.payment(&ask.scope, id).await?.is_none() {
-        return Err(Problem::missing(payment_intent::Rejection::PaymentIntentNotFound));
-    }
-    let lines = projections::explain::explain(&state.log_pool, id).await?;
+    let missing = || Problem::missing(payment_intent::Rejection::PaymentIntentNotFound);
+    // Who may see the payment may see why it is so; row-level security decides here, the log is read by another role: of what
+    // belongs to the payment the caller is told what it could read by itself.
+    ask.reads.payment(&ask.scope, id).await?.ok_or_else(missing)?;
+    let sight = ask.sight.ok_or_else(missing)?;
+    let lines = projections::explain::explain(&state.log_pool, id, |event| sight.sees_event(event)).await?;
     let data = lines.iter().map(projections::explain::Line::value).collect();
     Ok(ask.answer(axum::Json(ExplanationResource { data })))
 }

@@ -6,13 +6,13 @@ use axum::{extract::State, response::Response};
 use commands::{
     error::CommandError,
     handle::UnitOfWork,
-    payments::{self, AttemptOptions, NewPayment, PayFor},
+    payments::{self, AttemptOptions, Confirm, NewPayment, PayFor},
 };
 use domain::{
     bill::Bill,
     ids::{BillId, PaymentIntentId, StoreId},
     money::Money,
-    payment_intent::{self, Evidence, PaymentIntent, Tender},
+    payment_intent::{self, Evidence, PaymentIntent, Tender, Wishes},
 };
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
@@ -26,7 +26,7 @@ use super::{
     payments::validity,
 };
 use crate::{
-    auth::{Policy, may},
+    auth::{Policy, Proof, may},
     extract::{Id, Json, MaybeJson},
     problem::{Kind, Problem},
     resources::{MoneySchema, PaymentIntentResource, Resource, TenderSchema},
@@ -64,7 +64,7 @@ pub struct CreateIntent {
     description: Option<String>,
     /// The caller's own name of the terminal that takes it, 1 to 64 characters.
     merchant_terminal_id: Option<String>,
-    /// How long an attempt is good, 1 to 60; 15 unless told.
+    /// How long it waits for a confirm, and how long an attempt is good, 1 to 60; 15 unless told.
     #[schema(minimum = 1, maximum = 60)]
     expires_in_minutes: Option<i64>,
     /// `false`: do not begin yet; a confirm follows, and nothing is held on the bill meanwhile. `true` unless told.
@@ -72,12 +72,24 @@ pub struct CreateIntent {
     /// `promptpay` or `online_card`; `promptpay` unless told.
     #[schema(value_type = Option<TenderSchema>)]
     tender: Option<Tender>,
+    /// With `confirm: false`: ways of paying that the holder of the payment token may choose from beside `tender`.
+    #[serde(default)]
+    tenders: Vec<OfferedTender>,
     /// For a card: the token that the provider's own page gave for it. Never a card number.
     card_token: Option<String>,
     /// `automatic`, or `manual` to hold first and capture later; `automatic` unless told.
     capture_method: Option<CaptureMethod>,
     /// Where the payer's browser goes after an action (3-D Secure), an `https` address.
     return_url: Option<String>,
+}
+
+/// A way of paying that is left to the payer.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OfferedTender {
+    /// `promptpay` or `online_card`.
+    #[schema(value_type = TenderSchema)]
+    tender: Tender,
 }
 
 /// When held money is taken.
@@ -115,25 +127,38 @@ fn options(
         card_token: card_token.cloned(),
         manual_capture: capture_method == Some(CaptureMethod::Manual),
         return_url: return_url.cloned(),
+        tenders: vec![],
     })
 }
 
-/// How to begin an attempt. Everything may be left out.
+/// How to begin an attempt. What is left out is as it was said when the intent was made; the holder of a payment token says no more
+/// than how it pays (`card_token`, and `tender` where the merchant left a choice) and where its browser goes after an action.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmIntent {
-    /// How long the attempt is good, 1 to 60; 15 unless told.
+    /// How long the attempt is good, 1 to 60.
     #[schema(minimum = 1, maximum = 60)]
     expires_in_minutes: Option<i64>,
-    /// `promptpay` or `online_card`; as it was unless told.
+    /// `promptpay` or `online_card`.
     #[schema(value_type = Option<TenderSchema>)]
     tender: Option<Tender>,
     /// For a card: the token that the provider's own page gave for it. Never a card number.
     card_token: Option<String>,
-    /// `automatic`, or `manual` to hold first and capture later; `automatic` unless told.
+    /// `automatic`, or `manual` to hold first and capture later.
     capture_method: Option<CaptureMethod>,
     /// Where the payer's browser goes after an action (3-D Secure), an `https` address.
     return_url: Option<String>,
+}
+
+/// What is left to the payer, each way once.
+fn offered(tenders: &[OfferedTender]) -> Result<Vec<Tender>, Problem> {
+    let mut offered: Vec<Tender> = tenders.iter().map(|offered| offered.tender).collect();
+    offered.sort_unstable();
+    offered.dedup();
+    if offered.iter().any(|tender| tender.is_recorded()) {
+        return Err(Problem::new(Kind::RuleBroken, "tenders must be promptpay or online_card"));
+    }
+    Ok(offered)
 }
 
 impl CreateIntent {
@@ -156,7 +181,8 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
     let only = change.only_store();
     let (pay_for, valid_for) = (body.value.target()?, validity(body.value.expires_in_minutes)?);
     let input = &body.value;
-    let options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
+    let mut options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
+    options.tenders = offered(&input.tenders)?;
     let (tender, confirm) = (input.tender.unwrap_or(Tender::PromptPay), input.confirm.unwrap_or(true));
     let (provider, input) = (state.default_provider.clone(), body.value);
     let caller = change.caller(&body.raw)?;
@@ -165,6 +191,7 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
         let (provider, options) = (provider.clone(), options.clone());
         let CreateIntent { merchant_reference, description, merchant_terminal_id, .. } = input.clone();
         Box::pin(async move {
+            unit.reaches_only(only);
             match pay_for {
                 PayFor::Bill { bill_id, .. } => within::<Bill>(unit, only, bill_id).await?,
                 PayFor::Amount { store_id, .. } => within_store(only, store_id)?,
@@ -206,15 +233,22 @@ async fn confirm(
     Id(id): Id<PaymentIntentId>,
     MaybeJson(body): MaybeJson<ConfirmIntent>,
 ) -> Result<Response, Problem> {
-    let provider = state.default_provider.clone();
     let input = body.value;
-    let options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
-    let (valid_for, tender) = (validity(input.expires_in_minutes)?, input.tender);
+    options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
+    let valid_for = input.expires_in_minutes.map(|minutes| validity(Some(minutes))).transpose()?;
+    let manual_capture = input.capture_method.map(|method| method == CaptureMethod::Manual);
+    let confirm = Confirm {
+        provider: state.default_provider.clone(),
+        wishes: Wishes { tender: input.tender, manual_capture, valid_for },
+        by_payer: change.principal().proof == Proof::PaymentToken,
+        card_token: input.card_token,
+        return_url: input.return_url,
+    };
     change_intent(&state, &change, &body.raw, id, move |unit| {
-        let (provider, options) = (provider.clone(), options.clone());
+        let confirm = confirm.clone();
         Box::pin(async move {
             unit.check_if_match::<PaymentIntent>(id).await?;
-            payments::confirm(unit, id, provider, tender, valid_for, options).await
+            payments::confirm(unit, id, confirm).await
         })
     })
     .await

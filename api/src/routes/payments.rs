@@ -10,7 +10,7 @@ use domain::{
     bill::{self, Bill},
     ids::{BillId, PaymentId, StoreId},
     money::Money,
-    payment_intent::{self, Evidence, PaymentIntent, Tender},
+    payment_intent::{self, DEFAULT_VALID_MINUTES, Evidence, PaymentIntent, Tender},
 };
 use projections::models::payments::PaymentFilter;
 use serde::Deserialize;
@@ -31,8 +31,7 @@ use crate::{
 };
 
 const COLLECTION: &str = "/v1/payments";
-/// How long a QR is good unless told, and at most.
-const DEFAULT_MINUTES: i64 = 15;
+/// How long a QR is good at most.
 const MAX_MINUTES: i64 = 60;
 
 /// The routes of this file.
@@ -70,7 +69,7 @@ pub struct PayBill {
 /// # Errors
 /// `RuleBroken`.
 pub(super) fn validity(minutes: Option<i64>) -> Result<Duration, Problem> {
-    let minutes = minutes.unwrap_or(DEFAULT_MINUTES);
+    let minutes = minutes.unwrap_or(DEFAULT_VALID_MINUTES);
     if (1..=MAX_MINUTES).contains(&minutes) {
         return Ok(Duration::minutes(minutes));
     }
@@ -111,6 +110,7 @@ async fn pay(State(state): State<AppState>, change: Change<may::PaymentTake>, bo
     let work = state.commands.transact(&caller, |unit| {
         let (input, provider) = (input.clone(), provider.clone());
         Box::pin(async move {
+            unit.reaches_only(only);
             within::<Bill>(unit, only, input.bill_id).await?;
             let bill = unit.state::<Bill>(input.bill_id).await?;
             check_cash(&bill, input.cash_received)?;

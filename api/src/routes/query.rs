@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    auth::{Allowed, Policy},
+    auth::{Allowed, Policy, Sight},
     extract::{Filter, version_of},
     problem::{Kind, Problem},
     resources::{ListOf, Resource},
@@ -86,6 +86,8 @@ pub struct Ask<P: Policy, R: Reads> {
     pub reads: ReadModels,
     /// Whose rows the caller may see.
     pub scope: ReadScope,
+    /// Whose events of the log.
+    pub sight: Option<Sight>,
     as_of: Option<i64>,
     if_none_match: Option<String>,
     kind: PhantomData<(P, R)>,
@@ -106,7 +108,8 @@ impl<P: Policy, R: Reads> FromRequestParts<AppState> for Ask<P, R> {
         };
         let reads = as_of.map_or_else(|| state.reads.clone(), |position| state.reads.at(position));
         let if_none_match = parts.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok(Self { reads, scope: allowed.principal.read_scope(), as_of, if_none_match, kind: PhantomData })
+        let (scope, sight) = (allowed.principal.read_scope(), allowed.principal.sight());
+        Ok(Self { reads, scope, sight, as_of, if_none_match, kind: PhantomData })
     }
 }
 
@@ -120,6 +123,7 @@ fn min_position(parts: &Parts) -> Result<Option<i64>, Problem> {
 async fn seen<R: Reads>(reads: &ReadModels, position: i64) -> Result<(), Problem> {
     reads.wait_for(R::NAMES, position, WAIT).await.map_err(|error| match error {
         WaitError::Behind { .. } => Problem::plain(Kind::ReadModelBehind),
+        WaitError::Unwritten { .. } => Problem::new(Kind::MomentNotCome, format!("min_pos: {error}")),
         WaitError::Failed(error) => error.into(),
     })
 }

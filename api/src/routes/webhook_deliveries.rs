@@ -144,6 +144,9 @@ async fn resend(
             let row = found.ok_or_else(|| Problem::missing(event_missing()))?;
             ResendRequested { after: row.pos.saturating_sub(1), until: Some(row.pos) }
         }
+        (None, Some(after), Some(until)) if until <= after => {
+            return Err(Problem::new(Kind::BodyInvalid, "until must lie behind after: events after the one are sent, up to the other"));
+        }
         (None, Some(after), until) => ResendRequested { after, until },
         (Some(_), _, _) | (None, None, _) => {
             return Err(Problem::new(Kind::BodyInvalid, "either event_id, or after with or without until, is wanted"));

@@ -1,10 +1,15 @@
 //! `/v1/webhook-endpoints`: where a merchant is told what happens. Deliveries stand in `webhook_deliveries.rs`.
 
 use axum::{extract::State, response::Response};
-use commands::{error::CommandError, handle::Reply, handle::UnitOfWork, idempotency::Answer, webhook_endpoints};
+use commands::{
+    error::CommandError,
+    handle::{Reply, UnitOfWork},
+    idempotency::Answer,
+    webhook_endpoints::{self, CREATED_MEANWHILE},
+};
 use domain::{
     ids::WebhookEndpointId,
-    webhook_endpoint::{self, Command, Details, DisableReason, Rejection, WebhookEndpoint},
+    webhook_endpoint::{self, Command, Details, DisableReason, MOST_ENDPOINTS, Rejection, WebhookEndpoint},
 };
 use gateway::outbound::{Secret, check_url};
 use serde::Deserialize;
@@ -83,7 +88,7 @@ fn fresh(bytes: &[u8]) -> Result<Secret, Problem> {
     Secret::new(bytes.to_vec()).map_err(|error| Problem::internal(&error))
 }
 
-/// Creates an endpoint. The first answer, and no other, holds its `secret`.
+/// Creates an endpoint; a merchant has at most 16. The first answer, and no other, holds its `secret`.
 #[utoipa::path(post, path = "/v1/webhook-endpoints", tag = "webhook-endpoints", request_body = EndpointInput,
     responses((status = 201, description = "Created", body = WebhookEndpointResource)),
     extensions(("x-permission" = json!("webhook_manage"))))]
@@ -92,14 +97,21 @@ async fn create(State(state): State<AppState>, change: Change<may::WebhookManage
     let details = body.value.details(&state)?;
     // One endpoint and one secret for all attempts of this request.
     let (id, bytes) = (WebhookEndpointId(state.ids.next()), keyring.fresh_secret());
-    let work = state.commands.transact(&caller, |unit| {
-        let (keyring, details, bytes) = (keyring.clone(), details.clone(), bytes.clone());
-        Box::pin(async move {
-            let endpoint = webhook_endpoints::create(unit, &keyring, id, details, bytes.as_ref()).await?;
-            answer(unit, &endpoint, 201, id)
-        })
-    });
-    Ok(respond(with_secret(work.await?, &fresh(bytes.as_ref())?), COLLECTION))
+    let mut tries_left = MOST_ENDPOINTS;
+    let made = loop {
+        let work = state.commands.transact(&caller, |unit| {
+            let (pool, keyring, details, bytes) = (state.webhook_pool.clone(), keyring.clone(), details.clone(), bytes.clone());
+            Box::pin(async move {
+                let endpoint = webhook_endpoints::create(unit, &pool, &keyring, id, details, bytes.as_ref()).await?;
+                answer(unit, &endpoint, 201, id)
+            })
+        });
+        match work.await {
+            Err(CommandError::Rejected(refused)) if refused.message == CREATED_MEANWHILE && tries_left > 0 => tries_left -= 1,
+            other => break other?,
+        }
+    };
+    Ok(respond(with_secret(made, &fresh(bytes.as_ref())?), COLLECTION))
 }
 
 /// How a secret is rotated.

@@ -22,6 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     account_providers::Connected,
     extract::{body_bytes, card::without_card_data},
+    limits::{self, Party},
     problem::{Kind, Problem},
     state::AppState,
 };
@@ -141,6 +142,14 @@ impl Door {
         }
     }
 
+    /// For whom its call-backs count.
+    fn counts_for(&self) -> limits::Account {
+        match self {
+            Self::Own(provider) => limits::Account::Own(provider.name()),
+            Self::Account(connected) => limits::Account::Merchants(connected.account.id),
+        }
+    }
+
     fn names(&self) -> (String, Option<MerchantId>) {
         match self {
             Self::Own(provider) => (provider.name().to_owned(), None),
@@ -156,8 +165,19 @@ fn unknown() -> Problem {
 async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Request) -> Result<Response, Problem> {
     let headers = texts(request.headers());
     let body = body_bytes(request, state).await?;
+    let most = state.limiter.limits().call_back_bytes;
+    if most > 0 && body.len() > most {
+        return Err(Problem::new(Kind::BodyTooLarge, format!("a call-back has at most {most} bytes")));
+    }
     let received_at = state.clock.now();
     let read = door.read(&RawWebhook { path_secret: secret, headers: &headers, body: &body, received_at });
+    // Before anything is kept: a flood costs no more than the check of its signatures.
+    let account = door.counts_for();
+    let standing = state.limiter.take([if read.is_ok() { Party::CallBacks(account) } else { Party::Forgeries(account) }]).await;
+    if !standing.admitted {
+        counter!("smartpos_webhooks_total", "provider" => door.provider(), "result" => "limited").increment(1);
+        return Ok(standing.refusal());
+    }
     let kept: Vec<_> = headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
     let (account, tenant) = door.names();
     let (provider, id) = (door.provider(), WebhookId(state.ids.next()));

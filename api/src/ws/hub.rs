@@ -12,15 +12,13 @@ use std::{
 };
 
 use axum::extract::ws::Utf8Bytes;
-use domain::{
-    envelope::RecordedEvent,
-    ids::{MerchantId, StoreId},
-};
+use domain::{envelope::RecordedEvent, ids::StoreId};
 use metrics::{counter, gauge};
 use projections::feed::size;
 use tokio::sync::mpsc;
 
-use super::topic::{Topic, visible_in};
+use super::topic::Topic;
+use crate::auth::Sight;
 
 /// Frames that may wait for one session before it is cut off.
 pub const SESSION_QUEUE: usize = 256;
@@ -56,8 +54,7 @@ pub type Delivery = Arc<Frame>;
 
 struct Listener {
     session: u64,
-    tenant: MerchantId,
-    store: Option<StoreId>,
+    who: Sight,
     queue: mpsc::Sender<Delivery>,
 }
 
@@ -124,11 +121,11 @@ impl Hub {
     }
 
     /// Starts listening.
-    pub fn listen(&self, session: u64, topic: Topic, tenant: MerchantId, store: Option<StoreId>, queue: mpsc::Sender<Delivery>) {
+    pub fn listen(&self, session: u64, topic: Topic, who: Sight, queue: mpsc::Sender<Delivery>) {
         let mut state = self.state();
         let listeners = state.listeners.entry(topic).or_default();
         listeners.retain(|listener| listener.session != session);
-        listeners.push(Listener { session, tenant, store, queue });
+        listeners.push(Listener { session, who, queue });
     }
 
     /// Stops listening.
@@ -185,10 +182,7 @@ impl State {
     fn deliver(&self, topic: Topic, event: &Arc<RecordedEvent>, store: Option<StoreId>) -> Vec<u64> {
         let Some(listeners) = self.listeners.get(&topic) else { return Vec::new() };
         let frame: Delivery = Arc::new(Frame::new(topic, event.clone()));
-        let tenant = event.stream.tenant;
-        let takes = |listener: &&Listener| {
-            !visible_in(tenant, store, listener.tenant, listener.store) || listener.queue.try_send(frame.clone()).is_ok()
-        };
+        let takes = |listener: &&Listener| !listener.who.sees(event.stream, store) || listener.queue.try_send(frame.clone()).is_ok();
         listeners.iter().filter(|listener| !takes(listener)).map(|listener| listener.session).collect()
     }
 
@@ -211,8 +205,10 @@ mod tests {
     use super::*;
     use domain::{
         envelope::{StreamKey, StreamType},
-        ids::Ulid,
+        ids::{MerchantId, Ulid},
     };
+
+    use crate::auth::Role;
 
     fn event(pos: i64, tenant: u8, store: Option<u8>) -> RecordedEvent {
         let at = chrono::DateTime::UNIX_EPOCH;
@@ -245,14 +241,31 @@ mod tests {
     fn store(n: u8) -> StoreId {
         StoreId(Ulid::from_bytes([n; 16]))
     }
+    fn sight(role: Role, store: Option<StoreId>) -> Sight {
+        Sight { tenant: tenant(1), store, role }
+    }
 
     #[test]
     fn a_listener_hears_its_own_tenant_and_store_only() {
         let hub = Hub::default();
         let (sender, mut queue) = mpsc::channel(8);
-        hub.listen(1, Topic::Stream(StreamType::Order, Ulid::from_bytes([7; 16])), tenant(1), Some(store(3)), sender);
+        hub.listen(1, Topic::Stream(StreamType::Order, Ulid::from_bytes([7; 16])), sight(Role::Cashier, Some(store(3))), sender);
         hub.dispatch([event(1, 2, Some(3)), event(2, 1, Some(4)), event(3, 1, None), event(4, 1, Some(3))].map(Arc::new).to_vec());
         assert_eq!(queue.try_recv().unwrap().event.pos, 4);
+        assert!(queue.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_listener_hears_of_what_its_role_may_read_only() {
+        let hub = Hub::default();
+        let (sender, mut queue) = mpsc::channel(8);
+        hub.listen(1, Topic::Tenant(tenant(1)), sight(Role::Cashier, None), sender);
+        let of = |pos: i64, stream_type: StreamType| {
+            let order = event(pos, 1, None);
+            Arc::new(RecordedEvent { stream: StreamKey { stream_type, ..order.stream }, ..order })
+        };
+        hub.dispatch(vec![of(1, StreamType::WebhookEndpoint), of(2, StreamType::ProviderAccount), of(3, StreamType::Refund)]);
+        assert_eq!(queue.try_recv().unwrap().event.pos, 3);
         assert!(queue.try_recv().is_err());
     }
 
@@ -260,8 +273,8 @@ mod tests {
     fn a_session_that_misses_one_frame_is_cut_off_from_all_topics() {
         let hub = Hub::default();
         let (sender, mut queue) = mpsc::channel(1);
-        hub.listen(1, Topic::Store(store(3)), tenant(1), None, sender.clone());
-        hub.listen(1, Topic::Store(store(4)), tenant(1), None, sender);
+        hub.listen(1, Topic::Store(store(3)), sight(Role::Cashier, None), sender.clone());
+        hub.listen(1, Topic::Store(store(4)), sight(Role::Cashier, None), sender);
         hub.dispatch([event(1, 1, Some(3)), event(2, 1, Some(3)), event(3, 1, Some(4))].map(Arc::new).to_vec());
         assert_eq!(queue.try_recv().unwrap().event.pos, 1);
         assert_eq!(queue.try_recv().unwrap_err(), mpsc::error::TryRecvError::Disconnected);

@@ -22,7 +22,7 @@ pub mod session;
 pub mod topic;
 
 use hub::Hub;
-use session::{Listening, Session};
+use session::Session;
 
 /// Largest message of a client, bytes.
 const MAX_MESSAGE: usize = 4 * 1024;
@@ -66,10 +66,9 @@ async fn upgrade(
         Ok(principal) => principal,
         Err(problem) => return problem.into_response(),
     };
-    let Some(tenant) = principal.merchant.filter(|_| principal.role.allows(Permission::EventsSubscribe)) else {
+    let Some(who) = principal.sight().filter(|_| principal.demand(Permission::EventsSubscribe).is_ok()) else {
         return Problem::forbidden("this token may not listen to events").into_response();
     };
-    let who = Listening { tenant, store: principal.store, role: principal.role };
     let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).read_buffer_size(READ_BUFFER).write_buffer_size(0);
     upgrade.on_upgrade(move |socket| Session::run(socket, state.hub, state.log, who, state.shutdown))
 }

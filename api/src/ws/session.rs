@@ -7,10 +7,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use domain::{
-    envelope::{RecordedEvent, StreamKey},
-    ids::{MerchantId, StoreId},
-};
+use domain::envelope::{RecordedEvent, StreamKey};
 use metrics::gauge;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -23,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     hub::{Delivery, Frame, Hub, SESSION_QUEUE},
-    topic::{Topic, stream_id, visible},
+    topic::{Topic, stream_id},
 };
-use crate::auth::Role;
+use crate::auth::Sight;
 
 /// Topics that one session may listen to.
 const MAX_TOPICS: usize = 64;
@@ -35,17 +32,6 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A resume reads at most this many log positions back.
 const RESUME_WINDOW: i64 = 50_000;
-
-/// Who is connected.
-#[derive(Debug, Clone, Copy)]
-pub struct Listening {
-    /// The tenant, from the token.
-    pub tenant: MerchantId,
-    /// The only store that the token allows, if any.
-    pub store: Option<StoreId>,
-    /// The role, for the log.
-    pub role: Role,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
@@ -70,7 +56,7 @@ pub struct Session {
     epoch: i32,
     /// See [`Hub::beginnings`].
     beginning: u64,
-    who: Listening,
+    who: Sight,
     id: u64,
     queue: mpsc::Receiver<Delivery>,
     /// Given to the hub with each topic; dropped here, so that being cut off everywhere closes the queue.
@@ -81,7 +67,7 @@ pub struct Session {
 
 impl Session {
     /// Serves a socket until it ends.
-    pub async fn run(socket: WebSocket, hub: Hub, log: PgPool, who: Listening, shutdown: CancellationToken) {
+    pub async fn run(socket: WebSocket, hub: Hub, log: PgPool, who: Sight, shutdown: CancellationToken) {
         let (epoch, beginning) = (hub.epoch(), hub.beginnings());
         let id = hub.next_session();
         gauge!("smartpos_ws_sessions").increment(1);
@@ -168,12 +154,7 @@ impl Session {
                 )
                 .await;
         };
-        let allowed = match topic {
-            Topic::Tenant(tenant) => tenant == self.who.tenant && self.who.store.is_none(),
-            Topic::Store(store) => self.who.store.is_none_or(|own| own == store),
-            Topic::Stream(..) => true, // events of other tenants and stores are never visible
-        };
-        if !allowed {
+        if !topic.is_open_to(&self.who) {
             return self.say_error(Some(name), "NotFound", "there is no such topic for you").await;
         }
         if after.is_some_and(i64::is_negative) {
@@ -184,7 +165,7 @@ impl Session {
         }
         let Some(queue) = first.take().or_else(|| self.sender.upgrade()) else { return Ok(()) };
         // Listening starts before the past is read, so that nothing falls between.
-        self.hub.listen(self.id, topic, self.who.tenant, self.who.store, queue);
+        self.hub.listen(self.id, topic, self.who, queue);
         if self.topics.is_empty() {
             (self.epoch, self.beginning) = (self.hub.epoch(), self.hub.beginnings());
         }
@@ -212,9 +193,9 @@ impl Session {
         match past {
             Ok(Some(events)) => {
                 let events: Vec<Arc<RecordedEvent>> = events;
-                let Listening { tenant, store, .. } = self.who;
+                let who = self.who;
                 let on_topic = |event: &RecordedEvent| Topic::of(event.stream, event.event_meta().store).into_iter().any(|of| of == topic);
-                for event in events.into_iter().filter(|event| on_topic(event) && visible(event, tenant, store)) {
+                for event in events.into_iter().filter(|event| on_topic(event) && who.sees_event(event)) {
                     self.forward(&Frame::new(topic, event)).await?;
                 }
                 Ok(())
@@ -254,7 +235,7 @@ impl Session {
 }
 
 /// What the holder of a scope may see of the log after a position; nothing when that is too far back.
-async fn log_after(hub: &Hub, log: &PgPool, who: Listening, after: i64) -> Result<Option<Vec<Arc<RecordedEvent>>>, sqlx::Error> {
+async fn log_after(hub: &Hub, log: &PgPool, who: Sight, after: i64) -> Result<Option<Vec<Arc<RecordedEvent>>>, sqlx::Error> {
     if let Some(kept) = hub.kept_after(after) {
         return Ok(Some(kept));
     }
@@ -267,7 +248,7 @@ async fn log_after(hub: &Hub, log: &PgPool, who: Listening, after: i64) -> Resul
         let page = commands::event_store::read_log(log, from, 1_000).await?;
         let Some(last) = page.last().map(|event| event.pos) else { return Ok(Some(events)) };
         from = last;
-        events.extend(page.into_iter().filter(|event| visible(event, who.tenant, who.store)).map(Arc::new));
+        events.extend(page.into_iter().filter(|event| who.sees_event(event)).map(Arc::new));
     }
 }
 

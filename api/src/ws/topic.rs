@@ -9,6 +9,8 @@ use domain::{
     },
 };
 
+use crate::auth::Sight;
+
 /// Something to listen to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {
@@ -54,6 +56,15 @@ impl Topic {
         }
     }
 
+    /// Whether somebody may listen to it. Whose events are on it is looked at for each event.
+    pub fn is_open_to(&self, who: &Sight) -> bool {
+        match self {
+            Self::Tenant(tenant) => *tenant == who.tenant && who.store.is_none(),
+            Self::Store(store) => who.store.is_none_or(|own| own == *store),
+            Self::Stream(kind, _) => who.reads(*kind),
+        }
+    }
+
     /// The topics that an event on `stream` appears on, which concerns `store`.
     pub fn of(stream: StreamKey, store: Option<StoreId>) -> impl IntoIterator<Item = Self> {
         let own = Self::Stream(stream.stream_type, stream.stream_id);
@@ -75,16 +86,6 @@ pub fn stream_id(kind: StreamType, id: Ulid) -> String {
         StreamType::ProviderAccount => ProviderAccountId(id).to_string(),
         StreamType::WebhookEndpoint => WebhookEndpointId(id).to_string(),
     }
-}
-
-/// Whether the holder of this scope may see an event.
-pub fn visible(event: &RecordedEvent, tenant: MerchantId, store: Option<StoreId>) -> bool {
-    visible_in(event.stream.tenant, event.event_meta().store, tenant, store)
-}
-
-/// The same for an event of a tenant that concerns a store.
-pub fn visible_in(owner: MerchantId, concerns: Option<StoreId>, tenant: MerchantId, store: Option<StoreId>) -> bool {
-    owner == tenant && store.is_none_or(|store| concerns == Some(store))
 }
 
 #[cfg(test)]

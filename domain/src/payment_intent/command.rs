@@ -251,6 +251,11 @@ pub enum Command {
         /// The attempt that was asked about; an older one says nothing about the intent.
         attempt_id: AttemptId,
     },
+    /// Nobody confirmed it and its time is up.
+    Lapse {
+        /// Now, UTC.
+        at: DateTime<Utc>,
+    },
     /// Set money aside for a refund.
     ReserveRefund {
         /// The refund.
@@ -303,6 +308,7 @@ rejections! {
         CardTokenNotWanted => Invalid, "only a card payment has a token";
         ManualCaptureNeedsCard => Invalid, "only a card payment can be held first and captured later";
         TenderNotProvided => Invalid, "the tender must be one that a provider takes: promptpay or online_card";
+        NotThePayersChoice => Invalid, "whoever pays by a payment token confirms what the merchant made: tender, capture_method and expires_in_minutes are the merchant's choice";
         BillAmountFixed => State, "the amount is held on a bill and cannot be changed";
         NothingToCapture { status: &'static str } => State, "the payment intent is {status}; only an amount that is held can be captured or raised";
         CaptureExceedsHeld { held: i64 } => State, "at most {held} minor units are held";

@@ -17,7 +17,7 @@ pub struct PaymentIntent;
 
 impl Aggregate for PaymentIntent {
     const STREAM_TYPE: StreamType = StreamType::PaymentIntent;
-    const STATE_SCHEMA: i16 = 4;
+    const STATE_SCHEMA: i16 = 5;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -69,6 +69,10 @@ impl Aggregate for PaymentIntent {
                 let ends = last && state.is_open() && state.status != Status::RequiresCapture;
                 Ok(if ends { vec![Expired { bill_id: details.bill_id }.into()] } else { vec![] })
             }
+            Command::Lapse { at } => {
+                let over = state.lapses_at().is_some_and(|end| at >= end);
+                Ok(if over { vec![Expired { bill_id: details.bill_id }.into()] } else { vec![] })
+            }
             Command::ReserveRefund { refund_id, amount } => refunds::reserve(state, refund_id, amount),
             Command::SettleRefund { refund_id } => refunds::settle(state, refund_id),
             Command::ReleaseRefund { refund_id } => Ok(refunds::release(state, refund_id)),
@@ -100,6 +104,9 @@ fn create(state: &State, details: Created) -> Result<Vec<Event>, Rejection> {
     if !details.tender.is_recorded() && details.expires_at.is_none() {
         return Err(Rejection::ExpiryRequired);
     }
+    if details.terms.iter().flat_map(|terms| &terms.tenders).any(|tender| tender.is_recorded()) {
+        return Err(Rejection::TenderNotProvided);
+    }
     Ok(vec![details.into()])
 }
 
@@ -117,6 +124,9 @@ fn start_attempt(state: &State, details: &Created, new: NewAttempt) -> Result<Ve
         Status::Absent | Status::RequiresPaymentMethod | Status::Succeeded | Status::Canceled | Status::Expired | Status::Failed => {
             return Err(Rejection::PaymentIntentNotOpen { status: state.status.as_str() });
         }
+    }
+    if state.open_until().is_some_and(|end| new.started_at >= end) {
+        return Err(Rejection::PaymentIntentNotOpen { status: Status::Expired.as_str() });
     }
     let card = details.tender == Tender::OnlineCard;
     match (&new.card_token, card) {

@@ -15,6 +15,7 @@ pub use super::event_cases::{
     UnmatchedRefunded, UnmatchedReopened, UnmatchedResolved, Updated,
 };
 pub use super::event_hold::{Authorized, CaptureFailed, CaptureRequested, IncreaseFailed, IncreaseRequested};
+use super::terms::Terms;
 
 /// How money is tendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -94,6 +95,8 @@ pub struct Created {
     pub description: Option<String>,
     /// The caller's own name of the terminal that takes it.
     pub merchant_terminal_id: Option<String>,
+    /// How attempts are to be made; nothing for recorded tenders, and where it was not kept.
+    pub terms: Option<Terms>,
 }
 
 /// An attempt is about to call the provider. The fact before the call.
@@ -329,7 +332,7 @@ events! {
     /// Facts of a payment intent.
     {
         /// An amount is to be collected.
-        Created = "payment_intent.created" v 2;
+        Created = "payment_intent.created" v 3;
         /// An attempt is about to call the provider.
         AttemptStarted = "payment_intent.attempt_started" v 2;
         /// The provider knows the attempt under a name of its own.

@@ -20,6 +20,7 @@ mod evolve;
 mod refunds;
 mod standing;
 mod state;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -33,3 +34,4 @@ pub use event::{
 };
 pub use standing::Standing;
 pub use state::{Attempt, FailedRefund, RefundEntry, State, Status, UnmatchedPayment};
+pub use terms::{Confirmed, DEFAULT_VALID_MINUTES, Terms, Wishes};

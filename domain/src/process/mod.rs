@@ -23,6 +23,7 @@ pub mod work;
 pub mod work_books;
 pub mod work_hint;
 pub mod work_hold;
+pub mod work_lapse;
 pub mod work_refund;
 
 /// A command to one aggregate, as a process manager or a provider worker issues it.
@@ -230,6 +231,13 @@ pub enum ProcessCommand {
         /// The attempt.
         attempt_id: AttemptId,
     },
+    /// Nobody confirmed the payment and its time is up.
+    LapsePayment {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// Now (UTC).
+        at: DateTime<Utc>,
+    },
     /// The money went back.
     SucceedRefund {
         /// The refund.
@@ -330,6 +338,11 @@ pub enum Task {
         /// The attempt that failed.
         attempt_id: AttemptId,
     },
+    /// End an intent that nobody confirms, once its time is up.
+    Lapse {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+    },
     /// A call-back named our reference; find the attempt, then ask until the books show what it spoke of.
     FollowHint {
         /// The provider's name.
@@ -376,7 +389,7 @@ impl Task {
     pub const fn moves_money(&self) -> bool {
         match self {
             Self::Start { .. } | Self::Capture { .. } | Self::Increase { .. } | Self::Stop { .. } | Self::Refund { .. } => true,
-            Self::Inquire { .. } | Self::Reroute { .. } | Self::FollowHint { .. } | Self::CheckRefund { .. } => false,
+            Self::Inquire { .. } | Self::Reroute { .. } | Self::Lapse { .. } | Self::FollowHint { .. } | Self::CheckRefund { .. } => false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{AttemptRef, Happened, InquiryMode, Intent, Task, work};
 use crate::{
     event::DomainEvent,
-    ids::AttemptId,
+    ids::{AttemptId, PaymentIntentId},
     payment_intent::{self, AttemptStarted},
     refund::{self, Destination},
 };
@@ -66,6 +66,18 @@ fn payment(event: &payment_intent::Event, happened: &Happened<'_>) -> Vec<Intent
             schedule(format!("create:{}", started.attempt_id), start, 0),
             schedule(watch_key(started.attempt_id), watch, work::inquiry_delay_ms(0)),
         ]
+    } else if let Event::Created(created) = event {
+        let awaited = created.terms.as_ref().is_some_and(|terms| terms.awaits_confirm);
+        let lapse = created.expires_at.filter(|_| awaited).map(|end| {
+            let task = Task::Lapse { payment_intent_id: created.payment_intent_id };
+            let after_ms = (end - happened.recorded_at).num_milliseconds().max(0);
+            schedule(format!("lapse:{}", created.payment_intent_id), task, after_ms)
+        });
+        lapse.into_iter().collect()
+    } else if let Event::AttemptFailed(failed) = event {
+        // A look at once: when it ends, and whether another attempt is under way, the intent says.
+        let task = Task::Lapse { payment_intent_id: PaymentIntentId(happened.stream_id) };
+        vec![schedule(format!("lapse:{}", failed.attempt_id), task, 0)]
     } else if let Event::AttemptAccepted(accepted) = event {
         vec![Intent::RememberReference(attempt_ref(&accepted.attempt, Some(accepted.provider_id.clone())))]
     } else if let Event::CancelRequested(requested) = event {

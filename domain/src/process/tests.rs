@@ -61,7 +61,9 @@ const CONCERNS: &[(&str, &[&str])] = &[
     (
         "provider_calls",
         &[
+            "payment_intent.created",
             "payment_intent.attempt_started",
+            "payment_intent.attempt_failed",
             "payment_intent.attempt_accepted",
             "payment_intent.cancel_requested",
             "payment_intent.capture_requested",
@@ -283,6 +285,64 @@ fn a_started_attempt_is_remembered_called_and_watched() {
 }
 
 #[test]
+fn an_intent_that_awaits_a_confirm_is_looked_at_when_its_time_is_up() {
+    let created = |awaits_confirm: bool| {
+        let terms =
+            payment_intent::Terms { awaits_confirm, tenders: vec![], valid_for_seconds: 600, manual_capture: false, return_url: None };
+        let created = payment_intent::Created {
+            payment_intent_id: id(10),
+            store_id: id(2),
+            bill_id: None,
+            order_id: None,
+            amount: Money::thb(117_70),
+            tender: Tender::PromptPay,
+            expires_at: Some(at(10)),
+            merchant_reference: None,
+            description: None,
+            merchant_terminal_id: None,
+            terms: Some(terms),
+        };
+        react(provider_calls::react, &DomainEvent::PaymentIntent(created.into()))
+    };
+    let look = Task::Lapse { payment_intent_id: id(10) };
+    let intents = created(true);
+    let [Intent::Schedule { key, task, after_ms: 600_000 }] = &intents[..] else { panic!("{intents:?}") };
+    assert_eq!((key, task), (&format!("lapse:{}", id::<PaymentIntentId>(10)), &look));
+    assert!(created(false).is_empty(), "one that was begun at once has a watch");
+    // Once that attempt failed nothing watches the intent any more.
+    let failed = payment_intent::AttemptFailed { attempt_id: id(2), bill_id: None, code: "card_declined".into(), message: String::new() };
+    let intents = react(provider_calls::react, &DomainEvent::PaymentIntent(failed.into()));
+    let [Intent::Schedule { key, task, after_ms: 0 }] = &intents[..] else { panic!("{intents:?}") };
+    assert_eq!((key, task), (&format!("lapse:{}", id::<AttemptId>(2)), &look));
+}
+
+#[test]
+fn a_look_at_an_intent_without_an_attempt_ends_it_or_comes_again_at_its_end() {
+    let made = |expires_at| payment_intent::Created {
+        payment_intent_id: id(10),
+        store_id: id(2),
+        bill_id: None,
+        order_id: None,
+        amount: Money::thb(117_70),
+        tender: Tender::PromptPay,
+        expires_at,
+        merchant_reference: None,
+        description: None,
+        merchant_terminal_id: None,
+        terms: None,
+    };
+    let intent = PaymentIntent::fold(&[made(Some(at(10))).into()]);
+    let early = work_lapse::after_look(id(10), &intent, at(9));
+    assert!(early.commands.is_empty());
+    assert_eq!(early.next, Some((Task::Lapse { payment_intent_id: id(10) }, at(10))));
+    let over = work_lapse::after_look(id(10), &intent, at(10));
+    assert!(matches!(&over.commands[..], [ProcessCommand::LapsePayment { at: now, .. }] if *now == at(10)) && over.next.is_none());
+    let begun = PaymentIntent::fold(&[made(Some(at(10))).into(), started().into()]);
+    let left = work_lapse::after_look(id(10), &begun, at(99));
+    assert!(left.commands.is_empty() && left.next.is_none(), "its attempt has a watch");
+}
+
+#[test]
 fn a_cancel_request_asks_the_provider_at_once() {
     let event = payment_intent::CancelRequested { attempt: started(), provider_id: None, reason: "x".into() };
     let intents = react(provider_calls::react, &DomainEvent::PaymentIntent(event.into()));
@@ -392,6 +452,7 @@ impl World {
             merchant_reference: None,
             description: None,
             merchant_terminal_id: None,
+            terms: None,
         })));
         let currency = world.bill.details.as_ref().unwrap().currency;
         world.bill(bill::Command::ReservePayment { payment_intent_id: id(10), amount: 117_70, currency });
@@ -503,6 +564,7 @@ impl World {
             ProcessCommand::ConfirmPayment { report, .. } => self.payment(Pay::ConfirmFromProvider(report)),
             ProcessCommand::ConfirmCancel { .. } => self.payment(Pay::ConfirmCancel),
             ProcessCommand::ExpirePayment { attempt_id, .. } => self.payment(Pay::Expire { attempt_id }),
+            ProcessCommand::LapsePayment { at, .. } => self.payment(Pay::Lapse { at }),
             ProcessCommand::SucceedRefund { provider_reference, .. } => {
                 self.refund(refund::Command::Succeed { provider_reference: Some(provider_reference) });
             }

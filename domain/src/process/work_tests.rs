@@ -438,6 +438,7 @@ proptest! {
                 | Task::Capture { .. }
                 | Task::Increase { .. }
                 | Task::Stop { .. }
+                | Task::Lapse { .. }
                 | Task::Reroute { .. } => unreachable!("not a refund"),
             };
             prop_assert!(told(&step).iter().all(|command| command == "MarkRefundUnknown"));

@@ -85,6 +85,7 @@ impl World {
             merchant_reference: None,
             description: None,
             merchant_terminal_id: None,
+            terms: None,
         };
         world.tell(Command::Create(Box::new(details)), 0);
         if let Some(second) = cancel_at {
@@ -199,6 +200,10 @@ impl World {
                 let (standing, outcome) = (self.intent.standing(attempt.attempt_id), self.look(&attempt, now));
                 self.conclude(key, work_hold::after_stop(attempt, mode, tried, standing, outcome, at(now)), now);
             }
+            Action::Do(Task::Lapse { payment_intent_id }) => {
+                let step = work_lapse::after_look(payment_intent_id, &self.intent, at(now));
+                self.conclude(key, step, now);
+            }
             Action::Do(other) => panic!("{other:?}"),
         }
     }
@@ -237,6 +242,8 @@ fn on_intent(command: ProcessCommand) -> Command {
         Command::ConfirmCancel
     } else if let ProcessCommand::ExpirePayment { attempt_id, .. } = command {
         Command::Expire { attempt_id }
+    } else if let ProcessCommand::LapsePayment { at, .. } = command {
+        Command::Lapse { at }
     } else {
         panic!("{command:?}")
     }

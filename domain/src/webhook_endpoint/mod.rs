@@ -21,6 +21,8 @@ use crate::{
 pub const MAX_URL_BYTES: usize = 2_048;
 /// Most filters of one endpoint.
 pub const MAX_FILTERS: usize = 50;
+/// Most endpoints of a merchant that are not deleted.
+pub const MOST_ENDPOINTS: i64 = 16;
 /// How long the secret before a rotation goes on signing, hours.
 pub const ROTATION_OVERLAP_HOURS: i64 = 24;
 
@@ -61,7 +63,8 @@ rejections! {
         EventsRequired => Invalid, "1 to 50 event filters are required";
         DescriptionInvalid => Invalid, "description must have 1 to 200 characters";
         RotationUnderWay { until: String } => State, "the secret before the last rotation signs until {until}; rotate after that, or with keep_previous: false, which drops it now";
-        RangeInvalid => Invalid, "after must not be negative, and until must not lie before it";
+        TooManyWebhookEndpoints => State, "a merchant has at most 16 webhook endpoints; delete one first";
+        RangeInvalid => Invalid, "after must not be negative, and until must lie behind it";
     }
 }
 
@@ -152,7 +155,7 @@ impl Aggregate for WebhookEndpoint {
             Command::Test => state.enabled().map(|()| vec![TestRequested {}.into()]),
             Command::Resend(range) => {
                 state.enabled()?;
-                let ordered = range.after >= 0 && range.until.is_none_or(|until| until >= range.after);
+                let ordered = range.after >= 0 && range.until.is_none_or(|until| until > range.after);
                 if ordered { Ok(vec![range.into()]) } else { Err(Rejection::RangeInvalid) }
             }
             Command::Delete if state.status == Status::Deleted => Ok(vec![]),

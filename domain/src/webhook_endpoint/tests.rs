@@ -58,6 +58,7 @@ fn a_range_to_send_again_has_an_order() {
     given::<WebhookEndpoint>(&[created().into()]).when(resend(7, None)).then(&[all.into()]);
     given::<WebhookEndpoint>(&[created().into()]).when(resend(-1, None)).then_rejected("RangeInvalid");
     given::<WebhookEndpoint>(&[created().into()]).when(resend(7, Some(6))).then_rejected("RangeInvalid");
+    given::<WebhookEndpoint>(&[created().into()]).when(resend(7, Some(7))).then_rejected("RangeInvalid");
 }
 
 #[test]

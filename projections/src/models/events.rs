@@ -200,18 +200,38 @@ impl ReadModels {
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn events(&self, scope: &ReadScope, after: i64, until: i64, limit: i64) -> Result<Vec<EventRow>, Error> {
-        let mut select = Select::of::<EventRow>().of_tenant(scope.tenant);
+        self.events_of(scope, &StreamType::ALL, after, until, limit).await
+    }
+
+    /// The same of things of these kinds only. A scope of one store sees what concerns that store, not what concerns none.
+    ///
+    /// # Errors
+    /// `Sql`, `BadRow`.
+    pub async fn events_of(
+        &self,
+        scope: &ReadScope,
+        kinds: &[StreamType],
+        after: i64,
+        until: i64,
+        limit: i64,
+    ) -> Result<Vec<EventRow>, Error> {
+        let mut select = Select::of::<EventRow>().of_tenant(scope.tenant).equal("store_id", scope.store.map(|store| store.to_string()));
+        if kinds.len() < StreamType::ALL.len() {
+            let words: Vec<String> = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
+            select.query.push(" and t.object_type = any(").push_bind(words).push(")");
+        }
         select.query.push(" and t.pos > ").push_bind(after).push(" and t.pos <= ").push_bind(until);
         select.query.push(" order by t.pos limit ").push_bind(limit);
         self.many(scope, select).await
     }
 
-    /// One public event.
+    /// One public event; of a scope of one store only when it concerns that store.
     ///
     /// # Errors
     /// `Sql`, `BadRow`.
     pub async fn event(&self, scope: &ReadScope, event_id: EventId) -> Result<Option<EventRow>, Error> {
-        Ok(self.many(scope, Select::of::<EventRow>().equal("key", Some(event_id.to_string()))).await?.pop())
+        let select = Select::of::<EventRow>().equal("store_id", scope.store.map(|store| store.to_string()));
+        Ok(self.many(scope, select.equal("key", Some(event_id.to_string()))).await?.pop())
     }
 
     /// One webhook endpoint; `None` when there is none in the scope.

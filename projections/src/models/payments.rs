@@ -101,7 +101,7 @@ impl Projection for Payments {
         "payments"
     }
     fn version(&self) -> i32 {
-        4
+        5
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES

@@ -179,7 +179,13 @@ fn environment(database: &TestDatabase, dir: &Path, bank: Option<SocketAddr>) ->
         ("SMARTPOS_DATA_DIR".to_owned(), dir.display().to_string()),
     ];
     // What the platform can do is measured, not what it lets a merchant do.
-    for limit in ["PER_MERCHANT_PER_MINUTE", "PER_PAYMENT_TOKEN_PER_MINUTE", "ALL_PER_MINUTE"] {
+    for limit in [
+        "PER_MERCHANT_PER_MINUTE",
+        "PER_PAYMENT_TOKEN_PER_MINUTE",
+        "PAYERS_PER_MERCHANT_PER_MINUTE",
+        "ALL_PER_MINUTE",
+        "CALL_BACKS_PER_ACCOUNT_PER_MINUTE",
+    ] {
         set.push((format!("SMARTPOS_LIMITS__{limit}"), "0".to_owned()));
     }
     if let Some(bank) = bank {

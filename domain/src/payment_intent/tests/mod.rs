@@ -7,6 +7,7 @@ mod holds;
 mod payments;
 mod properties;
 mod refunds;
+mod terms;
 
 use chrono::{DateTime, Utc};
 
@@ -35,6 +36,7 @@ fn created() -> Created {
         merchant_reference: Some("table 12".into()),
         description: Some("Dinner for two".into()),
         merchant_terminal_id: Some("TILL-4".into()),
+        terms: None,
     }
 }
 
@@ -265,6 +267,7 @@ fn nothing_can_be_asked_of_an_intent_that_was_never_created() {
         cancel(),
         Command::ConfirmCancel,
         expire(1),
+        Command::Lapse { at: at(99) },
         reserve_refund(1, 1),
         settle_refund(1),
         release_refund(1),
