@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test sim saboteurs fuzz volume storm check bench schemas clean-data
+.PHONY: help setup demo up test simulated sim saboteurs fuzz volume storm check bench schemas clean-data
 
 # As `smartpos` itself chooses it.
 DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
@@ -19,14 +19,20 @@ up: setup ## build and run the whole platform until Ctrl-C
 	cargo build --release --bins
 	./target/release/smartpos up
 
-test: setup ## build the programs and run every test, on real servers
+test: setup ## build the programs and run every test, on real servers; then the simulator's share
 	cargo build --workspace --bins
 	cargo test --workspace --exclude sim
+	@$(MAKE) --no-print-directory simulated
 
 # The simulator is built by itself: only it has a clock that can be paused, and a runtime whose own chance has a seed.
 SIM_CARGO := RUSTFLAGS='--cfg tokio_unstable' cargo
 SIM_BUILD := --profile sim --target-dir target/sim -p sim
 SIM := ./target/sim/sim/examples/sim
+
+simulated: setup ## the simulator's share of `make test`: mended bugs, 10,000 schedules, the saboteurs that are caught soon
+	$(SIM_CARGO) test $(SIM_BUILD)
+	$(SIM) --seeds 10000 --payments 12
+	$(SIM) --saboteurs --within 100 --payments 12
 
 sim: setup ## simulate SEEDS=n schedules of about PAYMENTS=100, or replay SEED=x, print it and shrink it if it fails
 	$(SIM_CARGO) build $(SIM_BUILD) --example sim
@@ -49,7 +55,8 @@ storm: setup ## ten thousand payments told of by call-backs in one storm (`make 
 
 check: ## formatting, lints without warnings, licences and advisories
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --exclude sim --all-targets -- -D warnings
+	$(SIM_CARGO) clippy $(SIM_BUILD) --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo 'cargo deny: not installed, skipped (cargo install cargo-deny --locked)'; fi
 

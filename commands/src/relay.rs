@@ -1,11 +1,12 @@
 //! The relay: copies the log to JetStream, which is a cache that may be wiped at any moment.
 //!
 //! Message sequence = log position − base, where the base of a stream incarnation stands in its description
-//! (`epoch=1 base=0`). Every publish names the sequence that must come before it, so two relays cannot double and a loss
+//! (`epoch=1 base=41 hash=…`, the hash of the event before its first message). Every publish names the sequence that must come before it, so two relays cannot double and a loss
 //! shows as a number. Nothing is remembered between rounds: the stream itself says where to go on.
 //!
 //! A database restored to the past shows at the stream's end: it lies beyond the log's head or, once the log has grown past
-//! it again, its last message is another event than the log has at that position.
+//! it again, its last message (while there is none, the event that its description names) is another event than the log has at
+//! that position.
 
 use std::{future::Future, time::Duration};
 
@@ -37,8 +38,8 @@ pub struct StreamView {
     pub base: i64,
     /// Its last sequence.
     pub last_sequence: i64,
-    /// Nothing says that its last message is not the log's event at that position. False for a message that cannot be read;
-    /// true when there is none, be the stream new or purged: what is gone contradicts nothing.
+    /// Nothing says that its end is not the log's event at that position. False for a message that cannot be read; true for one that
+    /// is gone: what was purged contradicts nothing.
     pub last_is_ours: bool,
 }
 
@@ -81,8 +82,18 @@ pub fn description(epoch: i32, base: i64) -> String {
 
 /// Reads a stream's description.
 pub fn parse_description(text: &str) -> Option<(i32, i64)> {
-    let (epoch, base) = text.split_once(' ')?;
-    Some((epoch.strip_prefix("epoch=")?.parse().ok()?, base.strip_prefix("base=")?.parse().ok()?))
+    Some((word(text, "epoch=")?.parse().ok()?, word(text, "base=")?.parse().ok()?))
+}
+
+fn word<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.split_whitespace().find_map(|word| word.strip_prefix(name))
+}
+
+/// The hash in a stream's description, of the event before its first message; streams of before had none.
+fn begins_after(text: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(word(text, "hash=")?, &mut hash).ok()?;
+    Some(hash)
 }
 
 /// The name of a log's stream.
@@ -139,13 +150,14 @@ pub async fn run(log: impl EventLog, bus: impl Bus, mut moved: watch::Receiver<i
 
 /// From looking at both sides until something is off or it is time to look again.
 async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<i64>) -> Result<(), RelayError> {
-    let view = inspect(log, bus, &log.head().await?).await?;
+    let found = inspect(log, bus, &log.head().await?).await?;
     // Read after the stream: what another relay has published by then is in the log by then.
     let head = log.head().await?;
     let log_name = head.log_id.simple().to_string();
     gauge!("smartpos_relay_ahead_of_log").set(0.0);
-    let last = match plan(view, head) {
-        Plan::Create { base } => return create(bus, &head, base).await,
+    let view = found.map(|(view, _)| view);
+    match plan(view, head) {
+        Plan::Create { base } => return create(log, bus, &head, base).await,
         Plan::AheadOfLog => {
             gauge!("smartpos_relay_ahead_of_log").set(1.0);
             tracing::error!(?view, ?head, "the bus holds what the log does not: the database was restored to the past; a new epoch begins");
@@ -153,12 +165,10 @@ async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<
             return asked(bus.delete(&stream_name(&head))).await;
         }
         Plan::OtherEpoch => return asked(bus.delete(&stream_name(&head))).await,
-        Plan::Publish { after } => after,
-        Plan::Idle => head.pos,
-    };
-    let base = view.map_or(0, |view| view.base);
-    let mut last =
-        Published { pos: last, hash: log.read(last - 1, 1).await?.first().filter(|event| event.pos == last).map(|event| event.hash) };
+        Plan::Publish { .. } | Plan::Idle => {}
+    }
+    // What was seen at the stream's end, and not what the log has there by now.
+    let Some((StreamView { base, .. }, mut last)) = found else { return Ok(()) };
     let mut pokes = bus.pokes(poke_subject(&head)).await?;
     let inspect_at = tokio::time::Instant::now() + INSPECT_EVERY;
     loop {
@@ -177,26 +187,28 @@ async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<
     }
 }
 
-async fn inspect(log: &impl EventLog, bus: &impl Bus, head: &LogHead) -> Result<Option<StreamView>, RelayError> {
+/// The stream, and where it ends.
+async fn inspect(log: &impl EventLog, bus: &impl Bus, head: &LogHead) -> Result<Option<(StreamView, Published)>, RelayError> {
     let name = stream_name(head);
     let Some(found) = asked(bus.stream(&name)).await? else { return Ok(None) };
     let FoundStream { description, last_sequence, created_ns } = found;
     let (epoch, base) =
         parse_description(&description).ok_or_else(|| BusError(format!("unreadable stream description '{description}'")))?;
     let last = if last_sequence == 0 { None } else { asked(bus.message(&name, last_sequence)).await? };
+    let pos = base.saturating_add(last_sequence);
+    // Read after the stream, as the head is: what another relay has published by then is in the log by then.
+    let event = log.read(pos.saturating_sub(1), 1).await?.into_iter().find(|event| event.pos == pos);
     let last_is_ours = match last {
-        None => true,
-        // Read after the stream, as the head is: what another relay has published by then is in the log by then.
-        Some(body) => match log.read(base.saturating_add(last_sequence).saturating_sub(1), 1).await?.first() {
-            None => false,
-            Some(event) => is_event(&body, event),
-        },
+        Some(body) => event.as_ref().is_some_and(|event| is_event(&body, event)),
+        None if last_sequence > 0 => true,
+        None => begins_after(&description).is_none_or(|hash| event.as_ref().is_some_and(|event| event.hash == hash)),
     };
     // The message may be that of a newer stream under the same name, which another relay made in the meantime.
     if !last_is_ours && asked(bus.stream(&name)).await?.is_none_or(|now| now.created_ns != created_ns) {
         return Err(BusError("the stream was replaced while it was looked at".to_owned()).into());
     }
-    Ok(Some(StreamView { epoch, base, last_sequence, last_is_ours }))
+    let end = Published { pos, hash: event.map(|event| event.hash) };
+    Ok(Some((StreamView { epoch, base, last_sequence, last_is_ours }, end)))
 }
 
 /// Whether a message is this event of the log.
@@ -208,8 +220,13 @@ fn is_event(body: &[u8], event: &RecordedEvent) -> bool {
     }
 }
 
-async fn create(bus: &impl Bus, head: &LogHead, base: i64) -> Result<(), RelayError> {
-    let description = description(head.epoch, base);
+/// Creates the stream, to go on behind the log's event at `base`.
+async fn create(log: &impl EventLog, bus: &impl Bus, head: &LogHead, base: i64) -> Result<(), RelayError> {
+    let mut description = description(head.epoch, base);
+    if base > 0 {
+        let event = log.read(base - 1, 1).await?.into_iter().next().ok_or(RelayError::Past(base))?;
+        description = format!("{description} hash={}", hex::encode(event.hash));
+    }
     asked(bus.create(NewStream { name: stream_name(head), description, subjects: format!("ev.{}.>", head.log_id.simple()) })).await?;
     counter!("smartpos_relay_streams_created_total").increment(1);
     tracing::info!(base, epoch = head.epoch, "created the event stream");
@@ -369,6 +386,9 @@ mod tests {
     #[test]
     fn the_description_reads_back() {
         assert_eq!(parse_description(&description(3, 4711)), Some((3, 4711)));
+        let named = format!("{} hash={}", description(3, 4711), "0a".repeat(32));
+        assert_eq!((parse_description(&named), begins_after(&named)), (Some((3, 4711)), Some([10; 32])));
+        assert_eq!(begins_after(&description(3, 4711)), None);
         assert_eq!(parse_description("something else"), None);
     }
 }

@@ -291,6 +291,33 @@ async fn a_log_that_outgrew_what_it_lost_begins_a_new_epoch() {
 }
 
 #[tokio::test]
+async fn an_empty_stream_that_goes_on_from_another_event_begins_a_new_epoch() {
+    let database = TestDatabase::new().await;
+    let (write, bus) = (database.write_side(), Bus::of(&database).await);
+    append(&write, 5).await;
+    // As if a stream had been made at position 8, the log restored to 6 before anything was published, and gone on to 10.
+    let log = database.head().await.log_id.simple().to_string();
+    let config = stream::Config {
+        name: bus.name.clone(),
+        description: Some(format!("{} hash={}", description(1, 8), "07".repeat(32))),
+        subjects: vec![format!("ev.{log}.>")],
+        ..stream::Config::default()
+    };
+    bus.context.create_stream(config).await.unwrap();
+    let relay = Relay::start(&database, &write).await;
+    let renewed = || async { bus.view().await.filter(|view| view.0 == 2) };
+    let (_, base, _) = eventually("a stream of the new epoch", PATIENCE, renewed).await;
+    assert_eq!((base, database.head().await.epoch), (10, 2));
+    relay.stop().await;
+    // The new one names the event that the log has there: the next relay goes on with it.
+    append(&write, 1).await;
+    let relay = Relay::start(&database, &write).await;
+    assert_eq!(bus.aligned(&database, 2).await, (2, 10));
+    bus.check_messages(&database).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_purged_stream_goes_on_in_its_epoch() {
     let database = TestDatabase::new().await;
     let (write, bus) = (database.write_side(), Bus::of(&database).await);

@@ -291,14 +291,13 @@ fn confirm_from_provider(state: &State, details: &Created, report: PaymentReport
     vec![UnmatchedPaymentReceived { why, attempt_id, transaction_id, amount, paid_at }.into()]
 }
 
-/// Exactly what is owed; or, out of a hold, what was captured of it: the provider's word on how much that was is adopted.
+/// Exactly what is owed; or, of an amount that was to be held only, what was captured: the provider's word on how much that was is
+/// adopted, also where it is the first that is heard of the hold.
 fn is_owed(state: &State, details: &Created, report: &PaymentReport) -> bool {
-    match state.held() {
-        Some(held) if report.attempt_id == Some(held.attempt_id) => {
-            report.amount.currency == held.amount.currency && (1..=held.amount.amount).contains(&report.amount.amount)
-        }
-        Some(_) | None => report.amount == details.amount,
-    }
+    let holds = report.attempt_id.and_then(|attempt| state.live_attempt(attempt)).filter(|attempt| attempt.started.manual_capture);
+    let Some(attempt) = holds else { return report.amount == details.amount };
+    let most = attempt.authorized.as_ref().map_or(details.amount, |held| held.amount);
+    report.amount.currency == most.currency && (1..=most.amount).contains(&report.amount.amount)
 }
 
 fn cancel(state: &State, details: &Created, reason: String) -> Result<Vec<Event>, Rejection> {

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{AttemptRef, ProcessCommand};
 use crate::{
+    money::Money,
     payment_intent::{AttemptEnd, Evidence, PaymentReport},
     provider::{AttemptStatus, AttemptView, CallOutcome, Decline, DisputeSeen, NextAction, PaymentSeen},
 };
@@ -61,10 +62,13 @@ fn contested(attempt: &AttemptRef, dispute: &DisputeSeen, now: DateTime<Utc>) ->
     std::iter::once(opened).chain(decided)
 }
 
-/// The money that closes the attempt is in the books: all that is owed, or out of a hold what was captured.
+/// The money that closes the attempt is in the books: all that is owed, or what was captured of a hold. More than that closes no
+/// intent that has not heard of a raised hold, and the looks go on.
 pub(super) fn closes(attempt: &AttemptRef, view: &AttemptView) -> bool {
+    let owed = attempt.amount;
+    let captured = |seen: Money| attempt.manual_capture && seen.currency == owed.currency && seen.amount < owed.amount;
     let mut kept = view.payments.iter().filter(|payment| !payment.is_reversed());
-    kept.any(|payment| attempt.manual_capture || payment.amount == attempt.amount)
+    kept.any(|payment| payment.amount == owed || captured(payment.amount))
 }
 
 /// The books showed the money that closes the attempt.

@@ -102,6 +102,16 @@ fn a_hold_that_lapses_at_the_end_of_time_is_looked_at_hourly() {
 }
 
 #[test]
+fn a_watch_ends_with_what_was_captured_and_goes_on_after_more_than_was_asked_for() {
+    let look = |captured| after_inquiry(attempt(), InquiryMode::Watch, 4, AWAITED, books(AttemptStatus::Paid, Some(captured)), at(60));
+    for captured in [40_00, 100_00] {
+        assert_eq!(look(captured).next, None, "{captured}");
+    }
+    // Of a hold that was raised; an intent that has not heard of that does not end by it.
+    assert!(matches!(look(150_00).next, Some((Task::Inquire { .. }, _))));
+}
+
+#[test]
 fn a_provider_that_does_not_answer_a_stop_ends_with_a_person() {
     // Stop and look in turn, neither of which is answered.
     let mut task = Task::Stop { attempt: attempt(), mode: InquiryMode::Watch, tried: 9 };

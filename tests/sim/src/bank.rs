@@ -48,6 +48,8 @@ pub(crate) struct Charge {
 pub(crate) struct Given {
     pub transaction_id: String,
     pub amount: i64,
+    /// Before this the books do not show it.
+    pub visible_at: DateTime<Utc>,
     /// When a pending one is decided, and how.
     pub decided_at: DateTime<Utc>,
     pub succeeds: bool,
@@ -176,6 +178,10 @@ impl SimProvider {
             world.saw("provider knew a repeated start");
             if world.sabotage == Some(Saboteur::BlindRetry) {
                 reference = bank.name("again");
+            } else if matches!(request.method, Method::Card { .. }) && world.strikes(Knob::BankDeclines) {
+                // The token is used up: says nothing of what it was used for.
+                world.saw("provider refused a repeated start");
+                return declined("token_used");
             }
         }
         if !bank.charges.contains_key(&reference) {
@@ -305,12 +311,20 @@ impl Bank {
             let waits = if world.strikes(Knob::RefundWaits) { i64::try_from(world.draw(8_000)).unwrap_or(0) } else { 0 };
             let decided_at = world.now() + ChronoDuration::milliseconds(waits);
             let succeeds = !world.strikes(Knob::RefundFails);
-            self.refunds.insert(
-                name.clone(),
-                Given { transaction_id: request.transaction_id.clone(), amount: request.amount.amount, decided_at, succeeds },
-            );
+            let lag = if world.strikes(Knob::BankLags) { i64::try_from(world.draw(20_000)).unwrap_or(0) } else { 0 };
+            let visible_at = world.now() + ChronoDuration::milliseconds(lag);
+            let (transaction_id, amount) = (request.transaction_id.clone(), request.amount.amount);
+            self.refunds.insert(name.clone(), Given { transaction_id, amount, visible_at, decided_at, succeeds });
         }
         self.refund_status(world, &name)
+    }
+
+    /// The books, which may lag behind what was done.
+    fn look_for_refund(&self, world: &World, name: &str) -> CallOutcome<RefundStatus> {
+        match self.refunds.get(name) {
+            Some(given) if given.visible_at > world.now() => CallOutcome::Done(RefundStatus::NotFound),
+            Some(_) | None => self.refund_status(world, name),
+        }
     }
 
     fn refund_status(&self, world: &World, name: &str) -> CallOutcome<RefundStatus> {
@@ -369,7 +383,7 @@ impl PaymentProvider for SimProvider {
     }
 
     fn inquire_refund<'a>(&'a self, request: &'a RefundRequest, _log: &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<RefundStatus>> {
-        Box::pin(self.call("provider inquire refund", move |bank, world| bank.refund_status(world, &request.refund_id.to_string())))
+        Box::pin(self.call("provider inquire refund", move |bank, world| bank.look_for_refund(world, &request.refund_id.to_string())))
     }
 
     fn read_webhook(&self, raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {

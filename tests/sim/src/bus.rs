@@ -4,7 +4,10 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use commands::bus::{Bus, BusError, FoundStream, NewStream, Outgoing};
+use commands::{
+    bus::{Bus, BusError, FoundStream, NewStream, Outgoing},
+    relay::parse_description,
+};
 use domain::provider::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use projections::feed::{EventBus, Messages};
@@ -77,7 +80,7 @@ impl BusState {
     /// The position of the last message.
     pub fn end(&self) -> Option<i64> {
         let (description, messages) = self.content()?;
-        let base: i64 = description.rsplit_once("base=")?.1.parse().ok()?;
+        let (_, base) = parse_description(description)?;
         Some(base + i64::try_from(messages.len()).unwrap_or(0))
     }
 
@@ -231,7 +234,7 @@ impl EventBus for SimBus {
         Box::pin(async move {
             let found = |bus: &mut BusState| {
                 let stream = bus.stream.as_ref()?;
-                let base: i64 = stream.description.rsplit_once("base=")?.1.parse().ok()?;
+                let (_, base) = parse_description(&stream.description)?;
                 let next = usize::try_from((tail - base).max(0)).unwrap_or(0);
                 Some((base, stream.created_ns, next, bus.moved.subscribe()))
             };

@@ -21,11 +21,14 @@ pub(crate) fn all(world: &World) {
 /// Nothing is waiting to be done now; something may be due later.
 pub(crate) fn is_idle(world: &World) -> bool {
     let now = world.now();
-    let pending = world.journal().pending;
+    let outside = {
+        let journal = world.journal();
+        journal.pending > 0 || journal.later.iter().any(|at| *at <= now)
+    };
     let db = world.db();
-    pending == 0
+    !outside
         && db.process.checkpoint == db.head()
-        && db.process.tasks.values().all(|task| task.due_at > now && task.leased_until.is_none())
+        && db.process.tasks.values().all(|task| task.due_at > now && task.leased_until.is_none_or(|leased| leased <= task.due_at))
         && projections::all().iter().all(|projection| db.read.0.get(projection.name()).is_some_and(|copy| copy.pos == db.head()))
         && check_read::bus_is_level(world, &db)
 }
@@ -184,7 +187,7 @@ fn left_over(world: &World, books: &Books) {
 }
 
 fn known(db: &Db, name: &str) -> bool {
-    db.process.references.contains_key(&(crate::bank::NAME.to_owned(), name.to_owned()))
+    db.process.attempt_of(crate::bank::NAME, name).is_some()
 }
 
 fn see(world: &World, books: &Books) {

@@ -60,7 +60,8 @@ fn payments(world: &World, books: &Books) {
                 world.violated("I5", format!("the money of {id} never reached its bill"));
             }
         }
-        if payment.status == "succeeded" && !payment.held_first && payment.captured != payment.amount {
+        let in_part = payment.to_be_held && (1..payment.amount).contains(&payment.captured);
+        if payment.status == "succeeded" && !in_part && payment.captured != payment.amount {
             world.violated("I6", format!("{id} asked for {} and took {}", payment.amount, payment.captured));
         }
     }
@@ -93,6 +94,14 @@ fn provider(world: &World, books: &Books) {
     }
     // What a restored database forgot is nobody's here; everything else is.
     if world.journal().restores == 0 {
+        for (id, payment) in &books.payments {
+            for (reference, at) in &payment.failed {
+                let paid = bank.charges.get(reference).is_some_and(|charge| charge.payments.iter().any(|paid| paid.paid_at < *at));
+                if paid {
+                    world.violated("I6", format!("{id}: {reference} was declared failed after it had been paid"));
+                }
+            }
+        }
         for (reference, charge) in &bank.charges {
             if !known.contains(&reference) && !charge.payments.is_empty() {
                 world.violated("I6", format!("the provider took money under {reference}, which the log does not know"));

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use commands::relay::parse_description;
 use domain::wire;
 use projections::{
     fold::{Batch, Fold, Step},
     rows::Rows,
 };
-use serde_json::Value;
 
-use crate::{db::Db, world::World};
+use crate::{db::Db, read_rows::Copy, world::World};
 
 pub(crate) fn all(world: &World) {
     read_models(world);
@@ -23,7 +23,8 @@ fn read_models(world: &World) {
         let mut fold = Fold::new(Rows::complete(), HashMap::new());
         let batch = Batch::new(projection.as_ref(), db.events.clone());
         let step = fold.step(projection.as_ref(), &batch, 0);
-        let copy = db.read.0.get(name).cloned().unwrap_or_default();
+        let nothing = Copy::default();
+        let copy = db.read.0.get(name).unwrap_or(&nothing);
         if step != Step::Done || !fold.quarantined.is_empty() || !copy.quarantined.is_empty() {
             world.violated("I7", format!("{name} cannot fold the log: {:?}", fold.quarantined.first()));
             continue;
@@ -31,12 +32,11 @@ fn read_models(world: &World) {
         if copy.pos != db.head() {
             world.violated("I7", format!("{name} stands at {} of {}", copy.pos, db.head()));
         }
+        // By table and key, byte for byte.
+        let folded = fold.rows.changes().unwrap_or_default();
         for table in projection.tables() {
-            let wanted = fold.rows.table(table.name).unwrap_or_default();
-            let rows = copy.tables.get(table.name).cloned().unwrap_or_default();
-            let found: BTreeMap<&String, Value> =
-                rows.iter().map(|(key, row)| (key, serde_json::from_str(row).unwrap_or_default())).collect();
-            if wanted.len() != found.len() || wanted.iter().any(|(key, row)| found.get(key) != Some(row)) {
+            let wanted = folded.iter().filter(|changes| changes.table == table.name).flat_map(|changes| &changes.rows);
+            if !wanted.eq(copy.tables.get(table.name).into_iter().flat_map(BTreeMap::values)) {
                 world.violated("I7", format!("{} of {name} is not what the log says", table.name));
             }
         }
@@ -47,8 +47,8 @@ fn read_models(world: &World) {
 fn bus(world: &World) {
     let (db, bus) = (world.db(), world.bus());
     let Some((description, messages)) = bus.content() else { return world.violated("I8", "there is no stream") };
-    let base: i64 = description.rsplit_once("base=").and_then(|(_, base)| base.parse().ok()).unwrap_or(-1);
-    if !description.contains(&format!("epoch={} ", db.epoch)) {
+    let (epoch, base) = parse_description(description).unwrap_or((0, -1));
+    if epoch != db.epoch {
         world.violated("I8", format!("the stream is of another epoch: {description}, the log has {}", db.epoch));
     }
     // A second restore brings back the epoch of its backup; the stream, of a later one, is then made anew.

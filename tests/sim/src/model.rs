@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::ids::Ulid;
+use chrono::{DateTime, Utc};
+use domain::{envelope::RecordedEvent, ids::Ulid};
 use serde_json::Value;
 
 use crate::db::Db;
@@ -15,6 +16,8 @@ pub(crate) struct Payment {
     pub amount: i64,
     pub tender: String,
     pub references: Vec<String>,
+    /// References of attempts that were declared failed, and when.
+    pub failed: Vec<(String, DateTime<Utc>)>,
     pub status: &'static str,
     pub succeeded: u32,
     pub captured: i64,
@@ -26,6 +29,8 @@ pub(crate) struct Payment {
     pub reserved: BTreeMap<String, i64>,
     pub settled: BTreeMap<String, i64>,
     pub held_first: bool,
+    /// An attempt was to hold the amount only.
+    pub to_be_held: bool,
 }
 
 /// A bill as its events tell it.
@@ -82,7 +87,7 @@ impl Books {
             let id = event.stream.stream_id.to_string();
             let (kind, what) = event.event_type.split_once('.').unwrap_or_default();
             match kind {
-                "payment_intent" => books.payment(event.stream.tenant.0, &format!("pi_{id}"), what, &body),
+                "payment_intent" => books.payment(event, &format!("pi_{id}"), what, &body),
                 "bill" => books.bill(&format!("bill_{id}"), what, &body),
                 "refund" => books.refund(&format!("ref_{id}"), what, &body),
                 "order" if what == "opened" => {
@@ -97,7 +102,8 @@ impl Books {
         books
     }
 
-    fn payment(&mut self, tenant: Ulid, id: &str, what: &str, body: &Value) {
+    fn payment(&mut self, event: &RecordedEvent, id: &str, what: &str, body: &Value) {
+        let tenant = event.stream.tenant.0;
         let payment = self.payments.entry(id.to_owned()).or_default();
         match what {
             "created" => {
@@ -110,13 +116,17 @@ impl Books {
             }
             "attempt_started" => {
                 payment.references.push(text(&body["reference"]));
+                payment.to_be_held |= body["manual_capture"].as_bool().unwrap_or(false);
                 payment.status = "under way";
                 payment.unknown = false;
             }
             "outcome_unknown" => (payment.unknown, payment.was_unknown) = (true, true),
             "authorized" => (payment.status, payment.unknown, payment.held_first) = ("held", false, true),
             "action_required" => (payment.status, payment.unknown) = ("under way", false),
-            "attempt_failed" => (payment.status, payment.unknown) = ("open", false),
+            "attempt_failed" => {
+                (payment.status, payment.unknown) = ("open", false);
+                payment.failed.extend(payment.references.last().map(|reference| (reference.clone(), event.recorded_at)));
+            }
             "succeeded" => {
                 payment.succeeded += 1;
                 payment.captured += number(&body["amount"]["amount"]);

@@ -67,7 +67,7 @@ impl ProcessRows {
         lost
     }
 
-    fn attempt_of(&self, account: &str, name: &str) -> Option<&(Uuid, AttemptRef)> {
+    pub fn attempt_of(&self, account: &str, name: &str) -> Option<&(Uuid, AttemptRef)> {
         let key = |name: &str| (account.to_owned(), name.to_owned());
         let known = self.objects.get(&key(name)).cloned();
         self.references.get(&key(name)).or_else(|| known.and_then(|reference| self.references.get(&key(&reference))))
@@ -82,6 +82,9 @@ impl ProcessRows {
             self.unsynced.push(self.checkpoint)
         } else {
             self.durable()
+        }
+        if to < self.checkpoint {
+            world.violated("I3", format!("the managers' checkpoint went back from {} to {to}", self.checkpoint));
         }
         self.checkpoint = to;
         if world.sabotaged(Saboteur::CheckpointOutsideTransaction, 8) {
@@ -107,7 +110,7 @@ impl ProcessRows {
 
     fn lease(&mut self, world: &World, now: DateTime<Utc>, until: DateTime<Utc>, count: usize) -> Vec<Leased> {
         let honest = world.sabotage != Some(Saboteur::LeaseForEver);
-        let free = |row: &TaskRow| row.leased_until.is_none_or(|leased| honest && leased < now);
+        let free = |row: &TaskRow| row.leased_until.is_none_or(|leased| honest && leased <= now);
         let mut due: Vec<(String, DateTime<Utc>)> =
             self.tasks.iter().filter(|(_, row)| row.due_at <= now && free(row)).map(|(key, row)| (key.clone(), row.due_at)).collect();
         due.sort_by_key(|(_, due_at)| *due_at);
@@ -200,7 +203,8 @@ impl ProcessStore for SimLog {
     }
 
     async fn put_back(&self, key: &str, due: DateTime<Utc>) -> Result<(), StoreError> {
-        let back = |row: &mut TaskRow| (row.leased_until, row.due_at) = (None, due);
+        // As in SQL: with a lease that has run out by then, so that nobody takes it for a fresh one.
+        let back = |row: &mut TaskRow| (row.leased_until, row.due_at) = (Some(due), due);
         self.0.ask("put back", |db| db.process.tasks.get_mut(key).map_or((), back)).await
     }
 

@@ -133,6 +133,12 @@ impl Fleet {
         }
     }
 
+    /// How far the clocks of all provider workers are behind, at least.
+    pub fn workers_lag_behind(&self) -> chrono::Duration {
+        let workers = ROLES.iter().zip(&self.skews).filter(|(role, _)| **role == Role::Provider);
+        chrono::Duration::microseconds((-workers.map(|(_, skew)| *skew).max().unwrap_or(0)).max(0))
+    }
+
     /// An API process that takes a request, if the one asked is up.
     pub fn api(&self, which: usize) -> Option<(CommandHandler, Arc<Life>)> {
         let process = self.processes.get(which % 2)?.as_ref()?;

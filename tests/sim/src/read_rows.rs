@@ -45,6 +45,12 @@ struct Keyed {
 }
 
 fn key_of(row: &str) -> String {
+    // Nearly always the first field, and plain.
+    if let Some((key, _)) = row.strip_prefix("{\"key\":\"").and_then(|rest| rest.split_once('"'))
+        && !key.contains('\\')
+    {
+        return key.to_owned();
+    }
     serde_json::from_str::<Keyed>(row).map(|row| row.key).unwrap_or_default()
 }
 

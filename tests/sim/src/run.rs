@@ -95,9 +95,9 @@ async fn simulate(schedule: &Schedule, sabotage: Option<Saboteur>, trace: bool) 
     if done.is_err() {
         world.violated("I8", "a client was never done");
     }
-    quiesce(&world).await;
+    quiesce(&world, &fleet).await;
     prove_alive(&world, &clients).await;
-    quiesce(&world).await;
+    quiesce(&world, &fleet).await;
     check::all(&world);
     lock(&fleet).end();
     let (hash, steps, counters, violations, trace) = world.outcome();
@@ -149,6 +149,7 @@ async fn open_store(unit: &mut UnitOfWork, store_id: StoreId) -> Result<Reply, c
 
 async fn break_it(world: &Shared, fleet: &Arc<Mutex<Fleet>>, backup: &Arc<Mutex<Db>>, broken: Break) {
     world.note("break", 0);
+    world.tell(|| format!("{broken:?}"));
     match broken {
         Break::Kill(which, millis) => {
             lock(fleet).kill(which);
@@ -227,15 +228,17 @@ fn heal(world: &Shared, fleet: &Arc<Mutex<Fleet>>) {
     world.note("healed", 0);
 }
 
-/// Waits until nothing is left to do, letting quiet hours pass at once.
-async fn quiesce(world: &Shared) {
-    for _ in 0..3_000 {
+/// Waits until nothing is left to do, letting quiet hours pass at once: to the next task, by the clock of a worker that takes it.
+async fn quiesce(world: &Shared, fleet: &Arc<Mutex<Fleet>>) {
+    let behind = lock(fleet).workers_lag_behind();
+    for _ in 0..6_000 {
         tokio::time::sleep(Duration::from_millis(60)).await;
         if !check::is_idle(world) {
             continue;
         }
-        let next = world.db().process.tasks.values().map(|task| task.due_at).min();
-        match next {
+        let task = world.db().process.tasks.values().map(|task| task.due_at + behind).min();
+        let outside = world.journal().later.iter().min().copied();
+        match task.into_iter().chain(outside).min() {
             None => return,
             Some(due) => world.jump_to(due),
         }

@@ -11,6 +11,16 @@ macro_rules! saboteurs {
         impl Saboteur {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// It is caught, but not within a hundred schedules.
+            pub const fn takes_long(self) -> bool {
+                matches!(self, Self::TimeoutIsNothing | Self::BusComparesNothing | Self::FoldsVoidHistory)
+            }
+
+            /// Schedules come to where its promise matters, more often than once in thousands.
+            pub const fn is_provoked(self) -> bool {
+                !matches!(self, Self::WipesCheckpointOnly)
+            }
         }
     };
 }

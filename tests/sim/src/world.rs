@@ -16,7 +16,7 @@ use rand_chacha::{
     rand_core::{RngCore as _, SeedableRng as _},
 };
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{bank::Bank, bus::BusState, counters, db::Db, journal::Journal, sabotage::Saboteur, schedule::Knob};
 
@@ -41,6 +41,7 @@ pub(crate) struct World {
     faulty: Mutex<bool>,
     began: Instant,
     jumped_us: Mutex<i64>,
+    jumped: Notify,
     pub sabotage: Option<Saboteur>,
     db: Mutex<Db>,
     bus: Mutex<BusState>,
@@ -68,6 +69,7 @@ impl World {
             faulty: Mutex::new(false),
             began: Instant::now(),
             jumped_us: Mutex::new(0),
+            jumped: Notify::new(),
             sabotage,
             db: Mutex::new(Db::new(seed)),
             bus: Mutex::new(BusState::default()),
@@ -143,6 +145,13 @@ impl World {
         }
     }
 
+    /// A line of the history for people, if it is asked for; the hash knows the step already.
+    pub fn tell(&self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut lock(&self.chance).trace {
+            trace.push(format!("          {}", line()));
+        }
+    }
+
     pub fn violated(&self, invariant: &str, what: impl std::fmt::Display) {
         lock(&self.chance).violations.push(format!("{invariant}: {what}"));
     }
@@ -161,6 +170,20 @@ impl World {
         let ahead = time.timestamp_micros() - self.now_us();
         if ahead > 0 {
             *lock(&self.jumped_us) += ahead;
+            self.jumped.notify_waiters();
+        }
+    }
+
+    /// Waits for a time of day, however it comes.
+    pub async fn until(&self, time: DateTime<Utc>) {
+        loop {
+            let jumped = self.jumped.notified();
+            let Some(left) = (time - self.now()).to_std().ok().filter(|left| !left.is_zero()) else { return };
+            tokio::select! {
+                biased;
+                () = jumped => {}
+                () = tokio::time::sleep(left) => {}
+            }
         }
     }
 

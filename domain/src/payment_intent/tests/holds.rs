@@ -98,6 +98,18 @@ fn no_more_than_what_is_held_can_be_captured() {
 }
 
 #[test]
+fn what_was_captured_of_a_hold_closes_the_intent_that_never_heard_of_the_hold() {
+    let started = [by_card().into(), card_attempt(1).into()];
+    given::<PaymentIntent>(&started).when(confirm("T1", 40_00)).then(&[captured_out_of_hold(40_00)]);
+    given::<PaymentIntent>(&started).when(confirm("T1", OWED)).then(&[captured_out_of_hold(OWED)]);
+    let more = unmatched(UnmatchedReason::AmountDiffers, "T1", OWED + 1);
+    given::<PaymentIntent>(&started).when(confirm("T1", OWED + 1)).then(&[more]);
+    // Not held but charged, so a part is another amount than what was asked for.
+    let charged = [by_card().into(), AttemptStarted { manual_capture: false, ..card_attempt(1) }.into()];
+    given::<PaymentIntent>(&charged).when(confirm("T1", 40_00)).then(&[unmatched(UnmatchedReason::AmountDiffers, "T1", 40_00)]);
+}
+
+#[test]
 fn a_refused_capture_leaves_the_hold() {
     let asked = and(held(), capture_requested(OWED));
     let refuse = || Command::FailCapture { attempt_id: id(1), code: "expired".into(), message: "E-1".into() };
