@@ -41,56 +41,59 @@ fn is_statement_error(error: &sqlx::Error) -> bool {
     !database.code().is_some_and(|code| ["08", "53", "55", "57", "40"].iter().any(|class| code.starts_with(class)))
 }
 
+/// A round trip to the log.
+pub type Reading<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
 /// Reads the log. Object-safe, because command handling is passed around everywhere: a box for each round trip.
 pub trait EventLog: Send + Sync {
     /// A stream's events after version `after`, in order.
-    fn load_stream(&self, key: StreamKey, after: i64) -> BoxFuture<'_, Result<Vec<RecordedEvent>, StoreError>>;
+    fn load_stream(&self, key: StreamKey, after: i64) -> Reading<'_, Vec<RecordedEvent>>;
     /// Whether all these streams of one tenant have exactly these versions, seen at one moment.
-    fn stand_at<'a>(&'a self, tenant: MerchantId, versions: &'a [(StreamKey, i64)]) -> BoxFuture<'a, Result<bool, StoreError>>;
+    fn stand_at<'a>(&'a self, tenant: MerchantId, versions: &'a [(StreamKey, i64)]) -> Reading<'a, bool>;
     /// The stored answer of an idempotency key, if it was used.
-    fn find_key<'a>(&'a self, tenant: Ulid, scope: &'a str, key: &'a str) -> BoxFuture<'a, Result<Option<StoredKey>, StoreError>>;
+    fn find_key<'a>(&'a self, tenant: Ulid, scope: &'a str, key: &'a str) -> Reading<'a, Option<StoredKey>>;
     /// The newest snapshot of a stream with this state schema: version and encoded state.
-    fn load_snapshot(&self, key: StreamKey, schema: i16) -> BoxFuture<'_, Result<Option<(i64, Vec<u8>)>, StoreError>>;
+    fn load_snapshot(&self, key: StreamKey, schema: i16) -> Reading<'_, Option<(i64, Vec<u8>)>>;
     /// Keeps a snapshot in place of the older one.
-    fn save_snapshot(&self, key: StreamKey, version: i64, schema: i16, state: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn save_snapshot(&self, key: StreamKey, version: i64, schema: i16, state: Vec<u8>) -> Reading<'_, ()>;
     /// The newest position, the epoch and the identity of the log.
-    fn head(&self) -> BoxFuture<'_, Result<LogHead, StoreError>>;
+    fn head(&self) -> Reading<'_, LogHead>;
     /// The log after position `after`, at most `limit` events, in order.
-    fn read(&self, after: i64, limit: i64) -> BoxFuture<'_, Result<Vec<RecordedEvent>, StoreError>>;
+    fn read(&self, after: i64, limit: i64) -> Reading<'_, Vec<RecordedEvent>>;
     /// Notes that the log went back in time: streams of the epoch before are not its own.
-    fn raise_epoch(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn raise_epoch(&self) -> Reading<'_, ()>;
 }
 
 impl EventLog for PgPool {
-    fn load_stream(&self, key: StreamKey, after: i64) -> BoxFuture<'_, Result<Vec<RecordedEvent>, StoreError>> {
+    fn load_stream(&self, key: StreamKey, after: i64) -> Reading<'_, Vec<RecordedEvent>> {
         Box::pin(async move { Ok(event_store::load_stream(self, key, after).await?) })
     }
 
-    fn stand_at<'a>(&'a self, tenant: MerchantId, versions: &'a [(StreamKey, i64)]) -> BoxFuture<'a, Result<bool, StoreError>> {
+    fn stand_at<'a>(&'a self, tenant: MerchantId, versions: &'a [(StreamKey, i64)]) -> Reading<'a, bool> {
         Box::pin(async move { Ok(event_store::stand_at(self, tenant, versions).await?) })
     }
 
-    fn find_key<'a>(&'a self, tenant: Ulid, scope: &'a str, key: &'a str) -> BoxFuture<'a, Result<Option<StoredKey>, StoreError>> {
+    fn find_key<'a>(&'a self, tenant: Ulid, scope: &'a str, key: &'a str) -> Reading<'a, Option<StoredKey>> {
         Box::pin(async move { Ok(event_store::find_key(self, tenant, scope, key).await?) })
     }
 
-    fn load_snapshot(&self, key: StreamKey, schema: i16) -> BoxFuture<'_, Result<Option<(i64, Vec<u8>)>, StoreError>> {
+    fn load_snapshot(&self, key: StreamKey, schema: i16) -> Reading<'_, Option<(i64, Vec<u8>)>> {
         Box::pin(async move { Ok(snapshot::read(self, key, schema).await?) })
     }
 
-    fn save_snapshot(&self, key: StreamKey, version: i64, schema: i16, state: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn save_snapshot(&self, key: StreamKey, version: i64, schema: i16, state: Vec<u8>) -> Reading<'_, ()> {
         Box::pin(async move { Ok(snapshot::write(self, key, version, schema, state).await?) })
     }
 
-    fn head(&self) -> BoxFuture<'_, Result<LogHead, StoreError>> {
+    fn head(&self) -> Reading<'_, LogHead> {
         Box::pin(async move { Ok(event_store::log_head(self).await?) })
     }
 
-    fn read(&self, after: i64, limit: i64) -> BoxFuture<'_, Result<Vec<RecordedEvent>, StoreError>> {
+    fn read(&self, after: i64, limit: i64) -> Reading<'_, Vec<RecordedEvent>> {
         Box::pin(async move { Ok(event_store::read_log(self, after, limit).await?) })
     }
 
-    fn raise_epoch(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn raise_epoch(&self) -> Reading<'_, ()> {
         Box::pin(async move { Ok(sqlx::query("select log.raise_epoch()").execute(self).await.map(drop)?) })
     }
 }

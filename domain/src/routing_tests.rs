@@ -79,7 +79,7 @@ fn what_does_not_fit_is_passed_over_with_its_reason() {
 fn a_test_account_serves_only_where_no_live_one_does() {
     let test = Candidate { live: false, priority: 1, ..account("test", "scb") };
     assert_eq!(order(&request(100), &[test.clone(), account("live", "kbank")]), ["live"]);
-    assert_eq!(order(&request(100), &[test.clone()]), ["test"]);
+    assert_eq!(order(&request(100), std::slice::from_ref(&test)), ["test"]);
     let off = Candidate { enabled: false, ..account("live", "kbank") };
     assert!(order(&request(100), &[test.clone(), off]).is_empty(), "a live account that is switched off is no reason to sell for nothing");
     let elsewhere = Candidate { store: Some(store(2)), ..account("live", "kbank") };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use commands::{
     batch::{AppendItem, BatchAnswer, StoredKey},
-    event_log::{Appender, EventLog, StoreError},
+    event_log::{Appender, EventLog, Reading, StoreError},
     event_store::LogHead,
 };
 use domain::{
@@ -70,7 +70,7 @@ impl EventLog for SimLog {
         })
     }
 
-    fn load_snapshot(&self, key: StreamKey, schema: i16) -> BoxFuture<'_, Result<Option<(i64, Vec<u8>)>, StoreError>> {
+    fn load_snapshot(&self, key: StreamKey, schema: i16) -> Reading<'_, Option<(i64, Vec<u8>)>> {
         Box::pin(async move {
             let found = self.0.ask("load snapshot", |db| db.snapshots.get(&key).cloned()).await?;
             Ok(found.filter(|(_, of, _)| *of == schema).map(|(version, _, state)| (version, state)))
