@@ -19,7 +19,9 @@ async fn pay_in_the_end(stage: &Stage, intent: &str) {
     let payable = |shown: &Value| shown["status"] == "requires_action" || shown["status"] == "requires_payment_method";
     let shown = stage.until("something to pay", intent, payable).await;
     if shown["status"] == "requires_payment_method" {
-        assert_eq!(shown["failure"]["code"], "qr_lost", "{shown}");
+        // Of two looks at the same moment one stops the code, and the other may be the first to say that it is stopped.
+        let code = shown["failure"]["code"].as_str().unwrap();
+        assert!(["qr_lost", "canceled_at_provider"].contains(&code), "{shown}");
         let path = format!("/v1/payment-intents/{intent}/confirm");
         stage.post(&stage.shop.cashier, &path, json!({})).await.ok();
     }
