@@ -143,6 +143,22 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     assert_eq!(embedded.revive().await.unwrap(), ["nats-server"]);
     assert!(embedded.revive().await.unwrap().is_empty());
 
+    // A JetStream that gives no answer any more, as after its disk was full, is as good as dead.
+    let silent = embedded.nats_pid().unwrap();
+    assert!(std::process::Command::new("sh").args(["-c", "kill -s STOP \"$0\"", &silent.to_string()]).status().unwrap().success());
+    let revived = async {
+        loop {
+            let revived = embedded.revive().await.unwrap();
+            if !revived.is_empty() {
+                return revived;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(40), revived).await.unwrap(), ["nats-server"]);
+    assert_ne!(embedded.nats_pid().unwrap(), silent);
+    assert!(embedded.revive().await.unwrap().is_empty());
+
     // An orderly stop leaves nothing running and no address behind.
     let pids = (embedded.postgres_pid().unwrap(), embedded.nats_pid().unwrap());
     embedded.stop().await.unwrap();
