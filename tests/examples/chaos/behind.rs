@@ -33,6 +33,7 @@ pub async fn catch_up(world: &mut World, events: u64) -> Result<CaughtUp> {
     let words = ["import", file.to_str().unwrap_or_default(), "--mapping", mapping.to_str().unwrap_or_default()];
     let urls = [
         ("DATABASE_URL", world.embedded.database_url().to_owned()),
+        ("MIGRATE_DATABASE_URL", world.embedded.admin_url().to_owned()),
         ("NATS_URL", world.embedded.nats_url().to_owned()),
         ("SMARTPOS_DATA_DIR", world.dir().join("roles").display().to_string()),
     ];

@@ -141,7 +141,7 @@ pub fn next(dice: &mut Dice, means: Means) -> Round {
     // A pause beyond the thirty seconds of an acknowledgement, now and then.
     let longest = longest(dice);
     let hold = if faults.contains(&Fault::NatsPaused) && dice.percent(20) { 40_000 } else { dice.between(1_000, longest) };
-    Round { faults, hold: Duration::from_millis(hold), rest: Duration::from_millis(dice.between(500, 4_000)) }
+    Round { faults, hold: Duration::from_millis(hold), rest: Duration::from_millis(dice.between(300, 2_500)) }
 }
 
 /// Short ones are more frequent: more faults in the same time.
