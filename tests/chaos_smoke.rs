@@ -14,7 +14,7 @@ fn every_kind_of_fault_once_loses_nothing_doubles_nothing_and_heals() {
     let program = test.ancestors().nth(2).unwrap().join("examples/chaos");
     assert!(program.is_file(), "{} is not built: run `cargo build -p tests --example chaos` first", program.display());
     // Beside the program, whatever directory the test runs in.
-    let out = program.ancestors().nth(3).map(|target| target.join("chaos")).unwrap_or_else(|| Path::new("chaos").to_owned());
+    let out = program.ancestors().nth(3).map_or_else(|| Path::new("chaos").to_owned(), |target| target.join("chaos"));
     let mut run = Command::new(&program);
     run.args(["--smoke", "--seed", SEED, "--out"]).arg(&out).stdin(Stdio::null());
     let status = run.status().unwrap();

@@ -143,22 +143,6 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     assert_eq!(embedded.revive().await.unwrap(), ["nats-server"]);
     assert!(embedded.revive().await.unwrap().is_empty());
 
-    // A JetStream that gives no answer any more, as after its disk was full, is as good as dead.
-    let silent = embedded.nats_pid().unwrap();
-    assert!(std::process::Command::new("sh").args(["-c", "kill -s STOP \"$0\"", &silent.to_string()]).status().unwrap().success());
-    let revived = async {
-        loop {
-            let revived = embedded.revive().await.unwrap();
-            if !revived.is_empty() {
-                return revived;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-    };
-    assert_eq!(tokio::time::timeout(Duration::from_secs(40), revived).await.unwrap(), ["nats-server"]);
-    assert_ne!(embedded.nats_pid().unwrap(), silent);
-    assert!(embedded.revive().await.unwrap().is_empty());
-
     // An orderly stop leaves nothing running and no address behind.
     let pids = (embedded.postgres_pid().unwrap(), embedded.nats_pid().unwrap());
     embedded.stop().await.unwrap();
@@ -186,6 +170,29 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     drop(embedded);
     let embedded = Embedded::start(&dir.config()).await.unwrap();
     assert_eq!(scalar::<i32>(&urls.admin_url, "SELECT n FROM kept").await, 1);
+    embedded.stop().await.unwrap();
+}
+
+/// On a full disk nats-server switches JetStream off, and keeps it off when there is space again: alive, and as good as dead.
+#[tokio::test]
+async fn a_jetstream_that_gives_no_answer_any_more_is_started_again() {
+    let dir = TempDir::new("silent");
+    let mut embedded = Embedded::start(&dir.config()).await.unwrap();
+    let silent = embedded.nats_pid().unwrap();
+    let paused = std::process::Command::new("sh").args(["-c", "kill -s STOP \"$0\"", &silent.to_string()]).status();
+    assert!(paused.unwrap().success());
+    let revived = async {
+        loop {
+            let revived = embedded.revive().await.unwrap();
+            if !revived.is_empty() {
+                return revived;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(40), revived).await.unwrap(), ["nats-server"]);
+    assert_ne!(embedded.nats_pid().unwrap(), silent);
+    assert!(embedded.revive().await.unwrap().is_empty());
     embedded.stop().await.unwrap();
 }
 

@@ -45,7 +45,7 @@ pub async fn catch_up(world: &mut World, events: u64) -> Result<CaughtUp> {
     let started = Instant::now();
     crate::faults::heal(world, wiped).await?;
     for part in away {
-        world.spawn(part, &[])?;
+        world.spawn(part, &[]);
     }
     loop {
         let sql = "select coalesce(min(pos), 0) from read.checkpoint";

@@ -53,11 +53,11 @@ pub async fn inject(world: &mut World, fault: Fault) -> Result<Broken> {
         Fault::Skew(part, seconds) => {
             process(world, part)?.kill();
             let this = std::env::current_exe()?;
-            world.spawn_as(part, &this, &["role"], &[("CHAOS_CLOCK_S", seconds.to_string())])?;
+            world.spawn_as(part, &this, &["role"], &[("CHAOS_CLOCK_S", seconds.to_string())]);
         }
         Fault::FailPoint(part, name) => {
             process(world, part)?.kill();
-            world.spawn(part, &[("FAIL_POINT", name.to_owned())])?;
+            world.spawn(part, &[("FAIL_POINT", name.to_owned())]);
         }
         Fault::PostgresKilled => world.embedded.kill_postgres().await?,
         Fault::PostgresStopped => signal(world.embedded.postgres_pid().as_slice(), "QUIT"),
@@ -110,10 +110,10 @@ pub fn again(world: &World, broken: &Broken) {
 pub async fn heal(world: &mut World, broken: Broken) -> Result<()> {
     let Broken { fault, since, keeps } = broken;
     match fault {
-        Fault::Kill(part) => world.spawn(part, &[])?,
+        Fault::Kill(part) => world.spawn(part, &[]),
         Fault::Terminate(part) => {
             stopped(world, part, since).await?;
-            world.spawn(part, &[])?;
+            world.spawn(part, &[]);
         }
         Fault::Pause(part) => process(world, part)?.signal("CONT"),
         Fault::Starve(part) => {
@@ -130,7 +130,7 @@ pub async fn heal(world: &mut World, broken: Broken) -> Result<()> {
                 world.measure.saw("killed at a fail point");
             }
             process(world, part)?.kill();
-            world.spawn(part, &[])?;
+            world.spawn(part, &[]);
         }
         Fault::PostgresKilled | Fault::PostgresStopped => world.embedded.restart_postgres().await?,
         Fault::PostgresPaused => signal(&world.postgres_pids(), "CONT"),

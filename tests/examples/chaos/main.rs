@@ -194,7 +194,9 @@ impl Run {
         }
         let until = Instant::now() + round.hold;
         while Instant::now() < until {
-            broken.iter().for_each(|made| faults::again(&self.world, made));
+            for made in &broken {
+                faults::again(&self.world, made);
+            }
             self.rest(Duration::from_millis(250).min(until.saturating_duration_since(Instant::now()))).await;
         }
         // Servers first: what is started again needs them.
@@ -275,13 +277,10 @@ impl Run {
             }
         }
         let last_sale = tokio::time::timeout(CLOSES_WITHIN, self.counter.sale_each(self.era)).await;
-        let last_sale = match last_sale {
-            Ok(took) => Some(took?),
-            Err(_) => {
-                measure.violated("I8", "a new sale does not come to its end");
-                None
-            }
-        };
+        let last_sale = last_sale.ok().transpose()?;
+        if last_sale.is_none() {
+            measure.violated("I8", "a new sale does not come to its end");
+        }
         println!("  {:>5} s  everything is healed and sold; the verdict", self.began.elapsed().as_secs());
         let verdict = verdict::judge(&self.world, &self.counter, &self.anchors, self.era - 1).await;
         let verdict = verdict.unwrap_or_else(|error| {

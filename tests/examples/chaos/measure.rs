@@ -144,7 +144,9 @@ impl Measure {
     pub fn by_kind(&self) -> BTreeMap<&'static str, Spread> {
         let mut times: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
         for (time, _, kinds) in &self.inner().answers {
-            kinds.iter().for_each(|kind| times.entry(kind).or_default().push(*time));
+            for kind in kinds {
+                times.entry(kind).or_default().push(*time);
+            }
         }
         times.into_iter().filter_map(|(kind, times)| Some((kind, Spread::of(times)?))).collect()
     }

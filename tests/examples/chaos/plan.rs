@@ -169,7 +169,23 @@ impl Fault {
             Self::Slow(at, ms) => format!("{} {ms} ms", line(at)),
             Self::Narrow(at, rate) => format!("{} {rate} B/s", line(at)),
             Self::BankTrouble(operation, fault) => format!("{kind}: {operation} {fault}"),
-            _ => kind.to_owned(),
+            Self::Kill(_)
+            | Self::PostgresKilled
+            | Self::PostgresStopped
+            | Self::BackendKilled
+            | Self::PostgresPaused
+            | Self::HeadLocked
+            | Self::FewConnections
+            | Self::PostgresDiskFull
+            | Self::PowerLoss
+            | Self::Restored
+            | Self::NatsKilled
+            | Self::NatsPaused
+            | Self::NatsWiped
+            | Self::StreamDeleted
+            | Self::NatsBitFlipped
+            | Self::NatsOlder
+            | Self::NatsDiskFull => kind.to_owned(),
         }
     }
 

@@ -124,7 +124,9 @@ impl Report {
         measure.starts().iter().for_each(|(name, spread)| line(name, "serves again in", spread));
         let violations = measure.violations();
         println!("  {} violations; {}", violations.len(), path.display());
-        violations.iter().for_each(|violation| println!("  ! {violation}"));
+        for violation in &violations {
+            println!("  ! {violation}");
+        }
         Ok(path)
     }
 }

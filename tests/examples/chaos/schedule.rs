@@ -27,11 +27,8 @@ pub struct Means {
 
 impl Means {
     fn allow(self, fault: Fault) -> bool {
-        match fault {
-            Fault::PostgresDiskFull | Fault::NatsDiskFull | Fault::PowerLoss => self.disks,
-            Fault::FailPoint(..) => self.fail_points,
-            _ => true,
-        }
+        let disks = matches!(fault, Fault::PostgresDiskFull | Fault::NatsDiskFull | Fault::PowerLoss);
+        (self.disks || !disks) && (self.fail_points || !matches!(fault, Fault::FailPoint(..)))
     }
 }
 
@@ -105,7 +102,7 @@ pub fn smoke(dice: &mut Dice, means: Means) -> Vec<Round> {
         let mut together = vec![first];
         let taken: BTreeSet<Thing> = first.things().into_iter().collect();
         let fits = |fault: &Fault| *fault != Fault::PowerLoss && fault.things().iter().all(|thing| !taken.contains(thing));
-        if rounds.len() % 3 != 0
+        if !rounds.len().is_multiple_of(3)
             && first != Fault::PowerLoss
             && let Some(at) = faults.iter().position(fits)
         {

@@ -76,7 +76,9 @@ pub async fn judge(world: &World, counter: &Counter, anchors: &Anchors, restores
             tokio::time::sleep(Duration::from_millis(500)).await;
             continue;
         } else {
-            found.iter().for_each(|(invariant, what)| world.measure.violated(invariant, what));
+            for (invariant, what) in &found {
+                world.measure.violated(invariant, what);
+            }
         }
         let (log, ledger) = match seen {
             Some(seen) => seen,

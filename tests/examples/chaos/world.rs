@@ -101,7 +101,7 @@ impl World {
             dir,
         };
         for part in [&[Part::Bank], &ROLES[..]].concat() {
-            world.spawn(part, &[])?;
+            world.spawn(part, &[]);
         }
         for part in [&[Part::Bank], &ROLES[..]].concat() {
             world.serves(part).await.with_context(|| format!("{} does not serve", part.name()))?;
@@ -174,12 +174,12 @@ impl World {
     }
 
     /// Starts a process, in place of one that has ended.
-    pub fn spawn(&mut self, part: Part, more: &[(&str, String)]) -> Result<()> {
-        self.spawn_as(part, &Process::program(), &[], more)
+    pub fn spawn(&mut self, part: Part, more: &[(&str, String)]) {
+        self.spawn_as(part, &Process::program(), &[], more);
     }
 
     /// The same by another program that takes these words first.
-    pub fn spawn_as(&mut self, part: Part, program: &Path, first: &[&str], more: &[(&str, String)]) -> Result<()> {
+    pub fn spawn_as(&mut self, part: Part, program: &Path, first: &[&str], more: &[(&str, String)]) {
         let listen = self.listen.get(&part).cloned().unwrap_or_default();
         let arguments = self.arguments(part, &listen);
         let words: Vec<&str> = first.iter().copied().chain(arguments.iter().map(String::as_str)).collect();
@@ -187,7 +187,6 @@ impl World {
         let roles = self.dir.path().join("roles");
         let process = Process::spawn_program(program, &part.name().replace(' ', "-"), &roles, &words, self.environment(part, more));
         self.processes.insert(part, process);
-        Ok(())
     }
 
     /// A second copy of a role on the lines of the first.
@@ -238,7 +237,7 @@ impl World {
         let mut why = Vec::new();
         for part in &ended {
             why.push(format!("{} ended by itself: {}", part.name(), last_lines(&self.log_since_start(*part))));
-            self.spawn(*part, &[])?;
+            self.spawn(*part, &[]);
         }
         anyhow::ensure!(ended.is_empty(), "{}", why.join("; "));
         Ok(())
