@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test simulated sim saboteurs fuzz volume storm check bench schemas clean-data
+.PHONY: help setup demo up test chaos simulated sim saboteurs fuzz volume storm check bench schemas clean-data
 
 # As `smartpos` itself chooses it.
 DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
@@ -23,6 +23,11 @@ test: setup ## build the programs and run every test, on real servers; then the 
 	cargo build --workspace --bins
 	cargo test --workspace --exclude sim
 	@$(MAKE) --no-print-directory simulated
+
+# make chaos; make chaos MINUTES=45 SEED=7; make chaos RELEASE=1 for figures (without the faults at fail points, which only debug builds have)
+chaos: setup ## break real processes under load for MINUTES=30 by a random SEED, and check every promise (`make test` has two minutes)
+	cargo build $(if $(RELEASE),--release) -p api -p replay-tool -p tests --bins --example chaos
+	./target/$(if $(RELEASE),release,debug)/examples/chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
 # The simulator is built by itself: only it has a clock that can be paused, and a runtime whose own chance has a seed.
 SIM_CARGO := RUSTFLAGS='--cfg tokio_unstable' cargo

@@ -6,6 +6,7 @@
 
 mod clock;
 mod database;
+mod history;
 mod platform;
 mod process;
 mod provider;
@@ -20,10 +21,11 @@ mod shop;
 
 pub use clock::{ManualClock, SeededIds, ShiftedClock};
 pub use database::{TestDatabase, WriteSide};
+pub use history::write_history;
 pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body, store_body};
 pub use process::Process;
 pub use provider::ProviderAt;
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Way};
 pub use raw::{item, key_claim, stream};
 pub use receiver::{Received, Receiver, Reply};
 pub use redis::TestRedis;

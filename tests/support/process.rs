@@ -38,10 +38,21 @@ impl Process {
         arguments: &[&str],
         env: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
+        Self::spawn_program(&Self::program(), name, dir, arguments, env)
+    }
+
+    /// The same for another program.
+    pub fn spawn_program<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        program: &Path,
+        name: &str,
+        dir: &Path,
+        arguments: &[&str],
+        env: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
         let log = dir.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log).expect("a log file");
         let errors = output.try_clone().expect("a log file");
-        let mut command = Command::new(Self::program());
+        let mut command = Command::new(program);
         command.args(arguments).envs(env).current_dir(dir).stdin(Stdio::null()).stdout(output).stderr(errors);
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         Self { child: command.spawn().expect("the program starts"), log, arguments }

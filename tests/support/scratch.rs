@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Waits for the end of its input, which comes when the test process ends; then ends every process that works inside the
-/// directory (SIGQUIT, at which PostgreSQL saves nothing, then SIGKILL) and removes it.
+/// directory (SIGQUIT, at which PostgreSQL saves nothing, then SIGKILL), unmounts what is mounted there and removes it.
 const WATCHDOG: &str = r#"
 dir=$1
 inside() {
@@ -20,11 +20,12 @@ tries=0
 while [ -n "$(inside)" ] && [ "$tries" -lt 40 ]; do sleep 0.1; tries=$((tries + 1)); done
 end KILL
 while [ -n "$(inside)" ] && [ "$tries" -lt 80 ]; do sleep 0.1; tries=$((tries + 1)); done
+while read -r _ place _; do case "$place" in "$dir"/*) umount -l "$place";; esac; done </proc/mounts
 rm -rf -- "$dir"
 "#;
 
 /// A directory of its own under the system's temporary directory. When it is dropped, or the test process ends in any way,
-/// processes that work in it are ended and it is removed.
+/// processes that work in it are ended, what is mounted in it is unmounted, and it is removed.
 #[derive(Debug)]
 pub struct ScratchDir {
     path: PathBuf,

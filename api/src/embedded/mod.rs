@@ -207,7 +207,8 @@ impl Embedded {
         self.start_nats(Port::Fixed).await
     }
 
-    /// Restarts whichever server has ended by itself, and names it: for the owner's watch loop.
+    /// Restarts whichever server has ended by itself, and nats-server when its JetStream has not answered for some seconds; names
+    /// them. For the owner's watch loop.
     ///
     /// # Errors
     /// As [`Embedded::restart_postgres`].
@@ -218,7 +219,7 @@ impl Embedded {
             self.restart_postgres().await?;
             revived.push(postgres::PROGRAM);
         }
-        if ended(&mut self.nats.server) {
+        if ended(&mut self.nats.server) || self.nats.is_silent(self.file.nats.port, &self.info.nats_url).await {
             self.restart_nats().await?;
             revived.push(nats::PROGRAM);
         }

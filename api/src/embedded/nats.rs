@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::EmbeddedError;
 use super::account::{self, Account};
@@ -19,6 +19,10 @@ use super::process::{self, Server, Signal};
 pub(super) const PROGRAM: &str = "nats-server";
 /// Reading back the stores of a large stream takes its time after a crash.
 const START_LIMIT: Duration = Duration::from_mins(1);
+/// How often the owner's watch asks JetStream for a sign of life, how long it waits for one, and how many in a row may be missing.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const SIGN_WITHIN: Duration = Duration::from_secs(1);
+const MISSING: u32 = 3;
 const STOP: [(Signal, Duration); 2] = [(Signal::Term, Duration::from_secs(5)), (Signal::Kill, Duration::from_secs(2))];
 
 /// Connects with the user and password of the URL. `async_nats::connect` reads only host and port from a URL, so against
@@ -54,6 +58,9 @@ pub(super) struct Nats {
     data_dir: PathBuf,
     account: Option<Account>,
     pub server: Option<Server>,
+    /// When JetStream is asked next, and how often in a row it gave no answer.
+    look_at: Instant,
+    missing: u32,
 }
 
 impl Nats {
@@ -63,7 +70,7 @@ impl Nats {
         let program = process::directory_with(&[PROGRAM], directories)
             .ok_or(EmbeddedError::MissingProgram { program: PROGRAM, package: "nats-server" })?
             .join(PROGRAM);
-        Ok(Self { program, data_dir: data_dir.to_owned(), account, server: None })
+        Ok(Self { program, data_dir: data_dir.to_owned(), account, server: None, look_at: Instant::now(), missing: 0 })
     }
 
     /// Ends servers of an earlier run on the same configuration file.
@@ -80,6 +87,7 @@ impl Nats {
 
     /// Starts it and waits until JetStream answers.
     pub async fn start(&mut self, port: u16, password: &str, url: &str) -> Result<(), EmbeddedError> {
+        self.missing = 0;
         self.end_leftovers().await?;
         self.write_config(port, password)?;
         let mut command = process::command(&self.program, self.account, &self.data_dir);
@@ -90,6 +98,16 @@ impl Nats {
             self.stop().await;
         }
         ready
+    }
+
+    /// Whether JetStream has given no answer for some seconds. On a full disk it switches itself off, and stays off until the server is
+    /// started again.
+    pub async fn is_silent(&mut self, port: Option<u16>, url: &str) -> bool {
+        let (Some(port), Some(_), true) = (port, &self.server, Instant::now() >= self.look_at) else { return false };
+        self.look_at = Instant::now() + LOOK_EVERY;
+        let answered = tokio::time::timeout(SIGN_WITHIN, answers(port, url)).await.is_ok_and(|answer| matches!(answer, Ok(true)));
+        self.missing = if answered { 0 } else { self.missing + 1 };
+        self.missing >= MISSING
     }
 
     /// SIGTERM, and SIGKILL when that takes too long.

@@ -173,6 +173,29 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     embedded.stop().await.unwrap();
 }
 
+/// On a full disk nats-server switches JetStream off, and keeps it off when there is space again: alive, and as good as dead.
+#[tokio::test]
+async fn a_jetstream_that_gives_no_answer_any_more_is_started_again() {
+    let dir = TempDir::new("silent");
+    let mut embedded = Embedded::start(&dir.config()).await.unwrap();
+    let silent = embedded.nats_pid().unwrap();
+    let paused = std::process::Command::new("sh").args(["-c", "kill -s STOP \"$0\"", &silent.to_string()]).status();
+    assert!(paused.unwrap().success());
+    let revived = async {
+        loop {
+            let revived = embedded.revive().await.unwrap();
+            if !revived.is_empty() {
+                return revived;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(40), revived).await.unwrap(), ["nats-server"]);
+    assert_ne!(embedded.nats_pid().unwrap(), silent);
+    assert!(embedded.revive().await.unwrap().is_empty());
+    embedded.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_database_without_its_passwords_is_not_touched() {
     let dir = TempDir::new("credentials-lost");

@@ -1,11 +1,11 @@
 //! A log with a trading history in it: an import of generated sales; and what the import takes against the bare batcher.
 
-use std::{fmt::Write as _, path::Path, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use anyhow::Result;
 use api::import::{self, ImportOptions};
 use commands::database;
-use support::{OwnServers, ScratchDir, SeededIds, TestDatabase};
+use support::{OwnServers, ScratchDir, SeededIds, TestDatabase, write_history};
 
 use crate::{
     Bench,
@@ -15,30 +15,6 @@ use crate::{
 };
 
 const SECTION: &str = "import";
-
-/// One row, one sale, one payment.
-const MAPPING: &str = r#"source = "bench"
-[merchant]
-psp = "bench"
-code = "bench"
-name = "Bench House"
-[store]
-currency = "THB"
-zone = "Asia/Bangkok"
-tax = "thai_inclusive"
-known.main = { code = "main", name = "Main" }
-value = { constant = "main" }
-[order]
-key = "no"
-opened_at = { column = "at", format = "%Y-%m-%d %H:%M:%S" }
-[[line]]
-item_code = { column = "item" }
-name = { column = "item" }
-unit_price = { column = "price" }
-[payment]
-amount = { column = "price" }
-tender = { column = "tender", values = { C = "cash", V = "card" } }
-"#;
 
 /// Runs the section.
 pub async fn run(bench: &mut Bench) -> Result<()> {
@@ -70,23 +46,11 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
 /// Imports `sales` generated sales into a log.
 pub async fn fill(database: &TestDatabase, sales: u64) -> Result<()> {
     let scratch = ScratchDir::new("bench-import");
-    let (file, mapping) = (scratch.path().join("sales.csv"), scratch.path().join("mapping.toml"));
-    std::fs::write(&mapping, MAPPING)?;
-    write_sales(&file, sales)?;
+    let (file, mapping) = write_history(scratch.path(), sales)?;
     let side = database.write_side();
     let options = ImportOptions { file, mapping, reject_file: None, in_flight: import::DEFAULT_IN_FLIGHT, quiet: true };
     let report = import::run(&side.handler, &options).await?;
     side.stop().await;
     anyhow::ensure!(report.added == sales, "{} of {sales} sales were imported: {:?}", report.added, report.rejected.first());
     Ok(())
-}
-
-fn write_sales(file: &Path, sales: u64) -> Result<()> {
-    let mut text = String::from("no,at,item,price,tender\n");
-    for n in 0..sales {
-        let (day, hour, minute, second) = (n / 4_000 % 28 + 1, n / 400 % 12 + 8, n / 7 % 60, n % 60);
-        let (item, baht, tender) = (n % 40, n % 200 + 20, if n.is_multiple_of(3) { "V" } else { "C" });
-        writeln!(text, "{n},2026-01-{day:02} {hour:02}:{minute:02}:{second:02},Item {item},{baht}.50,{tender}")?;
-    }
-    Ok(std::fs::write(file, text)?)
 }
