@@ -116,7 +116,7 @@ async fn left_over(world: &World) -> Result<Found> {
     let sql = "select name || ' stands at ' || pos from read.checkpoint where pos <> $1
                union all select 'the manager ' || name || ' stands at ' || pos from process.checkpoint where pos <> $1
                union all select 'to be done: ' || key from process.task
-                   where task ->> 'kind' <> 'inquire' or due_at < now() - interval '5 seconds'
+                   where task ->> 'kind' not in ('inquire', 'lapse') or due_at < now() - interval '5 seconds'
                union all select 'stuck at ' || pos || ': ' || error from process.stuck
                union all select 'a call-back waits: ' || id from process.webhook where state = 'received'
                union all select 'halted in ' || name || ': ' || error from read.quarantine";
