@@ -12,7 +12,7 @@ macro_rules! saboteurs {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// It is caught, but not within a hundred schedules.
+            /// It is caught, but too late for the saboteurs of `make test`.
             pub const fn takes_long(self) -> bool {
                 matches!(self, Self::TimeoutIsNothing | Self::BusComparesNothing | Self::FoldsVoidHistory)
             }
