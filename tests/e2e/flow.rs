@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use support::{TestPlatform, eventually};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+pub type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
-async fn socket(platform: &TestPlatform, token: &str) -> Socket {
+pub async fn socket(platform: &TestPlatform, token: &str) -> Socket {
     let mut request = format!("{}/ws", platform.base.replace("http", "ws")).into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     tokio_tungstenite::connect_async(request).await.unwrap().0
 }
 
-async fn next_frame(socket: &mut Socket) -> Value {
+pub async fn next_frame(socket: &mut Socket) -> Value {
     loop {
         let message = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("a frame in time");
         match message.expect("an open socket").expect("a message") {

@@ -3,7 +3,7 @@
 mod limits;
 mod payers;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use api::{auth::Role, simulated_provider::settings};
 use commands::handle::{Caller, UnitOfWork};
@@ -12,13 +12,13 @@ use domain::{
     money::Money,
     payment_intent::{self, Created, PaymentIntent, Tender},
 };
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::{ApiShop, TestPlatform};
-use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
+use tokio_tungstenite::tungstenite::Message;
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+use crate::flow::{Socket, next_frame, socket};
 
 fn thb(amount: i64) -> Value {
     json!({"amount": amount, "currency": "THB"})
@@ -29,21 +29,6 @@ async fn sale(platform: &TestPlatform, shop: &ApiShop) -> (String, String) {
     let (_, bill) = platform.billed(shop, 100_00).await;
     let paid = platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.ok();
     (paid.body["payment_intent_id"].as_str().unwrap().to_owned(), bill)
-}
-
-async fn socket(platform: &TestPlatform, token: &str) -> Socket {
-    let mut request = format!("{}/ws", platform.base.replace("http", "ws")).into_client_request().unwrap();
-    request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    tokio_tungstenite::connect_async(request).await.unwrap().0
-}
-
-async fn next_frame(socket: &mut Socket) -> Value {
-    loop {
-        let message = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("a frame in time");
-        if let Message::Text(text) = message.expect("an open socket").expect("a message") {
-            return serde_json::from_str(&text).unwrap();
-        }
-    }
 }
 
 async fn subscribe(socket: &mut Socket, topic: &str) -> Value {
