@@ -310,7 +310,7 @@ mod tests {
     fn texts_of_digits_come_from_the_environment_whole_and_secrets_are_never_written() {
         let read = |providers: &str| {
             let figment = Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(providers));
-            figment.extract::<Config>()
+            figment.extract::<Config>().map_err(Box::new)
         };
         let config = read(
             "auth.dev_secret = 12345678

@@ -159,7 +159,9 @@ async fn published(response: Response, accounts: &[Candidate]) -> Response {
     let body = match serde_json::from_slice::<Value>(&bytes) {
         Ok(mut value) => {
             if let Some(list) = value.get_mut("data").and_then(Value::as_array_mut) {
-                list.iter_mut().for_each(|intent| published_fields(intent, accounts));
+                for intent in list {
+                    published_fields(intent, accounts);
+                }
             } else {
                 published_fields(&mut value, accounts);
             }
@@ -264,7 +266,7 @@ mod tests {
         };
         let (qr, card) = (account("a", &[MethodKind::PromptPay], true), account("b", &[MethodKind::Card], true));
         assert_eq!(types("requires_payment_method", &[qr.clone(), card.clone()]), json!(["qr_mpm", "credit_card"]));
-        assert_eq!(types("requires_payment_method", &[card.clone()]), json!(["credit_card"]));
+        assert_eq!(types("requires_payment_method", std::slice::from_ref(&card)), json!(["credit_card"]));
         assert_eq!(types("requires_payment_method", &[qr.clone(), account("b", &[MethodKind::Card], false)]), json!(["qr_mpm"]));
         assert_eq!(types("requires_action", &[qr, card]), json!(["qr_mpm"]), "an attempt is under way with it");
         assert_eq!(types("requires_payment_method", &[]), json!(["qr_mpm"]));

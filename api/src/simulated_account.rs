@@ -81,12 +81,12 @@ impl SimulatedAccount {
         })
     }
 
-    pub(crate) fn scb(&self) -> scb::simulator::Settings {
+    pub(crate) fn scb() -> scb::simulator::Settings {
         let (api_key, api_secret) = (API_KEY.to_owned(), API_SECRET.to_owned());
         scb::simulator::Settings { api_key, api_secret, biller_id: BILLER_ID.to_owned(), allow_void: true }
     }
 
-    pub(crate) fn kbank(&self) -> kbank::simulator::Settings {
+    pub(crate) fn kbank() -> kbank::simulator::Settings {
         kbank::simulator::Settings {
             consumer_id: CONSUMER_ID.to_owned(),
             consumer_secret: API_SECRET.to_owned(),
@@ -96,7 +96,7 @@ impl SimulatedAccount {
         }
     }
 
-    pub(crate) fn omise(&self) -> omise::simulator::Settings {
+    pub(crate) fn omise() -> omise::simulator::Settings {
         omise::simulator::Settings {
             secret_key: OMISE_KEY.to_owned(),
             webhook_secret: OMISE_SIGNING.to_owned(),
@@ -105,7 +105,7 @@ impl SimulatedAccount {
         }
     }
 
-    pub(crate) fn stripe(&self) -> stripe::simulator::Settings {
+    pub(crate) fn stripe() -> stripe::simulator::Settings {
         stripe::simulator::Settings {
             secret_key: STRIPE_KEY.to_owned(),
             webhook_secret: STRIPE_SIGNING.to_owned(),

@@ -104,17 +104,16 @@ pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> Result<()>
     let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("{} cannot be listened on", args.listen))?;
     let address = listener.local_addr()?;
     println!("{address}");
-    let account = SimulatedAccount::of(args.provider, &format!("http://{address}"));
     if args.account.is_none() {
-        println!("{}", account.opening());
+        println!("{}", SimulatedAccount::of(args.provider, &format!("http://{address}")).opening());
     }
     let webhook_url = args.webhook_url();
     let config = SimulatorConfig { webhook_url, seed: args.seed, ledger_file: args.ledger, clock: Arc::new(|| SystemClock.now()) };
     let served = match args.provider {
-        Simulated::Scb => scb::simulator::serve(listener, account.scb(), config, shutdown).await,
-        Simulated::Kbank => kbank::simulator::serve(listener, account.kbank(), config, shutdown).await,
-        Simulated::Omise => omise::simulator::serve(listener, account.omise(), config, shutdown).await,
-        Simulated::Stripe => stripe::simulator::serve(listener, account.stripe(), config, shutdown).await,
+        Simulated::Scb => scb::simulator::serve(listener, SimulatedAccount::scb(), config, shutdown).await,
+        Simulated::Kbank => kbank::simulator::serve(listener, SimulatedAccount::kbank(), config, shutdown).await,
+        Simulated::Omise => omise::simulator::serve(listener, SimulatedAccount::omise(), config, shutdown).await,
+        Simulated::Stripe => stripe::simulator::serve(listener, SimulatedAccount::stripe(), config, shutdown).await,
     };
     served.context("the simulator ended")
 }

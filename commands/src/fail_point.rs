@@ -6,7 +6,7 @@ pub async fn reach(name: &str) {
     static WANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     if WANTED.get_or_init(|| std::env::var("FAIL_POINT").ok()).as_deref() == Some(name) {
         tracing::error!(name, "held at a fail point");
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

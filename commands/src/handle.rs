@@ -372,7 +372,7 @@ impl UnitOfWork {
     }
 
     /// The same on behalf of `holder`, whose id is told to whoever comes second, if it reaches the store that `holder` is in.
-    pub fn claim_for(&mut self, tenant: Ulid, scope: &str, name: &str, taken: &'static str, holder: Holder) {
+    pub fn claim_for(&mut self, tenant: Ulid, scope: &str, name: &str, taken: &'static str, holder: &Holder) {
         self.claim_with(tenant, scope, name, taken, Some(holder.to_string().into_bytes()));
     }
 

@@ -142,7 +142,7 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
     if let Some(reference) = new.merchant_reference.as_deref().filter(|_| new.evidence != Evidence::Import) {
         let taken = "merchant_reference: another payment has this reference";
         let holder = Holder { id: new.payment_intent_id.to_string(), store: target.store_id };
-        unit.claim_for(unit.tenant().0, "payment reference", reference, taken, holder);
+        unit.claim_for(unit.tenant().0, "payment reference", reference, taken, &holder);
     }
     let state = unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
     match (provided, new.confirm) {

@@ -3,7 +3,7 @@
 use domain::{
     bill::{self, Bill},
     order,
-    payment_intent::{self, PaymentIntent},
+    payment_intent::{Command as IntentCommand, PaymentIntent},
     process::ProcessCommand,
     refund::{self, Refund},
 };
@@ -18,91 +18,82 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
     match command {
         ProcessCommand::AllocatePayment { bill_id, payment_intent_id, tender, amount, cash_rounding, tip, acquirer } => {
             let command = bill::Command::AllocatePayment { payment_intent_id, tender, amount, cash_rounding, tip, acquirer };
-            on_bill(unit, bill_id, command).await?;
+            on_bill(unit, bill_id, command).await
         }
         ProcessCommand::ReleaseReservation { bill_id, payment_intent_id } => {
-            on_bill(unit, bill_id, bill::Command::ReleaseReservation { payment_intent_id }).await?;
+            on_bill(unit, bill_id, bill::Command::ReleaseReservation { payment_intent_id }).await
         }
         ProcessCommand::RecordBillRefund { bill_id, payment_intent_id, refund_id, amount } => {
-            on_bill(unit, bill_id, bill::Command::RecordRefund { refund_id, payment_intent_id, amount }).await?;
+            on_bill(unit, bill_id, bill::Command::RecordRefund { refund_id, payment_intent_id, amount }).await
         }
         ProcessCommand::CompleteOrder { order_id, bill_id } => {
-            orders::change(unit, order_id, order::Command::Complete { bill_id }).await?;
+            orders::change(unit, order_id, order::Command::Complete { bill_id }).await.map(drop)
         }
         ProcessCommand::SettleRefund { payment_intent_id, refund_id } => {
-            intent(unit, payment_intent_id, payment_intent::Command::SettleRefund { refund_id }).await?;
+            intent(unit, payment_intent_id, IntentCommand::SettleRefund { refund_id }).await
         }
         ProcessCommand::ReleaseRefund { payment_intent_id, refund_id } => {
-            intent(unit, payment_intent_id, payment_intent::Command::ReleaseRefund { refund_id }).await?;
+            intent(unit, payment_intent_id, IntentCommand::ReleaseRefund { refund_id }).await
         }
         ProcessCommand::TakeBackRefund { payment_intent_id, refund_id } => {
-            intent(unit, payment_intent_id, payment_intent::Command::TakeBackRefund { refund_id }).await?;
+            intent(unit, payment_intent_id, IntentCommand::TakeBackRefund { refund_id }).await
         }
         ProcessCommand::TakeBackBillRefund { bill_id, payment_intent_id, refund_id } => {
-            on_bill(unit, bill_id, bill::Command::TakeBackRefund { refund_id, payment_intent_id }).await?;
+            on_bill(unit, bill_id, bill::Command::TakeBackRefund { refund_id, payment_intent_id }).await
         }
         ProcessCommand::OpenDispute { payment_intent_id, reason, at } => {
-            payments::dispute(unit, payment_intent_id, reason, at).await?;
+            payments::dispute(unit, payment_intent_id, reason, at).await.map(drop)
         }
         ProcessCommand::DecideDispute { payment_intent_id, outcome, at } => {
-            payment_cases::resolve_dispute(unit, payment_intent_id, outcome, at).await?;
+            payment_cases::resolve_dispute(unit, payment_intent_id, outcome, at).await.map(drop)
         }
         ProcessCommand::AcceptAttempt { payment_intent_id, attempt_id, provider_id } => {
-            intent(unit, payment_intent_id, payment_intent::Command::AcceptAttempt { attempt_id, provider_id }).await?;
+            intent(unit, payment_intent_id, IntentCommand::AcceptAttempt { attempt_id, provider_id }).await
         }
         ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload, redirect_url } => {
-            intent(unit, payment_intent_id, payment_intent::Command::RequireAction { attempt_id, qr_payload, redirect_url }).await?;
+            intent(unit, payment_intent_id, IntentCommand::RequireAction { attempt_id, qr_payload, redirect_url }).await
         }
         ProcessCommand::AuthorizeAttempt { payment_intent_id, attempt_id, amount, capture_before } => {
-            intent(unit, payment_intent_id, payment_intent::Command::Authorize { attempt_id, amount, capture_before }).await?;
+            intent(unit, payment_intent_id, IntentCommand::Authorize { attempt_id, amount, capture_before }).await
         }
         ProcessCommand::FailCapture { payment_intent_id, attempt_id, code, message } => {
-            intent(unit, payment_intent_id, payment_intent::Command::FailCapture { attempt_id, code, message }).await?;
+            intent(unit, payment_intent_id, IntentCommand::FailCapture { attempt_id, code, message }).await
         }
         ProcessCommand::FailIncrease { payment_intent_id, attempt_id, code, message } => {
-            intent(unit, payment_intent_id, payment_intent::Command::FailIncrease { attempt_id, code, message }).await?;
+            intent(unit, payment_intent_id, IntentCommand::FailIncrease { attempt_id, code, message }).await
         }
         ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at } => {
-            intent(unit, payment_intent_id, payment_intent::Command::LeaveToPerson { attempt_id, at }).await?;
+            intent(unit, payment_intent_id, IntentCommand::LeaveToPerson { attempt_id, at }).await
         }
         ProcessCommand::FailAttempt { payment_intent_id, attempt_id, code, message } => {
-            end_attempt(unit, payment_intent_id, payment_intent::Command::FailAttempt { attempt_id, code, message }).await?;
+            end_attempt(unit, payment_intent_id, IntentCommand::FailAttempt { attempt_id, code, message }).await
         }
         ProcessCommand::EndAttempt { payment_intent_id, attempt_id, how } => {
-            end_attempt(unit, payment_intent_id, payment_intent::Command::EndAttempt { attempt_id, how }).await?;
+            end_attempt(unit, payment_intent_id, IntentCommand::EndAttempt { attempt_id, how }).await
         }
         ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since } => {
-            intent(unit, payment_intent_id, payment_intent::Command::MarkOutcomeUnknown { attempt_id, reason, since }).await?;
+            intent(unit, payment_intent_id, IntentCommand::MarkOutcomeUnknown { attempt_id, reason, since }).await
         }
         ProcessCommand::ConfirmPayment { payment_intent_id, report } => {
-            intent(unit, payment_intent_id, payment_intent::Command::ConfirmFromProvider(report)).await?;
+            intent(unit, payment_intent_id, IntentCommand::ConfirmFromProvider(report)).await
         }
-        ProcessCommand::ConfirmCancel { payment_intent_id } => {
-            intent(unit, payment_intent_id, payment_intent::Command::ConfirmCancel).await?;
-        }
+        ProcessCommand::ConfirmCancel { payment_intent_id } => intent(unit, payment_intent_id, IntentCommand::ConfirmCancel).await,
         ProcessCommand::ExpirePayment { payment_intent_id, attempt_id } => {
-            intent(unit, payment_intent_id, payment_intent::Command::Expire { attempt_id }).await?;
+            intent(unit, payment_intent_id, IntentCommand::Expire { attempt_id }).await
         }
-        ProcessCommand::LapsePayment { payment_intent_id, at } => {
-            intent(unit, payment_intent_id, payment_intent::Command::Lapse { at }).await?;
-        }
+        ProcessCommand::LapsePayment { payment_intent_id, at } => intent(unit, payment_intent_id, IntentCommand::Lapse { at }).await,
         ProcessCommand::SucceedRefund { refund_id, provider_reference } => {
-            refund(unit, refund_id, refund::Command::Succeed { provider_reference: Some(provider_reference) }).await?;
+            refund(unit, refund_id, refund::Command::Succeed { provider_reference: Some(provider_reference) }).await
         }
-        ProcessCommand::FailRefund { refund_id, code, message } => refunds::fail(unit, refund_id, code, message).await?,
+        ProcessCommand::FailRefund { refund_id, code, message } => refunds::fail(unit, refund_id, code, message).await,
         ProcessCommand::MarkRefundUnknown { refund_id, reason } => {
-            refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason }).await?;
+            refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason }).await
         }
     }
-    Ok(())
 }
 
 /// Ends an attempt and frees what it held on the bill, in one append.
-async fn end_attempt(
-    unit: &mut UnitOfWork,
-    id: domain::ids::PaymentIntentId,
-    command: payment_intent::Command,
-) -> Result<(), CommandError> {
+async fn end_attempt(unit: &mut UnitOfWork, id: domain::ids::PaymentIntentId, command: IntentCommand) -> Result<(), CommandError> {
     let before = payments::concerns(unit, id).await?;
     let after = unit.decide::<PaymentIntent>(id, command).await?;
     let bill_id = before.details.as_ref().and_then(|details| details.bill_id);
@@ -118,7 +109,7 @@ async fn on_bill(unit: &mut UnitOfWork, id: domain::ids::BillId, command: bill::
     unit.decide::<Bill>(id, command).await.map(drop)
 }
 
-async fn intent(unit: &mut UnitOfWork, id: domain::ids::PaymentIntentId, command: payment_intent::Command) -> Result<(), CommandError> {
+async fn intent(unit: &mut UnitOfWork, id: domain::ids::PaymentIntentId, command: IntentCommand) -> Result<(), CommandError> {
     payments::concerns(unit, id).await?;
     unit.decide::<PaymentIntent>(id, command).await.map(drop)
 }

@@ -117,6 +117,8 @@ enum RelayError {
     Log(#[from] StoreError),
     #[error("NATS does not answer: {0}")]
     Bus(#[from] BusError),
+    #[error("NATS does not answer: {0}")]
+    Late(#[from] tokio::time::error::Elapsed),
     #[error("NATS did not take position {0}")]
     Refused(i64),
     #[error("the log no longer holds what was published at {0}")]
@@ -125,11 +127,7 @@ enum RelayError {
 
 /// One request to the bus, in time.
 async fn asked<T>(request: impl Future<Output = Result<T, BusError>>) -> Result<T, RelayError> {
-    timeout(NATS_TIMEOUT, request).await.map_err(late)?.map_err(RelayError::Bus)
-}
-
-fn late(elapsed: tokio::time::error::Elapsed) -> RelayError {
-    RelayError::Bus(BusError(elapsed.to_string()))
+    timeout(NATS_TIMEOUT, request).await?.map_err(RelayError::Bus)
 }
 
 /// Runs the relay until `shutdown`. `moved` is bumped when this process writes to the log; others poke over the bus.
@@ -293,7 +291,7 @@ async fn acknowledged<A>(acks: Vec<A>, base: i64, page: &[RecordedEvent]) -> Res
 where
     A: Future<Output = Result<i64, BusError>>,
 {
-    let answers = timeout(NATS_TIMEOUT * 2, join_all(acks)).await.map_err(late)?;
+    let answers = timeout(NATS_TIMEOUT * 2, join_all(acks)).await?;
     for (event, answer) in page.iter().zip(answers) {
         let sequence = answer.map_err(|_| RelayError::Refused(event.pos))?;
         if sequence != event.pos - base {

@@ -1,5 +1,5 @@
 //! What is Omise's alone, against its simulator over real HTTP.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test may panic like the test itself")]
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic like the test itself")]
 
 mod stage;
 mod world;

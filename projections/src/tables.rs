@@ -212,7 +212,7 @@ pub(crate) async fn write(connection: &mut PgConnection, changes: &Changes) -> R
         listed(&|index, _| format!("${}::text[]", index + 1)),
         sets.join(", ")
     );
-    let query = values.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, column| query.bind(column));
+    let query = values.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), sqlx::query::Query::bind);
     query.execute(connection).await?;
     Ok(())
 }

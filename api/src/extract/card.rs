@@ -125,7 +125,7 @@ fn is_made_by_a_machine(word: &str) -> bool {
 /// Runs of digits that stand together, as a text is read.
 #[derive(Default)]
 struct Runs {
-    runs: Vec<Run>,
+    seen: Vec<Run>,
     /// The last character was a digit.
     open: bool,
     /// Something else than a blank or a dash stood after the last run.
@@ -150,10 +150,10 @@ impl Runs {
         let digits: Vec<u8> = if c.is_ascii() { digit_of(c).into_iter().collect() } else { c.nfkc().map_while(digit_of).collect() };
         if !digits.is_empty() {
             if !self.open {
-                self.runs.push(Run { digits: Vec::new(), place: place.clone(), loose: self.loose });
+                self.seen.push(Run { digits: Vec::new(), place: place.clone(), loose: self.loose });
                 (self.open, self.loose) = (true, false);
             }
-            if let Some(run) = self.runs.last_mut() {
+            if let Some(run) = self.seen.last_mut() {
                 run.digits.extend(digits);
                 run.place.end = place.end;
             }
@@ -172,7 +172,7 @@ impl Runs {
 
     /// The place of a card number that ends here.
     fn ends(&mut self) -> Option<Range<usize>> {
-        if std::mem::take(&mut self.open) { ends_in_card(&self.runs) } else { None }
+        if std::mem::take(&mut self.open) { ends_in_card(&self.seen) } else { None }
     }
 }
 
@@ -190,7 +190,7 @@ fn ends_in_card(runs: &[Run]) -> Option<Range<usize>> {
         }
         digits.splice(0..0, run.digits.iter().copied());
         lengths.insert(0, run.digits.len());
-        let grouped = matches!(lengths.as_slice(), [4, 4, 4, 4] | [4, 6, 5] | [4, 6, 4] | [4, 4, 4, 4, 3] | [6, 13] | [4, 4, 4, 6]);
+        let grouped = matches!(lengths.as_slice(), [4, 4, 4, 4 | 6] | [4, 6, 4 | 5] | [4, 4, 4, 4, 3] | [6, 13]);
         if (!loose || grouped) && is_card(&digits) {
             return Some(run.place.start..last.place.end);
         }
@@ -228,13 +228,12 @@ fn is_thai_person(digits: &[u8]) -> bool {
 /// A body as it may be kept when it could not be refused (a provider's call-back): card numbers and what stands in fields for card
 /// data are masked. Untouched, byte for byte, when there is none.
 pub fn without_card_data(body: &[u8]) -> Cow<'_, [u8]> {
-    let masked = match serde_json::from_slice::<Value>(body) {
-        Ok(mut value) => mask_value(&mut value).then(|| value.to_string()),
-        Err(_) => {
-            let text = String::from_utf8_lossy(body);
-            // A form may be a card number only when it is read.
-            without_card_numbers(&text).or_else(|| without_card_numbers(&percent_decoded(&text)))
-        }
+    let masked = if let Ok(mut value) = serde_json::from_slice::<Value>(body) {
+        mask_value(&mut value).then(|| value.to_string())
+    } else {
+        let text = String::from_utf8_lossy(body);
+        // A form may be a card number only when it is read.
+        without_card_numbers(&text).or_else(|| without_card_numbers(&percent_decoded(&text)))
     };
     masked.map_or(Cow::Borrowed(body), |masked| Cow::Owned(masked.into_bytes()))
 }

@@ -58,7 +58,7 @@ impl OmiseProvider {
     pub fn new(config: OmiseConfig, clock: Clock) -> Result<Self, GatewayError> {
         config.check()?;
         let client = Client::new(&config, clock)?;
-        Ok(Self { client, config })
+        Ok(Self { config, client })
     }
 
     async fn create(&self, request: &StartRequest, log: &ExchangeLog) -> CallOutcome<AttemptView> {
