@@ -1,7 +1,6 @@
 //! Money that goes back through a provider: late, not after all, or refused and then given back by hand.
 
 use api::simulated_provider::Simulated;
-use chrono::Utc;
 use serde_json::{Value, json};
 use support::{Answered, ApiShop, TestPlatform};
 
@@ -9,7 +8,7 @@ use crate::cards::{CardShop, Cards, OMISE, OWED, STRIPE, thb};
 
 /// One row of today's report.
 pub async fn today(platform: &TestPlatform, shop: &ApiShop, report: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let today = Utc::now().date_naive();
+    let today = platform.now().date_naive();
     let path = format!("/v1/reports/{report}?from={}&to={}", today.pred_opt().unwrap(), today.succ_opt().unwrap());
     let page = platform.get_until(&shop.admin, &path, |page| page["data"].as_array().unwrap().iter().any(&wanted)).await;
     page["data"].as_array().unwrap().iter().find(|row| wanted(row)).unwrap().clone()

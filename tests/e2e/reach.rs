@@ -190,7 +190,7 @@ async fn an_explanation_tells_a_caller_of_its_own_store() {
         order_id: None,
         amount: Money::thb(1_00),
         tender: Tender::PromptPay,
-        expires_at: Some(chrono::Utc::now() + chrono::Duration::minutes(15)),
+        expires_at: Some(platform.now() + chrono::Duration::minutes(15)),
         merchant_reference: None,
         description: None,
         merchant_terminal_id: None,

@@ -93,7 +93,7 @@ fn shuffled(mut deliveries: Vec<Delivery>) -> Vec<Delivery> {
         }
         a
     };
-    let stride = (7_919..).find(|stride| common(*stride, count) == 1).unwrap();
+    let stride = (7_919..=7_919 + count).find(|stride| common(*stride, count) == 1).unwrap();
     let mut places: Vec<Option<Delivery>> = deliveries.drain(..).map(Some).collect();
     (0..count).filter_map(|n| places[n * stride % count].take()).collect()
 }

@@ -1,6 +1,6 @@
 //! Files of the import: mappings in TOML, and sales in CSV under the mappings of this repository.
 
-use std::{fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use api::import::{
     Mapping, Planner,
@@ -23,7 +23,7 @@ fn planned(mapping: &Mapping, path: &Path) -> Option<(usize, bool, String)> {
         if let StepKind::Sale(sale) = &step.what {
             assert!(sale.payment.as_ref().is_none_or(|payment| payment.amount.currency == sale.total.currency), "{step:?}");
         }
-        words.push_str(&format!("{step:?}\n"));
+        writeln!(words, "{step:?}").unwrap();
     }
     Some((rows, useful, words))
 }
@@ -47,9 +47,9 @@ fn every_row_of_a_file_is_accounted_for_and_planned_the_same_twice() {
         fs::write(&path, &input.bytes).unwrap();
         let Some((rows, useful, words)) = planned(mapping, &path) else { return tally.refused() };
         if useful {
-            tally.accepted()
+            tally.accepted();
         } else {
-            tally.refused()
+            tally.refused();
         }
         assert!(planned(mapping, &path).is_some_and(|again| again.2 == words), "planned differently");
         // A reader of our own counts what is there; packed files are not its business.

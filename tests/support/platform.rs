@@ -152,6 +152,11 @@ impl TestPlatform {
         (edge, format!("http://{}", config.http.listen))
     }
 
+    /// Now by the platform's clock, UTC.
+    pub fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.clock.now()
+    }
+
     /// Stops everything in order.
     pub async fn stop(self) {
         self.platform.stop().await;

@@ -81,7 +81,7 @@ async fn a_merchant_with_many_slow_endpoints_leaves_deliveries_to_others() {
     }
     waiting(2, 100, 20).await;
     let lease = async |most: i64| {
-        let leased = webhook_deliveries::lease(&platform.platform.worker_pool, Utc::now(), most).await.unwrap();
+        let leased = webhook_deliveries::lease(&platform.platform.worker_pool, platform.now(), most).await.unwrap();
         let mut by_merchant = BTreeMap::<MerchantId, usize>::new();
         for one in leased {
             *by_merchant.entry(one.tenant).or_default() += 1;
