@@ -3,6 +3,7 @@
 use tokio::runtime::{Builder, RngSeed, Runtime};
 
 /// For one simulation.
+#[expect(clippy::expect_used, reason = "without a runtime there is nothing to say")]
 pub fn paused(seed: u64) -> Runtime {
     Builder::new_current_thread()
         .enable_time()

@@ -1,5 +1,6 @@
 //! Runs schedules: `sim --seeds 1000`, `sim --seed 42` (replays and prints), `sim --saboteurs` (each must be caught within 2,000
 //! schedules; with `--within N` each of those must that do not take long).
+#![expect(clippy::expect_used, reason = "a thread that panicked is a bug of the simulator, and ends it")]
 
 use std::{
     collections::BTreeMap,
@@ -176,12 +177,11 @@ fn saboteurs(options: &Options) -> bool {
             let outcome = simulate(&Schedule::of(seed, options.payments), Some(*saboteur));
             outcome.violations.first().cloned().map(|violation| (seed + 1, violation))
         });
-        match caught {
-            Some((schedules, violation)) => println!("{saboteur:?}: caught by schedule {schedules}: {violation}"),
-            None => {
-                println!("{saboteur:?}: NOT caught within {within} schedules");
-                missed.lock().expect("nobody panicked").push(*saboteur);
-            }
+        if let Some((schedules, violation)) = caught {
+            println!("{saboteur:?}: caught by schedule {schedules}: {violation}");
+        } else {
+            println!("{saboteur:?}: NOT caught within {within} schedules");
+            missed.lock().expect("nobody panicked").push(*saboteur);
         }
     });
     let missed = missed.into_inner().expect("nobody panicked");

@@ -199,7 +199,7 @@ impl SimProvider {
             };
             bank.charges.insert(reference.clone(), charge);
             match request.method {
-                Method::PromptPay => hooks::payer(&self.0.world, reference.clone(), request.key.amount.amount, request.expires_at),
+                Method::PromptPay => hooks::payer(&self.0.world, &reference, request.key.amount.amount, request.expires_at),
                 Method::Card { .. } if declined => {}
                 Method::Card { .. } if request.manual_capture => {
                     if let Some(charge) = bank.charges.get_mut(&reference) {

@@ -67,7 +67,7 @@ fn payments(world: &World, books: &Books) {
     }
 }
 
-fn money_of<'a>(payment: &'a Payment) -> BTreeMap<&'a str, i64> {
+fn money_of(payment: &Payment) -> BTreeMap<&str, i64> {
     payment.money.iter().map(|(transaction, amount)| (transaction.as_str(), *amount)).collect()
 }
 

@@ -23,7 +23,7 @@ const SECRET: &str = "secret";
 const OWN: &str = "own:";
 
 /// Somebody looks at a QR and may pay it, rightly or not.
-pub(crate) fn payer(world: &Shared, reference: String, amount: i64, expires_at: DateTime<Utc>) {
+pub(crate) fn payer(world: &Shared, reference: &str, amount: i64, expires_at: DateTime<Utc>) {
     if world.strikes(Knob::PayerNever) {
         return;
     }
@@ -32,7 +32,7 @@ pub(crate) fn payer(world: &Shared, reference: String, amount: i64, expires_at: 
     let late = world.strikes(Knob::PayerLate);
     for _ in 0..times {
         let wait = Duration::from_millis(200 + world.draw(4_000));
-        let (world, reference) = (world.clone(), reference.clone());
+        let (world, reference) = (world.clone(), reference.to_owned());
         if late {
             world.journal().later.push(expires_at);
         } else {

@@ -10,6 +10,7 @@ use crate::db::Db;
 
 /// A payment intent as its events tell it.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that the log tells")]
 pub(crate) struct Payment {
     pub tenant: Option<Ulid>,
     pub bill: Option<String>,

@@ -79,9 +79,9 @@ impl ProcessRows {
             return false;
         }
         if leaves.is_empty() && stuck.is_empty() {
-            self.unsynced.push(self.checkpoint)
+            self.unsynced.push(self.checkpoint);
         } else {
-            self.durable()
+            self.durable();
         }
         if to < self.checkpoint {
             world.violated("I3", format!("the managers' checkpoint went back from {} to {to}", self.checkpoint));

@@ -129,7 +129,7 @@ impl RowStore for SimLog {
         let world = &self.0.world;
         let load = |db: &mut crate::db::Db| {
             let copy = db.read.0.get(name);
-            let mut loaded: BTreeMap<&'static str, (Vec<String>, Vec<(String, String)>)> = BTreeMap::new();
+            let mut loaded = BTreeMap::<_, (Vec<_>, Vec<_>)>::new();
             for (table, key) in keys {
                 let row = copy.and_then(|copy| copy.tables.get(table)).and_then(|rows| rows.get(&key)).cloned();
                 let (asked, found) = loaded.entry(table).or_default();

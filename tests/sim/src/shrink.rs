@@ -33,37 +33,39 @@ fn smaller(schedule: &Schedule) -> Vec<Schedule> {
         }
     };
     add(&|candidate| candidate.breaks.clear());
-    (0..schedule.breaks.len()).for_each(|n| {
+    for n in 0..schedule.breaks.len() {
         add(&|candidate| {
             candidate.breaks.remove(n);
-        })
-    });
+        });
+    }
     add(&|candidate| candidate.knobs.clear());
-    schedule.knobs.keys().for_each(|knob| {
+    for knob in schedule.knobs.keys() {
         add(&|candidate| {
             candidate.knobs.remove(knob);
-        })
-    });
-    (0..schedule.clients.len()).for_each(|n| add(&|candidate| candidate.clients[n].clear()));
-    (0..schedule.clients.len()).for_each(|n| {
-        let half = schedule.clients[n].len() / 2;
+        });
+    }
+    for n in 0..schedule.clients.len() {
+        add(&|candidate| candidate.clients[n].clear());
+    }
+    for (n, client) in schedule.clients.iter().enumerate() {
+        let half = client.len() / 2;
         add(&|candidate| candidate.clients[n].truncate(half));
         add(&|candidate| {
             candidate.clients[n].drain(..half);
         });
-        (0..schedule.clients[n].len()).for_each(|sale| {
+        for sale in 0..client.len() {
             add(&|candidate| {
                 candidate.clients[n].remove(sale);
-            })
-        });
-        (0..schedule.clients[n].len()).for_each(|sale| {
-            (0..schedule.clients[n][sale].then.len()).for_each(|then| {
+            });
+        }
+        for (sale, whole) in client.iter().enumerate() {
+            for then in 0..whole.then.len() {
                 add(&|candidate| {
                     candidate.clients[n][sale].then.remove(then);
-                })
-            });
-        });
-    });
+                });
+            }
+        }
+    }
     add(&|candidate| {
         if candidate.clients.last().is_some_and(Vec::is_empty) {
             candidate.clients.pop();
