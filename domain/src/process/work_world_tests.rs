@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     decider::Aggregate,
-    ids::Ulid,
-    payment_intent::{self, Command, Created, NewAttempt, PaymentIntent, Status},
+    ids::{AttemptId, Ulid},
+    money::Money,
+    payment_intent::{self, Command, Created, NewAttempt, PaymentIntent, Status, Tender},
     provider::{AttemptStatus, AttemptView, CallOutcome, Decline, PaymentSeen},
 };
 
