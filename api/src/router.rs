@@ -198,5 +198,5 @@ fn is_json(response: &Response) -> bool {
 }
 
 #[cfg(test)]
-#[path = "router_tests.rs"]
+#[path = "router_tests/mod.rs"]
 mod tests;
