@@ -155,6 +155,22 @@ impl DomainEvent {
         })
     }
 
+    /// Encodes for storage.
+    pub fn encode(&self) -> NewEvent {
+        match self {
+            Self::Merchant(event) => event.encode(),
+            Self::Store(event) => event.encode(),
+            Self::Order(event) => event.encode(),
+            Self::Bill(event) => event.encode(),
+            Self::PaymentIntent(event) => event.encode(),
+            Self::Refund(event) => event.encode(),
+            Self::LedgerAdjustment(event) => event.encode(),
+            Self::Customer(event) => event.encode(),
+            Self::ProviderAccount(event) => event.encode(),
+            Self::WebhookEndpoint(event) => event.encode(),
+        }
+    }
+
     /// The whole event catalogue, in a fixed order.
     pub fn catalog() -> Vec<EventSpec> {
         [

@@ -11,8 +11,8 @@ use std::{
 };
 
 use domain::{
-    envelope::{NewEvent, RecordedEvent, StreamKey, StreamType},
-    event::{AggregateEvent, DecodeError, DomainEvent, EventSpec},
+    envelope::{RecordedEvent, StreamKey, StreamType},
+    event::{DecodeError, DomainEvent, EventSpec},
     ids::{MerchantId, Ulid},
 };
 use serde_json::Value;
@@ -94,21 +94,6 @@ fn decoded(event_type: &str, version: i16) -> Result<DomainEvent, String> {
     DomainEvent::decode(&event).map_err(|error| format!("the sample {}: {error}", file_name(event_type, version)))
 }
 
-fn encode(event: &DomainEvent) -> NewEvent {
-    match event {
-        DomainEvent::Merchant(event) => event.encode(),
-        DomainEvent::Store(event) => event.encode(),
-        DomainEvent::Order(event) => event.encode(),
-        DomainEvent::Bill(event) => event.encode(),
-        DomainEvent::PaymentIntent(event) => event.encode(),
-        DomainEvent::Refund(event) => event.encode(),
-        DomainEvent::LedgerAdjustment(event) => event.encode(),
-        DomainEvent::Customer(event) => event.encode(),
-        DomainEvent::ProviderAccount(event) => event.encode(),
-        DomainEvent::WebhookEndpoint(event) => event.encode(),
-    }
-}
-
 /// The field names that an object schema declares.
 fn properties(schema: &Value) -> BTreeSet<String> {
     schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect()
@@ -158,7 +143,7 @@ fn the_folder_holds_exactly_what_this_build_reads() {
 fn a_sample_of_every_version_is_read() {
     for (spec, version) in readable() {
         let event = decoded(spec.event_type, version).unwrap();
-        let stored = encode(&event);
+        let stored = event.encode();
         assert_eq!((stored.event_type, stored.schema_version), (spec.event_type, spec.version));
     }
 }
@@ -167,7 +152,7 @@ fn a_sample_of_every_version_is_read() {
 fn a_sample_of_the_newest_version_comes_back_unchanged() {
     for spec in DomainEvent::catalog() {
         let event = decoded(spec.event_type, spec.version).unwrap();
-        let stored = encode(&event);
+        let stored = event.encode();
         let again = recorded(stored.event_type, stored.schema_version, stored.payload.clone()).unwrap();
         assert_eq!(DomainEvent::decode(&again), Ok(event));
         let on_file: Value = serde_json::from_slice(&sample(spec.event_type, spec.version).unwrap()).unwrap();
