@@ -99,16 +99,30 @@ fn reference_of(bank: &Bank, asked: &Result<Asked<About>, Reply>) -> Option<Stri
     locked(&bank.ledger).code(&asked.rest.orig_partner_txn_uid).map(|code| code.reference.clone())
 }
 
-async fn inquiry(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
-    let asked: Result<Asked<About>, Reply> = read(&body);
-    let reference = reference_of(&bank, &asked);
+/// Answers a request about a QR that was made here.
+async fn about(
+    bank: &Bank,
+    operation: Operation,
+    headers: &HeaderMap,
+    body: &[u8],
+    act: impl FnOnce(&Asked<About>, &Code) -> Result<Reply, Reply> + Send,
+) -> Response {
+    let asked: Result<Asked<About>, Reply> = read(body);
+    let reference = reference_of(bank, &asked);
     let act = || {
-        let asked = bank.check(&headers, asked)?;
+        let asked = bank.check(headers, asked)?;
         let code = bank.origin(&asked)?;
+        act(&asked, &code)
+    };
+    answer(bank, operation, reference.as_deref(), act).await
+}
+
+async fn inquiry(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
+    let act = |asked: &Asked<About>, code: &Code| {
         let ledger = locked(&bank.ledger);
         let number = bank.answers.fetch_add(1, Ordering::Relaxed);
         let mut payments: Vec<&Payment> = ledger.payments_on(&code.name).collect();
-        let mut state = bank.state(&ledger, &code);
+        let mut state = bank.state(&ledger, code);
         // With a payment's number the answer is about that one.
         if let Some(txn_no) = asked.rest.txn_no.as_deref() {
             payments.retain(|payment| payment.transaction_id == txn_no);
@@ -118,41 +132,33 @@ async fn inquiry(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes)
                 None => return Err(wire::business_error("invalid_request", "txnNo does not exist [EMBR]")),
             };
         }
-        Ok(wire::success(&asked, wire::status(&bank.settings, state, &code, &payments, bank.core.flip(number))))
+        Ok(wire::success(asked, wire::status(&bank.settings, state, code, &payments, bank.core.flip(number))))
     };
-    answer(&*bank, Operation::Inquire, reference.as_deref(), act).await
+    about(&bank, Operation::Inquire, &headers, &body, act).await
 }
 
 async fn cancel(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
-    let asked: Result<Asked<About>, Reply> = read(&body);
-    let reference = reference_of(&bank, &asked);
-    let act = || {
-        let asked = bank.check(&headers, asked)?;
-        let code = bank.origin(&asked)?;
+    let act = |asked: &Asked<About>, code: &Code| {
         let mut ledger = locked(&bank.ledger);
-        match bank.state(&ledger, &code) {
+        match bank.state(&ledger, code) {
             "REQUESTED" => ledger.close(&code.name, Closing::Canceled).map_err(wire::refused)?,
             "CANCELLED" => return Err(wire::business_error("qr_cancelled", "QR is cancelled [EMQRC]")),
             "EXPIRED" => return Err(wire::business_error("qr_expired", "QR is expired [EMQRE]")),
             _ => return Err(wire::business_error("qr_paid", "QR is paid [EMQRP]")),
         }
-        Ok(wire::success(&asked, json!({})))
+        Ok(wire::success(asked, json!({})))
     };
-    answer(&*bank, Operation::Cancel, reference.as_deref(), act).await
+    about(&bank, Operation::Cancel, &headers, &body, act).await
 }
 
 async fn void(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) -> Response {
-    let asked: Result<Asked<About>, Reply> = read(&body);
-    let reference = reference_of(&bank, &asked);
-    let act = || {
-        let asked = bank.check(&headers, asked)?;
-        let code = bank.origin(&asked)?;
+    let act = |asked: &Asked<About>, code: &Code| {
         let mut ledger = locked(&bank.ledger);
         let wanted = |id: &str| asked.rest.txn_no.as_deref().is_none_or(|txn_no| txn_no == id);
         let payment = ledger.payments_on(&code.name).find(|p| wanted(&p.transaction_id)).cloned();
         let payment = payment.ok_or_else(|| wire::business_error("invalid_request", "QR is not paid [EMBR]"))?;
         ledger.reverse(&payment.transaction_id, payment.amount, bank.core.now()).map_err(wire::refused)?;
-        Ok(wire::success(&asked, json!({"txnNo": payment.transaction_id})))
+        Ok(wire::success(asked, json!({"txnNo": payment.transaction_id})))
     };
-    answer(&*bank, Operation::Refund, reference.as_deref(), act).await
+    about(&bank, Operation::Refund, &headers, &body, act).await
 }
