@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::{Received, Receiver, TestPlatform};
 
-use super::stage::{Bank, Setup, Stage, patiently};
+use super::stage::{Bank, Setup, Stage, at_each, patiently};
 
 fn each<W: Future<Output = ()>>(banks: impl IntoIterator<Item = Bank>, work: impl Fn(Bank) -> W) -> impl Future<Output = Vec<()>> {
     join_all(banks.into_iter().map(work).collect::<Vec<_>>())
@@ -43,24 +43,20 @@ async fn hand_on(stage: &Stage, heard: &Received) -> u16 {
 }
 
 pub async fn f11_a_call_back_in_twenty_copies_has_one_effect(platform: Arc<TestPlatform>) {
-    each(Bank::ALL, |bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            let intent = stage.intent(50_00).await;
-            let reference = stage.reference(&intent).await;
-            let paid = stage.pay(&reference, json!({"webhook": {"copies": 20, "retry_ms": 1_000}})).await;
-            let shown = stage.status(&intent, "succeeded").await;
-            assert_eq!((&shown["unmatched"], &shown["captured"]["amount"]), (&json!([]), &json!(50_00)), "{paid}");
-            stage.ledgers_agree().await;
-            // Every copy was answered with the provider's own form of success, or it would be sent again.
-            let done = patiently("all copies came", || async {
-                let done = stage.call_backs("done").await;
-                (done.1 == 20).then_some(done)
-            })
-            .await;
-            assert_eq!(done, (1, 20), "{bank:?}");
-        }
+    at_each(&platform, Bank::ALL, |stage| async move {
+        let bank = stage.bank;
+        let (intent, reference) = stage.payable(50_00).await;
+        let paid = stage.pay(&reference, json!({"webhook": {"copies": 20, "retry_ms": 1_000}})).await;
+        let shown = stage.status(&intent, "succeeded").await;
+        assert_eq!((&shown["unmatched"], &shown["captured"]["amount"]), (&json!([]), &json!(50_00)), "{paid}");
+        stage.ledgers_agree().await;
+        // Every copy was answered with the provider's own form of success, or it would be sent again.
+        let done = patiently("all copies came", || async {
+            let done = stage.call_backs("done").await;
+            (done.1 == 20).then_some(done)
+        })
+        .await;
+        assert_eq!(done, (1, 20), "{bank:?}");
     })
     .await;
 }
@@ -94,114 +90,96 @@ pub async fn f12_call_backs_in_the_wrong_order_do_not_turn_the_state_back(platfo
 }
 
 pub async fn f13_a_call_back_before_the_answer_to_the_call_counts(platform: Arc<TestPlatform>) {
-    each(Bank::ALL, |bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            stage.fault("start", "slow", json!({"delay_ms": 9_000})).await;
-            let begun = Instant::now();
-            let intent = stage.intent(50_00).await;
-            let reference = stage.until("an attempt", &intent, |shown| shown["reference"].is_string()).await;
-            let reference = reference["reference"].as_str().unwrap().to_owned();
-            let pay = json!({"reference": reference, "webhook": {"retry_ms": 500}});
-            patiently("the provider has it", || async { stage.lever("/sim/pay", pay.clone()).await.status.is_success().then_some(()) })
-                .await;
-            stage.status(&intent, "succeeded").await;
-            assert!(begun.elapsed() < Duration::from_secs(9), "{bank:?}: only the answer was believed, after {:?}", begun.elapsed());
-            stage.ledgers_agree().await;
-        }
+    at_each(&platform, Bank::ALL, |stage| async move {
+        let bank = stage.bank;
+        stage.fault("start", "slow", json!({"delay_ms": 9_000})).await;
+        let begun = Instant::now();
+        let intent = stage.intent(50_00).await;
+        let reference = stage.until("an attempt", &intent, |shown| shown["reference"].is_string()).await;
+        let reference = reference["reference"].as_str().unwrap().to_owned();
+        let pay = json!({"reference": reference, "webhook": {"retry_ms": 500}});
+        patiently("the provider has it", || async { stage.lever("/sim/pay", pay.clone()).await.status.is_success().then_some(()) }).await;
+        stage.status(&intent, "succeeded").await;
+        assert!(begun.elapsed() < Duration::from_secs(9), "{bank:?}: only the answer was believed, after {:?}", begun.elapsed());
+        stage.ledgers_agree().await;
     })
     .await;
 }
 
 pub async fn f14_a_payment_without_a_call_back_is_found_by_the_schedule(platform: Arc<TestPlatform>) {
-    each(Bank::ALL, |bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            let intents = join_all((0..3).map(|n| stage.intent(50_00 + n))).await;
-            for intent in &intents {
-                stage.pay(&stage.reference(intent).await, json!({})).await;
-            }
-            join_all(intents.iter().map(|intent| stage.status(intent, "succeeded"))).await;
-            stage.ledgers_agree().await;
-            assert_eq!(stage.call_backs("done").await, (0, 0));
+    at_each(&platform, Bank::ALL, |stage| async move {
+        let intents = join_all((0..3).map(|n| stage.intent(50_00 + n))).await;
+        for intent in &intents {
+            stage.pay(&stage.reference(intent).await, json!({})).await;
         }
+        join_all(intents.iter().map(|intent| stage.status(intent, "succeeded"))).await;
+        stage.ledgers_agree().await;
+        assert_eq!(stage.call_backs("done").await, (0, 0));
     })
     .await;
 }
 
 pub async fn f15_a_call_back_that_proves_nothing_is_refused_counted_and_has_no_effect(platform: Arc<TestPlatform>) {
-    each(Bank::ALL, |bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            let intent = stage.intent(50_00).await;
-            let reference = stage.reference(&intent).await;
-            let signed = matches!(bank, Bank::Omise | Bank::Stripe);
-            let seals: &[&str] = if signed { &["bad", "missing", "stale", "future"] } else { &["bad", "missing"] };
-            for seal in seals {
-                let plan = json!({"badly_sealed": 1, "seal": seal});
-                stage.lever("/sim/lie", json!({"reference": reference, "amount": 50_00, "webhook": plan})).await;
-            }
-            let refused = i64::try_from(seals.len()).unwrap();
-            patiently("they are refused", || async { (stage.call_backs("refused").await == (refused, refused)).then_some(()) }).await;
-            // Another payee's; a signature over another body.
-            let (tap, receiver) = tapped(&platform, bank).await;
-            let other = tap.intent(50_00).await;
-            tap.pay_and_tell(&tap.reference(&other).await).await;
-            let true_one = heard(&receiver, 1).await.remove(0);
-            let body = String::from_utf8(true_one.body.clone()).unwrap();
-            let altered = body.replace("099400016550100", "099400016550199").replace("PTR0000001", "PTR0000002").replace("evt", "evx");
-            let altered = if altered == body { format!("{body} ") } else { altered };
-            let answer = tap.deliver(&tap.door(), &true_one.headers, altered.into_bytes()).await;
-            assert_eq!(answer.status, 401, "{bank:?}: {answer:?}");
-            // By the old and the new secret together, as while it is being rolled, it is believed; and it is still no money.
-            if signed {
-                let plan = json!({"badly_sealed": 1, "seal": "rolled", "retry_ms": 60_000});
-                stage.lever("/sim/lie", json!({"reference": reference, "amount": 50_00, "webhook": plan})).await;
-                patiently("it is taken", || async {
-                    let (received, done) = (stage.call_backs("received").await, stage.call_backs("done").await);
-                    (received.0 + done.0 == 1).then_some(())
-                })
-                .await;
-            }
-            stage.status(&intent, "requires_action").await;
-            assert_eq!(stage.payments_there().await, 0);
-            tap.status(&other, "succeeded").await;
-            tap.ledgers_agree().await;
+    at_each(&platform, Bank::ALL, |stage| async move {
+        let bank = stage.bank;
+        let (intent, reference) = stage.payable(50_00).await;
+        let signed = matches!(bank, Bank::Omise | Bank::Stripe);
+        let seals: &[&str] = if signed { &["bad", "missing", "stale", "future"] } else { &["bad", "missing"] };
+        for seal in seals {
+            let plan = json!({"badly_sealed": 1, "seal": seal});
+            stage.lever("/sim/lie", json!({"reference": reference, "amount": 50_00, "webhook": plan})).await;
         }
+        let refused = i64::try_from(seals.len()).unwrap();
+        patiently("they are refused", || async { (stage.call_backs("refused").await == (refused, refused)).then_some(()) }).await;
+        // Another payee's; a signature over another body.
+        let (tap, receiver) = tapped(&stage.platform, bank).await;
+        let other = tap.intent(50_00).await;
+        tap.pay_and_tell(&tap.reference(&other).await).await;
+        let true_one = heard(&receiver, 1).await.remove(0);
+        let body = String::from_utf8(true_one.body.clone()).unwrap();
+        let altered = body.replace("099400016550100", "099400016550199").replace("PTR0000001", "PTR0000002").replace("evt", "evx");
+        let altered = if altered == body { format!("{body} ") } else { altered };
+        let answer = tap.deliver(&tap.door(), &true_one.headers, altered.into_bytes()).await;
+        assert_eq!(answer.status, 401, "{bank:?}: {answer:?}");
+        // By the old and the new secret together, as while it is being rolled, it is believed; and it is still no money.
+        if signed {
+            let plan = json!({"badly_sealed": 1, "seal": "rolled", "retry_ms": 60_000});
+            stage.lever("/sim/lie", json!({"reference": reference, "amount": 50_00, "webhook": plan})).await;
+            patiently("it is taken", || async {
+                let (received, done) = (stage.call_backs("received").await, stage.call_backs("done").await);
+                (received.0 + done.0 == 1).then_some(())
+            })
+            .await;
+        }
+        stage.status(&intent, "requires_action").await;
+        assert_eq!(stage.payments_there().await, 0);
+        tap.status(&other, "succeeded").await;
+        tap.ledgers_agree().await;
     })
     .await;
 }
 
 pub async fn f16_another_amount_or_currency_never_closes_an_intent(platform: Arc<TestPlatform>) {
-    each(Bank::ALL, |bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            for (n, (amount, currency)) in [(99_99, "THB"), (100_01, "THB"), (1, "THB"), (100_00, "USD")].into_iter().enumerate() {
-                let intent = stage.intent(100_00).await;
-                let reference = stage.reference(&intent).await;
-                let webhook = if n % 2 == 0 { json!("never") } else { json!({"retry_ms": 500}) };
-                stage.pay(&reference, json!({"amount": amount, "currency": currency, "webhook": webhook})).await;
-                let parked = |shown: &Value| shown["unmatched"][0].is_object();
-                let shown = stage.until("the money is recorded", &intent, parked).await;
-                assert_eq!(shown["unmatched"][0]["why"], "amount_differs", "{shown}");
-                assert_eq!(shown["unmatched"][0]["amount"], json!({"amount": amount, "currency": currency}));
-                assert_ne!(shown["status"], "succeeded");
-                assert_eq!((&shown["captured"]["amount"], &shown["needs_attention"]), (&json!(0), &json!(true)));
-            }
-            stage.ledgers_agree().await;
+    at_each(&platform, Bank::ALL, |stage| async move {
+        for (n, (amount, currency)) in [(99_99, "THB"), (100_01, "THB"), (1, "THB"), (100_00, "USD")].into_iter().enumerate() {
+            let (intent, reference) = stage.payable(100_00).await;
+            let webhook = if n % 2 == 0 { json!("never") } else { json!({"retry_ms": 500}) };
+            stage.pay(&reference, json!({"amount": amount, "currency": currency, "webhook": webhook})).await;
+            let parked = |shown: &Value| shown["unmatched"][0].is_object();
+            let shown = stage.until("the money is recorded", &intent, parked).await;
+            assert_eq!(shown["unmatched"][0]["why"], "amount_differs", "{shown}");
+            assert_eq!(shown["unmatched"][0]["amount"], json!({"amount": amount, "currency": currency}));
+            assert_ne!(shown["status"], "succeeded");
+            assert_eq!((&shown["captured"]["amount"], &shown["needs_attention"]), (&json!(0), &json!(true)));
         }
+        stage.ledgers_agree().await;
     })
     .await;
 }
 
 pub async fn f17_a_second_payment_on_one_reference_becomes_a_duty_to_refund(platform: Arc<TestPlatform>) {
     let stage = Stage::open(&platform, Bank::Scb).await;
-    let intent = stage.intent(100_00).await;
-    let reference = stage.reference(&intent).await;
+    let (intent, reference) = stage.payable(100_00).await;
     tokio::join!(stage.pay_and_tell(&reference), stage.pay_and_tell(&reference));
     let twice = |shown: &Value| shown["status"] == "succeeded" && shown["unmatched"][0].is_object();
     let shown = stage.until("both are recorded", &intent, twice).await;
@@ -216,24 +194,21 @@ pub async fn f17_a_second_payment_on_one_reference_becomes_a_duty_to_refund(plat
 }
 
 pub async fn f28_a_reference_that_nobody_knows_is_put_aside_and_answered(platform: Arc<TestPlatform>) {
-    each(Bank::ALL, |bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            // Of the same amount: nothing is guessed by it.
-            let intent = stage.intent(77_00).await;
-            stage.reference(&intent).await;
-            let lie = json!({"reference": "NOBODY0000000000077", "amount": 77_00, "webhook": {"retry_ms": 500}});
-            stage.lever("/sim/lie", lie).await;
-            patiently("it is put aside", || async { (stage.call_backs("parked").await == (1, 1)).then_some(()) }).await;
-            // Answered as received: the provider does not send it again.
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            assert_eq!(stage.call_backs("parked").await, (1, 1), "{bank:?}");
-            let listed = stage.platform.get(&stage.shop.admin, "/v1/inbound-webhooks?state=parked").await.ok().body;
-            assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
-            stage.status(&intent, "requires_action").await;
-            stage.ledgers_agree().await;
-        }
+    at_each(&platform, Bank::ALL, |stage| async move {
+        let bank = stage.bank;
+        // Of the same amount: nothing is guessed by it.
+        let intent = stage.intent(77_00).await;
+        stage.reference(&intent).await;
+        let lie = json!({"reference": "NOBODY0000000000077", "amount": 77_00, "webhook": {"retry_ms": 500}});
+        stage.lever("/sim/lie", lie).await;
+        patiently("it is put aside", || async { (stage.call_backs("parked").await == (1, 1)).then_some(()) }).await;
+        // Answered as received: the provider does not send it again.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(stage.call_backs("parked").await, (1, 1), "{bank:?}");
+        let listed = stage.platform.get(&stage.shop.admin, "/v1/inbound-webhooks?state=parked").await.ok().body;
+        assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
+        stage.status(&intent, "requires_action").await;
+        stage.ledgers_agree().await;
     })
     .await;
 }

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::TestPlatform;
 
-use super::stage::{Bank, Setup, Stage};
+use super::stage::{Bank, Setup, Stage, at_each};
 
 /// Longer than the connectors wait.
 const TOO_LATE_MS: u64 = 12_000;
@@ -125,57 +125,45 @@ pub async fn f03_an_answer_lost_after_the_charge_is_found_by_inquiry(platform: A
 }
 
 pub async fn f04_an_answer_cut_or_empty_or_not_json_is_never_a_success(platform: Arc<TestPlatform>) {
-    join_all(Bank::ALL.map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            for fault in ["cut_body", "not_json", "empty_body"] {
-                begun_into(&stage, fault, json!({})).await;
-                refunded_into(&stage, fault, json!({})).await;
-                let intent = stage.intent(10_00).await;
-                let reference = stage.reference(&intent).await;
-                stage.fault("inquire", fault, json!({"times": 2})).await;
-                stage.pay_and_tell(&reference).await;
-                stage.status(&intent, "succeeded").await;
-            }
-            stage.ledgers_agree().await;
+    at_each(&platform, Bank::ALL, |stage| async move {
+        for fault in ["cut_body", "not_json", "empty_body"] {
+            begun_into(&stage, fault, json!({})).await;
+            refunded_into(&stage, fault, json!({})).await;
+            let (intent, reference) = stage.payable(10_00).await;
+            stage.fault("inquire", fault, json!({"times": 2})).await;
+            stage.pay_and_tell(&reference).await;
+            stage.status(&intent, "succeeded").await;
         }
-    }))
+        stage.ledgers_agree().await;
+    })
     .await;
 }
 
 pub async fn f05_a_slow_answer_blocks_nobody_and_its_call_back_wins(platform: Arc<TestPlatform>) {
-    join_all([Bank::Omise, Bank::Stripe].map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            stage.fault("start", "slow", json!({"delay_ms": TOO_LATE_MS})).await;
-            let begun = Instant::now();
-            let slow = stage.card_intent(45_00, stage.bank.card(), json!({})).await;
-            let quick = stage.card_intent(46_00, stage.bank.card(), json!({})).await;
-            tokio::join!(stage.status(&slow, "succeeded"), stage.status(&quick, "succeeded"));
-            // The connector gives up after ten seconds; the call-back was there before.
-            assert!(begun.elapsed() < Duration::from_secs(10), "{bank:?}: {:?}", begun.elapsed());
-            stage.ledgers_agree().await;
-            assert_eq!(stage.payments_there().await, 2);
-        }
-    }))
+    at_each(&platform, [Bank::Omise, Bank::Stripe], |stage| async move {
+        let bank = stage.bank;
+        stage.fault("start", "slow", json!({"delay_ms": TOO_LATE_MS})).await;
+        let begun = Instant::now();
+        let slow = stage.card_intent(45_00, stage.bank.card(), json!({})).await;
+        let quick = stage.card_intent(46_00, stage.bank.card(), json!({})).await;
+        tokio::join!(stage.status(&slow, "succeeded"), stage.status(&quick, "succeeded"));
+        // The connector gives up after ten seconds; the call-back was there before.
+        assert!(begun.elapsed() < Duration::from_secs(10), "{bank:?}: {:?}", begun.elapsed());
+        stage.ledgers_agree().await;
+        assert_eq!(stage.payments_there().await, 2);
+    })
     .await;
 }
 
 pub async fn f06_server_errors_with_and_without_effect_end_in_one_charge_and_trouble_nobody_else(platform: Arc<TestPlatform>) {
-    let each = join_all(Bank::ALL.map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            for status in [500, 502, 503, 504] {
-                begun_into(&stage, "http_500", json!({"status": status})).await;
-                begun_into(&stage, "http_500_after", json!({"status": status})).await;
-            }
-            refunded_into(&stage, "http_500_after", json!({"status": 502})).await;
-            stage.ledgers_agree().await;
+    let each = at_each(&platform, Bank::ALL, |stage| async move {
+        for status in [500, 502, 503, 504] {
+            begun_into(&stage, "http_500", json!({"status": status})).await;
+            begun_into(&stage, "http_500_after", json!({"status": status})).await;
         }
-    }));
+        refunded_into(&stage, "http_500_after", json!({"status": 502})).await;
+        stage.ledgers_agree().await;
+    });
     let run = async {
         let (away, well) = (Stage::open(&platform, Bank::Stripe).await, Stage::open(&platform, Bank::Stripe).await);
         // Away until the test has seen it.
@@ -205,55 +193,49 @@ pub async fn f06_server_errors_with_and_without_effect_end_in_one_charge_and_tro
 }
 
 pub async fn f07_too_many_calls_are_waited_out_and_nothing_is_lost(platform: Arc<TestPlatform>) {
-    join_all(Bank::ALL.map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            stage.fault("start", "http_429", json!({"times": 2, "retry_after_s": 1})).await;
-            let intents = join_all((0..4).map(|n| stage.intent(20_00 + n))).await;
-            for intent in &intents {
-                let reference = stage.reference(intent).await;
-                stage.fault("inquire", "http_429", json!({"retry_after_s": 1})).await;
-                stage.pay_and_tell(&reference).await;
-            }
-            join_all(intents.iter().map(|intent| stage.status(intent, "succeeded"))).await;
-            refunded_into(&stage, "http_429", json!({"retry_after_s": 1})).await;
-            stage.ledgers_agree().await;
-            assert_eq!(stage.payments_there().await, 5);
+    at_each(&platform, Bank::ALL, |stage| async move {
+        stage.fault("start", "http_429", json!({"times": 2, "retry_after_s": 1})).await;
+        let intents = join_all((0..4).map(|n| stage.intent(20_00 + n))).await;
+        for intent in &intents {
+            let reference = stage.reference(intent).await;
+            stage.fault("inquire", "http_429", json!({"retry_after_s": 1})).await;
+            stage.pay_and_tell(&reference).await;
         }
-    }))
+        join_all(intents.iter().map(|intent| stage.status(intent, "succeeded"))).await;
+        refunded_into(&stage, "http_429", json!({"retry_after_s": 1})).await;
+        stage.ledgers_agree().await;
+        assert_eq!(stage.payments_there().await, 5);
+    })
     .await;
 }
 
 pub async fn f08_a_lapsed_token_is_renewed_once_for_all_and_never_in_a_loop(platform: Arc<TestPlatform>) {
-    join_all([Bank::Scb, Bank::Kbank].map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            // Without a token nothing is sent: it waits, and is known not to have been sent.
-            stage.fault("token", "http_500", json!({"times": 2})).await;
-            let intents = join_all((0..6).map(|n| stage.intent(20_00 + n))).await;
-            let references = join_all(intents.iter().map(|intent| stage.reference(intent))).await;
-            let issued = stage.sim("/sim/health").await["tokens_issued"].as_i64().unwrap();
-            stage.fault("inquire", "token_expired", json!({})).await;
-            join_all(references.iter().map(|reference| stage.pay_and_tell(reference))).await;
-            join_all(intents.iter().map(|intent| stage.status(intent, "succeeded"))).await;
-            let renewed = stage.sim("/sim/health").await["tokens_issued"].as_i64().unwrap() - issued;
-            // Whoever was under way with the old one is refused once more.
-            assert!((1..=3).contains(&renewed), "{bank:?}: {renewed} new tokens for six calls");
-            // A storm: every call is refused, whatever token it has.
-            stage.fault("inquire", "token_expired", json!({"times": 6})).await;
-            let intent = stage.intent(31_00).await;
-            stage.pay_and_tell(&stage.reference(&intent).await).await;
-            stage.status(&intent, "succeeded").await;
-            let stormed = stage.sim("/sim/health").await["tokens_issued"].as_i64().unwrap() - issued - renewed;
-            assert!(stormed <= 7, "{bank:?}: {stormed} tokens in a storm of six refusals");
-            stage.ledgers_agree().await;
-            let sql = "select count(*) from gateway.exchange where provider = $1 and exchange::text ~ 'scb-secret|kb-secret|kb-partner|simk-|sim-0'";
-            let shown: i64 = sqlx::query_scalar(sql).bind(&stage.account).fetch_one(&stage.platform.database.admin).await.unwrap();
-            assert_eq!(shown, 0, "a secret or a token stands in what was said");
-        }
-    }))
+    at_each(&platform, [Bank::Scb, Bank::Kbank], |stage| async move {
+        let bank = stage.bank;
+        // Without a token nothing is sent: it waits, and is known not to have been sent.
+        stage.fault("token", "http_500", json!({"times": 2})).await;
+        let intents = join_all((0..6).map(|n| stage.intent(20_00 + n))).await;
+        let references = join_all(intents.iter().map(|intent| stage.reference(intent))).await;
+        let issued = stage.sim("/sim/health").await["tokens_issued"].as_i64().unwrap();
+        stage.fault("inquire", "token_expired", json!({})).await;
+        join_all(references.iter().map(|reference| stage.pay_and_tell(reference))).await;
+        join_all(intents.iter().map(|intent| stage.status(intent, "succeeded"))).await;
+        let renewed = stage.sim("/sim/health").await["tokens_issued"].as_i64().unwrap() - issued;
+        // Whoever was under way with the old one is refused once more.
+        assert!((1..=3).contains(&renewed), "{bank:?}: {renewed} new tokens for six calls");
+        // A storm: every call is refused, whatever token it has.
+        stage.fault("inquire", "token_expired", json!({"times": 6})).await;
+        let intent = stage.intent(31_00).await;
+        stage.pay_and_tell(&stage.reference(&intent).await).await;
+        stage.status(&intent, "succeeded").await;
+        let stormed = stage.sim("/sim/health").await["tokens_issued"].as_i64().unwrap() - issued - renewed;
+        assert!(stormed <= 7, "{bank:?}: {stormed} tokens in a storm of six refusals");
+        stage.ledgers_agree().await;
+        let sql =
+            "select count(*) from gateway.exchange where provider = $1 and exchange::text ~ 'scb-secret|kb-secret|kb-partner|simk-|sim-0'";
+        let shown: i64 = sqlx::query_scalar(sql).bind(&stage.account).fetch_one(&stage.platform.database.admin).await.unwrap();
+        assert_eq!(shown, 0, "a secret or a token stands in what was said");
+    })
     .await;
 }
 
@@ -262,8 +244,7 @@ pub async fn f09_a_business_error_inside_http_200_is_not_a_success(platform: Arc
     for fault in ["trouble", "trouble_after"] {
         begun_into(&stage, fault, json!({})).await;
         refunded_into(&stage, fault, json!({})).await;
-        let intent = stage.intent(40_00).await;
-        let reference = stage.reference(&intent).await;
+        let (intent, reference) = stage.payable(40_00).await;
         stage.fault("cancel", fault, json!({})).await;
         let path = format!("/v1/payment-intents/{intent}/cancel");
         stage.post(&stage.shop.cashier, &path, json!({"reason": "duplicate"})).await.ok();
@@ -275,57 +256,49 @@ pub async fn f09_a_business_error_inside_http_200_is_not_a_success(platform: Arc
 }
 
 pub async fn f10_unknown_words_and_fields_decide_nothing_and_amounts_are_exact(platform: Arc<TestPlatform>) {
-    join_all(Bank::ALL.map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            for (satang, operation, fault) in [
-                (1, "start", "extra_fields"),
-                (99_99, "inquire", "extra_fields"),
-                (100_01, "inquire", "unknown_status"),
-                (123_456_78, "inquire", "unknown_status"),
-            ] {
-                if operation == "start" {
-                    stage.fault(operation, fault, json!({})).await;
-                }
-                let intent = stage.intent(satang).await;
-                let reference = stage.reference(&intent).await;
-                if operation == "inquire" {
-                    stage.fault(operation, fault, json!({"times": 2, "reference": reference})).await;
-                }
-                stage.pay_and_tell(&reference).await;
-                let shown = stage.status(&intent, "succeeded").await;
-                assert_eq!(shown["captured"]["amount"], satang, "{bank:?}");
+    at_each(&platform, Bank::ALL, |stage| async move {
+        let bank = stage.bank;
+        for (satang, operation, fault) in [
+            (1, "start", "extra_fields"),
+            (99_99, "inquire", "extra_fields"),
+            (100_01, "inquire", "unknown_status"),
+            (123_456_78, "inquire", "unknown_status"),
+        ] {
+            if operation == "start" {
+                stage.fault(operation, fault, json!({})).await;
             }
-            stage.ledgers_agree().await;
+            let (intent, reference) = stage.payable(satang).await;
+            if operation == "inquire" {
+                stage.fault(operation, fault, json!({"times": 2, "reference": reference})).await;
+            }
+            stage.pay_and_tell(&reference).await;
+            let shown = stage.status(&intent, "succeeded").await;
+            assert_eq!(shown["captured"]["amount"], satang, "{bank:?}");
         }
-    }))
+        stage.ledgers_agree().await;
+    })
     .await;
 }
 
 pub async fn f24_an_answer_that_it_is_a_duplicate_adopts_the_first_one(platform: Arc<TestPlatform>) {
-    let codes = join_all([Bank::Scb, Bank::Kbank].map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            // The bank has the code and it is paid before it can be asked for again.
-            stage.fault("start", "http_500_after", json!({})).await;
-            let intent = stage.intent(60_00).await;
-            let reference = stage.until("an attempt", &intent, |shown| shown["reference"].is_string()).await;
-            let reference = reference["reference"].as_str().unwrap().to_owned();
-            let there = async {
-                while stage.attempts_there().await == 0 {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(30), there).await.expect("the bank has the code");
-            stage.lever("/sim/pay", json!({"reference": reference, "webhook": "never"})).await;
-            let ended = |shown: &Value| shown["status"] == "succeeded" || shown["status"] == "requires_payment_method";
-            stage.until("the first one is adopted", &intent, ended).await;
-            stage.ledgers_agree().await;
-            assert_eq!(stage.attempts_there().await, 1);
-        }
-    }));
+    let codes = at_each(&platform, [Bank::Scb, Bank::Kbank], |stage| async move {
+        // The bank has the code and it is paid before it can be asked for again.
+        stage.fault("start", "http_500_after", json!({})).await;
+        let intent = stage.intent(60_00).await;
+        let reference = stage.until("an attempt", &intent, |shown| shown["reference"].is_string()).await;
+        let reference = reference["reference"].as_str().unwrap().to_owned();
+        let there = async {
+            while stage.attempts_there().await == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), there).await.expect("the bank has the code");
+        stage.lever("/sim/pay", json!({"reference": reference, "webhook": "never"})).await;
+        let ended = |shown: &Value| shown["status"] == "succeeded" || shown["status"] == "requires_payment_method";
+        stage.until("the first one is adopted", &intent, ended).await;
+        stage.ledgers_agree().await;
+        assert_eq!(stage.attempts_there().await, 1);
+    });
     let key = async {
         let stage = Stage::open(&platform, Bank::Stripe).await;
         // The key's stored answer is a 500 for ever; only the books know of the charge.
@@ -338,21 +311,17 @@ pub async fn f24_an_answer_that_it_is_a_duplicate_adopts_the_first_one(platform:
 }
 
 pub async fn f25_a_payment_that_the_books_do_not_show_yet_is_asked_for_until_they_do(platform: Arc<TestPlatform>) {
-    join_all(Bank::ALL.map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            for more in [json!({"webhook": {"retry_ms": 500}}), json!({"webhook": "never"})] {
-                let intent = stage.intent(70_00).await;
-                let reference = stage.reference(&intent).await;
-                stage.fault("inquire", "not_visible_yet", json!({"times": 2, "reference": reference})).await;
-                stage.pay(&reference, more).await;
-                let open = |shown: &Value| !["requires_action", "processing"].contains(&shown["status"].as_str().unwrap_or_default());
-                let ended = stage.until("it ends", &intent, open).await;
-                assert_eq!(ended["status"], "succeeded", "{bank:?}: absence was taken for proof");
-            }
-            stage.ledgers_agree().await;
+    at_each(&platform, Bank::ALL, |stage| async move {
+        let bank = stage.bank;
+        for more in [json!({"webhook": {"retry_ms": 500}}), json!({"webhook": "never"})] {
+            let (intent, reference) = stage.payable(70_00).await;
+            stage.fault("inquire", "not_visible_yet", json!({"times": 2, "reference": reference})).await;
+            stage.pay(&reference, more).await;
+            let open = |shown: &Value| !["requires_action", "processing"].contains(&shown["status"].as_str().unwrap_or_default());
+            let ended = stage.until("it ends", &intent, open).await;
+            assert_eq!(ended["status"], "succeeded", "{bank:?}: absence was taken for proof");
         }
-    }))
+        stage.ledgers_agree().await;
+    })
     .await;
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::TestPlatform;
 
-use super::stage::{Bank, Setup, Stage};
+use super::stage::{Bank, Setup, Stage, at_each};
 
 async fn cancel(stage: &Stage, intent: &str) -> support::Answered {
     let path = format!("/v1/payment-intents/{intent}/cancel");
@@ -18,8 +18,7 @@ pub async fn f18_money_after_a_cancel_is_recorded_and_can_be_accepted(platform: 
         let platform = platform.clone();
         async move {
             let stage = Stage::open(&platform, bank).await;
-            let intent = stage.intent(80_00).await;
-            let reference = stage.reference(&intent).await;
+            let (intent, reference) = stage.payable(80_00).await;
             cancel(&stage, &intent).await.ok();
             stage.status(&intent, "canceled").await;
             // The payer's app was quicker than the cancel.
@@ -42,20 +41,16 @@ pub async fn f18_money_after_a_cancel_is_recorded_and_can_be_accepted(platform: 
 }
 
 pub async fn f19_a_cancel_that_raced_the_payment_has_lost(platform: Arc<TestPlatform>) {
-    join_all(Bank::ALL.map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            let intent = stage.intent(80_00).await;
-            let reference = stage.reference(&intent).await;
-            stage.pay(&reference, json!({})).await;
-            let asked = cancel(&stage, &intent).await;
-            let shown = stage.status(&intent, "succeeded").await;
-            // Or the schedule was quicker than the caller.
-            assert_eq!(shown["cancel"], if asked.status.is_success() { "lost" } else { "none" }, "{bank:?}");
-            stage.ledgers_agree().await;
-        }
-    }))
+    at_each(&platform, Bank::ALL, |stage| async move {
+        let bank = stage.bank;
+        let (intent, reference) = stage.payable(80_00).await;
+        stage.pay(&reference, json!({})).await;
+        let asked = cancel(&stage, &intent).await;
+        let shown = stage.status(&intent, "succeeded").await;
+        // Or the schedule was quicker than the caller.
+        assert_eq!(shown["cancel"], if asked.status.is_success() { "lost" } else { "none" }, "{bank:?}");
+        stage.ledgers_agree().await;
+    })
     .await;
 }
 
@@ -83,25 +78,21 @@ pub async fn f20_a_partial_refund_that_the_provider_does_not_make_is_refused_and
 }
 
 pub async fn f21_refunds_never_exceed_what_was_captured(platform: Arc<TestPlatform>) {
-    join_all([Bank::Omise, Bank::Stripe].map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            let intent = stage.paid(100_00).await;
-            assert_eq!(stage.refund(&intent, Some(100_01)).await.body["code"], "RefundExceedsCaptured");
-            let first = stage.refund(&intent, Some(60_00)).await.id();
-            assert_eq!(stage.refund(&intent, Some(40_01)).await.body["code"], "RefundExceedsCaptured");
-            // A refund that failed on its way holds nothing back; one whose answer was lost does.
-            stage.fault("refund", "http_500_after", json!({})).await;
-            let second = stage.refund(&intent, None).await.id();
-            assert!(stage.refund(&intent, Some(1)).await.status.is_client_error());
-            for refund in [first, second] {
-                stage.refund_until("it went back", &refund, |shown| shown["status"] == "succeeded").await;
-            }
-            stage.ledgers_agree().await;
-            assert_eq!(stage.sim("/sim/ledger").await["totals"]["net"], 0);
+    at_each(&platform, [Bank::Omise, Bank::Stripe], |stage| async move {
+        let intent = stage.paid(100_00).await;
+        assert_eq!(stage.refund(&intent, Some(100_01)).await.body["code"], "RefundExceedsCaptured");
+        let first = stage.refund(&intent, Some(60_00)).await.id();
+        assert_eq!(stage.refund(&intent, Some(40_01)).await.body["code"], "RefundExceedsCaptured");
+        // A refund that failed on its way holds nothing back; one whose answer was lost does.
+        stage.fault("refund", "http_500_after", json!({})).await;
+        let second = stage.refund(&intent, None).await.id();
+        assert!(stage.refund(&intent, Some(1)).await.status.is_client_error());
+        for refund in [first, second] {
+            stage.refund_until("it went back", &refund, |shown| shown["status"] == "succeeded").await;
         }
-    }))
+        stage.ledgers_agree().await;
+        assert_eq!(stage.sim("/sim/ledger").await["totals"]["net"], 0);
+    })
     .await;
     // A void after a refund of the whole is the same thing twice.
     let stage = Stage::open(&platform, Bank::Scb).await;
@@ -113,35 +104,32 @@ pub async fn f21_refunds_never_exceed_what_was_captured(platform: Arc<TestPlatfo
 }
 
 pub async fn f27_a_hold_that_lapsed_is_over_and_a_capture_whose_answer_was_lost_is_adopted(platform: Arc<TestPlatform>) {
-    join_all([Bank::Omise, Bank::Stripe].map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            let held = || stage.card_intent(90_00, bank.card(), json!({"capture_method": "manual"}));
-            let (lapsed, captured) = (held().await, held().await);
-            for intent in [&lapsed, &captured] {
-                stage.status(intent, "requires_capture").await;
-            }
-            let shown = stage.status(&lapsed, "requires_capture").await;
-            let reference = shown["reference"].as_str().unwrap();
-            stage.lever("/sim/expire", json!({"reference": reference, "webhook": "never"})).await.ok();
-            let stage = &stage;
-            let capture = |intent: &str, amount: i64| {
-                let body = json!({"amount": {"amount": amount, "currency": "THB"}});
-                let path = format!("/v1/payment-intents/{intent}/capture");
-                async move { stage.post(&stage.shop.cashier, &path, body).await }
-            };
-            // Nobody was told; the capture finds out, and the books decide.
-            capture(&lapsed, 90_00).await.ok();
-            stage.status(&lapsed, "canceled").await;
-            stage.fault("capture", "cut_body", json!({})).await;
-            capture(&captured, 25_00).await.ok();
-            let shown = stage.status(&captured, "succeeded").await;
-            assert_eq!(shown["captured"]["amount"], 25_00, "{bank:?}");
-            stage.ledgers_agree().await;
-            assert_eq!(stage.sim("/sim/ledger").await["totals"]["received"], 25_00);
+    at_each(&platform, [Bank::Omise, Bank::Stripe], |stage| async move {
+        let bank = stage.bank;
+        let held = || stage.card_intent(90_00, bank.card(), json!({"capture_method": "manual"}));
+        let (lapsed, captured) = (held().await, held().await);
+        for intent in [&lapsed, &captured] {
+            stage.status(intent, "requires_capture").await;
         }
-    }))
+        let shown = stage.status(&lapsed, "requires_capture").await;
+        let reference = shown["reference"].as_str().unwrap();
+        stage.lever("/sim/expire", json!({"reference": reference, "webhook": "never"})).await.ok();
+        let stage = &stage;
+        let capture = |intent: &str, amount: i64| {
+            let body = json!({"amount": {"amount": amount, "currency": "THB"}});
+            let path = format!("/v1/payment-intents/{intent}/capture");
+            async move { stage.post(&stage.shop.cashier, &path, body).await }
+        };
+        // Nobody was told; the capture finds out, and the books decide.
+        capture(&lapsed, 90_00).await.ok();
+        stage.status(&lapsed, "canceled").await;
+        stage.fault("capture", "cut_body", json!({})).await;
+        capture(&captured, 25_00).await.ok();
+        let shown = stage.status(&captured, "succeeded").await;
+        assert_eq!(shown["captured"]["amount"], 25_00, "{bank:?}");
+        stage.ledgers_agree().await;
+        assert_eq!(stage.sim("/sim/ledger").await["totals"]["received"], 25_00);
+    })
     .await;
 }
 

@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{Answered, TestPlatform};
 
-use super::stage::{Bank, Stage};
+use super::stage::{Bank, Stage, at_each};
 
 pub async fn of_64_refunds_at_once_only_those_that_fit_are_made(platform: Arc<TestPlatform>) {
     let stage = Stage::open(&platform, Bank::Stripe).await;
@@ -38,36 +38,32 @@ pub async fn of_64_refunds_at_once_only_those_that_fit_are_made(platform: Arc<Te
 }
 
 pub async fn a_cancel_and_a_payment_at_the_same_moment_end_in_one_of_both_fifty_times(platform: Arc<TestPlatform>) {
-    join_all([Bank::Scb, Bank::Kbank].map(|bank| {
-        let platform = platform.clone();
-        async move {
-            let stage = Stage::open(&platform, bank).await;
-            let intents = join_all((0..25).map(|n| stage.intent(30_00 + n))).await;
-            let race = async |n: usize, intent: &str| {
-                let reference = stage.reference(intent).await;
-                let path = format!("/v1/payment-intents/{intent}/cancel");
-                let cancel = async {
-                    tokio::time::sleep(Duration::from_millis(4 * (n as u64 % 5))).await;
-                    stage.post(&stage.shop.cashier, &path, json!({"reason": "duplicate"})).await
-                };
-                // Where the cancel was quicker the bank takes no money.
-                let pay = stage.lever("/sim/pay", json!({"reference": reference, "webhook": {"retry_ms": 500}}));
-                let (asked, paid) = tokio::join!(cancel, pay);
-                let over = |shown: &Value| ["succeeded", "canceled"].contains(&shown["status"].as_str().unwrap_or_default());
-                let shown = stage.until("one of both", intent, over).await;
-                if !paid.status.is_success() {
-                    assert_eq!(shown["status"], "canceled", "{shown}");
-                } else if shown["status"] == "succeeded" {
-                    assert_eq!(shown["cancel"], if asked.status.is_success() { "lost" } else { "none" }, "{shown}");
-                } else {
-                    let parked = |shown: &Value| shown["unmatched"][0]["why"] == "late";
-                    stage.until("the money is a duty", intent, parked).await;
-                }
+    at_each(&platform, [Bank::Scb, Bank::Kbank], |stage| async move {
+        let intents = join_all((0..25).map(|n| stage.intent(30_00 + n))).await;
+        let race = async |n: usize, intent: &str| {
+            let reference = stage.reference(intent).await;
+            let path = format!("/v1/payment-intents/{intent}/cancel");
+            let cancel = async {
+                tokio::time::sleep(Duration::from_millis(4 * (n as u64 % 5))).await;
+                stage.post(&stage.shop.cashier, &path, json!({"reason": "duplicate"})).await
             };
-            join_all(intents.iter().enumerate().map(|(n, intent)| race(n, intent))).await;
-            stage.ledgers_agree().await;
-        }
-    }))
+            // Where the cancel was quicker the bank takes no money.
+            let pay = stage.lever("/sim/pay", json!({"reference": reference, "webhook": {"retry_ms": 500}}));
+            let (asked, paid) = tokio::join!(cancel, pay);
+            let over = |shown: &Value| ["succeeded", "canceled"].contains(&shown["status"].as_str().unwrap_or_default());
+            let shown = stage.until("one of both", intent, over).await;
+            if !paid.status.is_success() {
+                assert_eq!(shown["status"], "canceled", "{shown}");
+            } else if shown["status"] == "succeeded" {
+                assert_eq!(shown["cancel"], if asked.status.is_success() { "lost" } else { "none" }, "{shown}");
+            } else {
+                let parked = |shown: &Value| shown["unmatched"][0]["why"] == "late";
+                stage.until("the money is a duty", intent, parked).await;
+            }
+        };
+        join_all(intents.iter().enumerate().map(|(n, intent)| race(n, intent))).await;
+        stage.ledgers_agree().await;
+    })
     .await;
 }
 

@@ -11,6 +11,7 @@ use std::{
 
 use api::simulated_provider::free_address;
 use domain::clock::Clock;
+use futures_util::future::join_all;
 use gateway::{StripeConfig, kbank, omise, scb, simulator::SimulatorConfig, stripe};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -127,6 +128,17 @@ pub async fn patiently<T, W: Future<Output = Option<T>>>(what: &str, question: i
         assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+}
+
+/// The same at each of these banks side by side, on a stage of its own.
+pub async fn at_each<W: Future<Output = ()>>(
+    platform: &Arc<TestPlatform>,
+    banks: impl IntoIterator<Item = Bank>,
+    work: impl Fn(Stage) -> W,
+) {
+    let work = &work;
+    let each: Vec<_> = banks.into_iter().map(|bank| async move { work(Stage::open(platform, bank).await).await }).collect();
+    join_all(each).await;
 }
 
 /// What differs from the ordinary.
@@ -286,6 +298,13 @@ impl Stage {
     /// Waits for a code or a page for the payer; gives our reference at the provider.
     pub async fn reference(&self, intent: &str) -> String {
         self.status(intent, "requires_action").await["reference"].as_str().unwrap().to_owned()
+    }
+
+    /// An intent for PromptPay with a code that can be scanned, and our reference at the provider.
+    pub async fn payable(&self, satang: i64) -> (String, String) {
+        let intent = self.intent(satang).await;
+        let reference = self.reference(&intent).await;
+        (intent, reference)
     }
 
     /// The provider's next calls of an operation go wrong.
