@@ -85,6 +85,28 @@ impl Bus {
         }
     }
 
+    /// Makes the stream as a relay left it before the log was restored to the past.
+    async fn left_behind(&self, database: &TestDatabase, description: String) {
+        let log = database.head().await.log_id.simple().to_string();
+        let config = stream::Config {
+            name: self.name.clone(),
+            description: Some(description),
+            subjects: vec![format!("ev.{log}.>")],
+            ..stream::Config::default()
+        };
+        self.context.create_stream(config).await.unwrap();
+    }
+
+    async fn publish(&self, subject: String, message: Vec<u8>) {
+        self.context.publish(subject, message.into()).await.unwrap().await.unwrap();
+    }
+
+    /// Waits for the stream of the second epoch, and returns its base.
+    async fn renewed(&self) -> i64 {
+        let renewed = || async { self.view().await.filter(|view| view.0 == 2) };
+        eventually("a stream of the new epoch", PATIENCE, renewed).await.1
+    }
+
     async fn delete(&self) {
         self.context.delete_stream(&self.name).await.unwrap();
     }
@@ -239,21 +261,13 @@ async fn a_bus_ahead_of_the_log_begins_a_new_epoch() {
     let (write, bus) = (database.write_side(), Bus::of(&database).await);
     append(&write, 5).await;
     // As if the log had been at position 13 once and was restored to 10.
+    bus.left_behind(&database, description(1, 8)).await;
     let log = database.head().await.log_id.simple().to_string();
-    let config = stream::Config {
-        name: bus.name.clone(),
-        description: Some(description(1, 8)),
-        subjects: vec![format!("ev.{log}.>")],
-        ..stream::Config::default()
-    };
-    bus.context.create_stream(config).await.unwrap();
     for _ in 0..5 {
-        bus.context.publish(format!("ev.{log}.0.order.lost"), "{}".into()).await.unwrap().await.unwrap();
+        bus.publish(format!("ev.{log}.0.order.lost"), b"{}".to_vec()).await;
     }
     let relay = Relay::start(&database, &write).await;
-    let renewed = || async { bus.view().await.filter(|view| view.0 == 2) };
-    let (_, base, _) = eventually("a stream of the new epoch", PATIENCE, renewed).await;
-    assert_eq!((base, database.head().await.epoch), (10, 2));
+    assert_eq!((bus.renewed().await, database.head().await.epoch), (10, 2));
     append(&write, 3).await;
     assert_eq!(bus.aligned(&database, 6).await, (2, 10));
     bus.check_messages(&database).await;
@@ -266,24 +280,14 @@ async fn a_log_that_outgrew_what_it_lost_begins_a_new_epoch() {
     let (write, bus) = (database.write_side(), Bus::of(&database).await);
     append(&write, 5).await;
     // As if the log had been at position 9 once, was restored to 8 and went on to 10: the counts look like a mere lag.
-    let (head, mut sent) = (database.head().await, database.log().await[6..9].to_vec());
-    let log = head.log_id.simple().to_string();
+    bus.left_behind(&database, description(1, 6)).await;
+    let (log, mut sent) = (database.head().await.log_id.simple().to_string(), database.log().await[6..9].to_vec());
     sent[2].hash = [7; 32];
-    let config = stream::Config {
-        name: bus.name.clone(),
-        description: Some(description(1, 6)),
-        subjects: vec![format!("ev.{log}.>")],
-        ..stream::Config::default()
-    };
-    bus.context.create_stream(config).await.unwrap();
     for event in &sent {
-        let subject = format!("ev.{log}.{}.order.{}", event.slice, event.event_type);
-        bus.context.publish(subject, wire::encode(event).into()).await.unwrap().await.unwrap();
+        bus.publish(format!("ev.{log}.{}.order.{}", event.slice, event.event_type), wire::encode(event)).await;
     }
     let relay = Relay::start(&database, &write).await;
-    let renewed = || async { bus.view().await.filter(|view| view.0 == 2) };
-    let (_, base, _) = eventually("a stream of the new epoch", PATIENCE, renewed).await;
-    assert_eq!((base, database.head().await.epoch), (10, 2));
+    assert_eq!((bus.renewed().await, database.head().await.epoch), (10, 2));
     append(&write, 3).await;
     assert_eq!(bus.aligned(&database, 6).await, (2, 10));
     bus.check_messages(&database).await;
@@ -296,18 +300,9 @@ async fn an_empty_stream_that_goes_on_from_another_event_begins_a_new_epoch() {
     let (write, bus) = (database.write_side(), Bus::of(&database).await);
     append(&write, 5).await;
     // As if a stream had been made at position 8, the log restored to 6 before anything was published, and gone on to 10.
-    let log = database.head().await.log_id.simple().to_string();
-    let config = stream::Config {
-        name: bus.name.clone(),
-        description: Some(format!("{} hash={}", description(1, 8), "07".repeat(32))),
-        subjects: vec![format!("ev.{log}.>")],
-        ..stream::Config::default()
-    };
-    bus.context.create_stream(config).await.unwrap();
+    bus.left_behind(&database, format!("{} hash={}", description(1, 8), "07".repeat(32))).await;
     let relay = Relay::start(&database, &write).await;
-    let renewed = || async { bus.view().await.filter(|view| view.0 == 2) };
-    let (_, base, _) = eventually("a stream of the new epoch", PATIENCE, renewed).await;
-    assert_eq!((base, database.head().await.epoch), (10, 2));
+    assert_eq!((bus.renewed().await, database.head().await.epoch), (10, 2));
     relay.stop().await;
     // The new one names the event that the log has there: the next relay goes on with it.
     append(&write, 1).await;
@@ -343,8 +338,7 @@ async fn a_stream_of_an_older_epoch_is_replaced() {
     append(&write, 5).await;
     bus.aligned(&database, 10).await;
     sqlx::query("select log.raise_epoch()").execute(&database.pool(Role::Worker)).await.unwrap();
-    let renewed = || async { bus.view().await.filter(|view| view.0 == 2) };
-    eventually("a stream of the new epoch", PATIENCE, renewed).await;
+    bus.renewed().await;
     append(&write, 5).await;
     assert_eq!(bus.aligned(&database, 10).await.0, 2);
     bus.check_messages(&database).await;
