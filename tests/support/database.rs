@@ -94,6 +94,27 @@ impl TestDatabase {
         event_store::log_head(&self.admin).await.expect("the log answers")
     }
 
+    /// Tables with a row in which `secret` stands, as text or as bytes: `schema.table`.
+    pub async fn tables_with(&self, secret: &str) -> Vec<String> {
+        self.tables_where(&format!("t::text like '%{secret}%' or t::text like '%{}%'", hex::encode(secret))).await
+    }
+
+    /// Tables with a row `t` for which this SQL condition holds.
+    pub async fn tables_where(&self, condition: &str) -> Vec<String> {
+        let all =
+            "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')";
+        let tables: Vec<String> = sqlx::query_scalar(all).fetch_all(&self.admin).await.expect("the catalog answers");
+        assert!(tables.len() > 20, "{tables:?}");
+        let mut found = Vec::new();
+        for table in tables {
+            let sql = format!("select exists (select from {table} t where {condition})");
+            if sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.admin).await.expect("the table answers") {
+                found.push(table);
+            }
+        }
+        found
+    }
+
     /// The whole log.
     pub async fn log(&self) -> Vec<RecordedEvent> {
         event_store::read_log(&self.admin, 0, i64::MAX).await.expect("the log answers")
