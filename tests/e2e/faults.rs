@@ -17,7 +17,7 @@ use api::{
 use domain::ids::{MerchantId, PspId, StoreId, Ulid};
 use serde_json::{Value, json};
 use sqlx::Row;
-use support::{OwnServers, Process, TestDatabase, eventually, store_body};
+use support::{OwnServers, Process, TestDatabase, bank_environment, eventually, store_body};
 
 /// Who can be killed, in the order of a round.
 const VICTIMS: [&str; 7] = ["api", "relay", "projector", "worker", "gateway", "nats", "postgres"];
@@ -47,23 +47,17 @@ impl Cluster {
         let database = servers.database().await;
         let dir = servers.embedded.data_dir().to_path_buf();
         let (api, gateway, simulator) = (free_address().unwrap(), free_address().unwrap(), free_address().unwrap());
-        let scb = api::simulated_provider::settings(&format!("http://{simulator}"));
         let env: Vec<(String, String)> = [
             ("DATABASE_URL", database.url.clone()),
             ("MIGRATE_DATABASE_URL", database.admin_url.clone()),
             ("NATS_URL", database.nats_url.clone()),
             ("SMARTPOS_DATA_DIR", dir.display().to_string()),
             ("SMARTPOS_AUTH__KEY_FILE", dir.join("auth.pem").display().to_string()),
-            ("SMARTPOS_PROVIDERS__SCB__BASE_URL", scb.base_url.clone()),
-            ("SMARTPOS_PROVIDERS__SCB__API_KEY", scb.api_key.reveal().to_owned()),
-            ("SMARTPOS_PROVIDERS__SCB__API_SECRET", scb.api_secret.reveal().to_owned()),
-            ("SMARTPOS_PROVIDERS__SCB__BILLER_ID", scb.biller_id.clone()),
-            ("SMARTPOS_PROVIDERS__SCB__WEBHOOK_PATH_SECRET", scb.webhook_path_secret.reveal().to_owned()),
-            ("SMARTPOS_PROVIDERS__SCB__TIMEOUT_MS", "1500".to_owned()),
-            ("SMARTPOS_PROVIDERS__SCB__VOID_PROFILE", "true".to_owned()),
         ]
+        .into_iter()
+        .chain(bank_environment(&format!("http://{simulator}")))
         .map(|(name, value)| (name.to_owned(), value))
-        .to_vec();
+        .collect();
         let key = load_or_create_key(&dir.join("auth.pem")).unwrap();
         let (base, simulator_url) = (format!("http://{api}"), format!("http://{simulator}"));
         let mut cluster = Self { servers, database, processes: BTreeMap::new(), env, base, simulator: simulator_url, key };

@@ -24,7 +24,7 @@ pub use database::{TestDatabase, WriteSide};
 pub use history::write_history;
 pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body, store_body};
 pub use process::Process;
-pub use provider::ProviderAt;
+pub use provider::{ProviderAt, bank_environment};
 pub use proxy::{Proxy, Way};
 pub use raw::{item, key_claim, stream};
 pub use receiver::{Received, Receiver, Reply};

@@ -2,7 +2,7 @@
 
 use api::{
     simulated_account::SimulatedAccount,
-    simulated_provider::{Simulated, SimulatorArgs, free_address, run as run_simulator},
+    simulated_provider::{Simulated, SimulatorArgs, free_address, run as run_simulator, settings},
 };
 use domain::ids::ProviderAccountId;
 use reqwest::Method;
@@ -10,6 +10,21 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{ApiShop, TestPlatform, answered, eventually};
+
+/// What a process must be told to have the simulated bank at this address as the provider of whoever has no account. Its calls are
+/// given up soon: tests wait for what follows.
+pub fn bank_environment(base_url: &str) -> [(&'static str, String); 7] {
+    let scb = settings(base_url);
+    [
+        ("SMARTPOS_PROVIDERS__SCB__BASE_URL", scb.base_url.clone()),
+        ("SMARTPOS_PROVIDERS__SCB__API_KEY", scb.api_key.reveal().to_owned()),
+        ("SMARTPOS_PROVIDERS__SCB__API_SECRET", scb.api_secret.reveal().to_owned()),
+        ("SMARTPOS_PROVIDERS__SCB__BILLER_ID", scb.biller_id.clone()),
+        ("SMARTPOS_PROVIDERS__SCB__WEBHOOK_PATH_SECRET", scb.webhook_path_secret.reveal().to_owned()),
+        ("SMARTPOS_PROVIDERS__SCB__TIMEOUT_MS", "1500".to_owned()),
+        ("SMARTPOS_PROVIDERS__SCB__VOID_PROFILE", "true".to_owned()),
+    ]
+}
 
 /// A merchant's account at a simulator of its own; the simulator ends with this value.
 pub struct ProviderAt {

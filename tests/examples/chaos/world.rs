@@ -14,10 +14,10 @@ use api::{
     auth::{SigningKey, load_or_create_key},
     embedded::{Embedded, EmbeddedConfig},
     platform::{Servers, migrate},
-    simulated_provider::{free_address, settings},
+    simulated_provider::free_address,
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use support::{Process, Proxy, ScratchDir};
+use support::{Process, Proxy, ScratchDir, bank_environment};
 
 use crate::{
     disks::Disks,
@@ -148,19 +148,12 @@ impl World {
 
     fn environment(&self, part: Part, more: &[(&str, String)]) -> Vec<(String, String)> {
         let roles = self.dir.path().join("roles");
-        let scb = settings(self.lines[&(Part::Gateway, End::Bank)].url());
         let mut set = vec![
             ("SMARTPOS_DATA_DIR", roles.display().to_string()),
-            ("SMARTPOS_PROVIDERS__SCB__BASE_URL", scb.base_url.clone()),
-            ("SMARTPOS_PROVIDERS__SCB__API_KEY", scb.api_key.reveal().to_owned()),
-            ("SMARTPOS_PROVIDERS__SCB__API_SECRET", scb.api_secret.reveal().to_owned()),
-            ("SMARTPOS_PROVIDERS__SCB__BILLER_ID", scb.biller_id.clone()),
-            ("SMARTPOS_PROVIDERS__SCB__WEBHOOK_PATH_SECRET", scb.webhook_path_secret.reveal().to_owned()),
-            ("SMARTPOS_PROVIDERS__SCB__TIMEOUT_MS", "1500".to_owned()),
-            ("SMARTPOS_PROVIDERS__SCB__VOID_PROFILE", "true".to_owned()),
             ("SMARTPOS_LIMITS__PER_MERCHANT_PER_MINUTE", "0".to_owned()),
             ("SMARTPOS_LIMITS__ALL_PER_MINUTE", "0".to_owned()),
         ];
+        set.extend(bank_environment(self.lines[&(Part::Gateway, End::Bank)].url()));
         if part != Part::Bank {
             set.push(("DATABASE_URL", self.lines[&(part, End::Postgres)].url().to_owned()));
             set.push(("NATS_URL", self.lines[&(part, End::Nats)].url().to_owned()));
