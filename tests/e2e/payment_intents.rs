@@ -22,10 +22,23 @@ fn path(intent: &str) -> String {
     format!("/v1/payment-intents/{intent}")
 }
 
+/// Waits until the intent has this status.
+async fn shown_as(platform: &TestPlatform, shop: &ApiShop, intent: &str, status: &str) -> Value {
+    platform.get_until(&shop.cashier, &path(intent), |intent| intent["status"] == status).await
+}
+
 /// Waits for the QR and gives our reference at the bank.
 async fn reference(platform: &TestPlatform, shop: &ApiShop, intent: &str) -> String {
-    let shown = platform.get_until(&shop.cashier, &path(intent), |intent| intent["status"] == "requires_action").await;
-    shown["reference"].as_str().unwrap().to_owned()
+    shown_as(platform, shop, intent, "requires_action").await["reference"].as_str().unwrap().to_owned()
+}
+
+/// An intent whose code can be scanned, on a platform of its own, and our reference at the bank.
+async fn waiting() -> (TestPlatform, ApiShop, String, String) {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let intent = create(&platform, &shop, json!({})).await;
+    let reference = reference(&platform, &shop, &intent).await;
+    (platform, shop, intent, reference)
 }
 
 async fn open_transaction(platform: &TestPlatform, shop: &ApiShop, intent: &str) -> String {
@@ -60,7 +73,7 @@ async fn an_intent_may_be_begun_later_and_changed_until_then() {
     let refused = platform.send(&shop.cashier, Method::PATCH, &path(&intent), Some("change-2"), Some(&changed)).await;
     assert_eq!(refused.body["code"], "AttemptInProgress");
     platform.pay(&reference, json!({})).await;
-    let paid = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    let paid = shown_as(&platform, &shop, &intent, "succeeded").await;
     assert_eq!((&paid["captured"], &paid["merchant_reference"]), (&thb(55_00), &json!("table 7")));
     platform.proves_itself().await;
     platform.stop().await;
@@ -68,10 +81,7 @@ async fn an_intent_may_be_begun_later_and_changed_until_then() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_qr_to_be_scanned_can_be_had_as_a_picture() {
-    let platform = TestPlatform::start().await;
-    let shop = platform.shop().await;
-    let intent = create(&platform, &shop, json!({})).await;
-    let reference = reference(&platform, &shop, &intent).await;
+    let (platform, shop, intent, reference) = waiting().await;
     let picture = |kind: &str| {
         let request = platform.raw(Method::GET, &format!("{}/qr.{kind}", path(&intent))).bearer_auth(&shop.cashier);
         async move { request.send().await.unwrap().error_for_status().unwrap().bytes().await.unwrap() }
@@ -79,7 +89,7 @@ async fn a_qr_to_be_scanned_can_be_had_as_a_picture() {
     assert_eq!(&picture("png").await[..8], b"\x89PNG\r\n\x1a\n");
     assert!(String::from_utf8(picture("svg").await.to_vec()).unwrap().contains("<svg"));
     platform.pay(&reference, json!({})).await;
-    platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    shown_as(&platform, &shop, &intent, "succeeded").await;
     let gone = platform.get(&shop.cashier, &format!("{}/qr.png", path(&intent))).await;
     assert_eq!(gone.status.as_u16(), 404, "what was paid is not shown again");
     platform.stop().await;
@@ -87,12 +97,9 @@ async fn a_qr_to_be_scanned_can_be_had_as_a_picture() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_money_revives_a_cancelled_intent_when_a_manager_accepts_it() {
-    let platform = TestPlatform::start().await;
-    let shop = platform.shop().await;
-    let intent = create(&platform, &shop, json!({})).await;
-    let reference = reference(&platform, &shop, &intent).await;
+    let (platform, shop, intent, reference) = waiting().await;
     platform.post(&shop.cashier, &format!("{}/cancel", path(&intent)), json!({"reason": "requested_by_customer"})).await.ok();
-    let canceled = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "canceled").await;
+    let canceled = shown_as(&platform, &shop, &intent, "canceled").await;
     assert_eq!(canceled["cancel"], "done");
     platform.pay(&reference, json!({})).await;
     let transaction = open_transaction(&platform, &shop, &intent).await;
@@ -104,7 +111,7 @@ async fn late_money_revives_a_cancelled_intent_when_a_manager_accepts_it() {
     let forbidden = platform.post(&shop.cashier, &format!("{}/unmatched/{transaction}/resolve", path(&intent)), by_cashier).await;
     assert_eq!(forbidden.status.as_u16(), 403);
     decide(&platform, &shop, &intent, &transaction, "accept").await.ok();
-    let paid = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    let paid = shown_as(&platform, &shop, &intent, "succeeded").await;
     assert_eq!((&paid["captured"], &paid["needs_attention"]), (&thb(OWED), &json!(false)));
     assert_eq!(decide(&platform, &shop, &intent, &transaction, "keep").await.body["code"], "UnmatchedNotFound");
     platform.proves_itself().await;
@@ -113,12 +120,9 @@ async fn late_money_revives_a_cancelled_intent_when_a_manager_accepts_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_payment_goes_back_by_a_refund_of_that_very_transaction() {
-    let platform = TestPlatform::start().await;
-    let shop = platform.shop().await;
-    let intent = create(&platform, &shop, json!({})).await;
-    let reference = reference(&platform, &shop, &intent).await;
+    let (platform, shop, intent, reference) = waiting().await;
     platform.pay(&reference, json!({})).await;
-    platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    shown_as(&platform, &shop, &intent, "succeeded").await;
     platform.pay(&reference, json!({})).await;
     let transaction = open_transaction(&platform, &shop, &intent).await;
     assert_eq!(decide(&platform, &shop, &intent, &transaction, "accept").await.body["code"], "UnmatchedNotAcceptable");
@@ -159,14 +163,11 @@ async fn a_code_whose_outcome_is_unknown_is_not_asked_for_again_once_the_cashier
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_that_loses_against_the_payment_says_so() {
-    let platform = TestPlatform::start().await;
-    let shop = platform.shop().await;
-    let intent = create(&platform, &shop, json!({})).await;
-    let reference = reference(&platform, &shop, &intent).await;
+    let (platform, shop, intent, reference) = waiting().await;
     platform.pay(&reference, json!({"webhook": "never"})).await;
     let asked = platform.post(&shop.cashier, &format!("{}/cancel", path(&intent)), json!({"reason": "duplicate"})).await;
     // Either the payment was seen before the cancel came, or the cancel lost.
-    let paid = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    let paid = shown_as(&platform, &shop, &intent, "succeeded").await;
     assert_eq!(paid["cancel"], if asked.status.is_success() { "lost" } else { "none" });
     assert_eq!(platform.ledger().await["payments"].as_array().unwrap().len(), 1);
     platform.proves_itself().await;
@@ -175,12 +176,9 @@ async fn a_cancel_that_loses_against_the_payment_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_explains_itself_with_what_was_said_to_the_bank() {
-    let platform = TestPlatform::start().await;
-    let shop = platform.shop().await;
-    let intent = create(&platform, &shop, json!({})).await;
-    let reference = reference(&platform, &shop, &intent).await;
+    let (platform, shop, intent, reference) = waiting().await;
     platform.pay(&reference, json!({})).await;
-    platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    shown_as(&platform, &shop, &intent, "succeeded").await;
     let explained = eventually("the call-back is among the lines", Duration::from_secs(10), || async {
         let answer = platform.get(&shop.cashier, &format!("{}/explain", path(&intent))).await.ok();
         let lines = answer.body["data"].as_array().unwrap().clone();
@@ -207,12 +205,9 @@ async fn a_payment_explains_itself_with_what_was_said_to_the_bank() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dispute_holds_the_money_until_it_is_won() {
-    let platform = TestPlatform::start().await;
-    let shop = platform.shop().await;
-    let intent = create(&platform, &shop, json!({})).await;
-    let reference = reference(&platform, &shop, &intent).await;
+    let (platform, shop, intent, reference) = waiting().await;
     platform.pay(&reference, json!({})).await;
-    platform.get_until(&shop.cashier, &path(&intent), |intent| intent["status"] == "succeeded").await;
+    shown_as(&platform, &shop, &intent, "succeeded").await;
     let opened = platform.post(&shop.manager, &format!("{}/dispute", path(&intent)), json!({"reason": "not me"})).await.ok();
     assert_eq!((&opened.body["dispute"], &opened.body["needs_attention"]), (&json!("open"), &json!(true)));
     let payment = opened.body["payment_id"].as_str().unwrap().to_owned();
