@@ -4,11 +4,13 @@
 mod stage;
 mod world;
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use domain::{
     money::Money,
     payment_intent::DisputeOutcome,
-    provider::{AttemptStatus, CallOutcome, HintSubject, Method, NextAction, RefundStatus, StartRequest, WebhookRefusal},
+    provider::{AttemptStatus, CallOutcome, HintSubject, Method, NextAction, RefundStatus, StartRequest},
 };
 use gateway::{OmiseConfig, OmiseProvider, omise::simulator};
 use serde_json::json;
@@ -31,7 +33,7 @@ async fn world_with(promptpay_refundable: bool) -> World {
     };
     World::new(
         |listener, config, stop| simulator::serve(listener, settings, config, stop),
-        |base_url, clock| Box::new(OmiseProvider::new(config(base_url), clock).unwrap()),
+        |base_url, clock| Arc::new(OmiseProvider::new(config(base_url), clock).unwrap()),
     )
     .await
 }
@@ -57,7 +59,7 @@ async fn a_card_is_charged_once_however_often_and_by_whomever_it_is_asked_for() 
     assert_eq!(first.payments[0].amount, Money::thb(100_00));
     assert_eq!(world.started(&request).await, first);
     // Another process knows nothing of the first try.
-    world.provider = Box::new(OmiseProvider::new(config(&world.base_url), world.clock.clone()).unwrap());
+    world.provider = Arc::new(OmiseProvider::new(config(&world.base_url), world.clock.clone()).unwrap());
     assert_eq!(world.started(&request).await, first);
     assert_eq!(world.inquire(&named(&request, &first)).await, first);
     assert_eq!(world.ledger().await["totals"]["received"], 100_00);
@@ -108,7 +110,7 @@ async fn another_process_makes_nothing_again_while_the_list_may_lag() {
     world.fault("refund", "http_500_after").await;
     assert!(matches!(world.refund(&refund).await, CallOutcome::Unknown(_)));
     // It knows of the tries only what the task says.
-    world.provider = Box::new(OmiseProvider::new(config(&world.base_url), world.clock.clone()).unwrap());
+    world.provider = Arc::new(OmiseProvider::new(config(&world.base_url), world.clock.clone()).unwrap());
     world.advance(TimeDelta::seconds(1));
     for _ in 0..3 {
         world.fault("inquire", "not_visible_yet").await;
@@ -270,17 +272,8 @@ async fn the_charge_says_whether_promptpay_goes_back() {
 #[tokio::test]
 async fn a_refund_waits_and_one_that_closed_fails_later() {
     let world = world().await;
-    let slow = world.card("tokn_test_slowrefund");
-    let refund = world.refund_of(&world.started(&slow).await, &slow.key, 50_00);
-    assert!(matches!(done(world.refund(&refund).await), RefundStatus::Pending { .. }));
-    world.post("/sim/refund", json!({"reference": slow.key.reference, "state": "succeeded"})).await;
-    assert!(matches!(world.inquire_refund(&refund).await, RefundStatus::Succeeded { .. }));
-    let bad = world.card("tokn_test_badrefund");
-    let refund = world.refund_of(&world.started(&bad).await, &bad.key, 50_00);
-    assert!(matches!(done(world.refund(&refund).await), RefundStatus::Succeeded { .. }));
-    world.post("/sim/refund", json!({"reference": bad.key.reference, "state": "failed"})).await;
-    assert!(matches!(world.inquire_refund(&refund).await, RefundStatus::Failed(_)));
-    assert_eq!(world.inquire(&bad.key).await.payments[0].refunded, 0);
+    let (slow, bad) = (world.card("tokn_test_slowrefund"), world.card("tokn_test_badrefund"));
+    world.refunds_wait_and_fail_later(&slow, &bad).await;
 }
 
 #[tokio::test]
@@ -295,22 +288,7 @@ async fn a_dispute_names_its_charge() {
 
 #[tokio::test]
 async fn a_roll_of_the_secret_is_lived_through_and_forgeries_are_refused() {
-    let world = world().await;
-    let expected = [
-        ("rolled", None),
-        ("bad", Some(WebhookRefusal::NotAuthentic)),
-        ("missing", Some(WebhookRefusal::NotAuthentic)),
-        ("stale", Some(WebhookRefusal::Stale)),
-        ("future", Some(WebhookRefusal::Stale)),
-    ];
-    for (seal, refusal) in expected {
-        world.lie("ABC", seal).await;
-        let heard = world.heard().await;
-        match refusal {
-            None => assert_eq!(heard.unwrap().subject, HintSubject::Reference("ABC".to_owned())),
-            Some(refusal) => assert_eq!(heard, Err(refusal), "{seal}"),
-        }
-    }
+    world().await.tells_a_roll_from_forgeries().await;
 }
 
 #[tokio::test]

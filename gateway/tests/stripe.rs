@@ -4,14 +4,13 @@
 mod stage;
 mod world;
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use domain::{
     money::Money,
     payment_intent::DisputeOutcome,
-    provider::{
-        AttemptStatus, AttemptView, CallOutcome, HintSubject, IncrementRequest, Method, NextAction, RefundStatus, StartRequest,
-        WebhookRefusal,
-    },
+    provider::{AttemptStatus, AttemptView, CallOutcome, HintSubject, IncrementRequest, Method, NextAction, RefundStatus, StartRequest},
 };
 use gateway::{StripeConfig, StripeProvider, promptpay::ParsedQr, stripe::simulator};
 use serde_json::json;
@@ -31,7 +30,7 @@ async fn world() -> World {
         |listener, config, stop| simulator::serve(listener, settings, config, stop),
         |base_url, clock| {
             let config = json!({"base_url": base_url, "secret_key": KEY, "webhook_secret": HOOK, "incremental_authorization": true, "timeout_ms": 2_000});
-            Box::new(StripeProvider::new(serde_json::from_value(config).unwrap(), clock).unwrap())
+            Arc::new(StripeProvider::new(serde_json::from_value(config).unwrap(), clock).unwrap())
         },
     )
     .await
@@ -234,17 +233,8 @@ async fn refunds_are_partial_bounded_and_never_doubled() {
 #[tokio::test]
 async fn a_refund_waits_and_one_that_succeeded_fails_later() {
     let world = world().await;
-    let slow = world.card("pm_card_pendingRefund");
-    let refund = world.refund_of(&world.started(&slow).await, &slow.key, 50_00);
-    assert!(matches!(done(world.refund(&refund).await), RefundStatus::Pending { .. }));
-    world.post("/sim/refund", json!({"reference": slow.key.reference, "state": "succeeded"})).await;
-    assert!(matches!(world.inquire_refund(&refund).await, RefundStatus::Succeeded { .. }));
-    let bad = world.card("pm_card_refundFail");
-    let refund = world.refund_of(&world.started(&bad).await, &bad.key, 50_00);
-    assert!(matches!(done(world.refund(&refund).await), RefundStatus::Succeeded { .. }));
-    world.post("/sim/refund", json!({"reference": bad.key.reference, "state": "failed"})).await;
-    assert!(matches!(world.inquire_refund(&refund).await, RefundStatus::Failed(_)));
-    assert_eq!(world.inquire(&bad.key).await.payments[0].refunded, 0);
+    let (slow, bad) = (world.card("pm_card_pendingRefund"), world.card("pm_card_refundFail"));
+    world.refunds_wait_and_fail_later(&slow, &bad).await;
     let hints = [world.heard().await, world.heard().await, world.heard().await, world.heard().await];
     let about = |key: &str| hints.iter().filter(|hint| hint.as_ref().unwrap().subject == HintSubject::Reference(key.to_owned())).count();
     assert_eq!((about(&slow.key.reference), about(&bad.key.reference)), (2, 2), "{hints:?}");
@@ -252,22 +242,7 @@ async fn a_refund_waits_and_one_that_succeeded_fails_later() {
 
 #[tokio::test]
 async fn a_roll_of_the_secret_is_lived_through_and_forgeries_are_refused() {
-    let world = world().await;
-    let expected = [
-        ("rolled", None),
-        ("bad", Some(WebhookRefusal::NotAuthentic)),
-        ("missing", Some(WebhookRefusal::NotAuthentic)),
-        ("stale", Some(WebhookRefusal::Stale)),
-        ("future", Some(WebhookRefusal::Stale)),
-    ];
-    for (seal, refusal) in expected {
-        world.lie("ABC", seal).await;
-        let heard = world.heard().await;
-        match refusal {
-            None => assert_eq!(heard.unwrap().subject, HintSubject::Reference("ABC".to_owned())),
-            Some(refusal) => assert_eq!(heard, Err(refusal), "{seal}"),
-        }
-    }
+    world().await.tells_a_roll_from_forgeries().await;
 }
 
 #[tokio::test]

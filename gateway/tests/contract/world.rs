@@ -1,28 +1,20 @@
 //! One provider's simulator, a connector to it, their common clock, and whoever listens to the call-backs.
 
-use std::{
-    collections::HashMap,
-    ops::Deref,
-    pin::Pin,
-    sync::{Arc, Mutex},
-};
+use std::{ops::Deref, pin::Pin, sync::Arc};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use domain::{
-    ids::{RefundId, Ulid},
+    ids::RefundId,
     money::Money,
-    provider::{
-        AttemptView, CallOutcome, CancelRequest, Exchange, ExchangeLog, InquiryRequest, Method, PaymentProvider, RefundRequest,
-        RefundStatus, StartRequest,
-    },
+    provider::{AttemptView, CallOutcome, CancelRequest, Exchange, InquiryRequest, Method, RefundRequest, StartRequest},
 };
 use gateway::{catalog, simulator::SimulatorConfig};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::stage;
 pub use crate::stage::Heard;
+use crate::stage::{self, Driver};
 
 /// 2026-03-01 19:00 in Bangkok.
 const EVENING: &str = "2026-03-01T12:00:00Z";
@@ -66,18 +58,15 @@ pub struct Traits {
 
 /// One provider's stage with a connector to it.
 pub struct World {
-    pub provider: Arc<dyn PaymentProvider>,
     pub traits: Traits,
-    stage: stage::Stage,
-    log: ExchangeLog,
-    tries: Mutex<HashMap<(&'static str, Ulid), DateTime<Utc>>>,
+    driver: Driver,
 }
 
 impl Deref for World {
-    type Target = stage::Stage;
+    type Target = Driver;
 
-    fn deref(&self) -> &stage::Stage {
-        &self.stage
+    fn deref(&self) -> &Driver {
+        &self.driver
     }
 }
 
@@ -103,7 +92,7 @@ impl World {
         let stage = stage::Stage::new(&format!("/webhooks/{name}{suffix}"), EVENING, seed, serve).await;
         settings["base_url"] = json!(stage.base_url);
         let provider = catalog::connect(name, &settings, Arc::clone(&stage.clock)).unwrap();
-        Self { provider, traits, stage, log: ExchangeLog::default(), tries: Mutex::default() }
+        Self { traits, driver: Driver::new(stage, provider) }
     }
 
     pub fn advance_minutes(&self, minutes: i64) {
@@ -124,25 +113,6 @@ impl World {
         let expires_at = self.now() + TimeDelta::minutes(10);
         let return_url = Some("https://shop.example/back".to_owned());
         StartRequest { key, method: self.traits.method.clone(), manual_capture: false, expires_at, return_url, uncertain_since: None }
-    }
-
-    /// When the last try of this thing ended that may have taken effect, as whoever drives a connector keeps it.
-    fn uncertain_since(&self, id: (&'static str, Ulid)) -> Option<DateTime<Utc>> {
-        self.tries.lock().unwrap().get(&id).copied()
-    }
-
-    fn tried<T>(&self, id: (&'static str, Ulid), outcome: &CallOutcome<T>) {
-        if matches!(outcome, CallOutcome::Done(_) | CallOutcome::Unknown(_)) {
-            self.tries.lock().unwrap().insert(id, self.now());
-        }
-    }
-
-    pub async fn start(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
-        let id = ("attempt", request.key.attempt_id.0);
-        let request = StartRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
-        let outcome = self.provider.start(&request, &self.log).await;
-        self.tried(id, &outcome);
-        outcome
     }
 
     /// An attempt that waits for its payer, with what the provider calls it.
@@ -195,19 +165,6 @@ impl World {
         (request, refund)
     }
 
-    pub async fn refund(&self, refund: &RefundRequest) -> CallOutcome<RefundStatus> {
-        let id = ("refund", refund.refund_id.0);
-        let refund = RefundRequest { uncertain_since: self.uncertain_since(id), ..refund.clone() };
-        let outcome = self.provider.refund(&refund, &self.log).await;
-        self.tried(id, &outcome);
-        outcome
-    }
-
-    pub async fn look_refund(&self, refund: &RefundRequest) -> CallOutcome<RefundStatus> {
-        let refund = RefundRequest { uncertain_since: self.uncertain_since(("refund", refund.refund_id.0)), ..refund.clone() };
-        self.provider.inquire_refund(&refund, &self.log).await
-    }
-
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.log.take()
     }
@@ -233,10 +190,6 @@ impl World {
     /// Strokes that no call has used up.
     pub async fn faults_left(&self) -> usize {
         self.look("/sim/faults").await.as_array().unwrap().len()
-    }
-
-    pub async fn ledger(&self) -> Value {
-        self.look("/sim/ledger").await
     }
 
     /// How many attempts on this reference the provider's own books have.

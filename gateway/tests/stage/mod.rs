@@ -2,8 +2,10 @@
 //! call-backs.
 
 use std::{
+    collections::HashMap,
+    ops::Deref,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,7 +20,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     ids::{AttemptId, Ulid},
     money::Money,
-    provider::{AttemptKey, reference_of},
+    provider::{
+        AttemptKey, AttemptView, CallOutcome, ExchangeLog, PaymentProvider, RefundRequest, RefundStatus, StartRequest, reference_of,
+    },
 };
 use gateway::{Clock, simulator::SimulatorConfig};
 use serde_json::Value;
@@ -100,6 +104,63 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Whoever drives a connector: keeps of each thing when the last try ended that may have taken effect, and what was said.
+pub struct Driver {
+    pub provider: Arc<dyn PaymentProvider>,
+    pub log: ExchangeLog,
+    stage: Stage,
+    tries: Mutex<HashMap<(&'static str, Ulid), DateTime<Utc>>>,
+}
+
+impl Deref for Driver {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
+}
+
+impl Driver {
+    pub fn new(stage: Stage, provider: Arc<dyn PaymentProvider>) -> Self {
+        Self { provider, log: ExchangeLog::default(), stage, tries: Mutex::default() }
+    }
+
+    fn uncertain_since(&self, id: (&'static str, Ulid)) -> Option<DateTime<Utc>> {
+        self.tries.lock().unwrap().get(&id).copied()
+    }
+
+    fn tried<T>(&self, id: (&'static str, Ulid), outcome: &CallOutcome<T>) {
+        if matches!(outcome, CallOutcome::Done(_) | CallOutcome::Unknown(_)) {
+            self.tries.lock().unwrap().insert(id, self.now());
+        }
+    }
+
+    pub async fn start(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
+        let id = ("attempt", request.key.attempt_id.0);
+        let request = StartRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
+        let outcome = self.provider.start(&request, &self.log).await;
+        self.tried(id, &outcome);
+        outcome
+    }
+
+    pub async fn refund(&self, request: &RefundRequest) -> CallOutcome<RefundStatus> {
+        let id = ("refund", request.refund_id.0);
+        let request = RefundRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
+        let outcome = self.provider.refund(&request, &self.log).await;
+        self.tried(id, &outcome);
+        outcome
+    }
+
+    pub async fn look_refund(&self, request: &RefundRequest) -> CallOutcome<RefundStatus> {
+        let request = RefundRequest { uncertain_since: self.uncertain_since(("refund", request.refund_id.0)), ..request.clone() };
+        self.provider.inquire_refund(&request, &self.log).await
+    }
+
+    pub async fn ledger(&self) -> Value {
+        self.look("/sim/ledger").await
     }
 }
 

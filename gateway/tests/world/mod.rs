@@ -1,20 +1,19 @@
 //! A card provider's simulator, a connector to it, their common clock, and an endpoint that hears the call-backs.
 
 use std::{
-    collections::HashMap,
-    ops::Deref,
+    ops::{Deref, DerefMut},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use domain::{
     ids::{RefundId, Ulid},
     money::Money,
     provider::{
-        AttemptKey, AttemptStatus, AttemptView, CallOutcome, CancelRequest, CaptureRequest, ExchangeLog, InquiryRequest, Method,
+        AttemptKey, AttemptStatus, AttemptView, CallOutcome, CancelRequest, CaptureRequest, HintSubject, InquiryRequest, Method,
         MethodKind, PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
     },
 };
@@ -23,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::Stage;
+use crate::stage::{Driver, Stage};
 
 /// 2026-03-01 23:50 in Bangkok.
 const LATE_EVENING: &str = "2026-03-01T16:50:00Z";
@@ -31,17 +30,20 @@ const LATE_EVENING: &str = "2026-03-01T16:50:00Z";
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 pub struct World {
-    pub provider: Box<dyn PaymentProvider>,
-    pub log: ExchangeLog,
-    tries: Mutex<HashMap<(&'static str, Ulid), DateTime<Utc>>>,
-    stage: Stage,
+    driver: Driver,
 }
 
 impl Deref for World {
-    type Target = Stage;
+    type Target = Driver;
 
-    fn deref(&self) -> &Stage {
-        &self.stage
+    fn deref(&self) -> &Driver {
+        &self.driver
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Driver {
+        &mut self.driver
     }
 }
 
@@ -49,11 +51,11 @@ impl World {
     /// `serve` starts the simulator, `connect` makes the connector to it.
     pub async fn new<F: Future<Output = std::io::Result<()>> + Send + 'static>(
         serve: impl FnOnce(TcpListener, SimulatorConfig, CancellationToken) -> F,
-        connect: impl FnOnce(&str, Clock) -> Box<dyn PaymentProvider>,
+        connect: impl FnOnce(&str, Clock) -> Arc<dyn PaymentProvider>,
     ) -> Self {
         let stage = Stage::new("/hook", LATE_EVENING, 7, |listener, config, stop| drop(tokio::spawn(serve(listener, config, stop)))).await;
         let provider = connect(&stage.base_url, Arc::clone(&stage.clock));
-        Self { provider, log: ExchangeLog::default(), tries: Mutex::default(), stage }
+        Self { driver: Driver::new(stage, provider) }
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {
@@ -72,10 +74,6 @@ impl World {
         assert!(self.lever("/sim/lie", lie).await.0);
     }
 
-    pub async fn ledger(&self) -> Value {
-        self.look("/sim/ledger").await
-    }
-
     pub fn request(&self, method: Method, amount: Money) -> StartRequest {
         StartRequest {
             key: self.key(amount),
@@ -89,25 +87,6 @@ impl World {
 
     pub fn card(&self, token: &str) -> StartRequest {
         self.request(Method::Card { token: token.to_owned() }, Money::thb(100_00))
-    }
-
-    /// When the last try of this thing ended that may have taken effect, as whoever drives a connector keeps it.
-    fn uncertain_since(&self, id: (&'static str, Ulid)) -> Option<DateTime<Utc>> {
-        self.tries.lock().unwrap().get(&id).copied()
-    }
-
-    fn tried<T>(&self, id: (&'static str, Ulid), outcome: &CallOutcome<T>) {
-        if matches!(outcome, CallOutcome::Done(_) | CallOutcome::Unknown(_)) {
-            self.tries.lock().unwrap().insert(id, self.now());
-        }
-    }
-
-    pub async fn start(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
-        let id = ("attempt", request.key.attempt_id.0);
-        let request = StartRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
-        let outcome = self.provider.start(&request, &self.log).await;
-        self.tried(id, &outcome);
-        outcome
     }
 
     pub async fn started(&self, request: &StartRequest) -> AttemptView {
@@ -150,17 +129,8 @@ impl World {
         }
     }
 
-    pub async fn refund(&self, request: &RefundRequest) -> CallOutcome<RefundStatus> {
-        let id = ("refund", request.refund_id.0);
-        let request = RefundRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
-        let outcome = self.provider.refund(&request, &self.log).await;
-        self.tried(id, &outcome);
-        outcome
-    }
-
     pub async fn inquire_refund(&self, request: &RefundRequest) -> RefundStatus {
-        let request = RefundRequest { uncertain_since: self.uncertain_since(("refund", request.refund_id.0)), ..request.clone() };
-        done(self.provider.inquire_refund(&request, &self.log).await)
+        done(self.look_refund(request).await)
     }
 
     /// The next call-back, read by the connector.
@@ -168,6 +138,38 @@ impl World {
         let heard = self.hear().await;
         let path_secret = heard.path_secret.as_deref();
         self.provider.read_webhook(&RawWebhook { path_secret, headers: &heard.headers, body: &heard.body, received_at: self.now() })
+    }
+
+    /// A refund on one card waits until the lever says so; one on the other succeeds and is taken back.
+    pub async fn refunds_wait_and_fail_later(&self, slow: &StartRequest, bad: &StartRequest) {
+        let refund = self.refund_of(&self.started(slow).await, &slow.key, 50_00);
+        assert!(matches!(done(self.refund(&refund).await), RefundStatus::Pending { .. }));
+        self.post("/sim/refund", json!({"reference": slow.key.reference, "state": "succeeded"})).await;
+        assert!(matches!(self.inquire_refund(&refund).await, RefundStatus::Succeeded { .. }));
+        let refund = self.refund_of(&self.started(bad).await, &bad.key, 50_00);
+        assert!(matches!(done(self.refund(&refund).await), RefundStatus::Succeeded { .. }));
+        self.post("/sim/refund", json!({"reference": bad.key.reference, "state": "failed"})).await;
+        assert!(matches!(self.inquire_refund(&refund).await, RefundStatus::Failed(_)));
+        assert_eq!(self.inquire(&bad.key).await.payments[0].refunded, 0);
+    }
+
+    /// Call-backs under the old and the new secret are believed; bad, missing, old and early seals are not.
+    pub async fn tells_a_roll_from_forgeries(&self) {
+        let expected = [
+            ("rolled", None),
+            ("bad", Some(WebhookRefusal::NotAuthentic)),
+            ("missing", Some(WebhookRefusal::NotAuthentic)),
+            ("stale", Some(WebhookRefusal::Stale)),
+            ("future", Some(WebhookRefusal::Stale)),
+        ];
+        for (seal, refusal) in expected {
+            self.lie("ABC", seal).await;
+            let heard = self.heard().await;
+            match refusal {
+                None => assert_eq!(heard.unwrap().subject, HintSubject::Reference("ABC".to_owned())),
+                Some(refusal) => assert_eq!(heard, Err(refusal), "{seal}"),
+            }
+        }
     }
 
     /// No secret and no token in what was recorded.
