@@ -14,27 +14,11 @@ use super::stage::{Bank, Setup, Stage, at_each};
 /// Longer than the connectors wait.
 const TOO_LATE_MS: u64 = 12_000;
 
-/// Pays an intent that may have been through anything: a code whose text was lost is replaced by another attempt.
-async fn pay_in_the_end(stage: &Stage, intent: &str) {
-    let payable = |shown: &Value| shown["status"] == "requires_action" || shown["status"] == "requires_payment_method";
-    let shown = stage.until("something to pay", intent, payable).await;
-    if shown["status"] == "requires_payment_method" {
-        // Of two looks at the same moment one stops the code, and the other may be the first to say that it is stopped.
-        let code = shown["failure"]["code"].as_str().unwrap();
-        assert!(["qr_lost", "canceled_at_provider"].contains(&code), "{shown}");
-        let path = format!("/v1/payment-intents/{intent}/confirm");
-        stage.post(&stage.shop.cashier, &path, json!({})).await.ok();
-    }
-    let reference = stage.reference(intent).await;
-    stage.pay_and_tell(&reference).await;
-    stage.status(intent, "succeeded").await;
-}
-
 /// Begins a payment into a fault and brings it to its end.
 async fn begun_into(stage: &Stage, fault: &str, more: Value) {
     stage.fault("start", fault, more).await;
     let intent = stage.intent(120_50).await;
-    pay_in_the_end(stage, &intent).await;
+    stage.pay_in_the_end(&intent).await;
 }
 
 /// Refunds into a fault: one refund in the end.
@@ -95,7 +79,7 @@ pub async fn f01_a_connection_refused_or_reset_is_tried_again_and_charges_once(p
             let shown = stage.until("it is shown", &intent, |_| true).await;
             assert_eq!((&shown["status"], &shown["outcome_unknown"]), (&json!("processing"), &json!(false)), "nothing was sent");
             stage.serve().await;
-            pay_in_the_end(&stage, &intent).await;
+            stage.pay_in_the_end(&intent).await;
             assert_eq!(stage.attempts_there().await, 1);
             begun_into(&stage, "reset_before", json!({})).await;
             refunded_into(&stage, "reset_before", json!({})).await;
@@ -117,7 +101,7 @@ pub async fn f03_an_answer_lost_after_the_charge_is_found_by_inquiry(platform: A
         let shown = stage.until("the outcome is unknown", &intent, |shown| shown["outcome"]["state"] == "unknown").await;
         assert_eq!((&shown["status"], &shown["outcome"]["step"]), (&json!("processing"), &json!("inquiry")));
         assert!(shown["outcome"]["resolves_by"].is_string(), "{shown}");
-        pay_in_the_end(&stage, &intent).await;
+        stage.pay_in_the_end(&intent).await;
         stage.ledgers_agree().await;
     };
     let every = every_money_call_into(&platform, "timeout_after");

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use api::{platform::ProcessRole, simulated_provider::free_address};
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{Process, ScratchDir, TestPlatform};
 
 use super::stage::{Bank, Setup, Stage, patiently};
@@ -73,17 +73,10 @@ async fn begin(stage: &Stage) -> String {
     if charged(stage.bank) { stage.card_intent(64_00, stage.bank.card(), json!({})).await } else { stage.intent(64_00).await }
 }
 
-/// Brings a payment to its end, with another attempt where the text of a code was lost.
+/// Brings a payment to its end.
 async fn end(stage: &Stage, intent: &str) {
     if !charged(stage.bank) {
-        let payable = |shown: &Value| shown["status"] == "requires_action" || shown["status"] == "requires_payment_method";
-        let shown = stage.until("something to pay", intent, payable).await;
-        if shown["status"] == "requires_payment_method" {
-            assert_eq!(shown["failure"]["code"], "qr_lost", "{shown}");
-            stage.post(&stage.shop.cashier, &format!("/v1/payment-intents/{intent}/confirm"), json!({})).await.ok();
-        }
-        let reference = stage.reference(intent).await;
-        stage.pay_and_tell(&reference).await;
+        stage.pay_in_the_end(intent).await;
     }
     stage.status(intent, "succeeded").await;
     stage.ledgers_agree().await;
