@@ -186,7 +186,8 @@ fn order(store: &str, n: u64) -> String {
 
 /// An event of a payment, of about the size of a real one.
 fn call_back(run: &str, n: u64) -> String {
-    let (reference, words) = (format!("BENCH{n:015}"), "latte and croissant; ".repeat(50));
+    // A provider's ids have no hyphens.
+    let (run, reference, words) = (run.replace('-', "_"), format!("BENCH{n:015}"), "latte and croissant; ".repeat(50));
     let object = format!(
         r#"{{"id":"pi_{run}_{n}","object":"payment_intent","amount":10700,"currency":"thb","description":"{words}","metadata":{{"reference":"{reference}"}}}}"#
     );
