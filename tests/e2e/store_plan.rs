@@ -53,3 +53,23 @@ async fn an_append_into_tables_that_were_never_analysed_reads_no_whole_table() {
         assert!(row.get::<i64, _>("seq_tup_read") < 100, "{table}: {} rows read in whole-table scans", row.get::<i64, _>("seq_tup_read"));
     }
 }
+
+#[tokio::test]
+async fn what_a_request_calls_is_planned_once_for_a_connection() {
+    let database = TestDatabase::new().await;
+    let called = [
+        "log.append",
+        "log.find_key",
+        "log.load_snapshot",
+        "log.load_stream",
+        "log.provider_account_owner",
+        "log.provider_accounts",
+        "log.streams_stand_at",
+        "partner.find_credential",
+        "process.take_webhook",
+    ];
+    let sql = "select p.pronamespace::regnamespace || '.' || p.proname from pg_proc p join pg_language l on l.oid = p.prolang \
+               where l.lanname = 'plpgsql' and 'plan_cache_mode=force_generic_plan' = any(p.proconfig) order by 1";
+    let found: Vec<String> = sqlx::query_scalar(sql).fetch_all(&database.admin).await.unwrap();
+    assert_eq!(found, called);
+}
