@@ -110,6 +110,7 @@ struct Shared {
     app_pool: PgPool,
     worker_pool: PgPool,
     process_pool: PgPool,
+    projector_pool: PgPool,
     nats: Nats,
     moved: Arc<watch::Sender<i64>>,
     tasks: Arc<Notify>,
@@ -142,7 +143,8 @@ impl Platform {
         let moved = Arc::new(watch::channel(0).0);
         let app_pool = database::pool(&servers.database_url, Role::App, config.http.query_connections)?;
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
-        let process_pool = database::pool_of_processes(&servers.database_url, 8)?;
+        let process_pool = database::pool_of_derived(&servers.database_url, 8)?;
+        let projector_pool = database::pool_of_derived(&servers.database_url, 8)?;
         let head = event_store::log_head(&worker_pool).await.context("the log cannot be read; was the database migrated?")?;
         // Before anything runs: with the wrong key nothing may be written.
         let sealing = [ProcessRole::Api, ProcessRole::Gateway, ProcessRole::Worker].iter().any(|role| roles.contains(role));
@@ -159,12 +161,13 @@ impl Platform {
         let (options, address) = crate::embedded::nats_options(&servers.nats_url).context("NATS_URL cannot be used")?;
         let nats = options.retry_on_initial_connect().connect(address).await.context("NATS_URL cannot be used")?;
         // One reader of the log for all projections and the sockets of this process.
-        let feed = Feed::start(LogReader::new(worker_pool.clone()), Some(nats.clone()), shutdown.clone());
+        let feed = Feed::start(LogReader::new(projector_pool.clone()), Some(nats.clone()), shutdown.clone());
         let shared = Shared {
             commands: commands.clone(),
             app_pool,
             worker_pool: worker_pool.clone(),
             process_pool,
+            projector_pool,
             nats,
             moved,
             tasks: Arc::new(Notify::new()),
@@ -239,7 +242,7 @@ impl Shared {
                 for projection in projections::all() {
                     let (progress, follow) = watch::channel(0);
                     projectors.push((projection.name(), follow));
-                    let (pool, feed, shutdown) = (self.worker_pool.clone(), self.feed.clone(), self.shutdown.clone());
+                    let (pool, feed, shutdown) = (self.projector_pool.clone(), self.feed.clone(), self.shutdown.clone());
                     let work = runner::run(projection, pool, feed, shutdown, progress, turns.clone());
                     loops.spawn(named("projector", work));
                 }

@@ -1,7 +1,9 @@
-//! How rows and checkpoints are read and written. Table names are unqualified: the search path names the schema, so the same
-//! statements serve any version and a rebuild beside the live one.
+//! How rows and checkpoints are read and written, in the schema that belongs to a version or to a rebuild beside the live one.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 use domain::{
     envelope::{StreamKey, StreamType},
@@ -37,14 +39,9 @@ impl Target {
     }
 }
 
-/// A transaction in which unqualified names are those of `schema`; one round trip.
+/// A transaction in which unqualified names are those of `schema`, a constant of this crate; one round trip.
 pub(crate) async fn begin_in(pool: &PgPool, schema: &str) -> Result<Transaction<'static, Postgres>, Error> {
-    begin(pool, schema, "").await
-}
-
-/// `schema` is a constant of this crate, and so is `also`.
-async fn begin(pool: &PgPool, schema: &str, also: &'static str) -> Result<Transaction<'static, Postgres>, Error> {
-    Ok(pool.begin_with(AssertSqlSafe(format!("begin; set local search_path to {schema}{also}"))).await?)
+    Ok(pool.begin_with(AssertSqlSafe(format!("begin; set local search_path to {schema}"))).await?)
 }
 
 pub(crate) async fn set_schema(connection: &mut PgConnection, schema: &str) -> Result<(), Error> {
@@ -85,21 +82,23 @@ fn halted_streams(rows: &[PgRow]) -> Result<HashMap<StreamKey, i64>, Error> {
     Ok(halted)
 }
 
-/// Rows of the wanted keys, as (key, JSON). One statement per table.
+/// Rows of the wanted keys, as (key, JSON). One statement for all tables.
 pub(crate) async fn load(pool: &PgPool, schema: &str, keys: Vec<(&'static str, String)>) -> Result<Vec<Loaded>, Error> {
-    let mut by_table: HashMap<&'static str, Vec<String>> = HashMap::new();
+    let mut by_table: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for (table, key) in keys {
         by_table.entry(table).or_default().push(key);
     }
-    let mut loaded = Vec::with_capacity(by_table.len());
-    let mut tx = begin_in(pool, schema).await?;
-    for (table, keys) in by_table {
-        let sql = AssertSqlSafe(format!("select key, to_jsonb(t)::text from {table} t where key = any($1)"));
-        let found: Vec<(String, String)> = sqlx::query_as(sql).bind(&keys).fetch_all(&mut *tx).await?;
-        loaded.push((table, keys, found));
+    let select =
+        |(n, table): (usize, &&str)| format!("select {n}, key, to_jsonb(t)::text from {schema}.{table} t where key = any(${})", n + 1);
+    let sql = by_table.keys().enumerate().map(select).collect::<Vec<_>>().join(" union all ");
+    let query = by_table.values().fold(sqlx::query_as(AssertSqlSafe(sql)), |query, keys| query.bind(keys));
+    let found: Vec<(i32, String, String)> = query.fetch_all(pool).await?;
+    let mut loaded: Vec<Loaded> = by_table.into_iter().map(|(table, keys)| (table, keys, Vec::new())).collect();
+    for (n, key, row) in found {
+        if let Some((_, _, rows)) = usize::try_from(n).ok().and_then(|n| loaded.get_mut(n)) {
+            rows.push((key, row));
+        }
     }
-    // Nothing to commit: it ends when the connection goes back.
-    drop(tx);
     Ok(loaded)
 }
 
@@ -130,7 +129,14 @@ pub(crate) async fn serve(connection: &mut PgConnection, projection: &dyn Projec
     Ok(query.bind(tables).bind(anew).fetch_one(connection).await?)
 }
 
-/// Moves the checkpoint on to `to` and writes what changed, all in one transaction.
+/// The checkpoint's step in [`commit`], with its eight parameters.
+const MOVED: &str = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3 \
+                     and $5 = (select count(*) from read.quarantine where name = $1 and version = $2) \
+                     and $7 = to_regnamespace($6)::oid::bigint \
+                     and $8::bytea[] = array(select hash from log.event where pos > $3 and pos <= $4 order by pos) returning true";
+
+/// Moves the checkpoint on to `to` and writes what changed, all in one statement: one round trip, planned once for each set of
+/// tables. Streams are halted in the same transaction, which is rare.
 ///
 /// `false`: the copy stands elsewhere by now (another projector was faster, a rebuild released halted streams), another copy has taken
 /// its place, or the log no longer holds `events` (their hashes), because it was restored to the past; nothing is written.
@@ -143,26 +149,30 @@ pub(crate) async fn commit(
     changes: &[Changes],
     quarantined: &[Quarantined],
 ) -> Result<bool, Error> {
-    // Rows and checkpoint are lost together or not at all, and what is lost is folded again from the log: no one waits for the
-    // disk here, so that the syncs are left to those who append.
-    let mut tx = begin(pool, &target.schema, "; set local synchronous_commit to off").await?;
-    let sql = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3 \
-               and $5 = (select count(*) from read.quarantine where name = $1 and version = $2) \
-               and $7 = to_regnamespace($6)::oid::bigint \
-               and $8::bytea[] = array(select hash from log.event where pos > $3 and pos <= $4 order by pos)";
+    let mut sql = format!("with moved as ({MOVED})");
+    let (mut values, mut next) = (Vec::new(), 9);
+    for (n, change) in changes.iter().enumerate() {
+        let Some(upsert) = Upsert::of(&target.schema, change, next, " where exists (select from moved)")? else { continue };
+        sql.push_str(&format!(", written_{n} as ({})", upsert.sql));
+        next += upsert.values.len();
+        values.extend(upsert.values);
+    }
+    sql.push_str(" select exists (select from moved)");
     let halted = i64::try_from(from.halted).unwrap_or(i64::MAX);
-    let query = sqlx::query(sql).bind(&target.name).bind(target.version).bind(from.pos).bind(to).bind(halted);
     let events: Vec<&[u8]> = events.iter().map(<[u8; 32]>::as_slice).collect();
-    let moved = query.bind(&target.schema).bind(from.copy).bind(events).execute(&mut *tx).await?;
-    if moved.rows_affected() == 0 {
-        return Ok(false);
+    let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(&target.name).bind(target.version).bind(from.pos).bind(to).bind(halted);
+    let query = query.bind(&target.schema).bind(from.copy).bind(events);
+    let query = values.into_iter().fold(query, |query, column| query.bind(column));
+    if quarantined.is_empty() {
+        return Ok(query.fetch_one(pool).await?);
     }
-    for change in changes {
-        write(&mut tx, change).await?;
+    let mut tx = pool.begin().await?;
+    let moved = query.fetch_one(&mut *tx).await?;
+    if moved {
+        quarantine(&mut tx, target, quarantined).await?;
+        tx.commit().await?;
     }
-    quarantine(&mut tx, target, quarantined).await?;
-    tx.commit().await?;
-    Ok(true)
+    Ok(moved)
 }
 
 /// Notes streams as halted.
@@ -183,38 +193,53 @@ pub(crate) async fn quarantine(connection: &mut PgConnection, target: &Target, q
     Ok(())
 }
 
-/// Inserts rows, or replaces the ones with their keys. All rows of a table have the same fields. They travel column by column: as
-/// JSON the database would have to parse and take apart every row anew, at half of the whole cost of the write.
-pub(crate) async fn write(connection: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
-    let table = changes.table;
-    let bad = |what: String| Error::BadRow { table, key: String::new(), what };
-    let rows = changes.rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<Fields<'_>>, _>>();
-    let rows = rows.map_err(|error| bad(error.to_string()))?;
-    let Some(first) = rows.first() else { return Ok(()) };
-    let known = columns_of(table).ok_or_else(|| bad("the table is not known".to_owned()))?;
-    if let Some(Name(unknown)) = first.keys().find(|name| !known.iter().any(|column| column.name == name.0.as_ref())) {
-        return Err(bad(format!("there is no column {unknown}")));
-    }
-    let columns: Vec<&Column> = known.iter().filter(|column| first.contains_key(column.name)).collect();
-    let mut values: Vec<Vec<Option<Cow<'_, str>>>> = Vec::with_capacity(columns.len());
-    for column in &columns {
-        values.push(rows.iter().map(|row| column.text(row)).collect::<Result<_, _>>().map_err(bad)?);
-    }
-    let listed = |each: &dyn Fn(usize, &Column) -> String| {
-        columns.iter().enumerate().map(|(index, column)| each(index, column)).collect::<Vec<_>>().join(", ")
-    };
-    let names = listed(&|_, column| column.name.to_owned());
-    let sets: Vec<String> =
-        columns.iter().filter(|column| column.name != "key").map(|Column { name, .. }| format!("{name} = excluded.{name}")).collect();
-    let sql = format!(
-        "insert into {table} ({names}) select {} from unnest({}) as rows ({names}) on conflict (key) do update set {}",
-        listed(&|_, column| format!("{}::{}", column.name, column.kind)),
-        listed(&|index, _| format!("${}::text[]", index + 1)),
-        sets.join(", ")
-    );
+/// Inserts rows, or replaces the ones with their keys.
+pub(crate) async fn write(connection: &mut PgConnection, schema: &str, changes: &Changes) -> Result<(), Error> {
+    let Some(Upsert { sql, values }) = Upsert::of(schema, changes, 1, "")? else { return Ok(()) };
     let query = values.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), sqlx::query::Query::bind);
     query.execute(connection).await?;
     Ok(())
+}
+
+/// A statement that inserts rows, or replaces the ones with their keys, and its parameters. All rows of a table have the same fields.
+/// They travel column by column: as JSON the database would have to parse and take apart every row anew, at half of the whole
+/// cost of the write.
+struct Upsert<'a> {
+    sql: String,
+    values: Vec<Vec<Option<Cow<'a, str>>>>,
+}
+
+impl<'a> Upsert<'a> {
+    /// With parameters from `$first` on, of the rows for which `condition` holds; nothing without rows.
+    fn of(schema: &str, changes: &'a Changes, first: usize, condition: &str) -> Result<Option<Self>, Error> {
+        let table = changes.table;
+        let bad = |what: String| Error::BadRow { table, key: String::new(), what };
+        let rows = changes.rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<Fields<'a>>, _>>();
+        let rows = rows.map_err(|error| bad(error.to_string()))?;
+        let Some(fields) = rows.first() else { return Ok(None) };
+        let known = columns_of(table).ok_or_else(|| bad("the table is not known".to_owned()))?;
+        if let Some(Name(unknown)) = fields.keys().find(|name| !known.iter().any(|column| column.name == name.0.as_ref())) {
+            return Err(bad(format!("there is no column {unknown}")));
+        }
+        let columns: Vec<&Column> = known.iter().filter(|column| fields.contains_key(column.name)).collect();
+        let mut values = Vec::with_capacity(columns.len());
+        for column in &columns {
+            values.push(rows.iter().map(|row| column.text(row)).collect::<Result<_, _>>().map_err(bad)?);
+        }
+        let listed = |each: &dyn Fn(usize, &Column) -> String| {
+            columns.iter().enumerate().map(|(index, column)| each(index, column)).collect::<Vec<_>>().join(", ")
+        };
+        let names = listed(&|_, column| column.name.to_owned());
+        let sets: Vec<String> =
+            columns.iter().filter(|column| column.name != "key").map(|Column { name, .. }| format!("{name} = excluded.{name}")).collect();
+        let sql = format!(
+            "insert into {schema}.{table} ({names}) select {} from unnest({}) as rows ({names}){condition} on conflict (key) do update set {}",
+            listed(&|_, column| format!("{}::{}", column.name, column.kind)),
+            listed(&|index, _| format!("${}::text[]", first + index)),
+            sets.join(", ")
+        );
+        Ok(Some(Self { sql, values }))
+    }
 }
 
 /// Empties the tables and starts again from the first event, if the checkpoint is beyond `limit`: another copy may have done

@@ -41,7 +41,7 @@ async fn left(pool: &PgPool) -> (i64, i64, i64) {
 #[tokio::test]
 async fn a_page_leaves_all_that_follows_from_it_or_nothing() {
     let database = TestDatabase::new().await;
-    let store = database::pool_of_processes(&database.url, 2).unwrap();
+    let store = database::pool_of_derived(&database.url, 2).unwrap();
     let (ids, now) = (SeededIds::new(1), ManualClock::default().now());
     let tenant = MerchantId(ids.next());
     let attempt = attempt(&ids);
@@ -77,7 +77,7 @@ async fn a_page_leaves_all_that_follows_from_it_or_nothing() {
 async fn only_what_follows_from_the_log_does_not_wait_for_the_disk() {
     let database = TestDatabase::new().await;
     let waits = async |pool: PgPool| -> String { sqlx::query_scalar("show synchronous_commit").fetch_one(&pool).await.unwrap() };
-    assert_eq!(waits(database::pool_of_processes(&database.url, 1).unwrap()).await, "off");
+    assert_eq!(waits(database::pool_of_derived(&database.url, 1).unwrap()).await, "off");
     assert_eq!(waits(database::pool(&database.url, Role::App, 1).unwrap()).await, "on");
     assert_eq!(waits(database::pool(&database.url, Role::Worker, 1).unwrap()).await, "on");
 }

@@ -148,7 +148,7 @@ impl Part {
             copy(&mut tx, changes).await?;
         }
         for changes in &returning {
-            tables::write(&mut tx, changes).await?;
+            tables::write(&mut tx, &self.shadow.schema, changes).await?;
         }
         tables::quarantine(&mut tx, &self.shadow, &fold.quarantined).await?;
         tx.commit().await?;
