@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use domain::{
     clock::{Clock, IdSource},
     decider::Aggregate,
-    envelope::{Origin, StreamKey},
+    envelope::{Origin, RecordedEvent, StreamKey},
     event::AggregateEvent,
     ids::{CommandId, MerchantId, Ulid},
     rejection::RejectionClass,
@@ -131,13 +131,16 @@ impl CommandHandler {
         Err(CommandError::Conflict)
     }
 
-    /// An aggregate as it stands in the log at this moment, past every cache.
+    /// An aggregate as it stands in the log at this moment: what others wrote is read, what is warm is not read again.
     ///
     /// # Errors
     /// `Unavailable`, `Corrupt`.
     pub async fn read<A: Aggregate>(&self, tenant: MerchantId, id: impl Into<Ulid>) -> Result<Arc<A::State>, CommandError> {
         let key = StreamKey { tenant, stream_type: A::STREAM_TYPE, stream_id: id.into() };
-        let warm = self.load::<A>(key).await?;
+        let warm = match self.0.warm.get(&key) {
+            Some(warm) => self.bring_up_to_date::<A>(key, warm).await?,
+            None => self.load::<A>(key).await?,
+        };
         warm.state.downcast().map_err(|_| CommandError::Fault(format!("stream {} holds another kind of state", key.stream_type.as_str())))
     }
 
@@ -209,9 +212,34 @@ impl CommandHandler {
         unit.read().iter().for_each(|(key, _)| self.0.warm.forget(key));
     }
 
+    /// A warm state with what was written since. The event that it ended with is asked for, too: where the log does not have it any more,
+    /// because it was restored to the past, the stream is read anew.
+    async fn bring_up_to_date<A: Aggregate>(&self, key: StreamKey, warm: Warm) -> Result<Warm, CommandError> {
+        let mut events = self.0.log.load_stream(key, warm.version - 1).await?;
+        let stands = events.first().is_some_and(|event| event.version == warm.version);
+        match (stands, warm.state.downcast::<A::State>()) {
+            (true, Ok(state)) if events.len() == 1 => Ok(Warm { version: warm.version, state }),
+            (true, Ok(state)) => self.fold::<A>(key, (warm.version, (*state).clone()), events.split_off(1)),
+            (false, _) | (_, Err(_)) => {
+                self.0.warm.forget(&key);
+                self.load::<A>(key).await
+            }
+        }
+    }
+
     async fn load<A: Aggregate>(&self, key: StreamKey) -> Result<Warm, CommandError> {
-        let (mut version, mut state) = snapshot::load::<A>(self.0.log.as_ref(), key).await?.unwrap_or_default();
-        let events = self.0.log.load_stream(key, version).await?;
+        let from = snapshot::load::<A>(self.0.log.as_ref(), key).await?.unwrap_or_default();
+        let events = self.0.log.load_stream(key, from.0).await?;
+        self.fold::<A>(key, from, events)
+    }
+
+    /// Folds what follows on a state and keeps it warm.
+    fn fold<A: Aggregate>(
+        &self,
+        key: StreamKey,
+        (mut version, mut state): (i64, A::State),
+        events: Vec<RecordedEvent>,
+    ) -> Result<Warm, CommandError> {
         let read = events.len();
         for event in events {
             let decoded = A::Event::decode(&event.event_type, event.schema_version, &event.payload).map_err(|error| {
