@@ -8,6 +8,7 @@ use domain::{
     clock::Clock,
     ids::{AttemptId, MerchantId},
     process::AttemptRef,
+    provider::Exchange,
 };
 use metrics::{counter, gauge};
 use sqlx::{PgPool, Row as _, types::Json};
@@ -24,6 +25,19 @@ const SWEEP_LIMIT: i64 = 500;
 /// The stored call-back that a task with this key looks into; nothing for tasks of an older build.
 pub(crate) fn of_task(key: &str) -> Option<Uuid> {
     key.strip_prefix("webhook:").and_then(|id| id.parse().ok())
+}
+
+/// How a call-back about an attempt stands beside the calls; its body stays in `process.webhook`.
+pub(crate) fn exchange(attempt: &AttemptRef, key: &str, transaction_id: Option<&str>, now: DateTime<Utc>) -> Exchange {
+    Exchange {
+        operation: "call_back",
+        request_line: format!("POST /webhooks/{}", attempt.provider),
+        request_body: format!("{key}; transaction {}", transaction_id.unwrap_or("not named")),
+        status: Some(200),
+        response_body: String::new(),
+        sent_at: now,
+        took_ms: 0,
+    }
 }
 
 /// The attempt that an account knows by this reference or by its own name, and whose it is.
@@ -81,21 +95,6 @@ pub(crate) async fn park(pool: &PgPool, id: Uuid, key: &str) -> Result<(), sqlx:
     counter!("smartpos_webhooks_parked_total").increment(1);
     let sql = "with gone as (delete from process.task where key = $2) update process.webhook set state = 'parked' where id = $1";
     sqlx::query(sql).bind(id).bind(key).execute(pool).await.map(drop)
-}
-
-/// Notes what came of a call-back.
-///
-/// # Errors
-/// The driver's.
-pub(crate) async fn settle(pool: &PgPool, id: Uuid, tenant: Uuid, confirmed: bool) -> Result<(), sqlx::Error> {
-    let state = if confirmed { "done" } else { "unconfirmed" };
-    sqlx::query("update process.webhook set state = $2, tenant = coalesce(tenant, $3) where id = $1 and state = 'received'")
-        .bind(id)
-        .bind(state)
-        .bind(tenant)
-        .execute(pool)
-        .await
-        .map(drop)
 }
 
 /// Takes parked call-backs up again whose name has become known, until `shutdown`. Two processes that do so are harmless.

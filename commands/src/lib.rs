@@ -16,6 +16,7 @@ pub mod event_log;
 pub mod event_store;
 pub mod exchanges;
 pub mod fail_point;
+mod grouped;
 pub mod handle;
 pub mod holder;
 pub mod idempotency;

@@ -2,7 +2,7 @@
 //! simulation. A pool is a [`ProcessStore`].
 //!
 //! All of it but the call-backs follows from the log, and is done again when it is lost: so its pool need not wait for the disk
-//! ([`crate::database::pool_of_processes`]). What a call came to is appended to the log, which waits, and makes all that was
+//! ([`crate::database::pool_of_derived`]). What a call came to is appended to the log, which waits, and makes all that was
 //! written before it durable.
 
 use std::future::Future;
@@ -76,6 +76,50 @@ pub struct Leased {
     pub abandoned: bool,
 }
 
+/// A task is done with, all of this or nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conclusion {
+    /// The task.
+    pub key: String,
+    /// What takes its place, whose, and when it is due, UTC.
+    pub next: Option<(Task, Uuid, DateTime<Utc>)>,
+    /// Another task that is done with as well.
+    pub also: Option<String>,
+    /// What came of the call-back that it looked into.
+    pub call_back: Option<Settled>,
+}
+
+impl Conclusion {
+    /// Nothing takes the place of this task.
+    pub const fn of(key: String) -> Self {
+        Self { key, next: None, also: None, call_back: None }
+    }
+}
+
+/// What came of a call-back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Our name for it.
+    pub id: Uuid,
+    /// Whose it is.
+    pub tenant: Uuid,
+    /// The provider's books show what it spoke of.
+    pub confirmed: bool,
+}
+
+/// What was said to and heard from a provider in one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Whose call.
+    pub tenant: MerchantId,
+    /// The attempt (`att_…`) or refund that it was about.
+    pub subject: String,
+    /// The account.
+    pub provider: String,
+    /// In their order.
+    pub exchanges: Vec<Exchange>,
+}
+
 /// Checkpoint, tasks, references, call-backs, exchanges.
 pub trait ProcessStore: Send + Sync + 'static {
     /// Where the process managers stand in the log.
@@ -88,10 +132,8 @@ pub trait ProcessStore: Send + Sync + 'static {
     fn renew(&self, key: &str, now: DateTime<Utc>, seconds: f64) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Lets go of a task until `due`, without a word on what came of it.
     fn put_back(&self, key: &str, due: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Puts another task in its place.
-    fn replace(&self, key: &str, tenant: Uuid, task: &Task, due: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// A task is done.
-    fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Tasks are done with, all of them or none.
+    fn conclude(&self, conclusions: &[Conclusion]) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// The attempt that an account knows by this reference or by its own name, and whose it is.
     fn attempt_of(&self, account: &str, name: &str) -> impl Future<Output = Result<Option<(Uuid, AttemptRef)>, StoreError>> + Send;
     /// Keeps a provider's own name for an attempt, for call-backs that know no other.
@@ -100,18 +142,10 @@ pub trait ProcessStore: Send + Sync + 'static {
     fn take_webhook(&self, delivery: &Delivery<'_>, hint: &WebhookHint) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Puts a call-back aside until its name becomes known, and its task away.
     fn park(&self, id: Uuid, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Notes what came of a call-back.
-    fn settle(&self, id: Uuid, tenant: Uuid, confirmed: bool) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Takes parked call-backs behind the place `after` up again whose name has become known.
     fn unpark(&self, now: DateTime<Utc>, after: i64) -> impl Future<Output = Result<Sweep, StoreError>> + Send;
-    /// Keeps what was said to and heard from a provider about `subject`.
-    fn keep_exchanges(
-        &self,
-        tenant: MerchantId,
-        subject: &str,
-        provider: &str,
-        exchanges: &[Exchange],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Keeps what was said to and heard from providers.
+    fn keep_exchanges(&self, said: &[Said]) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 impl ProcessStore for PgPool {
@@ -150,13 +184,8 @@ impl ProcessStore for PgPool {
         Ok(sqlx::query(sql).bind(key).bind(due).execute(self).await.map(drop)?)
     }
 
-    async fn replace(&self, key: &str, tenant: Uuid, task: &Task, due: DateTime<Utc>) -> Result<(), StoreError> {
-        let sql = "update process.task set tenant = $2, task = $3, due_at = $4, leased_until = null where key = $1";
-        Ok(sqlx::query(sql).bind(key).bind(tenant).bind(Json(task)).bind(due).execute(self).await.map(drop)?)
-    }
-
-    async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        Ok(sqlx::query("delete from process.task where key = $1").bind(key).execute(self).await.map(drop)?)
+    async fn conclude(&self, conclusions: &[Conclusion]) -> Result<(), StoreError> {
+        Ok(conclude(self, conclusions).await?)
     }
 
     async fn attempt_of(&self, account: &str, name: &str) -> Result<Option<(Uuid, AttemptRef)>, StoreError> {
@@ -175,17 +204,32 @@ impl ProcessStore for PgPool {
         Ok(call_backs::park(self, id, key).await?)
     }
 
-    async fn settle(&self, id: Uuid, tenant: Uuid, confirmed: bool) -> Result<(), StoreError> {
-        Ok(call_backs::settle(self, id, tenant, confirmed).await?)
-    }
-
     async fn unpark(&self, now: DateTime<Utc>, after: i64) -> Result<Sweep, StoreError> {
         Ok(call_backs::unpark(self, now, after).await?)
     }
 
-    async fn keep_exchanges(&self, tenant: MerchantId, subject: &str, provider: &str, exchanges: &[Exchange]) -> Result<(), StoreError> {
-        Ok(exchanges::store(self, tenant, subject, provider, exchanges).await?)
+    async fn keep_exchanges(&self, said: &[Said]) -> Result<(), StoreError> {
+        Ok(exchanges::store(self, said).await?)
     }
+}
+
+async fn conclude(pool: &PgPool, conclusions: &[Conclusion]) -> Result<(), sqlx::Error> {
+    let gone = conclusions.iter().filter(|done| done.next.is_none()).map(|done| done.key.as_str());
+    let gone: Vec<&str> = gone.chain(conclusions.iter().filter_map(|done| done.also.as_deref())).collect();
+    let next = || conclusions.iter().filter_map(|done| done.next.as_ref().map(|next| (done.key.as_str(), next)));
+    let settled = || conclusions.iter().filter_map(|done| done.call_back);
+    sqlx::query(include_str!("sql/conclude.sql"))
+        .bind(gone)
+        .bind(next().map(|(key, _)| key).collect::<Vec<_>>())
+        .bind(next().map(|(_, (_, tenant, _))| *tenant).collect::<Vec<_>>())
+        .bind(next().map(|(_, (task, ..))| Json(task)).collect::<Vec<_>>())
+        .bind(next().map(|(_, (.., due_at))| *due_at).collect::<Vec<_>>())
+        .bind(settled().map(|settled| settled.id).collect::<Vec<_>>())
+        .bind(settled().map(|settled| settled.tenant).collect::<Vec<_>>())
+        .bind(settled().map(|settled| settled.confirmed).collect::<Vec<_>>())
+        .execute(pool)
+        .await
+        .map(drop)
 }
 
 async fn advance(pool: &PgPool, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<bool, sqlx::Error> {

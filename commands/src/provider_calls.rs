@@ -9,13 +9,16 @@ use domain::{
     payment_intent::Tender,
     process::{AttemptRef, work::Start, work_hold::Asked},
     provider::{
-        AttemptKey, AttemptView, BoxFuture, CallOutcome, CancelRequest, CaptureRequest, Decline, Exchange, ExchangeLog, IncrementRequest,
+        AttemptKey, AttemptView, BoxFuture, CallOutcome, CancelRequest, CaptureRequest, Decline, ExchangeLog, IncrementRequest,
         InquiryRequest, Method, MethodKind, PaymentProvider, RefundRequest, RefundStatus, StartRequest,
     },
     refund::ProviderPayment,
 };
 
-use crate::process_store::ProcessStore;
+use crate::{
+    grouped::Grouped,
+    process_store::{ProcessStore, Said},
+};
 
 /// Finds a merchant's account at a provider, by the provider's name.
 pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option<Arc<dyn PaymentProvider>>> + Send + Sync>;
@@ -25,8 +28,10 @@ type Call<R, T> = for<'a> fn(&'a (dyn PaymentProvider + 'static), &'a R, &'a Exc
 
 /// Makes the calls.
 pub struct Calls<S> {
-    /// Keeps what was said.
+    /// Keeps the provider's names of attempts.
     pub store: S,
+    /// Keeps what was said.
+    pub said: Grouped<Said>,
     /// Who is called.
     pub providers: Providers,
 }
@@ -53,10 +58,17 @@ impl<S: ProcessStore> Calls<S> {
         outcome
     }
 
-    /// Where an attempt stands.
-    pub async fn inquire(&self, tenant: MerchantId, attempt: &AttemptRef, now: DateTime<Utc>) -> CallOutcome<AttemptView> {
+    /// Where an attempt stands. What was said is kept behind what `log` holds already.
+    pub async fn inquire(
+        &self,
+        tenant: MerchantId,
+        attempt: &AttemptRef,
+        now: DateTime<Utc>,
+        log: ExchangeLog,
+    ) -> CallOutcome<AttemptView> {
         let request = InquiryRequest { key: key_of(attempt), method: kind_of(attempt.tender), now };
-        let outcome = self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::inquire).await;
+        let (subject, provider) = (attempt.attempt_id.to_string(), &attempt.provider);
+        let outcome = self.ask_after(log, tenant, &subject, provider, &request, <dyn PaymentProvider>::inquire).await;
         self.learn_name(attempt, &outcome).await;
         outcome
     }
@@ -128,36 +140,28 @@ impl<S: ProcessStore> Calls<S> {
     /// One call: whoever is asked is looked up, and what was said is kept under `subject`, whatever came of it. A provider that is not
     /// configured is an outcome, not a fault: nothing reaches its books.
     async fn ask<R, T>(&self, tenant: MerchantId, subject: &str, provider: &str, request: &R, call: Call<R, T>) -> CallOutcome<T> {
-        let Some(found) = (self.providers)(tenant, provider.to_owned()).await else {
-            let message = format!("the provider '{provider}' is not configured");
-            return CallOutcome::Declined(Decline { code: "provider_not_configured".to_owned(), message });
-        };
-        let log = ExchangeLog::default();
-        let outcome = call(&*found, request, &log).await;
-        self.keep(tenant, subject, provider, &log).await;
-        outcome
+        self.ask_after(ExchangeLog::default(), tenant, subject, provider, request, call).await
     }
 
-    /// Keeps beside the calls that a call-back came; its body stays in `process.webhook`.
-    pub async fn note_call_back(
+    async fn ask_after<R, T>(
         &self,
+        log: ExchangeLog,
         tenant: MerchantId,
-        attempt: &AttemptRef,
-        key: &str,
-        transaction_id: Option<&str>,
-        now: DateTime<Utc>,
-    ) {
-        let log = ExchangeLog::default();
-        log.record(Exchange {
-            operation: "call_back",
-            request_line: format!("POST /webhooks/{}", attempt.provider),
-            request_body: format!("{key}; transaction {}", transaction_id.unwrap_or("not named")),
-            status: Some(200),
-            response_body: String::new(),
-            sent_at: now,
-            took_ms: 0,
-        });
-        self.keep(tenant, &attempt.attempt_id.to_string(), &attempt.provider, &log).await;
+        subject: &str,
+        provider: &str,
+        request: &R,
+        call: Call<R, T>,
+    ) -> CallOutcome<T> {
+        let found = (self.providers)(tenant, provider.to_owned()).await;
+        let outcome = match &found {
+            Some(found) => call(&**found, request, &log).await,
+            None => {
+                let message = format!("the provider '{provider}' is not configured");
+                CallOutcome::Declined(Decline { code: "provider_not_configured".to_owned(), message })
+            }
+        };
+        self.keep(tenant, subject, provider, &log).await;
+        outcome
     }
 
     /// Keeps the provider's own name for an attempt. Should that fail, the next inquiry tells it again.
@@ -172,7 +176,12 @@ impl<S: ProcessStore> Calls<S> {
 
     /// An exchange that cannot be kept is said and does not stop the payment: nothing is decided by it.
     async fn keep(&self, tenant: MerchantId, subject: &str, provider: &str, log: &ExchangeLog) {
-        if let Err(error) = self.store.keep_exchanges(tenant, subject, provider, &log.take()).await {
+        let exchanges = log.take();
+        if exchanges.is_empty() {
+            return;
+        }
+        let said = Said { tenant, subject: subject.to_owned(), provider: provider.to_owned(), exchanges };
+        if let Err(error) = self.said.ask(said).await {
             tracing::warn!(%error, subject, "what was said to a provider could not be kept");
             metrics::counter!("smartpos_exchanges_lost_total").increment(1);
         }

@@ -12,7 +12,7 @@ use domain::{
     process::{
         AttemptRef, ProcessCommand, Task, provider_calls::watch_key, work, work_books, work_hint, work_hold, work_lapse, work_refund,
     },
-    provider::CallOutcome,
+    provider::{CallOutcome, ExchangeLog},
 };
 use metrics::{counter, gauge};
 use tokio::{sync::Notify, task::JoinSet};
@@ -25,9 +25,10 @@ use crate::{
     error::CommandError,
     event_store::ulid_of,
     fail_point,
+    grouped::Grouped,
     handle::{Caller, CommandHandler},
     process_runner::execute,
-    process_store::{Leased, ProcessStore},
+    process_store::{Conclusion, Leased, ProcessStore, Said, Settled},
     provider_calls::Calls,
     refund_checks, routing,
 };
@@ -56,8 +57,31 @@ fn lost<T>() -> CallOutcome<T> {
 }
 
 /// Runs until `shutdown`; calls under way are finished first. A slow call holds one place, not the others.
-pub async fn run(store: impl ProcessStore, handler: CommandHandler, providers: Providers, tasks: Arc<Notify>, shutdown: CancellationToken) {
-    let worker = Arc::new(Worker { calls: Calls { store, providers }, handler });
+pub async fn run(
+    store: impl ProcessStore + Clone,
+    handler: CommandHandler,
+    providers: Providers,
+    tasks: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
+    let (conclude, keep) = (store.clone(), store.clone());
+    let (conclusions, concluding) = Grouped::new(SIDE_BY_SIDE, move |conclusions: Vec<Conclusion>| {
+        let store = conclude.clone();
+        async move { store.conclude(&conclusions).await }
+    });
+    let (said, keeping) = Grouped::new(SIDE_BY_SIDE, move |said: Vec<Said>| {
+        let store = keep.clone();
+        async move { store.keep_exchanges(&said).await }
+    });
+    let worker = Arc::new(Worker { calls: Calls { store, said, providers }, conclusions, handler });
+    tokio::select! {
+        biased;
+        () = attend_all(worker, tasks, shutdown) => {}
+        ((), ()) = async { tokio::join!(concluding, keeping) } => {}
+    }
+}
+
+async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Notify>, shutdown: CancellationToken) {
     let mut calls = JoinSet::new();
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
@@ -92,6 +116,7 @@ pub async fn run(store: impl ProcessStore, handler: CommandHandler, providers: P
 struct Worker<S> {
     handler: CommandHandler,
     calls: Calls<S>,
+    conclusions: Grouped<Conclusion>,
 }
 
 impl<S: ProcessStore> Worker<S> {
@@ -170,7 +195,7 @@ impl<S: ProcessStore> Worker<S> {
             }
             Task::Inquire { attempt, mode, asked } => {
                 let standing = self.standing(tenant, &attempt).await?;
-                let outcome = self.calls.inquire(tenant, &attempt, self.now()).await;
+                let outcome = self.calls.inquire(tenant, &attempt, self.now(), ExchangeLog::default()).await;
                 work::after_inquiry(attempt, mode, asked, standing, outcome, self.now())
             }
             Task::Stop { attempt, mode, tried } => {
@@ -201,16 +226,8 @@ impl<S: ProcessStore> Worker<S> {
         if moves_money {
             fail_point::reach("before_outcome").await;
         }
-        self.conclude(leased, step).await?;
-        self.end_watch(paid).await
-    }
-
-    /// A payment whose money is recorded needs no watch; one that is being carried out ends by itself.
-    async fn end_watch(&self, paid: Option<AttemptId>) -> Result<(), CommandError> {
-        match paid {
-            Some(attempt_id) => self.remove(&watch_key(attempt_id)).await,
-            None => Ok(()),
-        }
+        self.append(&leased, step.commands).await?;
+        self.finish(&leased, step.next, paid, None).await
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -274,16 +291,17 @@ impl<S: ProcessStore> Worker<S> {
         let Some((tenant, attempt)) = self.store().attempt_of(&hint.provider, &hint.reference).await? else {
             return match (call_back, work_hint::look_again(hint, self.now())) {
                 (Some(id), _) => Ok(self.store().park(id, &leased.key).await?),
-                (None, Some((task, due))) => self.replace(&leased, &task, due).await,
+                (None, Some(next)) => self.finish(&leased, Some(next), None, None).await,
                 (None, None) => self.remove(&leased.key).await,
             };
         };
         let leased = Held { tenant, ..leased };
         let merchant = MerchantId(ulid_of(tenant));
+        let log = ExchangeLog::default();
         if hint.tried == 0 {
-            self.calls.note_call_back(merchant, &attempt, &leased.key, hint.transaction_id.as_deref(), self.now()).await;
+            log.record(call_backs::exchange(&attempt, &leased.key, hint.transaction_id.as_deref(), self.now()));
         }
-        let outcome = self.calls.inquire(merchant, &attempt, self.now()).await;
+        let outcome = self.calls.inquire(merchant, &attempt, self.now(), log).await;
         let paid = work_books::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
         let (mut step, found) = work_hint::after_hint(&attempt, hint.clone(), outcome, self.now());
         let refunds = refund_checks::look(&self.handler, &self.caller(merchant), &self.calls, attempt.payment_intent_id).await?;
@@ -297,20 +315,11 @@ impl<S: ProcessStore> Worker<S> {
             counter!("smartpos_webhooks_unconfirmed_total").increment(1);
         }
         self.append(&leased, step.commands).await?;
-        self.end_watch(paid).await?;
-        // Before the task goes: whatever fails up to here is done again with it.
-        if let (Some(id), None) = (call_back, &step.next) {
-            self.store().settle(id, tenant, !unconfirmed).await?;
-        }
-        self.finish(&leased, step.next).await
+        let settled = call_back.filter(|_| step.next.is_none()).map(|id| Settled { id, tenant, confirmed: !unconfirmed });
+        self.finish(&leased, step.next, paid, settled).await
     }
 
-    /// Appends what the answer meant, then replaces or removes the task.
-    async fn conclude(&self, leased: Held, step: work::Step) -> Result<(), CommandError> {
-        self.append(&leased, step.commands).await?;
-        self.finish(&leased, step.next).await
-    }
-
+    /// Appends what the answer meant.
     async fn append(&self, leased: &Held, commands: Vec<ProcessCommand>) -> Result<(), CommandError> {
         for command in commands {
             let caller = Caller {
@@ -333,18 +342,25 @@ impl<S: ProcessStore> Worker<S> {
         Ok(())
     }
 
-    async fn finish(&self, leased: &Held, next: Option<(Task, DateTime<Utc>)>) -> Result<(), CommandError> {
+    /// Removes the task, or puts the next one in its place. A payment whose money is recorded (`paid`) needs no watch; one that is being
+    /// carried out ends by itself. What came of a call-back is noted with it: whatever fails is done again with the task.
+    async fn finish(
+        &self,
+        leased: &Held,
+        next: Option<(Task, DateTime<Utc>)>,
+        paid: Option<AttemptId>,
+        call_back: Option<Settled>,
+    ) -> Result<(), CommandError> {
         if leased.task.moves_money() {
             fail_point::reach("after_outcome").await;
         }
-        match next {
-            None => self.remove(&leased.key).await,
-            Some((task, due)) => self.replace(leased, &task, due).await,
-        }
+        let next = next.map(|(task, due_at)| (task, leased.tenant, due_at));
+        let conclusion = Conclusion { key: leased.key.clone(), next, also: paid.map(watch_key), call_back };
+        Ok(self.conclusions.ask(conclusion).await?)
     }
 
     async fn remove(&self, key: &str) -> Result<(), CommandError> {
-        Ok(self.store().remove(key).await?)
+        Ok(self.conclusions.ask(Conclusion::of(key.to_owned())).await?)
     }
 
     /// Keeps a task that is still under way. When this fails another worker may take the task over: the provider knows the
@@ -353,9 +369,5 @@ impl<S: ProcessStore> Worker<S> {
         if let Err(error) = self.store().renew(key, self.now(), LEASE_SECONDS).await {
             tracing::warn!(%error, key, "a lease was not renewed");
         }
-    }
-
-    async fn replace(&self, held: &Held, task: &Task, due: DateTime<Utc>) -> Result<(), CommandError> {
-        Ok(self.store().replace(&held.key, held.tenant, task, due).await?)
     }
 }

@@ -6,13 +6,13 @@ use chrono::{DateTime, Duration, Utc};
 use commands::{
     call_backs::Sweep,
     event_log::StoreError,
-    process_store::{Leased, Leaves, ProcessStore, Stuck},
+    process_store::{Conclusion, Leased, Leaves, ProcessStore, Said, Settled, Stuck},
     webhooks::Delivery,
 };
 use domain::{
     ids::MerchantId,
     process::{AttemptRef, Task},
-    provider::{Exchange, HintSubject, WebhookHint},
+    provider::{HintSubject, WebhookHint},
 };
 use uuid::Uuid;
 
@@ -169,6 +169,26 @@ impl ProcessRows {
         u64::try_from(found.len()).unwrap_or(0)
     }
 
+    fn conclude(&mut self, done: &Conclusion, forgets: bool, world: &World) {
+        match &done.next {
+            Some((task, tenant, due_at)) if !forgets => {
+                if let Some(old) = self.tasks.get_mut(&done.key) {
+                    *old = TaskRow { tenant: *tenant, task: task.clone(), due_at: *due_at, leased_until: None };
+                }
+            }
+            Some(_) | None => drop(self.tasks.remove(&done.key)),
+        }
+        if let Some(also) = &done.also {
+            self.tasks.remove(also);
+        }
+        if let Some(Settled { id, confirmed, .. }) = done.call_back
+            && let Some(row) = self.hook(id).filter(|row| row.state == "received")
+        {
+            world.saw(if confirmed { "call-back confirmed by the books" } else { "call-back never confirmed" });
+            row.state = if confirmed { "done" } else { "unconfirmed" };
+        }
+    }
+
     fn hook(&mut self, id: Uuid) -> Option<&mut HookRow> {
         self.hooks.values_mut().find(|(of, _)| *of == id).map(|(_, row)| row)
     }
@@ -208,23 +228,10 @@ impl ProcessStore for SimLog {
         self.0.ask("put back", |db| db.process.tasks.get_mut(key).map_or((), back)).await
     }
 
-    async fn replace(&self, key: &str, tenant: Uuid, task: &Task, due: DateTime<Utc>) -> Result<(), StoreError> {
-        let row = TaskRow { tenant, task: task.clone(), due_at: due, leased_until: None };
-        let forgets = self.0.world.sabotaged(Saboteur::FollowUpForgotten, 6);
-        self.0
-            .ask("replace", |db| {
-                if let Some(old) = db.process.tasks.get_mut(key) {
-                    *old = row;
-                }
-                if forgets {
-                    db.process.tasks.remove(key);
-                }
-            })
-            .await
-    }
-
-    async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        self.0.ask("remove", |db| drop(db.process.tasks.remove(key))).await
+    async fn conclude(&self, conclusions: &[Conclusion]) -> Result<(), StoreError> {
+        let world = &self.0.world;
+        let forgets = world.sabotaged(Saboteur::FollowUpForgotten, 6);
+        self.0.ask("conclude", |db| conclusions.iter().for_each(|done| db.process.conclude(done, forgets, world))).await
     }
 
     async fn attempt_of(&self, account: &str, name: &str) -> Result<Option<(Uuid, AttemptRef)>, StoreError> {
@@ -261,17 +268,6 @@ impl ProcessStore for SimLog {
             .await
     }
 
-    async fn settle(&self, id: Uuid, _tenant: Uuid, confirmed: bool) -> Result<(), StoreError> {
-        self.0.world.saw(if confirmed { "call-back confirmed by the books" } else { "call-back never confirmed" });
-        let state = if confirmed { "done" } else { "unconfirmed" };
-        let settle = |row: &mut HookRow| {
-            if row.state == "received" {
-                row.state = state;
-            }
-        };
-        self.0.ask("settle", |db| db.process.hook(id).map_or((), settle)).await
-    }
-
     async fn unpark(&self, now: DateTime<Utc>, _after: i64) -> Result<Sweep, StoreError> {
         let honest = self.0.world.sabotage != Some(Saboteur::ParkedForgotten);
         let done = self.0.ask("unpark", |db| if honest { db.process.unpark(crate::bank::NAME, now) } else { 0 }).await?;
@@ -282,8 +278,8 @@ impl ProcessStore for SimLog {
         Ok(Sweep { reopened: i64::try_from(done).unwrap_or(i64::MAX), next: 0 })
     }
 
-    async fn keep_exchanges(&self, _: MerchantId, _: &str, _: &str, exchanges: &[Exchange]) -> Result<(), StoreError> {
-        let count = u64::try_from(exchanges.len()).unwrap_or(0);
-        if count == 0 { Ok(()) } else { self.0.ask("exchanges", |db| db.process.exchanges += count).await }
+    async fn keep_exchanges(&self, said: &[Said]) -> Result<(), StoreError> {
+        let count = said.iter().map(|said| u64::try_from(said.exchanges.len()).unwrap_or(0)).sum::<u64>();
+        self.0.ask("exchanges", |db| db.process.exchanges += count).await
     }
 }

@@ -1,0 +1,95 @@
+//! Callers who want the same kind of thing at the same moment share one round trip: whoever comes while one is under way waits for the
+//! next. Alone, a caller waits for nobody.
+
+use std::future::Future;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::event_log::StoreError;
+
+type Waiting<T> = (T, oneshot::Sender<Result<(), StoreError>>);
+
+/// Where things are handed in.
+pub struct Grouped<T>(mpsc::UnboundedSender<Waiting<T>>);
+
+impl<T: Clone + Send> Grouped<T> {
+    /// `work` does up to `most` things, all or nothing. The second part does it: it runs for as long as anybody may hand something in.
+    pub fn new<W, F>(most: usize, work: W) -> (Self, impl Future<Output = ()> + Send)
+    where
+        W: Fn(Vec<T>) -> F + Send + Sync,
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Waiting<T>>();
+        let drive = async move {
+            let mut waiting = Vec::new();
+            while receiver.recv_many(&mut waiting, most).await > 0 {
+                let (things, answers): (Vec<T>, Vec<_>) = waiting.drain(..).unzip();
+                let done = work(things.clone()).await;
+                if let (Err(StoreError::Refused(_)), 2..) = (&done, things.len()) {
+                    // One of them is refused, which is no reason to refuse the others.
+                    for (thing, answer) in things.into_iter().zip(answers) {
+                        let _ = answer.send(work(vec![thing]).await);
+                    }
+                } else {
+                    answers.into_iter().for_each(|answer| drop(answer.send(done.clone())));
+                }
+            }
+        };
+        (Self(sender), drive)
+    }
+
+    /// Hands in one thing and waits until it is done.
+    ///
+    /// # Errors
+    /// `work`'s; `Lost` when nobody does it any more.
+    pub async fn ask(&self, thing: T) -> Result<(), StoreError> {
+        let gone = || StoreError::Lost("nobody writes any more".to_owned());
+        let (sender, answer) = oneshot::channel();
+        self.0.send((thing, sender)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    /// What was done, in groups; everything but 13 succeeds.
+    async fn done_of(things: Vec<u32>) -> (Vec<Vec<u32>>, Vec<Result<(), StoreError>>) {
+        let seen: Arc<Mutex<Vec<Vec<u32>>>> = Arc::default();
+        let note = Arc::clone(&seen);
+        let (grouped, drive) = Grouped::new(3, move |group: Vec<u32>| {
+            note.lock().unwrap().push(group.clone());
+            async move { if group.contains(&13) { Err(StoreError::Refused("13".to_owned())) } else { Ok(()) } }
+        });
+        let asked = async move { join_all(things.into_iter().map(|thing| grouped.ask(thing))).await };
+        let (answers, ()) = tokio::join!(asked, drive);
+        let seen = seen.lock().unwrap().clone();
+        (seen, answers)
+    }
+
+    #[tokio::test]
+    async fn those_who_come_together_share_a_round_trip() {
+        let (seen, answers) = done_of(vec![1, 2, 3, 4, 5]).await;
+        assert_eq!(seen, [vec![1, 2, 3], vec![4, 5]]);
+        assert!(answers.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_does_not_stop_what_came_with_it() {
+        let (seen, answers) = done_of(vec![1, 13, 3]).await;
+        assert_eq!(seen, [vec![1, 13, 3], vec![1], vec![13], vec![3]]);
+        assert_eq!(answers, [Ok(()), Err(StoreError::Refused("13".to_owned())), Ok(())]);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_one_who_is_gone() {
+        let (grouped, drive) = Grouped::new(3, |_: Vec<u32>| async { Ok(()) });
+        drop(drive);
+        assert!(matches!(grouped.ask(1).await, Err(StoreError::Lost(_))));
+    }
+}
