@@ -40,6 +40,8 @@ const MOST_UNDER_WAY: usize = 256;
 const PAGE: i64 = 200;
 /// Poll when nothing wakes the loop.
 const POLL: Duration = Duration::from_millis(100);
+/// After each pass, so that what happens meanwhile shares the next one: a server far away does not notice.
+const PACE: Duration = Duration::from_millis(20);
 /// How often every endpoint is looked at, whatever happened.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How long a delivery rests that cannot be attempted, seconds: its endpoint is disabled, or the database fails.
@@ -107,6 +109,10 @@ impl Courier {
                     tracing::warn!(%error, "deliveries start over");
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(PACE) => {}
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}

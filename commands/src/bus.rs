@@ -77,8 +77,8 @@ pub trait Bus: Send + Sync + 'static {
     fn delete(&self, name: &str) -> impl Future<Output = Result<(), BusError>> + Send;
     /// Sends a message; whether it was taken the acknowledgement says.
     fn publish(&self, message: Outgoing) -> impl Future<Output = Result<Self::Ack, BusError>> + Send;
-    /// What others say on this subject: that the log moved.
-    fn pokes(&self, subject: String) -> impl Future<Output = Result<BoxStream<'static, ()>, BusError>> + Send;
+    /// What others say on this subject: how far the log goes.
+    fn pokes(&self, subject: String) -> impl Future<Output = Result<BoxStream<'static, i64>, BusError>> + Send;
 }
 
 /// JetStream.
@@ -162,7 +162,10 @@ impl Bus for Nats {
         Ok(sent.into_future().map(sequence as fn(_) -> _))
     }
 
-    async fn pokes(&self, subject: String) -> Result<BoxStream<'static, ()>, BusError> {
-        Ok(self.client.subscribe(subject).await.map_err(failed)?.map(drop).boxed())
+    async fn pokes(&self, subject: String) -> Result<BoxStream<'static, i64>, BusError> {
+        // What cannot be read is a reason to look.
+        let position = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok();
+        let pokes = self.client.subscribe(subject).await.map_err(failed)?;
+        Ok(pokes.map(move |poke| position(&poke.payload).unwrap_or(i64::MAX)).boxed())
     }
 }

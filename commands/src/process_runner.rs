@@ -64,21 +64,25 @@ pub async fn run(
             step = step(&store, &handler, &tasks, at) => step,
         };
         match step {
-            Ok((stands_at, 0)) => {
-                at = stands_at;
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => return,
-                    _ = moved.changed() => {}
-                    () = tokio::time::sleep(POLL) => {}
+            Ok((Some(to), events)) => {
+                at = Some(to);
+                if events == PAGE {
+                    continue;
                 }
-            }
-            Ok((stands_at, events)) => {
-                at = stands_at;
-                if i64::try_from(events).is_ok_and(|events| events < PAGE) {
+                if events > 0 {
                     tokio::time::sleep(PACE).await;
                 }
+                if *moved.borrow_and_update() <= to {
+                    tokio::select! {
+                        biased;
+                        () = shutdown.cancelled() => return,
+                        _ = moved.changed() => {}
+                        // Nobody here wrote anything: the database may have been restored to the past.
+                        () = tokio::time::sleep(POLL) => at = None,
+                    }
+                }
             }
+            Ok((None, _)) => at = None,
             Err(error) => {
                 at = None;
                 counter!("smartpos_process_faults_total").increment(1);
@@ -89,22 +93,21 @@ pub async fn run(
     }
 }
 
-/// Handles one page after `at`, or after the checkpoint. Returns where that stands, as far as it is known without asking,
-/// and how many events there were.
+/// Handles one page after `at`, or after the checkpoint. Returns where that stands, unless somebody else moved it, and how many events
+/// there were.
 async fn step(
     store: &(impl ProcessStore + EventLog),
     handler: &CommandHandler,
     tasks: &Notify,
     at: Option<i64>,
-) -> Result<(Option<i64>, usize), CommandError> {
+) -> Result<(Option<i64>, i64), CommandError> {
     let from = match at {
         Some(at) => at,
         None => store.checkpoint().await?,
     };
     let page = store.read(from, PAGE).await?;
-    let count = page.len();
-    // With nothing to read the checkpoint is asked for again: the database may have been restored to the past.
-    let Some(to) = page.last().map(|event| event.pos) else { return Ok((None, 0)) };
+    let Some(to) = page.last().map(|event| event.pos) else { return Ok((Some(from), 0)) };
+    let count = i64::try_from(page.len()).unwrap_or(PAGE);
     let mut scheduled = Vec::new();
     let (mut commands, mut stuck) = (Vec::new(), Vec::new());
     for event in page {
@@ -119,10 +122,11 @@ async fn step(
         .try_collect()
         .await?;
     stuck.extend(refused);
-    let news = !scheduled.is_empty();
-    if news {
+    if !scheduled.is_empty() {
         fail_point::reach("before_task").await;
     }
+    // What is due later is found by the worker's poll.
+    let news = scheduled.iter().any(|reaction| matches!(reaction.intent, Intent::Schedule { after_ms: 0, .. }));
     let leaves = scheduled.into_iter().filter_map(left).collect();
     let stored = store.advance(from, to, leaves, stuck).await?;
     if stored && news {

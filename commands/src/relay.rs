@@ -11,7 +11,7 @@
 use std::{future::Future, time::Duration};
 
 use domain::{envelope::RecordedEvent, wire};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream::BoxStream};
 use metrics::{counter, gauge};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -175,12 +175,23 @@ async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<
         if tokio::time::Instant::now() >= inspect_at {
             return Ok(());
         }
-        tokio::select! {
+        news(last.pos, moved, &mut pokes).await;
+    }
+}
+
+/// Waits until somebody says that the log goes beyond `last`; both say so of most events, and one look is enough. The poll is for what
+/// nobody says: without a writer in this process, or a subscription, it alone is left.
+async fn news(last: i64, moved: &mut watch::Receiver<i64>, pokes: &mut BoxStream<'static, i64>) {
+    let poll = tokio::time::Instant::now() + POLL;
+    loop {
+        let newest = tokio::select! {
             biased;
-            // Without a writer in this process, or a subscription, the poll alone is left.
-            Ok(()) = moved.changed() => {}
-            Some(()) = futures_util::StreamExt::next(&mut pokes) => {}
-            () = tokio::time::sleep(POLL) => {}
+            Ok(()) = moved.changed() => *moved.borrow_and_update(),
+            Some(newest) = pokes.next() => newest,
+            () = tokio::time::sleep_until(poll) => return,
+        };
+        if newest > last {
+            return;
         }
     }
 }

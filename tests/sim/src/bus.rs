@@ -173,9 +173,8 @@ impl Bus for SimBus {
         }))
     }
 
-    async fn pokes(&self, _subject: String) -> Result<BoxStream<'static, ()>, BusError> {
-        let pokes = self.0.world.bus().pokes.subscribe();
-        Ok(stream::unfold(pokes, |mut pokes| async move { pokes.changed().await.ok().map(|()| ((), pokes)) }).boxed())
+    async fn pokes(&self, _subject: String) -> Result<BoxStream<'static, i64>, BusError> {
+        Ok(positions(self.0.world.bus().pokes.subscribe()))
     }
 }
 
@@ -247,14 +246,16 @@ impl EventBus for SimBus {
     }
 
     fn listen<'a>(&'a self, _log_id: &'a str) -> BoxFuture<'a, Option<BoxStream<'static, i64>>> {
-        Box::pin(async move {
-            let pokes = self.0.world.bus().pokes.subscribe();
-            let next = |mut pokes: watch::Receiver<i64>| async move {
-                pokes.changed().await.ok()?;
-                let head = *pokes.borrow_and_update();
-                Some((head, pokes))
-            };
-            Some(stream::unfold(pokes, next).boxed())
-        })
+        Box::pin(async move { Some(positions(self.0.world.bus().pokes.subscribe())) })
     }
+}
+
+/// What is said of how far the log goes.
+fn positions(pokes: watch::Receiver<i64>) -> BoxStream<'static, i64> {
+    let next = |mut pokes: watch::Receiver<i64>| async move {
+        pokes.changed().await.ok()?;
+        let head = *pokes.borrow_and_update();
+        Some((head, pokes))
+    };
+    stream::unfold(pokes, next).boxed()
 }
