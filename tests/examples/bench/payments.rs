@@ -33,7 +33,7 @@ pub const SECTION: &str = "payments";
 /// Payments under way at once where as many are made as can be.
 pub const PAYERS: usize = 64;
 /// Payments per second while latency is measured: what a large chain has at noon.
-const RATE: u64 = 200;
+pub const RATE: u64 = 200;
 /// The four commands of a payment by QR, by the event that each writes.
 const EVENTS: [&str; 4] =
     ["payment_intent.created", "payment_intent.attempt_started", "payment_intent.action_required", "payment_intent.succeeded"];

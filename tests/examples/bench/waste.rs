@@ -12,12 +12,13 @@ use crate::{
     load::{self, generate},
     mix::Mix,
     payers::{Plan, pay},
+    payments::RATE,
     server::{ALL_ROLES, Server},
 };
 
 const SECTION: &str = "waste";
 /// Statements that are told one by one.
-const TOLD: i64 = 12;
+const TOLD: i64 = 20;
 
 /// Runs the section, on servers of its own that count statements.
 pub async fn run(bench: &mut Bench) -> Result<()> {
@@ -36,7 +37,13 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             let load::Plan { address, shops, run_ms, .. } = plan;
             let payers = Plan { address, bank, shops, card: false, rate: None, payers: connections, warm_ms: 0, run_ms, most: None };
             // With what comes after a payment: the watch's first look would be due after three seconds.
-            count(bench, &server, ("payment", &how), Duration::from_secs(4), async { Ok(pay(&payers).await?.good) }).await?;
+            let after = Duration::from_secs(4);
+            count(bench, &server, ("payment", &how), after, async { Ok(pay(&payers).await?.good) }).await?;
+            if connections > 1 {
+                let how = format!("{name}, {RATE} a second");
+                let payers = Plan { rate: Some(RATE), payers: 2 * connections, ..payers };
+                count(bench, &server, ("payment", &how), after, async { Ok(pay(&payers).await?.good) }).await?;
+            }
         }
         server.stop().await?;
     }
