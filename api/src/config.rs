@@ -57,6 +57,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Connections to PostgreSQL for queries.
     pub query_connections: u32,
+    /// Connections to PostgreSQL for storing what providers call back.
+    pub call_back_connections: u32,
 }
 
 /// How many requests the gateway routes (payment intents, payments, refunds) and the doors of call-backs take in a minute; 0 is no
@@ -239,7 +241,7 @@ impl Default for Config {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), query_connections: 16 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), query_connections: 16, call_back_connections: 8 }
     }
 }
 

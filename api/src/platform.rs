@@ -108,6 +108,7 @@ pub struct Platform {
 struct Shared {
     commands: CommandHandler,
     app_pool: PgPool,
+    call_back_pool: PgPool,
     worker_pool: PgPool,
     process_pool: PgPool,
     projector_pool: PgPool,
@@ -142,6 +143,7 @@ impl Platform {
         let committer_stop = CancellationToken::new();
         let moved = Arc::new(watch::channel(0).0);
         let app_pool = database::pool(&servers.database_url, Role::App, config.http.query_connections)?;
+        let call_back_pool = database::pool(&servers.database_url, Role::App, config.http.call_back_connections)?;
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
         let process_pool = database::pool_of_derived(&servers.database_url, 8)?;
         let projector_pool = database::pool_of_derived(&servers.database_url, 8)?;
@@ -165,6 +167,7 @@ impl Platform {
         let shared = Shared {
             commands: commands.clone(),
             app_pool,
+            call_back_pool,
             worker_pool: worker_pool.clone(),
             process_pool,
             projector_pool,
@@ -276,7 +279,8 @@ impl Shared {
             keyring,
             partners: Partners::new(self.app_pool.clone()),
             limiter: limiter(config, &self.shutdown)?,
-            webhook_pool: self.app_pool.clone(),
+            app_pool: self.app_pool.clone(),
+            call_back_pool: self.call_back_pool.clone(),
             tasks: self.tasks.clone(),
             log_pool: self.worker_pool.clone(),
             webhook_addresses: config.webhooks.addresses(),

@@ -31,8 +31,10 @@ pub struct Parts {
     pub partners: Partners,
     /// Counts requests of the gateway routes.
     pub limiter: Limiter,
-    /// Where inbound call-backs are stored.
-    pub webhook_pool: PgPool,
+    /// What the edge asks beside the read models: keys of requests, call-backs, credentials.
+    pub app_pool: PgPool,
+    /// Stores what providers call back. Each waits for the disk, and nobody's query shall wait behind hundreds of them.
+    pub call_back_pool: PgPool,
     /// Told when a call-back is to be looked into, so that a worker of this process need not find out by itself.
     pub tasks: Arc<Notify>,
     /// The log, for explanations: a role that may read it.

@@ -112,7 +112,8 @@ pub(super) fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer
         keyring: Some(keyring.clone()),
         partners: crate::auth::admit::Partners::new(pool.clone()),
         limiter: Limiter::local(Limits::off()),
-        webhook_pool: pool.clone(),
+        app_pool: pool.clone(),
+        call_back_pool: pool.clone(),
         tasks: Arc::default(),
         log_pool: pool.clone(),
         providers: AccountProviders::new(

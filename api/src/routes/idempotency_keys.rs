@@ -66,7 +66,7 @@ async fn get(State(state): State<AppState>, allowed: Allowed<may::KeyRead>, Id(k
     let (tenant, actor) = (allowed.principal.tenant()?, allowed.principal.actor());
     let operations = operations();
     let scopes: Vec<String> = operations.iter().map(|operation| scope_of(&actor, operation)).collect();
-    let found = idempotency::find(&state.webhook_pool, tenant.0, &scopes, &key).await?;
+    let found = idempotency::find(&state.app_pool, tenant.0, &scopes, &key).await?;
     if found.is_empty() {
         return Err(Problem::new(Kind::NotFound, "no request of yours with this key has taken effect"));
     }

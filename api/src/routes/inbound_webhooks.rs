@@ -159,7 +159,7 @@ async fn list(
     }
     let before = query.cursor.map(|text| text.parse::<i64>().map_err(|_| Problem::plain(Kind::CursorInvalid))).transpose()?;
     let filter = WebhookFilter { state: known_state(query.state)?, account: query.account, ..WebhookFilter::default() };
-    let rows = webhooks::list(&state.webhook_pool, tenant, &filter, before, limit).await.map_err(|error| Problem::unavailable(&error))?;
+    let rows = webhooks::list(&state.app_pool, tenant, &filter, before, limit).await.map_err(|error| Problem::unavailable(&error))?;
     let full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
     let next_cursor = rows.last().filter(|_| full).map(|row| row.place.to_string());
     let data: Vec<InboundWebhookResource> = rows.into_iter().map(Into::into).collect();
@@ -181,7 +181,7 @@ async fn reprocess(
     if !again(&state, tenant, id, &allowed.principal.actor()).await? {
         return Err(Problem::new(Kind::WebhookRefused, "it still does not prove its sender, or is another one that was taken already"));
     }
-    let found = webhooks::find(&state.webhook_pool, tenant, id).await.map_err(|error| Problem::unavailable(&error))?;
+    let found = webhooks::find(&state.app_pool, tenant, id).await.map_err(|error| Problem::unavailable(&error))?;
     let found = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
     Ok(JsonBody(InboundWebhookResource::from(found.stored)).into_response())
 }
@@ -241,7 +241,7 @@ async fn reprocess_all(
         return Err(Problem::new(Kind::RuleBroken, "the end of a range must not lie before its beginning"));
     }
     let filter = WebhookFilter { state: Some(wanted), account, provider, from, to, first, last };
-    let rows = webhooks::list(&state.webhook_pool, tenant, &filter, cursor, MOST).await.map_err(|error| Problem::unavailable(&error))?;
+    let rows = webhooks::list(&state.app_pool, tenant, &filter, cursor, MOST).await.map_err(|error| Problem::unavailable(&error))?;
     let full = i64::try_from(rows.len()).is_ok_and(|count| count >= MOST);
     let next_cursor = rows.last().filter(|_| full).map(|row| row.place);
     let actor = allowed.principal.actor();
@@ -256,13 +256,13 @@ async fn reprocess_all(
 /// True when the call-back is looked into again.
 async fn again(state: &AppState, tenant: Option<MerchantId>, id: WebhookId, actor: &str) -> Result<bool, Problem> {
     let unavailable = |error: sqlx::Error| Problem::unavailable(&error);
-    let found = webhooks::find(&state.webhook_pool, tenant, id).await.map_err(unavailable)?;
+    let found = webhooks::find(&state.app_pool, tenant, id).await.map_err(unavailable)?;
     let original = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
     let door = Door::of(state, &original.stored.account).await?;
     let received_at = original.stored.received_at;
     let raw = RawWebhook { path_secret: None, headers: &original.headers.0, body: &original.body, received_at };
     // A secret path is not kept: what proved its sender by one is taken at the word that it had then.
-    let (pool, stored, now) = (&state.webhook_pool, &original.stored, state.clock.now());
+    let (pool, stored, now) = (&state.app_pool, &original.stored, state.clock.now());
     let Some(hint) = door.read(&raw).ok().or_else(|| stored.hint()) else {
         webhooks::note(pool, tenant, stored, actor, now).await.map_err(unavailable)?;
         return Ok(false);

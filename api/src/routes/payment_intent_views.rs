@@ -118,7 +118,7 @@ async fn next_looks(
     let open = rows.iter().filter(|row| matches!(row.status, Status::Processing | Status::RequiresAction));
     let attempts: Vec<AttemptId> = open.filter_map(|row| row.attempt_id).collect();
     match ask.scope.tenant.filter(|_| !ask.is_past() && !attempts.is_empty()) {
-        Some(tenant) => call_backs::next_looks(&state.webhook_pool, tenant, &attempts).await.map_err(|error| Problem::unavailable(&error)),
+        Some(tenant) => call_backs::next_looks(&state.app_pool, tenant, &attempts).await.map_err(|error| Problem::unavailable(&error)),
         None => Ok(HashMap::new()),
     }
 }

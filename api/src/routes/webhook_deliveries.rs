@@ -107,7 +107,7 @@ async fn deliveries(
     let missing = || Problem::missing(Rejection::WebhookEndpointNotFound);
     let endpoint = ask.reads.webhook_endpoint(&ask.scope, id).await?.ok_or_else(missing)?;
     let before = query.before.unwrap_or(i64::MAX);
-    let found = webhook_deliveries::list(&state.webhook_pool, (endpoint.tenant, id), query.status.as_deref(), before, limit).await;
+    let found = webhook_deliveries::list(&state.app_pool, (endpoint.tenant, id), query.status.as_deref(), before, limit).await;
     let found = found.map_err(|error| Problem::unavailable(&error))?;
     let full = i64::try_from(found.len()).is_ok_and(|count| count >= limit);
     let next_before = found.last().filter(|_| full).map(|view| view.pos);

@@ -100,7 +100,7 @@ async fn create(State(state): State<AppState>, change: Change<may::WebhookManage
     let mut tries_left = MOST_ENDPOINTS;
     let made = loop {
         let work = state.commands.transact(&caller, |unit| {
-            let (pool, keyring, details, bytes) = (state.webhook_pool.clone(), keyring.clone(), details.clone(), bytes.clone());
+            let (pool, keyring, details, bytes) = (state.app_pool.clone(), keyring.clone(), details.clone(), bytes.clone());
             Box::pin(async move {
                 let endpoint = webhook_endpoints::create(unit, &pool, &keyring, id, details, bytes.as_ref()).await?;
                 answer(unit, &endpoint, 201, id)

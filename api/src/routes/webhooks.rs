@@ -187,7 +187,7 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
     match read {
         Ok(hint) => {
             fail_point::reach("before_webhook").await;
-            let fresh = webhooks::take(&state.webhook_pool, &delivery, &hint).await.map_err(|error| Problem::unavailable(&error))?;
+            let fresh = webhooks::take(&state.call_back_pool, &delivery, &hint).await.map_err(|error| Problem::unavailable(&error))?;
             state.tasks.notify_one();
             fail_point::reach("before_webhook_answer").await;
             let kind = if fresh { "fresh" } else { "repeated" };
@@ -200,7 +200,7 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
             counter!("smartpos_webhooks_total", "provider" => provider, "result" => "refused").increment(1);
             tracing::warn!(provider, %refusal, "a call-back was refused");
             // Kept for whoever looks into it; the refusal does not depend on it.
-            if let Err(error) = webhooks::refuse(&state.webhook_pool, &delivery, &refusal).await {
+            if let Err(error) = webhooks::refuse(&state.call_back_pool, &delivery, &refusal).await {
                 tracing::warn!(provider, %error, "a refused call-back was not kept");
             }
             Err(match refusal {
