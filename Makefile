@@ -34,7 +34,9 @@ SIM_CARGO := RUSTFLAGS='--cfg tokio_unstable' cargo
 SIM_BUILD := --profile sim --target-dir target/sim -p sim
 SIM := ./target/sim/sim/examples/sim
 
-simulated: setup ## the simulator's share of `make test`: mended bugs, 10,000 schedules, the saboteurs that are caught soon
+# As `make test` builds the rest, so that nothing is built twice.
+simulated: setup ## the simulator's share of `make test`: held to real servers, mended bugs, 10,000 schedules, the saboteurs that are caught soon
+	cargo test --workspace --exclude sim --test conformance -- --test-threads 8
 	$(SIM_CARGO) test $(SIM_BUILD)
 	$(SIM) --seeds 10000 --payments 12
 	$(SIM) --saboteurs --within 500 --payments 12

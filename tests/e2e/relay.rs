@@ -9,6 +9,7 @@ use commands::{
     relay::{description, parse_description, run, stream_name},
 };
 use domain::wire;
+use sha2::{Digest as _, Sha256};
 use support::{OwnServers, Proxy, TestDatabase, WriteSide, eventually, item, stream as new_stream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +81,7 @@ impl Bus {
             assert_eq!(wire::decode(&message.payload).as_ref(), Ok(event));
             let header = |name: &str| message.headers.get(name).map(|value| value.as_str().to_owned());
             assert_eq!(header("Smartpos-Position"), Some(event.pos.to_string()));
-            assert_eq!(header("Nats-Msg-Id"), Some(event.pos.to_string()));
+            assert_eq!(header("Nats-Msg-Id"), Some(hex::encode(Sha256::digest(&message.payload))));
             assert!(message.subject.ends_with(&format!(".{}.order.{}", event.slice, event.event_type)), "{}", message.subject);
         }
     }

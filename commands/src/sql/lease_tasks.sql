@@ -15,5 +15,9 @@ watches as (
     for update skip locked
 )
 update process.task t set leased_until = $1 + $2 * interval '1 second'
-from (select * from soon union all select * from watches) due where t.key = due.key
+-- A lease waits for the disk, whatever the connection does otherwise: were it lost in a crash, a call that was made under it would
+-- be made again as if for the first time, and "this token was used" be believed.
+from (select * from soon union all select * from watches) due,
+    (select set_config('synchronous_commit', 'on', true)) as waits
+where t.key = due.key
 returning t.key, t.tenant, t.task, due.abandoned

@@ -8,8 +8,9 @@ with looked as (
     cross join lateral (
         select from process.provider_reference r
         where r.provider = l.account
-          and r.reference = coalesce(l.reference, (select o.reference from process.provider_object o
-                                                   where o.account = l.account and o.provider_id = l.provider_id))
+          -- As the worker looks for it: the log may have told the provider's name though nobody kept it beside.
+          and r.reference in (coalesce(l.reference, l.provider_id), (select o.reference from process.provider_object o
+                                                                     where o.account = l.account and o.provider_id = l.provider_id))
         limit 1
     ) r
 ), reopened as (

@@ -122,7 +122,7 @@ impl Follower {
     fn take(&mut self, message: Option<Result<(u64, Bytes), String>>) {
         let Some(joined) = &mut self.joined else { return };
         let verdict = match message {
-            Some(Ok((sequence, body))) => verify(sequence, &body, joined.base, *self.tail.borrow()),
+            Some(Ok((sequence, body))) => verify(sequence, &body, joined.base, *self.tail.borrow(), |pos| self.ring.hash_at(pos)),
             Some(Err(error)) => Err(error),
             None => Err("the stream ended".to_owned()),
         };
@@ -227,11 +227,19 @@ async fn listen(nats: Option<Arc<dyn EventBus>>, log_id: &str) -> Option<BoxStre
     nats?.listen(log_id).await
 }
 
-/// The event of a message; `None` when it is known already.
-fn verify(sequence: u64, body: &[u8], base: i64, tail: i64) -> Result<Option<RecordedEvent>, String> {
+/// The event of a message; `None` when it is known already. `known` is the hash of what was read at a position: if the stream has
+/// another event there, the log may have gone back and grown again beyond it, and what was read is void.
+fn verify(
+    sequence: u64,
+    body: &[u8],
+    base: i64,
+    tail: i64,
+    known: impl Fn(i64) -> Option<[u8; 32]>,
+) -> Result<Option<RecordedEvent>, String> {
     let placed = i64::try_from(sequence).map_err(|error| error.to_string())? + base;
     if placed <= tail {
-        return Ok(None);
+        let other = known(placed).is_some_and(|hash| wire::decode(body).is_ok_and(|event| event.hash != hash));
+        return if other { Err(format!("another event than was read sits at {placed}")) } else { Ok(None) };
     }
     let event = wire::decode(body)?;
     if event.pos != placed {
@@ -269,13 +277,15 @@ mod tests {
     #[test]
     fn a_message_is_taken_only_when_it_is_the_next_and_true() {
         let event = testing::blank_event(8);
-        let body = wire::encode(&event);
-        assert_eq!(verify(3, &body, 5, 7), Ok(Some((*event).clone())));
-        assert_eq!(verify(3, &body, 5, 8), Ok(None));
-        assert!(verify(3, &body, 5, 6).is_err(), "a gap");
-        assert!(verify(4, &body, 5, 8).is_err(), "another place than the base says");
-        assert!(verify(3, b"{}", 5, 7).is_err(), "not an event");
+        let (body, none) = (wire::encode(&event), |_| None);
+        assert_eq!(verify(3, &body, 5, 7, none), Ok(Some((*event).clone())));
+        assert_eq!(verify(3, &body, 5, 8, none), Ok(None));
+        assert!(verify(3, &body, 5, 6, none).is_err(), "a gap");
+        assert!(verify(4, &body, 5, 8, none).is_err(), "another place than the base says");
+        assert!(verify(3, b"{}", 5, 7, none).is_err(), "not an event");
+        assert_eq!(verify(3, &body, 5, 9, |_| Some(event.hash)), Ok(None));
+        assert!(verify(3, &body, 5, 9, |_| Some([7; 32])).is_err(), "what was read there is void");
         let forged = String::from_utf8(body).unwrap().replace("\"actor\":\"", "\"actor\":\"x");
-        assert!(verify(3, forged.as_bytes(), 5, 7).is_err(), "another hash");
+        assert!(verify(3, forged.as_bytes(), 5, 7, none).is_err(), "another hash");
     }
 }

@@ -43,6 +43,11 @@ impl Ring {
         self.lock().events.back().map(|event| (event.pos, event.hash))
     }
 
+    /// Hash of the event at a position; nothing when it is not here.
+    pub(super) fn hash_at(&self, pos: i64) -> Option<[u8; 32]> {
+        self.after(pos - 1, 1).first().map(|event| event.hash)
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&self) {
         *self.lock() = Newest::default();

@@ -1,7 +1,7 @@
 //! JetStream as it was measured: acknowledged messages may vanish, a consumer then waits above the stream in silence, a time-out
 //! may have been stored, an expected sequence is compared. And the ports of relay and feed on it.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{collections::HashMap, future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use commands::{
@@ -21,7 +21,12 @@ struct Stream {
     created_ns: i128,
     /// Message `n` has sequence `n + 1`.
     messages: Vec<Bytes>,
+    /// Messages that came, which are known for a while: sequence, and when. Their content is their id.
+    known: HashMap<Bytes, (i64, i64)>,
 }
+
+/// The server's window of duplicates.
+const KNOWN_FOR_US: i64 = 120_000_000;
 
 /// The server.
 pub(crate) struct BusState {
@@ -54,10 +59,19 @@ impl BusState {
     pub fn forget(&mut self, world: &World) {
         if let Some(stream) = &mut self.stream {
             let lost = world.pick(stream.messages.len() + 1);
-            stream.messages.truncate(stream.messages.len() - lost);
+            let kept = stream.messages.len() - lost;
             if lost > 0 {
                 world.saw("bus forgot acknowledged messages");
             }
+            self.keep_only(kept);
+        }
+    }
+
+    /// Forgets all but the first messages.
+    pub fn keep_only(&mut self, kept: usize) {
+        if let Some(stream) = &mut self.stream {
+            stream.messages.truncate(kept);
+            stream.known.retain(|_, (sequence, _)| usize::try_from(*sequence).is_ok_and(|sequence| sequence <= kept));
         }
         self.changed();
     }
@@ -86,21 +100,34 @@ impl BusState {
 
     /// Compare-and-set by sequence; the sequence taken.
     fn publish(&mut self, world: &World, message: &Outgoing) -> Result<i64, BusError> {
-        let Some(stream) = &mut self.stream else { return Err(BusError("no stream takes this subject".to_owned())) };
+        let Some(stream) = &mut self.stream else { return Err(no_stream()) };
+        // Before anything is compared.
+        if let Some((sequence, at)) = stream.known.get(message.body.as_slice())
+            && world.now_us() - at < KNOWN_FOR_US
+        {
+            world.saw("bus knew a message again");
+            return Ok(*sequence);
+        }
         let last = i64::try_from(stream.messages.len()).unwrap_or(i64::MAX);
         if last != message.expected && world.sabotage != Some(Saboteur::BusComparesNothing) {
             world.saw("bus refused an unexpected sequence");
             return Err(BusError(format!("wrong last sequence: {last}")));
         }
-        stream.messages.push(Bytes::from(message.body.clone()));
+        let body = Bytes::from(message.body.clone());
+        stream.messages.push(body.clone());
+        stream.known.insert(body, (last + 1, world.now_us()));
         self.changed();
         Ok(if world.sabotage == Some(Saboteur::BusComparesNothing) { message.expected + 1 } else { last + 1 })
     }
 }
 
+fn no_stream() -> BusError {
+    BusError("there is no stream".to_owned())
+}
+
 /// A process's connection to the bus.
 #[derive(Clone)]
-pub(crate) struct SimBus(pub Link);
+pub struct SimBus(pub(crate) Link);
 
 impl SimBus {
     async fn asked<T>(&self, what: &'static str, apply: impl FnOnce(&mut BusState) -> T) -> Result<T, BusError> {
@@ -134,27 +161,40 @@ impl Bus for SimBus {
         self.asked("bus stream", found).await
     }
 
-    async fn message(&self, _name: &str, sequence: i64) -> Result<Option<Vec<u8>>, BusError> {
-        let place = usize::try_from(sequence - 1).unwrap_or(usize::MAX);
-        self.asked("bus message", |bus| bus.stream.as_ref().and_then(|stream| stream.messages.get(place)).map(|body| body.to_vec())).await
+    async fn message(&self, name: &str, sequence: i64) -> Result<Option<Vec<u8>>, BusError> {
+        let found = |bus: &mut BusState| {
+            let stream = bus.stream.as_ref().filter(|stream| stream.name == name).ok_or_else(no_stream)?;
+            let place = usize::try_from(sequence - 1).map_err(|_| BusError("no such place".to_owned()))?;
+            Ok(stream.messages.get(place).map(|body| body.to_vec()))
+        };
+        self.asked("bus message", found).await?
     }
 
     async fn create(&self, wanted: NewStream) -> Result<(), BusError> {
         self.0.world.saw("stream made");
         let create = |bus: &mut BusState| {
-            if bus.stream.is_none() {
-                bus.streams_made += 1;
-                let created_ns = bus.streams_made;
-                bus.stream = Some(Stream { name: wanted.name, description: wanted.description, created_ns, messages: Vec::new() });
-                bus.changed();
+            if let Some(stream) = &bus.stream {
+                // As it is, for whoever wants the very same.
+                return if stream.description == wanted.description { Ok(()) } else { Err(BusError("the name is taken".to_owned())) };
             }
+            bus.streams_made += 1;
+            let NewStream { name, description, .. } = wanted;
+            let stream = Stream { name, description, created_ns: bus.streams_made, messages: Vec::new(), known: HashMap::new() };
+            bus.stream = Some(stream);
+            bus.changed();
+            Ok(())
         };
-        self.asked("bus create", create).await
+        self.asked("bus create", create).await?
     }
 
     async fn delete(&self, _name: &str) -> Result<(), BusError> {
         self.0.world.saw("stream deleted");
-        self.asked("bus delete", BusState::wipe).await
+        let delete = |bus: &mut BusState| {
+            let found = bus.stream.is_some();
+            bus.wipe();
+            if found { Ok(()) } else { Err(no_stream()) }
+        };
+        self.asked("bus delete", delete).await?
     }
 
     async fn publish(&self, message: Outgoing) -> Result<Self::Ack, BusError> {
@@ -234,7 +274,8 @@ impl EventBus for SimBus {
             let found = |bus: &mut BusState| {
                 let stream = bus.stream.as_ref()?;
                 let (_, base) = parse_description(&stream.description)?;
-                let next = usize::try_from((tail - base).max(0)).unwrap_or(0);
+                // Whoever asks for what comes after the end gets what comes next, whichever that is.
+                let next = usize::try_from((tail - base).max(0)).unwrap_or(0).min(stream.messages.len());
                 Some((base, stream.created_ns, next, bus.moved.subscribe()))
             };
             let found = self.asked("bus join", found).await.map_err(|error| error.to_string())?;

@@ -171,7 +171,7 @@ fn left_over(world: &World, books: &Books) {
         world.violated("I8", format!("a reaction of {} to {} is stuck: {}", stuck.manager, stuck.pos, stuck.error));
     }
     for delivery in &journal.hooks {
-        match db.process.hooks.get(delivery).map(|(_, row)| row) {
+        match db.process.hooks.get(&(crate::bank::NAME.to_owned(), delivery.clone())) {
             None => world.violated("I8", format!("the call-back '{delivery}' was thanked for and is not stored")),
             Some(row) if row.state == "received" => world.violated("I8", format!("the call-back '{delivery}' was never looked into")),
             Some(row) if row.state == "parked" && row.name.as_ref().is_some_and(|name| known(&db, name)) => {

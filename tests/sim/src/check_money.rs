@@ -78,9 +78,16 @@ fn provider(world: &World, books: &Books) {
     for (id, payment) in &books.payments {
         let charges: Vec<_> = payment.references.iter().filter_map(|reference| bank.charges.get(reference)).collect();
         known.extend(payment.references.iter());
-        let theirs: BTreeMap<&str, i64> =
-            charges.iter().flat_map(|charge| &charge.payments).map(|paid| (paid.transaction_id.as_str(), paid.amount.amount)).collect();
         let ours = money_of(payment);
+        // Money beyond what was owed is told of by its call-back alone; a restored database forgot that it thanked for it.
+        let forgot = world.journal().restored_at.filter(|_| payment.status == "succeeded");
+        let theirs: BTreeMap<&str, i64> = charges
+            .iter()
+            .flat_map(|charge| &charge.payments)
+            .map(|paid| (paid.transaction_id.as_str(), paid))
+            .filter(|(transaction, paid)| ours.contains_key(transaction) || forgot.is_none_or(|at| paid.paid_at > at))
+            .map(|(transaction, paid)| (transaction, paid.amount.amount))
+            .collect();
         if payment.references.is_empty() {
             continue;
         }

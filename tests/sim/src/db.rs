@@ -1,9 +1,15 @@
 //! PostgreSQL as this platform uses it: what is written is one value, changed at single moments.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
-use commands::batch::{AppendItem, BatchAnswer, Refusal, StoredKey};
+use commands::{
+    batch::{AppendItem, BatchAnswer, Refusal, StoredKey},
+    event_log::StoreError,
+};
 use domain::{
     envelope::{RecordedEvent, StreamKey},
     ids::Ulid,
@@ -88,14 +94,15 @@ impl Db {
             .collect()
     }
 
+    /// Those between two positions, wherever the first of them lies: before the beginning there is nothing.
     pub fn range(&self, after: i64, limit: i64) -> &[Arc<RecordedEvent>] {
-        let from = usize::try_from(after.max(0)).unwrap_or(usize::MAX).min(self.events.len());
-        let to = from.saturating_add(usize::try_from(limit.max(0)).unwrap_or(usize::MAX)).min(self.events.len());
-        &self.events[from..to]
+        let place = |pos: i64| usize::try_from(pos.clamp(0, self.head())).unwrap_or(0);
+        let (from, to) = (place(after), place(after.saturating_add(limit)));
+        &self.events[from..to.max(from)]
     }
 
-    /// As `log.append`: everything or nothing.
-    pub fn append(&mut self, world: &World, items: &[AppendItem]) -> BatchAnswer {
+    /// As `log.append`: everything or nothing. An error is one of the statement itself.
+    pub fn append(&mut self, world: &World, items: &[AppendItem]) -> Result<BatchAnswer, StoreError> {
         let refusals = self.refusals(world, items);
         if !refusals.is_empty() {
             world.saw(if refusals.iter().any(|refusal| matches!(refusal, Refusal::Key { .. })) {
@@ -103,11 +110,12 @@ impl Db {
             } else {
                 "version conflict"
             });
-            return BatchAnswer::Refused(refusals);
+            return Ok(BatchAnswer::Refused(refusals));
         }
+        cannot_be_stored(items)?;
         let first_pos = self.head() + 1;
         if world.sabotaged(Saboteur::AckBeforeCommit, 12) {
-            return BatchAnswer::Committed { first_pos };
+            return Ok(BatchAnswer::Committed { first_pos });
         }
         if items.len() > 1 {
             world.saw("commit shared by several commands");
@@ -142,10 +150,14 @@ impl Db {
         if !hashes.is_empty() {
             self.link(world, first_pos, &hashes);
         }
-        // Whoever waits for the disk takes along what did not wait for it.
+        self.durable();
+        Ok(BatchAnswer::Committed { first_pos })
+    }
+
+    /// Whoever waits for the disk takes along what did not wait for it.
+    pub fn durable(&mut self) {
         self.read.durable();
         self.process.durable();
-        BatchAnswer::Committed { first_pos }
     }
 
     fn write(&mut self, world: &World, event: &commands::batch::PreparedEvent) {
@@ -209,6 +221,19 @@ impl Db {
         }
         refusals
     }
+}
+
+/// What unique indexes and the type `text` refuse, as a whole: the same version or key twice in one batch, a word with U+0000.
+fn cannot_be_stored(items: &[AppendItem]) -> Result<(), StoreError> {
+    let (mut streams, mut keys) = (HashSet::new(), HashSet::new());
+    for item in items {
+        let repeated = !item.streams.iter().all(|write| streams.insert(write.key))
+            || !item.keys.iter().all(|key| keys.insert((key.tenant, &key.scope, &key.key)));
+        if repeated || item.keys.iter().any(|key| key.scope.contains('\0') || key.key.contains('\0')) {
+            return Err(StoreError::Refused("a unique index or a type refuses it".to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// The stored answer, unless a saboteur tells another one.

@@ -35,6 +35,8 @@ pub(crate) struct Journal {
     pub anchors: Vec<(i64, [u8; 32])>,
     /// How often the database went back in time.
     pub restores: u64,
+    /// When it did last.
+    pub restored_at: Option<DateTime<Utc>>,
     /// It went back behind what the bus held.
     pub restored_under_bus: bool,
     /// Tenants, each with a word that nobody else uses.

@@ -6,7 +6,7 @@
 //! same in every run. See `docs/reliability.md`.
 
 mod bank;
-mod bus;
+pub mod bus;
 mod check;
 mod check_money;
 mod check_read;
@@ -16,8 +16,9 @@ mod db;
 mod hooks;
 mod journal;
 mod link;
-mod log_ports;
+pub mod log_ports;
 mod model;
+mod process_ports;
 mod process_rows;
 mod procs;
 mod read_rows;
@@ -25,5 +26,6 @@ mod requests;
 pub mod run;
 pub mod sabotage;
 pub mod schedule;
+pub mod servers;
 pub mod shrink;
 mod world;

@@ -21,7 +21,7 @@ use crate::{db::stored_for, link::Link, sabotage::Saboteur, schedule::Knob};
 
 /// Reads.
 #[derive(Clone)]
-pub(crate) struct SimLog(pub Link);
+pub struct SimLog(pub(crate) Link);
 
 impl EventLog for SimLog {
     fn load_stream(&self, key: StreamKey, after: i64) -> BoxFuture<'_, Result<Vec<RecordedEvent>, StoreError>> {
@@ -42,13 +42,13 @@ impl EventLog for SimLog {
         })
     }
 
-    fn stand_at<'a>(&'a self, _tenant: MerchantId, versions: &'a [(StreamKey, i64)]) -> BoxFuture<'a, Result<bool, StoreError>> {
+    fn stand_at<'a>(&'a self, tenant: MerchantId, versions: &'a [(StreamKey, i64)]) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
             let sabotage = self.0.world.sabotage;
             let stands = |db: &mut crate::db::Db, (key, version): &(StreamKey, i64)| match sabotage {
                 Some(Saboteur::BelievesItsCache) => true,
                 Some(Saboteur::TenantIgnored) => db.of_anybody(key).is_none_or(|other| db.version(&other) == *version),
-                Some(_) | None => db.version(key) == *version,
+                Some(_) | None => db.version(&StreamKey { tenant, ..*key }) == *version,
             };
             self.0.ask("stand at", |db| versions.iter().all(|version| stands(db, version))).await
         })
@@ -81,7 +81,10 @@ impl EventLog for SimLog {
         Box::pin(async move {
             self.0
                 .ask("save snapshot", |db| {
-                    db.snapshots.insert(key, (version, schema, state));
+                    if db.snapshots.get(&key).is_none_or(|(kept, of, _)| *kept < version || *of != schema) {
+                        db.snapshots.insert(key, (version, schema, state));
+                    }
+                    db.durable();
                 })
                 .await
         })
@@ -102,7 +105,11 @@ impl EventLog for SimLog {
         Box::pin(async move {
             self.0.world.saw("epoch raised");
             let honest = self.0.world.sabotage != Some(Saboteur::EpochNotRaised);
-            self.0.ask("raise epoch", |db| db.epoch += i32::from(honest)).await
+            let raise = |db: &mut crate::db::Db| {
+                db.epoch += i32::from(honest);
+                db.durable();
+            };
+            self.0.ask("raise epoch", raise).await
         })
     }
 }
@@ -131,10 +138,10 @@ pub(crate) fn read_error(error: &StoreError) -> Error {
 const LONGER_THAN_ANYBODY_WAITS: std::time::Duration = std::time::Duration::from_secs(6);
 
 /// Appends.
-pub(crate) struct SimAppender {
-    pub link: Link,
+pub struct SimAppender {
+    pub(crate) link: Link,
     /// The database's generation at the time of connecting.
-    pub connected: Option<u64>,
+    pub(crate) connected: Option<u64>,
 }
 
 impl Appender for SimAppender {
@@ -167,6 +174,7 @@ impl Appender for SimAppender {
             }
             db.append(world, batch)
         };
+
         world.note("append", world.db().head());
         let head = world.db().head();
         world.bus().poke(head);
@@ -181,15 +189,17 @@ impl Appender for SimAppender {
             world.saw("database died under a commit");
             return lost();
         }
-        Ok(answer)
+        answer
     }
 
     async fn find_written(&mut self, key: StreamKey, version: i64, hash: &[u8; 32]) -> Result<Option<i64>, StoreError> {
+        let connected = self.connected;
         let found = self.link.ask("find written", |db| {
             let events = db.stream(&key, version - 1);
-            events.first().filter(|event| event.hash == *hash).map(|event| event.pos)
+            let found = events.first().filter(|event| event.hash == *hash).map(|event| event.pos);
+            if connected == Some(db.generation) { Ok(found) } else { Err(StoreError::Lost("not connected".to_owned())) }
         });
-        let found = found.await?;
+        let found = found.await??;
         if found.is_some() {
             self.link.world.saw("lost commit found in the log");
         }

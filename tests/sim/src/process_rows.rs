@@ -1,22 +1,20 @@
-//! The schema `process` and the port on it.
+//! The schema `process`: what its statements do. Their commits do not wait for the disk, unless something that does comes after.
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Utc};
 use commands::{
-    call_backs::Sweep,
-    event_log::StoreError,
-    process_store::{Conclusion, Leased, Leaves, ProcessStore, Said, Settled, Stuck},
+    process_store::{Conclusion, Leased, Leaves, Settled, Stuck},
     webhooks::Delivery,
 };
 use domain::{
     ids::MerchantId,
-    process::{AttemptRef, Task},
+    process::{AttemptRef, InquiryMode, Task},
     provider::{HintSubject, WebhookHint},
 };
 use uuid::Uuid;
 
-use crate::{log_ports::SimLog, sabotage::Saboteur, world::World};
+use crate::{sabotage::Saboteur, world::World};
 
 #[derive(Debug, Clone)]
 pub(crate) struct TaskRow {
@@ -26,27 +24,51 @@ pub(crate) struct TaskRow {
     pub leased_until: Option<DateTime<Utc>>,
 }
 
+impl TaskRow {
+    /// Waits behind what somebody waits for.
+    const fn is_watch(&self) -> bool {
+        matches!(&self.task, Task::Inquire { mode: InquiryMode::Watch, .. })
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct HookRow {
+    pub id: Uuid,
+    pub owner: Option<Uuid>,
+    /// Ours or the provider's.
     pub name: Option<String>,
     pub transaction_id: Option<String>,
     pub state: &'static str,
-    pub deliveries: u32,
+    pub deliveries: i32,
+}
+
+/// An account, and a name there.
+pub(crate) type Named = (String, String);
+
+/// Puts back what a commit changed.
+#[derive(Debug, Clone)]
+enum Undo {
+    Checkpoint(i64),
+    Task(String, Option<TaskRow>),
+    Reference(Named),
+    Object(Named),
+    State(Named, &'static str),
+    Stuck(usize),
 }
 
 /// Rows of the schema.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProcessRows {
     pub checkpoint: i64,
-    /// Where the checkpoint stood before moves that did not wait for the disk.
-    unsynced: Vec<i64>,
     pub tasks: BTreeMap<String, TaskRow>,
-    pub references: BTreeMap<(String, String), (Uuid, AttemptRef)>,
-    pub objects: BTreeMap<(String, String), String>,
-    /// By the provider's name for the delivery.
-    pub hooks: BTreeMap<String, (Uuid, HookRow)>,
+    pub references: BTreeMap<Named, (Uuid, AttemptRef)>,
+    pub objects: BTreeMap<Named, String>,
+    /// By account and the provider's name for the delivery.
+    pub hooks: BTreeMap<Named, HookRow>,
     pub stuck: Vec<Stuck>,
     pub exchanges: u64,
+    /// Of each commit that did not wait for the disk, the newest last.
+    unsynced: Vec<Vec<Undo>>,
 }
 
 fn uuid_of(tenant: MerchantId) -> Uuid {
@@ -58,62 +80,131 @@ impl ProcessRows {
         self.unsynced.clear();
     }
 
-    /// Undoes some of the newest moves that did not wait for the disk; how many.
+    /// Undoes some of the newest commits that did not wait for the disk; how many.
     pub fn lose(&mut self, world: &World) -> u64 {
         let lost = world.draw(u64::try_from(self.unsynced.len()).unwrap_or(0) + 1);
         for _ in 0..lost {
-            self.checkpoint = self.unsynced.pop().unwrap_or(self.checkpoint);
+            let undo = self.unsynced.pop().unwrap_or_default();
+            undo.into_iter().rev().for_each(|undo| self.undo(undo));
         }
         lost
     }
 
-    pub fn attempt_of(&self, account: &str, name: &str) -> Option<&(Uuid, AttemptRef)> {
-        let key = |name: &str| (account.to_owned(), name.to_owned());
-        let known = self.objects.get(&key(name)).cloned();
-        self.references.get(&key(name)).or_else(|| known.and_then(|reference| self.references.get(&key(&reference))))
+    fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Checkpoint(before) => self.checkpoint = before,
+            Undo::Task(key, Some(row)) => drop(self.tasks.insert(key, row)),
+            Undo::Task(key, None) => drop(self.tasks.remove(&key)),
+            Undo::Reference(name) => drop(self.references.remove(&name)),
+            Undo::Object(name) => drop(self.objects.remove(&name)),
+            Undo::State(name, before) => self.hooks.get_mut(&name).map_or((), |row| row.state = before),
+            Undo::Stuck(before) => self.stuck.truncate(before),
+        }
     }
 
-    fn advance(&mut self, world: &World, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> bool {
+    /// By our name or the provider's, and with both in it.
+    pub fn attempt_of(&self, account: &str, name: &str) -> Option<(Uuid, AttemptRef)> {
+        let named = |name: &str| (account.to_owned(), name.to_owned());
+        let other = self.objects.get(&named(name)).and_then(|reference| self.references.get(&named(reference)));
+        let (tenant, mut attempt) = self.references.get(&named(name)).or(other)?.clone();
+        if attempt.provider_id.is_none() {
+            let told = self.objects.iter().find(|((of, _), reference)| of == account && **reference == attempt.reference);
+            attempt.provider_id = told.map(|((_, name), _)| name.clone());
+        }
+        Some((tenant, attempt))
+    }
+
+    pub fn advance(&mut self, world: &World, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> bool {
         if self.checkpoint != from && world.sabotage != Some(Saboteur::CheckpointNotCompared) {
             world.saw("process checkpoint moved by another");
             return false;
         }
-        if leaves.is_empty() && stuck.is_empty() {
-            self.unsynced.push(self.checkpoint);
-        } else {
-            self.durable();
-        }
         if to < self.checkpoint {
             world.violated("I3", format!("the managers' checkpoint went back from {} to {to}", self.checkpoint));
         }
+        let mut undo = vec![Undo::Checkpoint(self.checkpoint), Undo::Stuck(self.stuck.len())];
         self.checkpoint = to;
-        if world.sabotaged(Saboteur::CheckpointOutsideTransaction, 8) {
-            return true;
-        }
+        let leaves = if world.sabotaged(Saboteur::CheckpointOutsideTransaction, 8) { Vec::new() } else { leaves };
         for left in leaves {
             match left {
                 Leaves::Task { key, tenant, task, due_at } => {
-                    self.tasks.entry(key).or_insert(TaskRow { tenant: uuid_of(tenant), task: *task, due_at, leased_until: None });
+                    undo.extend(self.add_task(key, TaskRow { tenant: uuid_of(tenant), task: *task, due_at, leased_until: None }));
                 }
                 Leaves::Reference { tenant, attempt } => {
-                    if world.sabotage == Some(Saboteur::ReferencesForgotten) {
-                        continue;
+                    let name = (attempt.provider.clone(), attempt.provider_id.clone().unwrap_or_else(|| attempt.reference.clone()));
+                    if world.sabotage != Some(Saboteur::ReferencesForgotten) && !self.references.contains_key(&name) {
+                        undo.push(Undo::Reference(name.clone()));
+                        self.references.insert(name, (uuid_of(tenant), *attempt));
                     }
-                    let name = attempt.provider_id.clone().unwrap_or_else(|| attempt.reference.clone());
-                    self.references.entry((attempt.provider.clone(), name)).or_insert((uuid_of(tenant), *attempt));
                 }
             }
         }
         self.stuck.extend(stuck);
+        self.unsynced.push(undo);
         true
     }
 
-    fn lease(&mut self, world: &World, now: DateTime<Utc>, until: DateTime<Utc>, count: usize) -> Vec<Leased> {
+    /// Nothing when one with its key is there.
+    fn add_task(&mut self, key: String, row: TaskRow) -> Option<Undo> {
+        if self.tasks.contains_key(&key) {
+            return None;
+        }
+        self.tasks.insert(key.clone(), row);
+        Some(Undo::Task(key, None))
+    }
+
+    /// Changes a task, if it is there.
+    pub fn change_task(&mut self, key: &str, change: impl FnOnce(&mut TaskRow)) {
+        if let Some(row) = self.tasks.get_mut(key) {
+            self.unsynced.push(vec![Undo::Task(key.to_owned(), Some(row.clone()))]);
+            change(row);
+        }
+    }
+
+    /// All of it at once.
+    pub fn conclude(&mut self, conclusions: &[Conclusion], forgets: bool, world: &World) {
+        let mut undo = Vec::new();
+        for done in conclusions {
+            match &done.next {
+                Some((task, tenant, due_at)) if !forgets => {
+                    if let Some(row) = self.tasks.get_mut(&done.key) {
+                        let new = TaskRow { tenant: *tenant, task: task.clone(), due_at: *due_at, leased_until: None };
+                        undo.push(Undo::Task(done.key.clone(), Some(std::mem::replace(row, new))));
+                    }
+                }
+                Some(_) | None => undo.extend(self.remove_task(&done.key)),
+            }
+            undo.extend(done.also.as_ref().and_then(|also| self.remove_task(also)));
+            if let Some(settled) = done.call_back {
+                undo.extend(self.settle(settled, world));
+            }
+        }
+        self.unsynced.push(undo);
+    }
+
+    fn remove_task(&mut self, key: &str) -> Option<Undo> {
+        self.tasks.remove(key).map(|row| Undo::Task(key.to_owned(), Some(row)))
+    }
+
+    pub fn remember(&mut self, account: &str, provider_id: &str, reference: &str) {
+        let name = (account.to_owned(), provider_id.to_owned());
+        if !self.objects.contains_key(&name) {
+            self.unsynced.push(vec![Undo::Object(name.clone())]);
+            self.objects.insert(name, reference.to_owned());
+        }
+    }
+
+    /// The one statement here that waits for the disk; its caller sees to that.
+    pub fn lease(&mut self, world: &World, now: DateTime<Utc>, until: DateTime<Utc>, count: usize) -> Vec<Leased> {
         let honest = world.sabotage != Some(Saboteur::LeaseForEver);
         let free = |row: &TaskRow| row.leased_until.is_none_or(|leased| honest && leased <= now);
-        let mut due: Vec<(String, DateTime<Utc>)> =
-            self.tasks.iter().filter(|(_, row)| row.due_at <= now && free(row)).map(|(key, row)| (key.clone(), row.due_at)).collect();
-        due.sort_by_key(|(_, due_at)| *due_at);
+        let mut due: Vec<(String, (bool, DateTime<Utc>))> = self
+            .tasks
+            .iter()
+            .filter(|(_, row)| row.due_at <= now && free(row))
+            .map(|(key, row)| (key.clone(), (row.is_watch(), row.due_at)))
+            .collect();
+        due.sort_by_key(|(_, place)| *place);
         due.truncate(count);
         let mut leased = Vec::new();
         for (key, _) in due {
@@ -131,15 +222,17 @@ impl ProcessRows {
         leased
     }
 
-    /// As `process.take_webhook`.
-    fn take(&mut self, id: Uuid, delivery: &Delivery<'_>, hint: &WebhookHint, world: &World) -> bool {
+    /// As `process.take_webhook`, whose caller waits for the disk.
+    pub fn take(&mut self, id: Uuid, delivery: &Delivery<'_>, hint: &WebhookHint, world: &World) -> bool {
         let (name, state) = match &hint.subject {
             HintSubject::Reference(name) | HintSubject::ProviderId(name) => (Some(name.clone()), "received"),
             HintSubject::Nothing => (None, "done"),
         };
-        let fresh = !self.hooks.contains_key(&hint.delivery_id);
-        let row = HookRow { name: name.clone(), transaction_id: hint.transaction_id.clone(), state, deliveries: 0 };
-        let (id, row) = self.hooks.entry(hint.delivery_id.clone()).or_insert((id, row));
+        let at = (delivery.account.to_owned(), hint.delivery_id.clone());
+        let owner = delivery.tenant.map(uuid_of);
+        let fresh = !self.hooks.contains_key(&at);
+        let row = HookRow { id, owner, name: name.clone(), transaction_id: hint.transaction_id.clone(), state, deliveries: 0 };
+        let row = self.hooks.entry(at).or_insert(row);
         row.deliveries += 1;
         if !fresh {
             world.saw("call-back known already");
@@ -148,138 +241,61 @@ impl ProcessRows {
             row.state = "received";
         }
         if let (Some(reference), "received") = (name, row.state) {
-            let task = follow(delivery.account, reference, hint.transaction_id.clone());
-            let row = TaskRow { tenant: Uuid::nil(), task, due_at: delivery.received_at, leased_until: None };
-            self.tasks.entry(format!("webhook:{id}")).or_insert(row);
+            let (key, task) = (format!("webhook:{}", row.id), follow(delivery.account, reference, hint.transaction_id.clone()));
+            let row = TaskRow { tenant: owner.unwrap_or_default(), task, due_at: delivery.received_at, leased_until: None };
+            self.tasks.entry(key).or_insert(row);
         }
         fresh
     }
 
-    fn unpark(&mut self, account: &str, now: DateTime<Utc>) -> u64 {
-        let known = |name: &Option<String>| name.as_deref().is_some_and(|name| self.attempt_of(account, name).is_some());
-        let found: Vec<String> =
-            self.hooks.iter().filter(|(_, (_, row))| row.state == "parked" && known(&row.name)).map(|(key, _)| key.clone()).collect();
-        for delivery in &found {
-            let Some((id, row)) = self.hooks.get_mut(delivery) else { continue };
-            row.state = "received";
-            let task = follow(account, row.name.clone().unwrap_or_default(), row.transaction_id.clone());
-            let task = TaskRow { tenant: Uuid::nil(), task, due_at: now, leased_until: None };
-            self.tasks.entry(format!("webhook:{id}")).or_insert(task);
-        }
-        u64::try_from(found.len()).unwrap_or(0)
+    /// Puts a call-back aside, and its task away.
+    pub fn park(&mut self, id: Uuid, key: &str) {
+        let mut undo: Vec<Undo> = self.remove_task(key).into_iter().collect();
+        undo.extend(self.set_state(id, None, "parked"));
+        self.unsynced.push(undo);
     }
 
-    fn conclude(&mut self, done: &Conclusion, forgets: bool, world: &World) {
-        match &done.next {
-            Some((task, tenant, due_at)) if !forgets => {
-                if let Some(old) = self.tasks.get_mut(&done.key) {
-                    *old = TaskRow { tenant: *tenant, task: task.clone(), due_at: *due_at, leased_until: None };
-                }
-            }
-            Some(_) | None => drop(self.tasks.remove(&done.key)),
+    fn settle(&mut self, Settled { id, tenant, confirmed }: Settled, world: &World) -> Option<Undo> {
+        let undo = self.set_state(id, Some("received"), if confirmed { "done" } else { "unconfirmed" })?;
+        world.saw(if confirmed { "call-back confirmed by the books" } else { "call-back never confirmed" });
+        if let Some(row) = self.hooks.values_mut().find(|row| row.id == id) {
+            row.owner = row.owner.or(Some(tenant));
         }
-        if let Some(also) = &done.also {
-            self.tasks.remove(also);
-        }
-        if let Some(Settled { id, confirmed, .. }) = done.call_back
-            && let Some(row) = self.hook(id).filter(|row| row.state == "received")
-        {
-            world.saw(if confirmed { "call-back confirmed by the books" } else { "call-back never confirmed" });
-            row.state = if confirmed { "done" } else { "unconfirmed" };
-        }
+        Some(undo)
     }
 
-    fn hook(&mut self, id: Uuid) -> Option<&mut HookRow> {
-        self.hooks.values_mut().find(|(of, _)| *of == id).map(|(_, row)| row)
+    fn set_state(&mut self, id: Uuid, only_from: Option<&str>, state: &'static str) -> Option<Undo> {
+        let (name, row) = self.hooks.iter_mut().find(|(_, row)| row.id == id && only_from.is_none_or(|from| from == row.state))?;
+        Some(Undo::State(name.clone(), std::mem::replace(&mut row.state, state)))
+    }
+
+    /// Takes up again what is parked and known by now; how many.
+    pub fn unpark(&mut self, now: DateTime<Utc>) -> i64 {
+        let known = |(account, _): &Named, row: &HookRow| row.name.as_deref().is_some_and(|name| self.attempt_of(account, name).is_some());
+        let parked = self.hooks.iter().filter(|(_, row)| row.state == "parked");
+        let found: Vec<(Named, HookRow)> = parked.filter(|(at, row)| known(at, row)).map(|(at, row)| (at.clone(), row.clone())).collect();
+        let mut undo = Vec::new();
+        for (at, row) in &found {
+            undo.extend(self.set_state(row.id, None, "received"));
+            let task = follow(&at.0, row.name.clone().unwrap_or_default(), row.transaction_id.clone());
+            let task = TaskRow { tenant: row.owner.unwrap_or_default(), task, due_at: now, leased_until: None };
+            undo.extend(self.add_task(format!("webhook:{}", row.id), task));
+        }
+        if !undo.is_empty() {
+            self.unsynced.push(undo);
+        }
+        i64::try_from(found.len()).unwrap_or(i64::MAX)
+    }
+
+    /// Delivery id, state, how often it came.
+    pub fn stored_call_backs(&self) -> Vec<(String, String, i32)> {
+        let mut stored: Vec<_> =
+            self.hooks.iter().map(|((_, delivery), row)| (delivery.clone(), row.state.to_owned(), row.deliveries)).collect();
+        stored.sort();
+        stored
     }
 }
 
 fn follow(account: &str, reference: String, transaction_id: Option<String>) -> Task {
     Task::FollowHint { provider: account.to_owned(), reference, transaction_id, tried: 0 }
-}
-
-/// Seconds of a lease; whole ones are all that is used.
-fn seconds(seconds: f64) -> Duration {
-    Duration::seconds(format!("{seconds:.0}").parse().unwrap_or(5))
-}
-
-impl ProcessStore for SimLog {
-    async fn checkpoint(&self) -> Result<i64, StoreError> {
-        self.0.ask("process checkpoint", |db| db.process.checkpoint).await
-    }
-
-    async fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<bool, StoreError> {
-        let world = &self.0.world;
-        self.0.ask("advance", |db| db.process.advance(world, from, to, leaves, stuck)).await
-    }
-
-    async fn lease(&self, now: DateTime<Utc>, lease: f64, count: i64) -> Result<Vec<Leased>, StoreError> {
-        let (world, count) = (&self.0.world, usize::try_from(count).unwrap_or(0));
-        self.0.ask("lease", |db| db.process.lease(world, now, now + seconds(lease), count)).await
-    }
-
-    async fn renew(&self, key: &str, now: DateTime<Utc>, lease: f64) -> Result<(), StoreError> {
-        self.0.ask("renew", |db| db.process.tasks.get_mut(key).map_or((), |row| row.leased_until = Some(now + seconds(lease)))).await
-    }
-
-    async fn put_back(&self, key: &str, due: DateTime<Utc>) -> Result<(), StoreError> {
-        // As in SQL: with a lease that has run out by then, so that nobody takes it for a fresh one.
-        let back = |row: &mut TaskRow| (row.leased_until, row.due_at) = (Some(due), due);
-        self.0.ask("put back", |db| db.process.tasks.get_mut(key).map_or((), back)).await
-    }
-
-    async fn conclude(&self, conclusions: &[Conclusion]) -> Result<(), StoreError> {
-        let world = &self.0.world;
-        let forgets = world.sabotaged(Saboteur::FollowUpForgotten, 6);
-        self.0.ask("conclude", |db| conclusions.iter().for_each(|done| db.process.conclude(done, forgets, world))).await
-    }
-
-    async fn attempt_of(&self, account: &str, name: &str) -> Result<Option<(Uuid, AttemptRef)>, StoreError> {
-        self.0.ask("attempt of", |db| db.process.attempt_of(account, name).cloned()).await
-    }
-
-    async fn remember(&self, attempt: &AttemptRef, provider_id: &str) -> Result<(), StoreError> {
-        let key = (attempt.provider.clone(), provider_id.to_owned());
-        self.0
-            .ask("remember", |db| {
-                db.process.objects.entry(key).or_insert_with(|| attempt.reference.clone());
-            })
-            .await
-    }
-
-    async fn take_webhook(&self, delivery: &Delivery<'_>, hint: &WebhookHint) -> Result<bool, StoreError> {
-        let world = &self.0.world;
-        let id = Uuid::from_bytes(delivery.id.0.to_bytes());
-        if world.sabotaged(Saboteur::HookAckedUnstored, 3) {
-            return Ok(true);
-        }
-        self.0.ask("take call-back", |db| db.process.take(id, delivery, hint, world)).await
-    }
-
-    async fn park(&self, id: Uuid, key: &str) -> Result<(), StoreError> {
-        self.0.world.saw("call-back parked");
-        self.0
-            .ask("park", |db| {
-                db.process.tasks.remove(key);
-                if let Some(row) = db.process.hook(id) {
-                    row.state = "parked";
-                }
-            })
-            .await
-    }
-
-    async fn unpark(&self, now: DateTime<Utc>, _after: i64) -> Result<Sweep, StoreError> {
-        let honest = self.0.world.sabotage != Some(Saboteur::ParkedForgotten);
-        let done = self.0.ask("unpark", |db| if honest { db.process.unpark(crate::bank::NAME, now) } else { 0 }).await?;
-        if done > 0 {
-            self.0.world.saw("parked call-back taken up again");
-        }
-        // All of them in one sweep.
-        Ok(Sweep { reopened: i64::try_from(done).unwrap_or(i64::MAX), next: 0 })
-    }
-
-    async fn keep_exchanges(&self, said: &[Said]) -> Result<(), StoreError> {
-        let count = said.iter().map(|said| u64::try_from(said.exchanges.len()).unwrap_or(0)).sum::<u64>();
-        self.0.ask("exchanges", |db| db.process.exchanges += count).await
-    }
 }

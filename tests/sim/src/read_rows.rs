@@ -106,7 +106,11 @@ impl ReadRows {
             }
         }
         undo.rows.reverse();
-        copy.quarantined.extend(quarantined.iter().map(|entry| (entry.stream, entry.pos, entry.error.clone())));
+        for entry in quarantined {
+            if !copy.quarantined.iter().any(|(stream, ..)| *stream == entry.stream) {
+                copy.quarantined.push((entry.stream, entry.pos, entry.error.clone()));
+            }
+        }
         if !world.sabotaged(Saboteur::RowsBeforeCheckpoint, 10) {
             copy.pos = to;
         }
@@ -178,6 +182,7 @@ impl RowStore for SimLog {
                 } else {
                     *copy = Copy::default();
                 }
+                db.durable();
             }
         };
         self.0.ask("wipe", wipe).await.map_err(|error| read_error(&error))

@@ -200,6 +200,7 @@ fn restore(world: &Shared, fleet: &Arc<Mutex<Fleet>>, backup: &Arc<Mutex<Db>>) {
         let kept = &db.keys;
         let ahead = world.bus().end().is_some_and(|end| end > head);
         world.journal().restored_under_bus |= ahead;
+        world.journal().restored_at = Some(world.now());
         world.journal().forget_after(head, |acked| kept.contains_key(&(acked.tenant, acked.scope.clone(), acked.key.clone())));
     }
     for which in 0..crate::schedule::PROCESSES {

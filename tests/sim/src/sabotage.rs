@@ -12,6 +12,22 @@ macro_rules! saboteurs {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
+            /// It breaks a promise of the payment provider, and not of a server.
+            pub const fn is_of_the_provider(self) -> bool {
+                matches!(
+                    self,
+                    Self::BlindRetry
+                        | Self::TimeoutIsDecline
+                        | Self::TimeoutIsNothing
+                        | Self::NewNameEachLook
+                        | Self::AmountAssumed
+                        | Self::FloatMoney
+                        | Self::CaptureWithoutKey
+                        | Self::RefundWithoutKey
+                        | Self::PendingIsDone
+                )
+            }
+
             /// It is caught, but too late for the saboteurs of `make test`.
             pub const fn takes_long(self) -> bool {
                 matches!(self, Self::TimeoutIsNothing | Self::BusComparesNothing | Self::FoldsVoidHistory)

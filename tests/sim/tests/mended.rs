@@ -81,3 +81,25 @@ fn a_hold_that_was_captured_in_part_ends_the_intent_that_forgot_the_hold() {
     let happens = ["provider knew a repeated start", "payment held and captured"];
     withstands(&schedule(0, &[(Knob::BankSilentAfter, 500)], &breaks, clients), &happens);
 }
+
+#[test]
+fn a_start_under_way_when_the_database_dies_is_not_made_again_as_if_for_the_first_time() {
+    let knobs = [(Knob::BankSilentAfter, 500), (Knob::BankDeclines, 300)];
+    let clients = vec![vec![sale(2_000, &[49_621], Pay::Card, &[])]];
+    let happens = ["database lost what did not wait for the disk", "lease taken over"];
+    withstands(&schedule(239, &knobs, &[(2_500, Break::DatabaseDies(1_700))], clients), &happens);
+}
+
+#[test]
+fn a_feed_that_read_ahead_of_its_stream_notices_that_what_it_read_is_void() {
+    let clients = vec![
+        vec![],
+        vec![sale(2_588, &[14_544, 6_808, 11_058], Pay::Qr, &[Then::Unmatched])],
+        vec![],
+        vec![],
+        vec![],
+        vec![sale(3_228, &[22_656, 17_938, 9_212], Pay::Cash, &[Then::Refund(100)])],
+    ];
+    let breaks = [(1_075, Break::BusForgets), (2_781, Break::DatabaseRestored)];
+    withstands(&schedule(3_337, &[], &breaks, clients), &["epoch raised", "bus forgot acknowledged messages"]);
+}

@@ -1,0 +1,122 @@
+//! The bus as the relay uses it: one stream, compare-and-set by sequence.
+
+use std::time::Duration;
+
+use commands::{
+    bus::{Bus, FoundStream, NewStream, Outgoing},
+    event_log::EventLog,
+    relay::{poke_subject, stream_name},
+};
+use tokio::time::timeout;
+
+use crate::{
+    stage::Stage,
+    told::{Told, bused},
+};
+
+/// A relay's line to the stream of one log.
+pub struct Line<B> {
+    pub bus: B,
+    pub name: String,
+    log: String,
+}
+
+impl<B: Bus> Line<B> {
+    pub async fn of<S: Stage<Bus = B>>(stage: &S) -> Self {
+        let head = EventLog::head(&stage.log()).await.expect("the log answers");
+        let log = poke_subject(&head).replace("poke.", "");
+        Self { bus: stage.bus().await, name: stream_name(&head), log }
+    }
+
+    pub async fn create(&self, description: &str) -> Result<(), &'static str> {
+        let (name, subjects) = (self.name.clone(), format!("ev.{}.>", self.log));
+        bused(self.bus.create(NewStream { name, description: description.to_owned(), subjects }).await)
+    }
+
+    /// The sequence that a message got.
+    pub async fn publish(&self, position: i64, expected: i64, body: &str) -> Result<i64, &'static str> {
+        let subject = format!("ev.{}.1.order.test", self.log);
+        let sent = bused(self.bus.publish(Outgoing { subject, position, expected, body: body.as_bytes().to_vec() }).await)?;
+        timeout(Duration::from_secs(5), sent).await.map_or(Err("silent"), bused)
+    }
+
+    /// What its maker wrote about the stream, and where it ends.
+    pub async fn stream(&self) -> Result<Option<(String, i64)>, &'static str> {
+        self.found().await.map(|found| found.map(|found| (found.description, found.last_sequence)))
+    }
+
+    pub async fn found(&self) -> Result<Option<FoundStream>, &'static str> {
+        bused(self.bus.stream(&self.name).await)
+    }
+
+    pub async fn message(&self, sequence: i64) -> Result<Option<String>, &'static str> {
+        let body = bused(self.bus.message(&self.name, sequence).await)?;
+        Ok(body.map(|body| String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    pub async fn delete(&self) -> Result<(), &'static str> {
+        bused(self.bus.delete(&self.name).await)
+    }
+}
+
+pub async fn a_message_takes_the_place_that_it_expects_or_none<S: Stage>(stage: &S, told: &mut Told) {
+    let line = Line::of(stage).await;
+    told.that("made", line.create("epoch=1 base=10").await);
+    told.that("empty", line.stream().await);
+    told.that("first", line.publish(11, 0, "one").await);
+    told.that("second", line.publish(12, 1, "two").await);
+    told.that("a place that is taken", line.publish(20, 0, "other").await);
+    told.that("a place behind the end", line.publish(21, 5, "other").await);
+    told.that("third", line.publish(13, 2, "three").await);
+    told.that("in the end", line.stream().await);
+    for sequence in [1, 2, 3, 4] {
+        told.that(format!("message {sequence}"), line.message(sequence).await);
+    }
+}
+
+pub async fn a_position_that_was_published_is_acknowledged_again_where_it_lies<S: Stage>(stage: &S, told: &mut Told) {
+    let line = Line::of(stage).await;
+    told.that("made", line.create("epoch=1 base=0").await);
+    told.that("first", line.publish(1, 0, "one").await);
+    told.that("second", line.publish(2, 1, "two").await);
+    told.that("the first again, as a twin sends it", line.publish(1, 0, "one").await);
+    told.that("another under its position", line.publish(1, 0, "void").await);
+    told.that("expecting the end", line.publish(2, 2, "two").await);
+    told.that("in the end", line.stream().await);
+    told.that("what is kept", line.message(1).await);
+    told.that("goes on", line.publish(3, 2, "three").await);
+}
+
+pub async fn of_a_stream_that_is_not_there_nothing_can_be_had<S: Stage>(stage: &S, told: &mut Told) {
+    let line = Line::of(stage).await;
+    told.that("none", line.stream().await);
+    told.that("a message of none", line.message(1).await);
+    told.that("to none", line.publish(1, 0, "one").await);
+    told.that("none is deleted", line.delete().await);
+}
+
+pub async fn a_stream_is_made_once_and_its_maker_finds_it_again<S: Stage>(stage: &S, told: &mut Told) {
+    let line = Line::of(stage).await;
+    told.that("made", line.create("epoch=1 base=5").await);
+    told.that("first", line.publish(6, 0, "one").await);
+    told.that("the very same again", line.create("epoch=1 base=5").await);
+    told.that("a twin with another base", line.create("epoch=1 base=6").await);
+    told.that("of another epoch", line.create("epoch=2 base=5").await);
+    told.that("as it was", line.stream().await);
+}
+
+pub async fn a_stream_that_was_deleted_begins_anew_under_its_name<S: Stage>(stage: &S, told: &mut Told) {
+    let line = Line::of(stage).await;
+    told.that("made", line.create("epoch=1 base=0").await);
+    told.that("first", line.publish(1, 0, "one").await);
+    let before = line.found().await.ok().flatten().map(|found| found.created_ns);
+    told.that("deleted", line.delete().await);
+    told.that("none", line.stream().await);
+    told.that("its message", line.message(1).await);
+    told.that("made anew", line.create("epoch=2 base=0").await);
+    told.that("empty", line.stream().await);
+    told.that("another one", line.found().await.map(|found| found.map(|found| Some(found.created_ns) == before)));
+    told.that("it does not know the position", line.publish(1, 0, "new").await);
+    told.that("its message then", line.message(1).await);
+    told.that("of no place", line.message(0).await);
+}

@@ -1,0 +1,101 @@
+//! The port on the schema `process`.
+
+use chrono::{DateTime, Duration, Utc};
+use commands::{
+    call_backs::Sweep,
+    event_log::StoreError,
+    process_store::{Conclusion, Leased, Leaves, ProcessStore, Said, Stuck},
+    webhooks::Delivery,
+};
+use domain::{process::AttemptRef, provider::WebhookHint};
+use uuid::Uuid;
+
+use crate::{log_ports::SimLog, process_rows::TaskRow, sabotage::Saboteur};
+
+/// Seconds of a lease; whole ones are all that is used.
+fn seconds(seconds: f64) -> Duration {
+    Duration::seconds(format!("{seconds:.0}").parse().unwrap_or(5))
+}
+
+impl ProcessStore for SimLog {
+    async fn checkpoint(&self) -> Result<i64, StoreError> {
+        self.0.ask("process checkpoint", |db| db.process.checkpoint).await
+    }
+
+    async fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<bool, StoreError> {
+        let world = &self.0.world;
+        self.0.ask("advance", |db| db.process.advance(world, from, to, leaves, stuck)).await
+    }
+
+    async fn lease(&self, now: DateTime<Utc>, lease: f64, count: i64) -> Result<Vec<Leased>, StoreError> {
+        let (world, count) = (&self.0.world, usize::try_from(count).unwrap_or(0));
+        let take = |db: &mut crate::db::Db| {
+            let leased = db.process.lease(world, now, now + seconds(lease), count);
+            if !leased.is_empty() {
+                db.durable();
+            }
+            leased
+        };
+        self.0.ask("lease", take).await
+    }
+
+    async fn renew(&self, key: &str, now: DateTime<Utc>, lease: f64) -> Result<(), StoreError> {
+        let until = now + seconds(lease);
+        self.0.ask("renew", |db| db.process.change_task(key, |row| row.leased_until = Some(until))).await
+    }
+
+    async fn put_back(&self, key: &str, due: DateTime<Utc>) -> Result<(), StoreError> {
+        // As in SQL: with a lease that has run out by then, so that nobody takes it for a fresh one.
+        let back = |row: &mut TaskRow| (row.leased_until, row.due_at) = (Some(due), due);
+        self.0.ask("put back", |db| db.process.change_task(key, back)).await
+    }
+
+    async fn conclude(&self, conclusions: &[Conclusion]) -> Result<(), StoreError> {
+        let world = &self.0.world;
+        let forgets = world.sabotaged(Saboteur::FollowUpForgotten, 6);
+        self.0.ask("conclude", |db| db.process.conclude(conclusions, forgets, world)).await
+    }
+
+    async fn attempt_of(&self, account: &str, name: &str) -> Result<Option<(Uuid, AttemptRef)>, StoreError> {
+        self.0.ask("attempt of", |db| db.process.attempt_of(account, name)).await
+    }
+
+    async fn remember(&self, attempt: &AttemptRef, provider_id: &str) -> Result<(), StoreError> {
+        self.0.ask("remember", |db| db.process.remember(&attempt.provider, provider_id, &attempt.reference)).await
+    }
+
+    async fn take_webhook(&self, delivery: &Delivery<'_>, hint: &WebhookHint) -> Result<bool, StoreError> {
+        let world = &self.0.world;
+        let id = Uuid::from_bytes(delivery.id.0.to_bytes());
+        if world.sabotaged(Saboteur::HookAckedUnstored, 3) {
+            return Ok(true);
+        }
+        let take = |db: &mut crate::db::Db| {
+            let fresh = db.process.take(id, delivery, hint, world);
+            // The sender is acknowledged: whoever stores a call-back waits for the disk.
+            db.durable();
+            fresh
+        };
+        self.0.ask("take call-back", take).await
+    }
+
+    async fn park(&self, id: Uuid, key: &str) -> Result<(), StoreError> {
+        self.0.world.saw("call-back parked");
+        self.0.ask("park", |db| db.process.park(id, key)).await
+    }
+
+    async fn unpark(&self, now: DateTime<Utc>, _after: i64) -> Result<Sweep, StoreError> {
+        let honest = self.0.world.sabotage != Some(Saboteur::ParkedForgotten);
+        let reopened = self.0.ask("unpark", |db| if honest { db.process.unpark(now) } else { 0 }).await?;
+        if reopened > 0 {
+            self.0.world.saw("parked call-back taken up again");
+        }
+        // All of them in one sweep.
+        Ok(Sweep { reopened, next: 0 })
+    }
+
+    async fn keep_exchanges(&self, said: &[Said]) -> Result<(), StoreError> {
+        let count = said.iter().map(|said| u64::try_from(said.exchanges.len()).unwrap_or(0)).sum::<u64>();
+        self.0.ask("exchanges", |db| db.process.exchanges += count).await
+    }
+}
