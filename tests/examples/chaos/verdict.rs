@@ -149,7 +149,8 @@ async fn answers(world: &World, counter: &Counter, events: &[RecordedEvent], ver
             Entry::Acknowledged(acknowledged) => kept.push(acknowledged),
             Entry::Restored { head } => {
                 let before = kept.len();
-                kept.retain(|acknowledged| acknowledged.position <= head);
+                // What changed nothing has no position: it may have been said of what was taken back.
+                kept.retain(|acknowledged| (1..=head).contains(&acknowledged.position));
                 verdict.taken_back += before - kept.len();
             }
         }
