@@ -30,11 +30,7 @@ fn is_full() -> bool {
 }
 
 fn size() -> Size {
-    if is_full() {
-        Size { intents: 5_000, payments: 2 }
-    } else {
-        Size { intents: 300, payments: 4 }
-    }
+    if is_full() { Size { intents: 5_000, payments: 2 } } else { Size { intents: 300, payments: 4 } }
 }
 
 /// One delivery: its bytes, and whether it goes to the right door.

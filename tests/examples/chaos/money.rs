@@ -23,7 +23,8 @@ fn text(value: &Value, field: &str) -> String {
 /// Of a log that went back: what came and went back in full without a word in it is nothing any more, and a code goes on waiting for
 /// its payer.
 fn bank(ledger: &Value, books: &Books, restored: bool) -> Bank {
-    let told: BTreeSet<&str> = books.payments.values().flat_map(|payment| &payment.money).map(|(transaction, _)| transaction.as_str()).collect();
+    let told: BTreeSet<&str> =
+        books.payments.values().flat_map(|payment| &payment.money).map(|(transaction, _)| transaction.as_str()).collect();
     let mut bank = Bank::new();
     for payment in rows(ledger, "payments") {
         let (came, back) = (payment["amount"].as_i64().unwrap_or(0), payment["refunded"].as_i64().unwrap_or(0));
