@@ -35,6 +35,9 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::ReleaseRefund { payment_intent_id, refund_id } => {
             intent(unit, payment_intent_id, IntentCommand::ReleaseRefund { refund_id }).await
         }
+        ProcessCommand::LeaveRefundOfPayment { payment_intent_id, refund_id } => {
+            intent(unit, payment_intent_id, IntentCommand::LeaveRefundToPerson { refund_id }).await
+        }
         ProcessCommand::TakeBackRefund { payment_intent_id, refund_id } => {
             intent(unit, payment_intent_id, IntentCommand::TakeBackRefund { refund_id }).await
         }
@@ -78,9 +81,7 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
             intent(unit, payment_intent_id, IntentCommand::ConfirmFromProvider(report)).await
         }
         ProcessCommand::ConfirmCancel { payment_intent_id } => intent(unit, payment_intent_id, IntentCommand::ConfirmCancel).await,
-        ProcessCommand::ExpirePayment { payment_intent_id, attempt_id } => {
-            intent(unit, payment_intent_id, IntentCommand::Expire { attempt_id }).await
-        }
+        ProcessCommand::ExpirePayment { payment_intent_id: id, attempt_id } => intent(unit, id, IntentCommand::Expire { attempt_id }).await,
         ProcessCommand::LapsePayment { payment_intent_id, at } => intent(unit, payment_intent_id, IntentCommand::Lapse { at }).await,
         ProcessCommand::SucceedRefund { refund_id, provider_reference } => {
             refund(unit, refund_id, refund::Command::Succeed { provider_reference: Some(provider_reference) }).await
@@ -89,6 +90,7 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::MarkRefundUnknown { refund_id, reason } => {
             refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason }).await
         }
+        ProcessCommand::LeaveRefundToPerson { refund_id, at } => refund(unit, refund_id, refund::Command::LeaveToPerson { at }).await,
     }
 }
 

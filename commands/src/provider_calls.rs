@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::{MerchantId, RefundId},
+    ids::MerchantId,
     money::Money,
     payment_intent::Tender,
-    process::{AttemptRef, work::Start, work_hold::Asked},
+    process::{AttemptRef, RefundRef, work::Start, work_hold::Asked},
     provider::{
         AttemptKey, AttemptView, BoxFuture, CallOutcome, CancelRequest, CaptureRequest, Decline, ExchangeLog, IncrementRequest,
         InquiryRequest, Method, MethodKind, PaymentProvider, RefundRequest, RefundStatus, StartRequest,
     },
-    refund::ProviderPayment,
 };
 
 use crate::{
@@ -99,31 +98,15 @@ impl<S: ProcessStore> Calls<S> {
     }
 
     /// Sends money back.
-    pub async fn refund(
-        &self,
-        tenant: MerchantId,
-        refund_id: RefundId,
-        amount: Money,
-        payment: &ProviderPayment,
-        uncertain_since: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    ) -> CallOutcome<RefundStatus> {
-        let request = refund_request(refund_id, amount, payment, uncertain_since, now);
-        self.ask(tenant, &refund_id.to_string(), &payment.provider, &request, <dyn PaymentProvider>::refund).await
+    pub async fn refund(&self, tenant: MerchantId, refund: &RefundRef, now: DateTime<Utc>) -> CallOutcome<RefundStatus> {
+        let (subject, provider) = (refund.refund_id.to_string(), &refund.payment.provider);
+        self.ask(tenant, &subject, provider, &refund_request(refund, now), <dyn PaymentProvider>::refund).await
     }
 
     /// Where a refund stands.
-    pub async fn inquire_refund(
-        &self,
-        tenant: MerchantId,
-        refund_id: RefundId,
-        amount: Money,
-        payment: &ProviderPayment,
-        uncertain_since: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    ) -> CallOutcome<RefundStatus> {
-        let request = refund_request(refund_id, amount, payment, uncertain_since, now);
-        self.ask(tenant, &refund_id.to_string(), &payment.provider, &request, <dyn PaymentProvider>::inquire_refund).await
+    pub async fn inquire_refund(&self, tenant: MerchantId, refund: &RefundRef, now: DateTime<Utc>) -> CallOutcome<RefundStatus> {
+        let (subject, provider) = (refund.refund_id.to_string(), &refund.payment.provider);
+        self.ask(tenant, &subject, provider, &refund_request(refund, now), <dyn PaymentProvider>::inquire_refund).await
     }
 
     /// One call about an attempt.
@@ -210,22 +193,17 @@ fn key_of(attempt: &AttemptRef) -> AttemptKey {
     }
 }
 
-fn refund_request(
-    refund_id: RefundId,
-    amount: Money,
-    payment: &ProviderPayment,
-    uncertain_since: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> RefundRequest {
+fn refund_request(refund: &RefundRef, now: DateTime<Utc>) -> RefundRequest {
+    let RefundRef { refund_id, amount, payment, uncertain_since, .. } = refund;
     RefundRequest {
-        refund_id,
+        refund_id: *refund_id,
         reference: payment.reference.clone(),
         provider_id: payment.provider_id.clone(),
         transaction_id: payment.transaction_id.clone(),
-        amount,
+        amount: *amount,
         captured: payment.captured,
         paid_at: payment.paid_at,
-        uncertain_since,
+        uncertain_since: *uncertain_since,
         now,
     }
 }

@@ -213,14 +213,13 @@ impl<S: ProcessStore> Worker<S> {
                 let outcome = self.calls.increase(tenant, &attempt, asked).await;
                 work_hold::after_increase(attempt, asked, outcome, self.now())
             }
-            Task::Refund { refund_id, amount, payment, tried, uncertain_since: since } => {
-                let outcome =
-                    if leased.abandoned { lost() } else { self.calls.refund(tenant, refund_id, amount, &payment, since, self.now()).await };
-                work_refund::after_refund(refund_id, amount, payment, tried, since, outcome, self.now())
+            Task::Refund(refund) => {
+                let outcome = if leased.abandoned { lost() } else { self.calls.refund(tenant, &refund, self.now()).await };
+                work_refund::after_refund(refund, outcome, self.now())
             }
-            Task::CheckRefund { refund_id, amount, payment, tried, uncertain_since: since } => {
-                let outcome = self.calls.inquire_refund(tenant, refund_id, amount, &payment, since, self.now()).await;
-                work_refund::after_refund_check(refund_id, amount, payment, tried, since, outcome, self.now())
+            Task::CheckRefund(refund) => {
+                let outcome = self.calls.inquire_refund(tenant, &refund, self.now()).await;
+                work_refund::after_refund_check(refund, outcome, self.now())
             }
         };
         if moves_money {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{
     ids::PaymentIntentId,
-    process::{ProcessCommand, work_refund},
+    process::{ProcessCommand, RefundRef, work_refund},
     provider::{CallOutcome, RefundStatus},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     handle::{Caller, CommandHandler},
     process_store::ProcessStore,
     provider_calls::Calls,
-    refunds::{self, ProviderRefund},
+    refunds,
 };
 
 /// What the provider's books say of a payment's refunds.
@@ -38,9 +38,9 @@ pub async fn look<S: ProcessStore>(
     payment: PaymentIntentId,
 ) -> Result<Looked, CommandError> {
     let mut looked = Looked::default();
-    for ProviderRefund { refund_id, amount, payment } in known(handler, caller, payment).await? {
+    for refund in known(handler, caller, payment).await? {
         let now = handler.clock().now();
-        let outcome = calls.inquire_refund(caller.tenant, refund_id, amount, &payment, None, now).await;
+        let outcome = calls.inquire_refund(caller.tenant, &refund, now).await;
         match &outcome {
             CallOutcome::Done(RefundStatus::Succeeded { .. } | RefundStatus::Failed(_)) => {}
             // Its own task goes on asking.
@@ -50,12 +50,12 @@ pub async fn look<S: ProcessStore>(
                 continue;
             }
         }
-        looked.commands.extend(work_refund::after_refund_check(refund_id, amount, payment, 0, None, outcome, now).commands);
+        looked.commands.extend(work_refund::after_refund_check(refund, outcome, now).commands);
     }
     Ok(looked)
 }
 
-async fn known(handler: &CommandHandler, caller: &Caller, payment: PaymentIntentId) -> Result<Vec<ProviderRefund>, CommandError> {
+async fn known(handler: &CommandHandler, caller: &Caller, payment: PaymentIntentId) -> Result<Vec<RefundRef>, CommandError> {
     let found = Arc::new(Mutex::new(Vec::new()));
     handler
         .transact(caller, |unit| {

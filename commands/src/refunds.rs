@@ -8,6 +8,7 @@ use domain::{
     ids::{PaymentIntentId, RefundId, StoreId},
     money::Money,
     payment_intent::{self, PaymentIntent, Tender},
+    process::RefundRef,
     refund::{self, Breakdown, Destination, ProviderPayment, Refund, Requested},
     store::Store,
 };
@@ -170,7 +171,7 @@ pub async fn fail(unit: &mut UnitOfWork, refund_id: RefundId, code: String, mess
 ///
 /// # Errors
 /// `Unavailable`, `Corrupt`.
-pub async fn at_provider(unit: &mut UnitOfWork, payment: PaymentIntentId) -> Result<Vec<ProviderRefund>, CommandError> {
+pub async fn at_provider(unit: &mut UnitOfWork, payment: PaymentIntentId) -> Result<Vec<RefundRef>, CommandError> {
     let state = unit.state::<PaymentIntent>(payment).await?;
     let beside = state.unmatched.iter().filter_map(|unmatched| unmatched.refund_id);
     let mut found = Vec::new();
@@ -178,21 +179,10 @@ pub async fn at_provider(unit: &mut UnitOfWork, payment: PaymentIntentId) -> Res
         let refund = unit.state::<Refund>(refund_id).await?;
         let Some(Requested { destination: Destination::Original, amount, provider: Some(payment), .. }) = &refund.details else { continue };
         if matches!(refund.status, refund::Status::Pending | refund::Status::Succeeded) {
-            found.push(ProviderRefund { refund_id, amount: *amount, payment: (**payment).clone() });
+            found.push(RefundRef::new(refund_id, *amount, (**payment).clone()));
         }
     }
     Ok(found)
-}
-
-/// A refund as a provider is asked about it.
-#[derive(Debug, Clone)]
-pub struct ProviderRefund {
-    /// The refund.
-    pub refund_id: RefundId,
-    /// How much.
-    pub amount: Money,
-    /// Out of which payment.
-    pub payment: ProviderPayment,
 }
 
 /// Only the payment that closed a bill was rounded, so only the refund that empties it takes the rounding back.

@@ -48,6 +48,7 @@ public_types! {
     DISPUTE_RESOLVED = "dispute.resolved";
     REFUND_REQUESTED = "refund.requested";
     REFUND_OUTCOME_UNKNOWN = "refund.outcome_unknown";
+    REFUND_NEEDS_ATTENTION = "refund.needs_attention";
     REFUND_SUCCEEDED = "refund.succeeded";
     REFUND_FAILED = "refund.failed";
     ENDPOINT_CREATED = "webhook_endpoint.created";
@@ -130,7 +131,7 @@ const fn of_intent(event: &payment_intent::Event) -> &'static str {
         E::Authorized(_) => INTENT_REQUIRES_CAPTURE,
         E::CaptureFailed(_) => INTENT_CAPTURE_FAILED,
         E::IncreaseFailed(_) => INTENT_INCREASE_FAILED,
-        E::LeftToPerson(_) | E::RefundTakenBack(_) => INTENT_NEEDS_ATTENTION,
+        E::LeftToPerson(_) | E::RefundTakenBack(_) | E::RefundLeftToPerson(_) => INTENT_NEEDS_ATTENTION,
         E::AttemptAccepted(_)
         | E::Updated(_)
         | E::CaptureRequested(_)
@@ -151,6 +152,7 @@ const fn of_refund(event: &refund::Event) -> &'static str {
     match event {
         E::Requested(_) => REFUND_REQUESTED,
         E::OutcomeUnknown(_) => REFUND_OUTCOME_UNKNOWN,
+        E::LeftToPerson(_) => REFUND_NEEDS_ATTENTION,
         E::Succeeded(_) => REFUND_SUCCEEDED,
         E::Failed(_) | E::TakenBack(_) => REFUND_FAILED,
     }

@@ -1,6 +1,6 @@
 //! Refund: money given back. Stream `refund-{RefundId}`.
 //!
-//! `requested → succeeded | failed`; between them the outcome may be unknown. A provider may take back that it succeeded: `succeeded →
+//! `requested → succeeded | failed`; between them the outcome may be unknown, and a person be told. A provider may take back that it succeeded: `succeeded →
 //! failed`. What failed may be followed up by another refund, which names it. A linked refund gives back out of one captured
 //! payment: what may be given back is decided by the payment intent, in the same atomic append; this stream follows the
 //! refund itself. An unlinked refund (a credit note whose sale is not known here) has no payment; it is recorded as given.
@@ -134,6 +134,17 @@ pub struct OutcomeUnknown {
     pub reason: String,
 }
 
+/// For too long no answer of the provider said how the refund stands: a person has to look. It is asked on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftToPerson {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The payment out of which it goes back.
+    pub payment_intent_id: PaymentIntentId,
+    /// When (UTC).
+    pub at: DateTime<Utc>,
+}
+
 /// The money went back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Succeeded {
@@ -186,6 +197,8 @@ events! {
         Requested = "refund.requested" v 4;
         /// Nobody knows whether it went back.
         OutcomeUnknown = "refund.outcome_unknown" v 1;
+        /// For too long nobody knows how it stands.
+        LeftToPerson = "refund.left_to_person" v 1;
         /// The money went back.
         Succeeded = "refund.succeeded" v 2;
         /// The provider refused.
@@ -204,6 +217,11 @@ pub enum Command {
     MarkOutcomeUnknown {
         /// What happened.
         reason: String,
+    },
+    /// For too long no answer said how it stands.
+    LeaveToPerson {
+        /// Now, UTC.
+        at: DateTime<Utc>,
     },
     /// The money went back.
     Succeed {
@@ -274,6 +292,8 @@ pub struct State {
     pub details: Option<Requested>,
     /// The outcome of the last call is not known.
     pub unknown: bool,
+    /// For too long no answer said how it stands; since then a person has to look (UTC).
+    pub left_to_person: Option<DateTime<Utc>>,
     /// The provider's name for it.
     pub provider_reference: Option<String>,
     /// Why it failed.
@@ -285,7 +305,7 @@ pub struct Refund;
 
 impl Aggregate for Refund {
     const STREAM_TYPE: StreamType = StreamType::Refund;
-    const STATE_SCHEMA: i16 = 4;
+    const STATE_SCHEMA: i16 = 5;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -299,6 +319,10 @@ impl Aggregate for Refund {
         let (refund_id, payment_intent_id) = (details.refund_id, details.payment_intent_id);
         match (command, state.status) {
             (Command::MarkOutcomeUnknown { reason }, Status::Pending) if !state.unknown => Ok(vec![OutcomeUnknown { reason }.into()]),
+            (Command::LeaveToPerson { at }, Status::Pending) if state.left_to_person.is_none() => {
+                let left = payment_intent_id.map(|payment_intent_id| LeftToPerson { refund_id, payment_intent_id, at }.into());
+                Ok(left.into_iter().collect())
+            }
             (Command::Succeed { provider_reference }, Status::Pending) => {
                 let (bill_id, amount) = (details.bill_id, details.amount);
                 Ok(vec![Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference }.into()])
@@ -309,7 +333,14 @@ impl Aggregate for Refund {
             },
             (Command::Fail { code, message }, Status::Succeeded) => take_back(details, code, message),
             (Command::Succeed { .. }, Status::Failed) => Err(Rejection::RefundClosed { status: state.status.as_str() }),
-            (Command::Request(_) | Command::MarkOutcomeUnknown { .. } | Command::Succeed { .. } | Command::Fail { .. }, _) => Ok(vec![]),
+            (
+                Command::Request(_)
+                | Command::MarkOutcomeUnknown { .. }
+                | Command::LeaveToPerson { .. }
+                | Command::Succeed { .. }
+                | Command::Fail { .. },
+                _,
+            ) => Ok(vec![]),
         }
     }
 
@@ -320,14 +351,15 @@ impl Aggregate for Refund {
                 state.details = Some(details.clone());
             }
             Event::OutcomeUnknown(_) => state.unknown = true,
+            Event::LeftToPerson(left) => state.left_to_person = Some(left.at),
             Event::Succeeded(succeeded) => {
                 state.status = Status::Succeeded;
-                state.unknown = false;
+                (state.unknown, state.left_to_person) = (false, None);
                 state.provider_reference.clone_from(&succeeded.provider_reference);
             }
             Event::Failed(failed) => {
                 state.status = Status::Failed;
-                state.unknown = false;
+                (state.unknown, state.left_to_person) = (false, None);
                 state.failure = Some(failed.clone());
             }
             Event::TakenBack(taken) => {

@@ -65,6 +65,14 @@ fn not_known() -> Event {
     OutcomeUnknown { reason: "time-out".into() }.into()
 }
 
+fn leave() -> Command {
+    Command::LeaveToPerson { at: DateTime::UNIX_EPOCH }
+}
+
+fn left() -> Event {
+    LeftToPerson { refund_id: id(1), payment_intent_id: id(2), at: DateTime::UNIX_EPOCH }.into()
+}
+
 fn pending() -> Vec<Event> {
     vec![requested().into()]
 }
@@ -100,7 +108,7 @@ fn a_card_payment_does_not_leave_the_drawer_as_cash() {
 
 #[test]
 fn nothing_can_be_asked_of_a_refund_that_was_never_requested() {
-    for command in [unknown(), succeed(), fail()] {
+    for command in [unknown(), leave(), succeed(), fail()] {
         given::<Refund>(&[]).when(command).then_rejected("RefundNotFound");
     }
 }
@@ -114,6 +122,24 @@ fn an_unknown_outcome_is_said_once_and_decides_nothing() {
     assert_eq!((state.status, state.unknown), (Status::Pending, true));
     given::<Refund>(&history).when(succeed()).then(&[succeeded()]);
     given::<Refund>(&history).when(fail()).then(&[failed()]);
+}
+
+#[test]
+fn a_person_is_told_once_and_whatever_the_provider_says_ends_it() {
+    for history in [pending(), vec![requested().into(), not_known()]] {
+        given::<Refund>(&history).when(leave()).then(&[left()]);
+        let told = [history, vec![left()]].concat();
+        given::<Refund>(&told).when(leave()).then(&[]);
+        let state = Refund::fold(&told);
+        assert_eq!((state.status, state.left_to_person), (Status::Pending, Some(DateTime::UNIX_EPOCH)));
+        for (answer, outcome) in [(succeed(), succeeded()), (fail(), failed())] {
+            given::<Refund>(&told).when(answer).then(std::slice::from_ref(&outcome));
+            let over = [told.clone(), vec![outcome]].concat();
+            assert_eq!(Refund::fold(&over).left_to_person, None);
+            given::<Refund>(&over).when(leave()).then(&[]);
+        }
+    }
+    given::<Refund>(&[unlinked().into()]).when(leave()).then(&[]);
 }
 
 #[test]
@@ -163,6 +189,7 @@ fn some_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         1 => (-5_i64..100).prop_map(|amount| request(Requested { amount: Money::thb(amount), ..requested() })),
         2 => Just(unknown()),
+        1 => Just(leave()),
         1 => proptest::option::of("R[0-9]").prop_map(|provider_reference| Command::Succeed { provider_reference }),
         1 => Just(fail()),
     ]

@@ -14,6 +14,7 @@ create table refunds (
     reason             text        not null,
     provider_reference text,
     outcome_unknown    boolean     not null,
+    needs_attention    boolean     not null,
     failure_code       text,
     completed_at       timestamptz,
     opened_at          timestamptz not null,
@@ -26,3 +27,4 @@ create table refunds (
 create index on refunds (tenant, opened_pos desc);
 create index on refunds (payment_intent_id);
 create index on refunds (bill_id);
+create index on refunds (tenant, opened_pos desc) where needs_attention;

@@ -46,6 +46,8 @@ pub struct RefundResource {
     pub business_date: NaiveDate,
     /// The outcome of the last call to the provider is not known; it is being asked.
     pub outcome_unknown: bool,
+    /// For an hour no answer of the provider said how it stands: someone has to look. It is asked on, and its answer ends this.
+    pub needs_attention: bool,
     /// The provider's name for it.
     pub provider_reference: Option<String>,
     /// Why it failed: the provider refused it, or took back that it had succeeded.
@@ -73,6 +75,7 @@ impl Resource<refund::State> for RefundResource {
             reason: details.reason.clone(),
             business_date: details.business_date,
             outcome_unknown: state.unknown,
+            needs_attention: state.left_to_person.is_some(),
             provider_reference: state.provider_reference.clone(),
             failure: failure.map(|failed| Failure { code: failed.code.clone(), message: failed.message.clone() }),
             fallback_of: details.fallback_of.map(|id| id.to_string()),

@@ -147,6 +147,8 @@ pub struct RefundQuery {
     store_id: Option<StoreId>,
     /// `pending`, `succeeded` or `failed`.
     status: Option<String>,
+    /// With, or without, somebody having to look: the provider does not say how it stands.
+    needs_attention: Option<bool>,
     /// Rows of a page, 1 to 200; 50 unless told.
     limit: Option<i64>,
     /// `next_cursor` of the page before.
@@ -168,6 +170,7 @@ async fn list(ask: Ask<may::RefundRead, Refunds>, Filter(query): Filter<RefundQu
         payment_intent: query.payment_id.map(PaymentId::intent_id),
         bill: query.bill_id,
         status: status_filter(query.status.as_ref(), status_of)?,
+        needs_attention: query.needs_attention,
     };
     let rows = ask.reads.refunds(&ask.scope, &filter, page).await?;
     Ok(ask.list("refunds", page, rows, |row| row.stamp.opened_pos, |row| RefundResource::of(&row.document, row.stamp.version)))

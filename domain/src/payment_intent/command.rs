@@ -278,6 +278,11 @@ pub enum Command {
         /// The refund.
         refund_id: RefundId,
     },
+    /// For too long the provider does not say how the refund stands.
+    LeaveRefundToPerson {
+        /// The refund.
+        refund_id: RefundId,
+    },
 }
 
 rejections! {

@@ -17,7 +17,7 @@ pub struct PaymentIntent;
 
 impl Aggregate for PaymentIntent {
     const STREAM_TYPE: StreamType = StreamType::PaymentIntent;
-    const STATE_SCHEMA: i16 = 5;
+    const STATE_SCHEMA: i16 = 6;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -77,6 +77,7 @@ impl Aggregate for PaymentIntent {
             Command::SettleRefund { refund_id } => refunds::settle(state, refund_id),
             Command::ReleaseRefund { refund_id } => Ok(refunds::release(state, refund_id)),
             Command::TakeBackRefund { refund_id } => Ok(refunds::take_back(state, refund_id)),
+            Command::LeaveRefundToPerson { refund_id } => Ok(refunds::leave_to_person(state, refund_id)),
         }
     }
 

@@ -328,6 +328,13 @@ pub struct RefundTakenBack {
     pub refunded_total: i64,
 }
 
+/// For too long the provider does not say how a refund stands: a person has to look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefundLeftToPerson {
+    /// The refund, of the payment or of money beside it.
+    pub refund_id: RefundId,
+}
+
 events! {
     /// Facts of a payment intent.
     {
@@ -391,5 +398,7 @@ events! {
         RefundReleased = "payment_intent.refund_released" v 1;
         /// The refund did not happen after all.
         RefundTakenBack = "payment_intent.refund_taken_back" v 1;
+        /// For too long nobody knows how the refund stands.
+        RefundLeftToPerson = "payment_intent.refund_left_to_person" v 1;
     }
 }

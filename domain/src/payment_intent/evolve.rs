@@ -33,9 +33,13 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
                 payment.refund_id = resolved.refund_id;
             }
         }
-        Event::UnmatchedRefunded(refunded) => resolve(&mut state, &refunded.transaction_id, Some(Resolution::Refunded)),
+        Event::UnmatchedRefunded(refunded) => {
+            resolve(&mut state, &refunded.transaction_id, Some(Resolution::Refunded));
+            state.refunds_left_to_person.remove(&refunded.refund_id);
+        }
         Event::UnmatchedReopened(reopened) => {
             resolve(&mut state, &reopened.transaction_id, None);
+            state.refunds_left_to_person.remove(&reopened.refund_id);
             if let Some(payment) = unmatched(&mut state, &reopened.transaction_id) {
                 payment.refund_id = None;
             }
@@ -44,31 +48,11 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
         Event::Canceled(_) => end(&mut state, Status::Canceled),
         Event::Expired(_) => end(&mut state, Status::Expired),
         Event::Failed(_) => end(&mut state, Status::Failed),
-        Event::RefundReserved(reserved) => {
-            state.refunds.insert(reserved.refund_id, RefundEntry { amount: reserved.amount, settled: false });
-            if let Some(failed) = state.failed_refunds.iter_mut().find(|failed| failed.followed_by.is_none()) {
-                failed.followed_by = Some(reserved.refund_id);
-            }
-        }
-        Event::RefundSettled(settled) => {
-            state.refunded_total = settled.refunded_total;
-            if let Some(refund) = state.refunds.get_mut(&settled.refund_id) {
-                refund.settled = true;
-            }
-        }
-        Event::RefundReleased(released) => {
-            state.refunds.remove(&released.refund_id);
-            not_followed_up(&mut state, released.refund_id);
-        }
-        Event::RefundTakenBack(taken) => {
-            state.refunds.remove(&taken.refund_id);
-            state.refunded_total = taken.refunded_total;
-            not_followed_up(&mut state, taken.refund_id);
-            // What failed earlier is seen to with it: one duty, not two for the same money.
-            if state.failed_refunds.iter().all(|failed| failed.followed_by.is_some()) {
-                state.failed_refunds.push(FailedRefund { refund_id: taken.refund_id, followed_by: None });
-            }
-        }
+        Event::RefundReserved(_)
+        | Event::RefundSettled(_)
+        | Event::RefundReleased(_)
+        | Event::RefundTakenBack(_)
+        | Event::RefundLeftToPerson(_) => evolve_refund(&mut state, event),
         Event::AttemptStarted(_)
         | Event::AttemptAccepted(_)
         | Event::ActionRequired(_)
@@ -83,6 +67,35 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
         | Event::IncreaseFailed(_) => evolve_attempt(&mut state, event),
     }
     state
+}
+
+fn evolve_refund(state: &mut State, event: &Event) {
+    if let Event::RefundReserved(reserved) = event {
+        state.refunds.insert(reserved.refund_id, RefundEntry { amount: reserved.amount, settled: false });
+        if let Some(failed) = state.failed_refunds.iter_mut().find(|failed| failed.followed_by.is_none()) {
+            failed.followed_by = Some(reserved.refund_id);
+        }
+    } else if let Event::RefundSettled(settled) = event {
+        state.refunded_total = settled.refunded_total;
+        state.refunds_left_to_person.remove(&settled.refund_id);
+        if let Some(refund) = state.refunds.get_mut(&settled.refund_id) {
+            refund.settled = true;
+        }
+    } else if let Event::RefundReleased(released) = event {
+        state.refunds.remove(&released.refund_id);
+        state.refunds_left_to_person.remove(&released.refund_id);
+        not_followed_up(state, released.refund_id);
+    } else if let Event::RefundTakenBack(taken) = event {
+        state.refunds.remove(&taken.refund_id);
+        state.refunded_total = taken.refunded_total;
+        not_followed_up(state, taken.refund_id);
+        // What failed earlier is seen to with it: one duty, not two for the same money.
+        if state.failed_refunds.iter().all(|failed| failed.followed_by.is_some()) {
+            state.failed_refunds.push(FailedRefund { refund_id: taken.refund_id, followed_by: None });
+        }
+    } else if let Event::RefundLeftToPerson(left) = event {
+        state.refunds_left_to_person.insert(left.refund_id);
+    }
 }
 
 fn evolve_attempt(state: &mut State, event: &Event) {

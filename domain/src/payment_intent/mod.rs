@@ -29,8 +29,9 @@ pub use decide::{MAX_ATTEMPTS, PaymentIntent};
 pub use event::{
     ActionRequired, AttemptAccepted, AttemptFailed, AttemptStarted, Authorized, CancelRequested, Canceled, CaptureFailed, CaptureRequested,
     Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Expired, Failed, IncreaseFailed, IncreaseRequested, LeftToPerson,
-    OutcomeUnknown, ProviderConfirmed, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Resolution, ResolvedByPerson,
-    Succeeded, Tender, UnmatchedPaymentReceived, UnmatchedReason, UnmatchedRefunded, UnmatchedReopened, UnmatchedResolved, Updated,
+    OutcomeUnknown, ProviderConfirmed, RefundLeftToPerson, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Resolution,
+    ResolvedByPerson, Succeeded, Tender, UnmatchedPaymentReceived, UnmatchedReason, UnmatchedRefunded, UnmatchedReopened,
+    UnmatchedResolved, Updated,
 };
 pub use standing::Standing;
 pub use state::{Attempt, FailedRefund, RefundEntry, State, Status, UnmatchedPayment};

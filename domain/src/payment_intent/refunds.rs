@@ -1,8 +1,8 @@
 //! Refunds under a payment: the balance out of which they come.
 
 use super::{
-    Event, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Rejection, Resolution, State, UnmatchedPayment,
-    UnmatchedRefunded, UnmatchedReopened,
+    Event, RefundLeftToPerson, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Rejection, Resolution, State,
+    UnmatchedPayment, UnmatchedRefunded, UnmatchedReopened,
 };
 use crate::{ids::RefundId, money::Money};
 
@@ -63,6 +63,16 @@ pub(super) fn take_back(state: &State, refund_id: RefundId) -> Vec<Event> {
         Some(refund) => vec![RefundReleased { refund_id, amount: refund.amount }.into()],
         None => vec![],
     }
+}
+
+/// Nobody knows how a refund under way stands; said once.
+pub(super) fn leave_to_person(state: &State, refund_id: RefundId) -> Vec<Event> {
+    let under_way = match beside(state, refund_id) {
+        Some(payment) => payment.resolution == Some(Resolution::Refunding),
+        None => state.refunds.get(&refund_id).is_some_and(|refund| !refund.settled),
+    };
+    let told = state.refunds_left_to_person.contains(&refund_id);
+    if under_way && !told { vec![RefundLeftToPerson { refund_id }.into()] } else { vec![] }
 }
 
 /// The refund came to nothing.

@@ -1,6 +1,6 @@
 //! What is remembered of a payment intent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +166,8 @@ pub struct State {
     pub refunded_total: i64,
     /// Refunds that did not happen after all, oldest first.
     pub failed_refunds: Vec<FailedRefund>,
+    /// Refunds under way of which the provider does not say how they stand: a person has to look.
+    pub refunds_left_to_person: BTreeSet<RefundId>,
 }
 
 impl State {
@@ -210,13 +212,14 @@ impl State {
         self.dispute.is_some() && self.dispute_outcome != Some(DisputeOutcome::Won)
     }
 
-    /// A person has to look: money that nothing asks for, an open dispute, an outcome that the provider does not tell, a refund that
-    /// did not happen after all.
+    /// A person has to look: money that nothing asks for, an open dispute, an outcome that the provider does not tell, of the payment
+    /// or of a refund, a refund that did not happen after all.
     pub fn needs_attention(&self) -> bool {
         let left = self.attempt.as_ref().is_some_and(|attempt| attempt.left_to_person.is_some());
         let open = self.unmatched.iter().any(|payment| payment.resolution.is_none());
         let owed_back = self.failed_refunds.iter().any(|refund| refund.followed_by.is_none());
-        open || owed_back || (self.dispute.is_some() && self.dispute_outcome.is_none()) || (left && self.is_open())
+        let untold = !self.refunds_left_to_person.is_empty();
+        open || owed_back || untold || (self.dispute.is_some() && self.dispute_outcome.is_none()) || (left && self.is_open())
     }
 
     /// Minor units neither given back nor set aside for it.

@@ -67,6 +67,13 @@ pub enum ProcessCommand {
         /// The refund.
         refund_id: RefundId,
     },
+    /// Nobody knows how the refund stands, and a person has to look: tell the payment.
+    LeaveRefundOfPayment {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The refund.
+        refund_id: RefundId,
+    },
     /// The refund did not happen after all: tell the payment.
     TakeBackRefund {
         /// The payment.
@@ -242,5 +249,12 @@ pub enum ProcessCommand {
         refund_id: RefundId,
         /// What happened.
         reason: String,
+    },
+    /// For too long the provider does not say how the refund stands.
+    LeaveRefundToPerson {
+        /// The refund.
+        refund_id: RefundId,
+        /// Now (UTC).
+        at: DateTime<Utc>,
     },
 }

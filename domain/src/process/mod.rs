@@ -22,7 +22,7 @@ pub mod work_lapse;
 pub mod work_refund;
 
 pub use command::ProcessCommand;
-pub use task::{AttemptRef, InquiryMode, Task};
+pub use task::{AttemptRef, InquiryMode, RefundRef, Task};
 
 /// What must follow from an event.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! Provider calls: the fact before a call schedules the call; what the answer means is decided in [`super::work`].
 
-use super::{AttemptRef, Happened, InquiryMode, Intent, Task, work};
+use super::{AttemptRef, Happened, InquiryMode, Intent, RefundRef, Task, work};
 use crate::{
     event::DomainEvent,
     ids::{AttemptId, PaymentIntentId},
@@ -36,7 +36,7 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
         DomainEvent::Refund(refund::Event::Requested(requested)) => match (requested.destination, &requested.provider) {
             (Destination::Original, Some(payment)) => {
                 let (refund_id, amount, payment) = (requested.refund_id, requested.amount, (**payment).clone());
-                let task = Task::Refund { refund_id, amount, payment, tried: 0, uncertain_since: None };
+                let task = Task::Refund(RefundRef::new(refund_id, amount, payment));
                 vec![Intent::Schedule { key: format!("refund:{refund_id}"), task, after_ms: 0 }]
             }
             (Destination::Original | Destination::Cash, _) => vec![],

@@ -1,4 +1,5 @@
-//! Refund: carried out → payment and bill say so; refused → the payment's reserve is freed; did not happen after all → both take it back.
+//! Refund: carried out → payment and bill say so; refused → the payment's reserve is freed; did not happen after all → both take it back;
+//! left to a person → so is the payment.
 
 use super::{Happened, Intent, ProcessCommand};
 use crate::{event::DomainEvent, refund};
@@ -23,6 +24,10 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
         refund::Event::Failed(failed) => vec![Intent::Commands(vec![ProcessCommand::ReleaseRefund {
             payment_intent_id: failed.payment_intent_id,
             refund_id: failed.refund_id,
+        }])],
+        refund::Event::LeftToPerson(left) => vec![Intent::Commands(vec![ProcessCommand::LeaveRefundOfPayment {
+            payment_intent_id: left.payment_intent_id,
+            refund_id: left.refund_id,
         }])],
         refund::Event::TakenBack(taken) => {
             let (payment_intent_id, refund_id) = (taken.payment_intent_id, taken.refund_id);

@@ -102,41 +102,17 @@ pub enum Task {
         tried: u32,
     },
     /// Send money back.
-    Refund {
-        /// The refund.
-        refund_id: RefundId,
-        /// How much.
-        amount: Money,
-        /// Out of which payment.
-        payment: ProviderPayment,
-        /// How often it was tried before.
-        tried: u32,
-        /// As for `Start`.
-        #[serde(default)]
-        uncertain_since: Option<DateTime<Utc>>,
-    },
+    Refund(RefundRef),
     /// Ask whether money went back.
-    CheckRefund {
-        /// The refund.
-        refund_id: RefundId,
-        /// How much.
-        amount: Money,
-        /// Out of which payment.
-        payment: ProviderPayment,
-        /// How often it was tried before.
-        tried: u32,
-        /// As for `Start`.
-        #[serde(default)]
-        uncertain_since: Option<DateTime<Utc>>,
-    },
+    CheckRefund(RefundRef),
 }
 
 impl Task {
     /// Whether its call can move money, or make something that can be paid.
     pub const fn moves_money(&self) -> bool {
         match self {
-            Self::Start { .. } | Self::Capture { .. } | Self::Increase { .. } | Self::Stop { .. } | Self::Refund { .. } => true,
-            Self::Inquire { .. } | Self::Reroute { .. } | Self::Lapse { .. } | Self::FollowHint { .. } | Self::CheckRefund { .. } => false,
+            Self::Start { .. } | Self::Capture { .. } | Self::Increase { .. } | Self::Stop { .. } | Self::Refund(_) => true,
+            Self::Inquire { .. } | Self::Reroute { .. } | Self::Lapse { .. } | Self::FollowHint { .. } | Self::CheckRefund(_) => false,
         }
     }
 }
@@ -177,6 +153,32 @@ pub struct AttemptRef {
     pub created_at: DateTime<Utc>,
     /// When it stops accepting payment (UTC).
     pub expires_at: DateTime<Utc>,
+}
+
+/// A refund as a provider call needs it, and how its calls went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundRef {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// How much.
+    pub amount: Money,
+    /// Out of which payment.
+    pub payment: ProviderPayment,
+    /// How often its provider was called before.
+    pub tried: u32,
+    /// As for `Start`.
+    #[serde(default)]
+    pub uncertain_since: Option<DateTime<Utc>>,
+    /// Since when no answer said how it stands (UTC); nothing after one that did.
+    #[serde(default)]
+    pub unclear_since: Option<DateTime<Utc>>,
+}
+
+impl RefundRef {
+    /// Before the first call.
+    pub const fn new(refund_id: RefundId, amount: Money, payment: ProviderPayment) -> Self {
+        Self { refund_id, amount, payment, tried: 0, uncertain_since: None, unclear_since: None }
+    }
 }
 
 /// The only way to pay when tasks did not name it.

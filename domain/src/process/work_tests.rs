@@ -7,7 +7,10 @@ use crate::{
     ids::{AttemptId, PaymentIntentId, RefundId, Ulid},
     money::Money,
     payment_intent::{Evidence, PaymentReport, Tender},
-    process::work_refund::{after_refund, after_refund_check, refund_delay_ms},
+    process::{
+        RefundRef,
+        work_refund::{UNCLEAR_MINUTES, after_refund, after_refund_check, refund_delay_ms},
+    },
     provider::{Decline, NextAction, PaymentSeen, RefundStatus},
     refund::ProviderPayment,
 };
@@ -138,8 +141,8 @@ fn a_creation_with_an_unknown_outcome_is_said_and_tried_again_under_the_same_ref
 fn what_an_earlier_try_left_uncertain_stays_so_when_the_next_never_left() {
     let uncertain = Start { uncertain_since: Some(at(1)), ..begin(2) };
     assert_eq!(after_start(uncertain, not_attempted(), at(5)).next, Some((begun(3, Some(at(1))), at(7))));
-    let step = after_refund(id(5), OWED, payment(), 1, Some(at(1)), not_attempted(), at(5));
-    assert!(matches!(step.next, Some((Task::Refund { uncertain_since, .. }, _)) if uncertain_since == Some(at(1))));
+    let step = after_refund(RefundRef { tried: 1, uncertain_since: Some(at(1)), ..sent() }, not_attempted(), at(5));
+    assert!(matches!(step.next, Some((Task::Refund(refund), _)) if refund.uncertain_since == Some(at(1))));
 }
 
 #[test]
@@ -323,20 +326,22 @@ fn payment() -> ProviderPayment {
     }
 }
 
+fn sent() -> RefundRef {
+    RefundRef::new(id(5), OWED, payment())
+}
+
 fn refunded(tried: u32, outcome: CallOutcome<RefundStatus>) -> Step {
-    after_refund(id(5), OWED, payment(), tried, None, outcome, at(60))
+    after_refund(RefundRef { tried, ..sent() }, outcome, at(60))
 }
 
 fn checked(tried: u32, outcome: CallOutcome<RefundStatus>) -> Step {
-    after_refund_check(id(5), OWED, payment(), tried, Some(at(50)), outcome, at(60))
+    let uncertain_since = Some(at(50));
+    after_refund_check(RefundRef { tried, uncertain_since, ..sent() }, outcome, at(60))
 }
 
-fn refund_again(tried: u32, uncertain_since: Option<DateTime<Utc>>) -> Task {
-    Task::Refund { refund_id: id(5), amount: OWED, payment: payment(), tried, uncertain_since }
-}
-
-fn check_again(tried: u32, uncertain_since: DateTime<Utc>) -> Task {
-    Task::CheckRefund { refund_id: id(5), amount: OWED, payment: payment(), tried, uncertain_since: Some(uncertain_since) }
+/// What goes on after an answer at 60 that left it open.
+fn unclear(tried: u32, uncertain_since: Option<DateTime<Utc>>) -> RefundRef {
+    RefundRef { tried, uncertain_since, unclear_since: Some(at(60)), ..sent() }
 }
 
 #[test]
@@ -357,14 +362,14 @@ fn a_refused_refund_fails() {
 fn a_refund_that_never_left_is_asked_for_again() {
     let step = refunded(0, not_attempted());
     assert!(step.commands.is_empty());
-    assert_eq!(step.next, Some((refund_again(1, None), at(61))));
+    assert_eq!(step.next, Some((Task::Refund(unclear(1, None)), at(61))));
 }
 
 #[test]
 fn after_an_unknown_refund_the_books_are_read_before_anything_else() {
     let step = refunded(0, unknown());
     assert_eq!(told(&step), ["MarkRefundUnknown"]);
-    assert_eq!(step.next, Some((check_again(1, at(60)), at(61))));
+    assert_eq!(step.next, Some((Task::CheckRefund(unclear(1, Some(at(60)))), at(61))));
 }
 
 #[test]
@@ -377,7 +382,7 @@ fn an_unknown_refund_that_the_books_show_succeeded() {
 fn an_unknown_refund_that_the_books_would_show_is_asked_for_again() {
     let step = checked(1, CallOutcome::Done(RefundStatus::NotFound));
     assert!(step.commands.is_empty());
-    assert_eq!(step.next, Some((refund_again(2, Some(at(50))), at(62))));
+    assert_eq!(step.next, Some((Task::Refund(unclear(2, Some(at(50)))), at(62))));
 }
 
 #[test]
@@ -389,11 +394,56 @@ fn a_refund_that_came_to_nothing_at_the_provider_fails() {
 
 #[test]
 fn a_refund_that_waits_or_cannot_be_read_is_read_again() {
-    let waiting = CallOutcome::Done(RefundStatus::Pending { provider_reference: "R1".into() });
-    for outcome in [waiting, declined(), not_attempted(), unknown()] {
+    for outcome in [declined(), not_attempted(), unknown()] {
         let step = checked(1, outcome);
         assert!(step.commands.is_empty());
-        assert_eq!(step.next, Some((check_again(2, at(50)), at(62))));
+        assert_eq!(step.next, Some((Task::CheckRefund(unclear(2, Some(at(50)))), at(62))));
+    }
+    let step = checked(1, pending());
+    let waiting = RefundRef { tried: 2, uncertain_since: Some(at(50)), ..sent() };
+    assert_eq!((step.commands.len(), step.next), (0, Some((Task::CheckRefund(waiting), at(62)))));
+}
+
+fn pending() -> CallOutcome<RefundStatus> {
+    CallOutcome::Done(RefundStatus::Pending { provider_reference: "R1".into() })
+}
+
+/// One look or call of a refund, as the driver makes it.
+fn refund_step(task: Task, outcome: CallOutcome<RefundStatus>, now: DateTime<Utc>) -> Step {
+    if let Task::Refund(refund) = task {
+        after_refund(refund, outcome, now)
+    } else if let Task::CheckRefund(refund) = task {
+        after_refund_check(refund, outcome, now)
+    } else {
+        unreachable!("not a refund")
+    }
+}
+
+#[test]
+fn a_person_is_told_of_a_refund_an_hour_after_the_first_unclear_answer_and_the_looks_go_on() {
+    for outcome in [not_attempted(), unknown(), CallOutcome::Done(RefundStatus::NotFound)] {
+        let hour = Duration::minutes(UNCLEAR_MINUTES);
+        let (mut task, mut now, mut first_told) = (Task::Refund(sent()), at(60), None);
+        while now < at(60) + Duration::hours(9) {
+            let step = refund_step(task, outcome.clone(), now);
+            let is_told = told(&step).contains(&"LeaveRefundToPerson".to_owned());
+            assert_eq!(is_told, now >= at(60) + hour, "{outcome:?} at {now}");
+            first_told = first_told.or(is_told.then_some(now));
+            let (next, due) = step.next.unwrap();
+            assert!(due > now && due - now <= Duration::hours(1));
+            (task, now) = (next, due);
+        }
+        assert_eq!(first_told, Some(at(60) + hour), "{outcome:?}: neither early nor late");
+    }
+}
+
+#[test]
+fn a_refund_that_its_provider_has_may_wait_for_days_and_one_bad_look_tells_nobody() {
+    let (mut task, mut now) = (Task::CheckRefund(RefundRef { tried: 20, ..sent() }), at(0));
+    for look in 0..50 {
+        let step = refund_step(task, if look % 2 == 0 { pending() } else { unknown() }, now);
+        assert_eq!(told(&step), Vec::<String>::new(), "look {look}");
+        (task, now) = step.next.unwrap();
     }
 }
 
@@ -423,24 +473,10 @@ proptest! {
         calls in prop::collection::vec(some_silence::<RefundStatus>(), 1..30),
         reads in prop::collection::vec(some_silence::<RefundStatus>(), 1..30),
     ) {
-        let mut task = refund_again(0, None);
+        let mut task = Task::Refund(sent());
         for (call, read) in calls.into_iter().zip(reads) {
-            let step = match task {
-                Task::Refund { refund_id, amount, payment, tried, uncertain_since } => {
-                    after_refund(refund_id, amount, payment, tried, uncertain_since, call, at(0))
-                }
-                Task::CheckRefund { refund_id, amount, payment, tried, uncertain_since } => {
-                    after_refund_check(refund_id, amount, payment, tried, uncertain_since, read, at(0))
-                }
-                Task::Start { .. }
-                | Task::Inquire { .. }
-                | Task::FollowHint { .. }
-                | Task::Capture { .. }
-                | Task::Increase { .. }
-                | Task::Stop { .. }
-                | Task::Lapse { .. }
-                | Task::Reroute { .. } => unreachable!("not a refund"),
-            };
+            let outcome = if matches!(task, Task::Refund(_)) { call } else { read };
+            let step = refund_step(task, outcome, at(0));
             prop_assert!(told(&step).iter().all(|command| command == "MarkRefundUnknown"));
             task = step.next.unwrap().0;
         }
@@ -474,8 +510,13 @@ proptest! {
 fn a_task_survives_a_restart() {
     let hint = Task::FollowHint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T".into()), tried: 2 };
     let create = begun(1, Some(at(3)));
-    for task in [create, inquire(InquiryMode::Cancel, 7), hint, refund_again(1, None), check_again(2, at(3))] {
+    for task in [create, inquire(InquiryMode::Cancel, 7), hint, Task::Refund(unclear(1, None)), Task::CheckRefund(unclear(2, Some(at(3))))]
+    {
         let row = serde_json::to_string(&task).unwrap();
         assert_eq!(serde_json::from_str::<Task>(&row).unwrap(), task, "{row}");
     }
+    // Rows of builds that did not count from the first unclear answer.
+    let mut row = serde_json::to_value(Task::Refund(sent())).unwrap();
+    row.as_object_mut().unwrap().remove("unclear_since");
+    assert_eq!(serde_json::from_value::<Task>(row).unwrap(), Task::Refund(sent()));
 }

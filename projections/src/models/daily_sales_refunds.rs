@@ -23,7 +23,7 @@ pub(super) fn apply_refund(rows: &mut Rows, event: &RecordedEvent, change: &refu
         }
         refund::Event::Succeeded(_) => count(rows, event, Sign::Counts),
         refund::Event::TakenBack(_) => count(rows, event, Sign::TakenOff),
-        refund::Event::OutcomeUnknown(_) | refund::Event::Failed(_) => Ok(()),
+        refund::Event::OutcomeUnknown(_) | refund::Event::LeftToPerson(_) | refund::Event::Failed(_) => Ok(()),
     }
 }
 

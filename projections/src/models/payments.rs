@@ -101,7 +101,7 @@ impl Projection for Payments {
         "payments"
     }
     fn version(&self) -> i32 {
-        5
+        6
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES

@@ -55,6 +55,8 @@ pub struct RefundRow {
     pub provider_reference: Option<String>,
     /// The outcome of the last call to the provider is not known.
     pub outcome_unknown: bool,
+    /// For too long the provider does not say how it stands: someone has to look.
+    pub needs_attention: bool,
     /// Why it failed, in our word.
     pub failure_code: Option<String>,
     /// When it succeeded or failed, UTC.
@@ -83,7 +85,7 @@ impl Projection for Refunds {
         "refunds"
     }
     fn version(&self) -> i32 {
-        4
+        5
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -107,7 +109,7 @@ impl Projection for Refunds {
         let completed_before = before.as_ref().and_then(|row| row.completed_at);
         let completed_at = match change {
             Event::Succeeded(_) | Event::Failed(_) | Event::TakenBack(_) => Some(event.occurred_at),
-            Event::Requested(_) | Event::OutcomeUnknown(_) => completed_before,
+            Event::Requested(_) | Event::OutcomeUnknown(_) | Event::LeftToPerson(_) => completed_before,
         };
         let document = Refund::evolve(before.map(|row| row.document).unwrap_or_default(), change);
         let details = document.details.as_ref().ok_or_else(|| never_opened(event))?;
@@ -127,6 +129,7 @@ impl Projection for Refunds {
             reason: details.reason.clone(),
             provider_reference: document.provider_reference.clone(),
             outcome_unknown: document.unknown,
+            needs_attention: document.left_to_person.is_some(),
             failure_code: document.failure.as_ref().map(|failure| failure.code.clone()),
             completed_at,
             stamp,
@@ -147,6 +150,8 @@ pub struct RefundFilter {
     pub bill: Option<BillId>,
     /// In this state.
     pub status: Option<Status>,
+    /// With, or without, somebody having to look.
+    pub needs_attention: Option<bool>,
 }
 
 impl ReadModels {
@@ -168,6 +173,7 @@ impl ReadModels {
             .equal("payment_intent_id", filter.payment_intent.map(|intent| intent.to_string()))
             .equal("bill_id", filter.bill.map(|bill| bill.to_string()))
             .equal("status", filter.status.map(|status| status.as_str().to_owned()))
+            .flag("needs_attention", filter.needs_attention)
             .page(page);
         self.many(scope, select).await
     }

@@ -193,3 +193,56 @@ async fn an_outcome_that_the_provider_does_not_tell_is_left_to_a_person_in_the_p
     passing("its word wins", &clock, TimeDelta::minutes(5), TimeDelta::minutes(60), succeeded).await;
     stage.ledgers_agree().await;
 }
+
+/// What somebody has to look at, by its list.
+async fn needing_attention(stage: &Stage, list: &str) -> Vec<Value> {
+    let page = stage.platform.get(&stage.shop.manager, &format!("/v1/{list}?needs_attention=true")).await.ok().body;
+    page["data"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect()
+}
+
+/// Pays and asks for a refund whose call breaks for good; gives the intent and the refund.
+async fn refund_into_silence(stage: &Stage) -> (String, String) {
+    let intent = stage.paid(80_00).await;
+    // SCB sends the money back and tells nothing; Omise does not, and its books show none.
+    let fault = if stage.bank == Bank::Scb { "http_500_after" } else { "http_500" };
+    stage.fault("refund", fault, json!({"times": 10_000})).await;
+    if stage.bank == Bank::Scb {
+        // Its books of payments tell of refunds.
+        stage.fault("inquire", "http_500", json!({"times": 10_000})).await;
+    }
+    let refund = stage.refund(&intent, None).await.id();
+    stage.refund_until("nobody knows", &refund, |shown| shown["outcome_unknown"] == true).await;
+    (intent, refund)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_of_which_the_provider_does_not_tell_is_left_to_a_person_after_an_hour_and_its_word_ends_that() {
+    let (platform, clock) = started_at(9, 0, 0).await;
+    let stages = join_all([Bank::Scb, Bank::Omise].map(|bank| stage(&platform, bank, &clock))).await;
+    let refunds = join_all(stages.iter().map(refund_into_silence)).await;
+    let (asked, paired) = (clock.now(), || stages.iter().zip(&refunds));
+    let all = async |good: fn(&Value) -> bool| {
+        let shown = paired().map(|(stage, (_, refund))| stage.refund_until("it is shown", refund, |_| true));
+        join_all(shown).await.iter().all(good)
+    };
+    let left = async || all(|shown| shown["needs_attention"] == true).await;
+    passing("a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
+    let waited = clock.now() - asked;
+    assert!(waited > TimeDelta::minutes(59) && waited < TimeDelta::minutes(71), "told after {waited}");
+    for (stage, (intent, refund)) in paired() {
+        let shown = stage.refund_until("it is shown", refund, |_| true).await;
+        assert_eq!(shown["status"], "pending", "nothing was declared without proof");
+        assert_eq!(needing_attention(stage, "refunds").await, [json!(refund)]);
+        stage.until("so does its payment", intent, |shown| shown["needs_attention"] == true).await;
+        assert_eq!(needing_attention(stage, "payment-intents").await, [json!(intent)]);
+        stage.clear_faults().await;
+    }
+    let gone_back = async || all(|shown| shown["status"] == "succeeded").await;
+    passing("its word ends that", &clock, TimeDelta::minutes(10), TimeDelta::hours(4), gone_back).await;
+    for (stage, (intent, _)) in paired() {
+        let known = |shown: &Value| shown["needs_attention"] == false && shown["refunded"]["amount"] == 80_00;
+        stage.until("nobody has to look", intent, known).await;
+        assert_eq!(needing_attention(stage, "refunds").await, [] as [Value; 0]);
+        stage.ledgers_agree().await;
+    }
+}

@@ -44,6 +44,7 @@ fn some_command() -> impl Strategy<Value = Command> {
         3 => (0_u128..6).prop_map(settle_refund),
         3 => (0_u128..6).prop_map(release_refund),
         2 => prop_oneof![0_u128..6, 100_u128..103].prop_map(|n| Command::TakeBackRefund { refund_id: id(n) }),
+        1 => prop_oneof![0_u128..6, 100_u128..103].prop_map(|n| Command::LeaveRefundToPerson { refund_id: id(n) }),
     ]
 }
 

@@ -90,3 +90,22 @@ fn a_refund_that_was_never_settled_is_only_released() {
     given::<PaymentIntent>(&reserved).when(take_back(1)).then(&[released]);
     given::<PaymentIntent>(&captured()).when(take_back(1)).then(&[]);
 }
+
+#[test]
+fn a_refund_of_which_nobody_knows_how_it_stands_needs_attention_until_it_ends() {
+    let leave = |n: u128| Command::LeaveRefundToPerson { refund_id: id(n) };
+    let left = |n: u128| Event::from(RefundLeftToPerson { refund_id: id(n) });
+    let reserved = and(captured(), refund_reserved(1, 60_00));
+    given::<PaymentIntent>(&reserved).when(leave(1)).then(&[left(1)]);
+    given::<PaymentIntent>(&reserved).when(leave(2)).then(&[]);
+    let told = and(reserved.clone(), left(1));
+    given::<PaymentIntent>(&told).when(leave(1)).then(&[]);
+    assert!(PaymentIntent::fold(&told).needs_attention());
+    let settled: Event = RefundSettled { refund_id: id(1), amount: 60_00, refunded_total: 60_00 }.into();
+    let released: Event = RefundReleased { refund_id: id(1), amount: 60_00 }.into();
+    for end in [settled, released] {
+        let over = and(told.clone(), end);
+        assert!(!PaymentIntent::fold(&over).needs_attention());
+        given::<PaymentIntent>(&over).when(leave(1)).then(&[]);
+    }
+}

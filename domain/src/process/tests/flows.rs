@@ -147,14 +147,34 @@ fn refunding(times: usize) -> World {
 fn a_refund_is_counted_once_on_payment_and_bill() {
     for times in DELIVERIES {
         let mut world = refunding(times);
-        let amount = Money::thb(50_00);
-        world.step(work_refund::after_refund(id(5), amount, provider_payment(), 0, None, CallOutcome::Unknown("time-out".into()), at(20)));
+        let sent = RefundRef::new(id(5), Money::thb(50_00), provider_payment());
+        world.step(work_refund::after_refund(sent.clone(), CallOutcome::Unknown("time-out".into()), at(20)));
         assert_eq!((world.refund.status, world.payment.refundable()), (refund::Status::Pending, 67_70));
         let done = CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() });
-        world.step(work_refund::after_refund(id(5), amount, provider_payment(), 2, None, done, at(21)));
+        world.step(work_refund::after_refund(sent, done, at(21)));
         assert_eq!(world.refund.status, refund::Status::Succeeded);
         assert_eq!((world.payment.refunded_total, world.bill.refunded_total), (50_00, 50_00));
         assert_eq!((world.payment.refundable(), world.ends()), (67_70, COMPLETED));
+    }
+}
+
+#[test]
+fn a_refund_of_which_nobody_knows_needs_attention_on_its_payment_until_the_provider_answers() {
+    let ends = [
+        CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() }),
+        CallOutcome::Done(RefundStatus::Failed(Decline { code: "refused".into(), message: "E-9".into() })),
+    ];
+    for (times, end) in DELIVERIES.into_iter().flat_map(|times| ends.clone().map(|end| (times, end))) {
+        let mut world = refunding(times);
+        let sent = RefundRef::new(id(5), Money::thb(50_00), provider_payment());
+        let silent = |refund, now| work_refund::after_refund(refund, CallOutcome::Unknown("time-out".into()), now);
+        world.step(silent(sent.clone(), at(20)));
+        assert!(!world.payment.needs_attention());
+        let hour_ago = at(20) - chrono::Duration::minutes(work_refund::UNCLEAR_MINUTES);
+        world.step(silent(RefundRef { unclear_since: Some(hour_ago), ..sent.clone() }, at(20)));
+        assert_eq!((world.refund.left_to_person, world.payment.needs_attention()), (Some(at(20)), true));
+        world.step(work_refund::after_refund_check(sent, end, at(21)));
+        assert_eq!((world.refund.left_to_person, world.payment.needs_attention()), (None, false));
     }
 }
 
@@ -163,7 +183,7 @@ fn a_refused_refund_can_be_asked_for_anew() {
     for times in DELIVERIES {
         let mut world = refunding(times);
         let decline = CallOutcome::Declined(Decline { code: "cut_off_passed".into(), message: "E-17".into() });
-        world.step(work_refund::after_refund(id(5), Money::thb(50_00), provider_payment(), 0, None, decline, at(20)));
+        world.step(work_refund::after_refund(RefundRef::new(id(5), Money::thb(50_00), provider_payment()), decline, at(20)));
         assert_eq!(world.refund.status, refund::Status::Failed);
         assert_eq!((world.payment.refundable(), world.bill.refunded_total), (117_70, 0));
     }

@@ -158,6 +158,7 @@ impl World {
                 self.bill(bill::Command::RecordRefund { refund_id, payment_intent_id, amount });
             }
             ProcessCommand::ReleaseRefund { refund_id, .. } => self.payment(Pay::ReleaseRefund { refund_id }),
+            ProcessCommand::LeaveRefundOfPayment { refund_id, .. } => self.payment(Pay::LeaveRefundToPerson { refund_id }),
             ProcessCommand::TakeBackRefund { refund_id, .. } => self.payment(Pay::TakeBackRefund { refund_id }),
             ProcessCommand::TakeBackBillRefund { payment_intent_id, refund_id, .. } => {
                 self.bill(bill::Command::TakeBackRefund { refund_id, payment_intent_id });
@@ -198,6 +199,7 @@ impl World {
             }
             ProcessCommand::FailRefund { code, message, .. } => self.refund(refund::Command::Fail { code, message }),
             ProcessCommand::MarkRefundUnknown { reason, .. } => self.refund(refund::Command::MarkOutcomeUnknown { reason }),
+            ProcessCommand::LeaveRefundToPerson { at, .. } => self.refund(refund::Command::LeaveToPerson { at }),
         }
     }
 
