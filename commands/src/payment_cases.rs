@@ -6,12 +6,17 @@ use chrono::{DateTime, Utc};
 use domain::{
     bill::{self, Bill},
     ids::{PaymentIntentId, RefundId},
-    payment_intent::{self, Command, DisputeOutcome, PaymentIntent, Verdict},
+    payment_intent::{self, Command, DisputeOutcome, PaymentIntent, Update, Verdict},
     refund::{self, Destination, Refund, Requested},
     store::Store,
 };
 
-use crate::{error::CommandError, handle::UnitOfWork, payments::concerns, tenants::trading_store};
+use crate::{
+    error::CommandError,
+    handle::UnitOfWork,
+    payments::{claim_reference, concerns},
+    tenants::trading_store,
+};
 
 /// What somebody decides about parked money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +29,23 @@ pub enum Decision {
     Keep,
 }
 
-/// One command to an intent that changes no other stream: an update, a capture, an increase.
+/// Changes what is asked for before an attempt is alive. A reference is used once per merchant, whenever it is said.
+///
+/// # Errors
+/// Any rejection of a payment intent; `StaleVersion` when `If-Match` is not its version.
+pub async fn update(unit: &mut UnitOfWork, id: PaymentIntentId, update: Update) -> Result<Arc<payment_intent::State>, CommandError> {
+    let before = concerns(unit, id).await?;
+    let after = ask(unit, id, Command::Update(update)).await?;
+    if let (Some(before), Some(after)) = (&before.details, &after.details)
+        && let Some(reference) = after.merchant_reference.as_deref()
+        && before.merchant_reference != after.merchant_reference
+    {
+        claim_reference(unit, id, after.store_id, reference);
+    }
+    Ok(after)
+}
+
+/// One command to an intent that changes no other stream: a capture, an increase.
 ///
 /// # Errors
 /// Any rejection of a payment intent; `StaleVersion` when `If-Match` is not its version.

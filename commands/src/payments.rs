@@ -140,9 +140,7 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
     };
     // An import keeps whatever its source wrote there, as often as it stands there.
     if let Some(reference) = new.merchant_reference.as_deref().filter(|_| new.evidence != Evidence::Import) {
-        let taken = "merchant_reference: another payment has this reference";
-        let holder = Holder { id: new.payment_intent_id.to_string(), store: target.store_id };
-        unit.claim_for(unit.tenant().0, "payment reference", reference, taken, &holder);
+        claim_reference(unit, new.payment_intent_id, target.store_id, reference);
     }
     let state = unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
     match (provided, new.confirm) {
@@ -150,6 +148,13 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
         (true, false) => Ok(state),
         (false, _) => record(unit, &new, &target).await,
     }
+}
+
+/// Takes a reference for a payment, for ever: a merchant uses each once.
+pub(crate) fn claim_reference(unit: &mut UnitOfWork, id: PaymentIntentId, store: StoreId, reference: &str) {
+    let taken = "merchant_reference: another payment has this reference";
+    let holder = Holder { id: id.to_string(), store };
+    unit.claim_for(unit.tenant().0, "payment reference", reference, taken, &holder);
 }
 
 /// What a later confirm goes by.
@@ -338,8 +343,8 @@ pub async fn confirm(unit: &mut UnitOfWork, id: PaymentIntentId, confirm: Confir
     let state = match wishes.tender {
         None => state,
         Some(tender) => {
-            let command = payment_intent::Command::Update { amount: None, tender: Some(tender), merchant_reference: None };
-            unit.decide::<PaymentIntent>(id, command).await?
+            let update = payment_intent::Update { tender: Some(tender), ..payment_intent::Update::default() };
+            unit.decide::<PaymentIntent>(id, payment_intent::Command::Update(update)).await?
         }
     };
     let Confirmed { manual_capture, valid_for, return_url: otherwise } = confirmed;

@@ -34,6 +34,11 @@ pub const STEPS: &[Step] = &[
         lift: |value| with(value, &[("description", Value::Null), ("merchant_terminal_id", Value::Null)]),
     },
     Step { event_type: "payment_intent.created", from: 2, lift: |value| with(value, &[("terms", Value::Null)]) },
+    Step {
+        event_type: "payment_intent.updated",
+        from: 1,
+        lift: |value| with(value, &[("description", Value::Null), ("merchant_terminal_id", Value::Null)]),
+    },
     Step { event_type: "payment_intent.attempt_started", from: 1, lift: by_qr },
     Step { event_type: "payment_intent.cancel_requested", from: 1, lift: of_a_qr_attempt },
     Step { event_type: "payment_intent.action_required", from: 1, lift: |value| with(value, &[("redirect_url", Value::Null)]) },

@@ -60,11 +60,17 @@ async fn an_intent_may_be_begun_later_and_changed_until_then() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
     let intent = create(&platform, &shop, json!({"confirm": false})).await;
-    let changed = json!({"amount": thb(55_00), "merchant_reference": "table 7"});
+    let changed = json!({"amount": thb(55_00), "merchant_reference": "table 7", "description": "two teas", "merchant_terminal_id": "T-2"});
     let key = Some("change-1");
     let answer = platform.send(&shop.cashier, Method::PATCH, &path(&intent), key, Some(&changed)).await.ok();
     assert_eq!((&answer.body["status"], &answer.body["amount"]), (&json!("requires_payment_method"), &thb(55_00)));
+    assert_eq!((&answer.body["description"], &answer.body["merchant_terminal_id"]), (&json!("two teas"), &json!("T-2")));
     assert_eq!(platform.ledger().await["qr_codes"], 0, "nothing was asked of the bank");
+    let other = create(&platform, &shop, json!({"confirm": false})).await;
+    let same = platform.send(&shop.cashier, Method::PATCH, &path(&other), Some("change-other"), Some(&changed)).await;
+    assert_eq!((same.status.as_u16(), &same.body["code"]), (409, &json!("AlreadyTaken")), "a reference is one payment's");
+    let again = platform.send(&shop.cashier, Method::PATCH, &path(&intent), Some("change-again"), Some(&changed)).await.ok();
+    assert_eq!(again.body["version"], answer.body["version"], "nothing changes");
     let confirm = format!("{}/confirm", path(&intent));
     let wrong = platform.post(&shop.cashier, &confirm, json!({"tender": "online_card"})).await;
     assert_eq!(wrong.body["code"], "NoProviderAccount", "this merchant has no account that takes cards");
@@ -75,6 +81,7 @@ async fn an_intent_may_be_begun_later_and_changed_until_then() {
     platform.pay(&reference, json!({})).await;
     let paid = shown_as(&platform, &shop, &intent, "succeeded").await;
     assert_eq!((&paid["captured"], &paid["merchant_reference"]), (&thb(55_00), &json!("table 7")));
+    assert_eq!((&paid["description"], &paid["merchant_terminal_id"]), (&json!("two teas"), &json!("T-2")));
     platform.proves_itself().await;
     platform.stop().await;
 }

@@ -9,7 +9,7 @@ use commands::{
 use domain::{
     ids::PaymentIntentId,
     money::Money,
-    payment_intent::{Command, DisputeOutcome, Finding, Tender},
+    payment_intent::{Command, DisputeOutcome, Finding, Tender, Update},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -47,8 +47,19 @@ pub struct UpdateIntent {
     /// How it will be paid: `promptpay` or `online_card`.
     #[schema(value_type = Option<TenderSchema>)]
     tender: Option<Tender>,
-    /// The caller's own reference.
+    /// The caller's own reference; used once per merchant, for ever.
     merchant_reference: Option<String>,
+    /// What it is for, in the caller's words, 1 to 200 characters.
+    description: Option<String>,
+    /// The caller's own name of the terminal that takes it, 1 to 64 characters.
+    merchant_terminal_id: Option<String>,
+}
+
+impl From<UpdateIntent> for Update {
+    fn from(input: UpdateIntent) -> Self {
+        let UpdateIntent { amount, tender, merchant_reference, description, merchant_terminal_id } = input;
+        Self { amount, tender, merchant_reference, description, merchant_terminal_id }
+    }
 }
 
 /// How much is captured.
@@ -154,9 +165,8 @@ async fn update(
     Id(id): Id<PaymentIntentId>,
     body: Json<UpdateIntent>,
 ) -> Result<Response, Problem> {
-    let input = body.value;
-    let command = Command::Update { amount: input.amount, tender: input.tender, merchant_reference: input.merchant_reference };
-    ask(&state, &change, &body.raw, id, command).await
+    let update = Update::from(body.value);
+    change_intent(&state, &change, &body.raw, id, move |unit| Box::pin(payment_cases::update(unit, id, update.clone()))).await
 }
 
 /// Captures what is held, in full or in part; the rest is released.

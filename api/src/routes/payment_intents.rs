@@ -286,6 +286,7 @@ where
     let done = state.commands.transact(&caller, |unit| {
         let work = Arc::clone(&work);
         Box::pin(async move {
+            unit.reaches_only(only);
             within::<PaymentIntent>(unit, only, id).await?;
             let intent = work(unit).await?;
             unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)

@@ -4,18 +4,27 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
     Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Finding, LeftToPerson, PaymentReport, ProviderConfirmed,
-    Rejection, Resolution, ResolvedByPerson, State, Status, Tender, UnmatchedReason, UnmatchedResolved, Updated, Verdict,
+    Rejection, Resolution, ResolvedByPerson, State, Status, UnmatchedReason, UnmatchedResolved, Update, Updated, Verdict,
     decide::{failed, succeeded},
 };
 use crate::{ids::AttemptId, merchant::is_text, money::Money, order::MAX_PRICE};
 
-pub(super) fn update(
-    state: &State,
-    details: &Created,
-    amount: Option<Money>,
-    tender: Option<Tender>,
-    merchant_reference: Option<String>,
-) -> Result<Vec<Event>, Rejection> {
+/// What a caller says in its own words, when it creates an intent and when it changes one.
+pub(super) fn check_texts(reference: Option<&str>, description: Option<&str>, terminal: Option<&str>) -> Result<(), Rejection> {
+    let is_wrong = |text: Option<&str>, most| text.is_some_and(|text| !is_text(text, most));
+    if is_wrong(reference, 64) {
+        return Err(Rejection::ReferenceInvalid);
+    }
+    if is_wrong(description, 200) {
+        return Err(Rejection::DescriptionInvalid);
+    }
+    if is_wrong(terminal, 64) {
+        return Err(Rejection::TerminalInvalid);
+    }
+    Ok(())
+}
+
+pub(super) fn update(state: &State, details: &Created, update: Update) -> Result<Vec<Event>, Rejection> {
     match state.status {
         Status::RequiresPaymentMethod => {}
         Status::Processing | Status::RequiresAction | Status::RequiresCapture => return Err(Rejection::AttemptInProgress),
@@ -23,10 +32,14 @@ pub(super) fn update(
             return Err(Rejection::PaymentIntentNotOpen { status: state.status.as_str() });
         }
     }
+    let Created { merchant_reference, description, merchant_terminal_id, .. } = details.clone();
+    let before = Updated { amount: details.amount, tender: details.tender, merchant_reference, description, merchant_terminal_id };
     let updated = Updated {
-        amount: amount.unwrap_or(details.amount),
-        tender: tender.unwrap_or(details.tender),
-        merchant_reference: merchant_reference.or_else(|| details.merchant_reference.clone()),
+        amount: update.amount.unwrap_or(before.amount),
+        tender: update.tender.unwrap_or(before.tender),
+        merchant_reference: update.merchant_reference.or_else(|| before.merchant_reference.clone()),
+        description: update.description.or_else(|| before.description.clone()),
+        merchant_terminal_id: update.merchant_terminal_id.or_else(|| before.merchant_terminal_id.clone()),
     };
     if details.tender.is_recorded() || updated.tender.is_recorded() {
         return Err(Rejection::TenderNotProvided);
@@ -40,10 +53,7 @@ pub(super) fn update(
     if updated.amount != details.amount && details.bill_id.is_some() {
         return Err(Rejection::BillAmountFixed);
     }
-    if updated.merchant_reference.as_deref().is_some_and(|text| !is_text(text, 64)) {
-        return Err(Rejection::ReferenceInvalid);
-    }
-    let before = Updated { amount: details.amount, tender: details.tender, merchant_reference: details.merchant_reference.clone() };
+    check_texts(updated.merchant_reference.as_deref(), updated.description.as_deref(), updated.merchant_terminal_id.as_deref())?;
     Ok(if updated == before { vec![] } else { vec![updated.into()] })
 }
 

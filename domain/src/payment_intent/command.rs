@@ -100,20 +100,28 @@ pub enum Verdict {
     Keep,
 }
 
+/// What is to change before an attempt is alive; what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Update {
+    /// What is owed.
+    pub amount: Option<Money>,
+    /// How it will be tendered; a tender that has a provider.
+    pub tender: Option<Tender>,
+    /// The caller's own reference.
+    pub merchant_reference: Option<String>,
+    /// What it is for, in the caller's words.
+    pub description: Option<String>,
+    /// The caller's own name of the terminal that takes it.
+    pub merchant_terminal_id: Option<String>,
+}
+
 /// What can be asked of a payment intent.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Create it.
     Create(Box<Created>),
     /// Change what is asked for, before an attempt is alive.
-    Update {
-        /// What is owed.
-        amount: Option<Money>,
-        /// How it will be tendered; a tender that has a provider.
-        tender: Option<Tender>,
-        /// The caller's own reference.
-        merchant_reference: Option<String>,
-    },
+    Update(Update),
     /// Start an attempt at a provider.
     StartAttempt(Box<NewAttempt>),
     /// The provider named the attempt.

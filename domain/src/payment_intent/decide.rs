@@ -30,7 +30,7 @@ impl Aggregate for PaymentIntent {
         let details = state.created()?;
         match command {
             Command::Create(_) => Ok(vec![]), // answered above
-            Command::Update { amount, tender, merchant_reference } => cases::update(state, details, amount, tender, merchant_reference),
+            Command::Update(update) => cases::update(state, details, update),
             Command::StartAttempt(new) => start_attempt(state, details, *new),
             Command::AcceptAttempt { attempt_id, provider_id } => Ok(accept_attempt(state, attempt_id, provider_id)),
             Command::RequireAction { attempt_id, qr_payload, redirect_url } => {
@@ -93,15 +93,7 @@ fn create(state: &State, details: Created) -> Result<Vec<Event>, Rejection> {
     if !(1..=MAX_PRICE).contains(&details.amount.amount) {
         return Err(Rejection::AmountNotPositive);
     }
-    if details.merchant_reference.as_deref().is_some_and(|text| !is_text(text, 64)) {
-        return Err(Rejection::ReferenceInvalid);
-    }
-    if details.description.as_deref().is_some_and(|text| !is_text(text, 200)) {
-        return Err(Rejection::DescriptionInvalid);
-    }
-    if details.merchant_terminal_id.as_deref().is_some_and(|text| !is_text(text, 64)) {
-        return Err(Rejection::TerminalInvalid);
-    }
+    cases::check_texts(details.merchant_reference.as_deref(), details.description.as_deref(), details.merchant_terminal_id.as_deref())?;
     if !details.tender.is_recorded() && details.expires_at.is_none() {
         return Err(Rejection::ExpiryRequired);
     }

@@ -371,7 +371,7 @@ events! {
         /// Time ran out without a payment.
         Expired = "payment_intent.expired" v 1;
         /// What is asked for changed.
-        Updated = "payment_intent.updated" v 1;
+        Updated = "payment_intent.updated" v 2;
         /// No further attempt is allowed.
         Failed = "payment_intent.failed" v 1;
         /// The amount is held.

@@ -19,6 +19,10 @@ pub struct Updated {
     pub tender: Tender,
     /// The caller's own reference now.
     pub merchant_reference: Option<String>,
+    /// What it is for now, in the caller's words; nothing leaves it as it was.
+    pub description: Option<String>,
+    /// The caller's own name of the terminal that takes it now; nothing leaves it as it was.
+    pub merchant_terminal_id: Option<String>,
 }
 
 /// The provider knows the attempt under a name of its own.

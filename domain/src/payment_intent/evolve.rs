@@ -14,6 +14,9 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
             if let Some(details) = &mut state.details {
                 (details.amount, details.tender) = (updated.amount, updated.tender);
                 details.merchant_reference.clone_from(&updated.merchant_reference);
+                // Earlier facts did not name these two; nothing can be unset.
+                details.description = updated.description.clone().or_else(|| details.description.take());
+                details.merchant_terminal_id = updated.merchant_terminal_id.clone().or_else(|| details.merchant_terminal_id.take());
             }
         }
         Event::Succeeded(payment) => {

@@ -24,7 +24,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use command::{AttemptEnd, Command, Finding, NewAttempt, PaymentReport, Rejection, Verdict};
+pub use command::{AttemptEnd, Command, Finding, NewAttempt, PaymentReport, Rejection, Update, Verdict};
 pub use decide::{MAX_ATTEMPTS, PaymentIntent};
 pub use event::{
     ActionRequired, AttemptAccepted, AttemptFailed, AttemptStarted, Authorized, CancelRequested, Canceled, CaptureFailed, CaptureRequested,

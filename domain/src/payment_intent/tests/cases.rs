@@ -18,16 +18,44 @@ fn resolved(resolution: Resolution, refund: Option<u128>) -> Event {
 #[test]
 fn an_intent_changes_only_before_an_attempt_lives() {
     let free = vec![Event::from(Created { bill_id: None, order_id: None, ..created() })];
-    let update =
-        |amount: i64| Command::Update { amount: Some(Money::thb(amount)), tender: None, merchant_reference: Some("table 13".into()) };
-    let updated = Updated { amount: Money::thb(50_00), tender: Tender::PromptPay, merchant_reference: Some("table 13".into()) };
+    let update = |amount: i64| {
+        Command::Update(Update { amount: Some(Money::thb(amount)), merchant_reference: Some("table 13".into()), ..Update::default() })
+    };
+    let updated = Updated { amount: Money::thb(50_00), merchant_reference: Some("table 13".into()), ..as_created() };
     given::<PaymentIntent>(&free).when(update(50_00)).then(&[updated.into()]);
     given::<PaymentIntent>(&free).when(update(0)).then_rejected("AmountNotPositive");
     given::<PaymentIntent>(&intent(&[])).when(update(50_00)).then_rejected("BillAmountFixed");
     given::<PaymentIntent>(&processing()).when(update(50_00)).then_rejected("AttemptInProgress");
     given::<PaymentIntent>(&captured()).when(update(50_00)).then_rejected("PaymentIntentNotOpen");
-    let to_cash = Command::Update { amount: None, tender: Some(Tender::Cash), merchant_reference: None };
+    let to_cash = Command::Update(Update { tender: Some(Tender::Cash), ..Update::default() });
     given::<PaymentIntent>(&free).when(to_cash).then_rejected("TenderNotProvided");
+}
+
+/// What the intent of these tests is asked for with.
+fn as_created() -> Updated {
+    let Created { amount, tender, merchant_reference, description, merchant_terminal_id, .. } = created();
+    Updated { amount, tender, merchant_reference, description, merchant_terminal_id }
+}
+
+#[test]
+fn what_an_intent_is_for_and_which_terminal_takes_it_change_before_an_attempt_lives() {
+    let free = intent(&[]);
+    let change = |description: &str, terminal: &str| {
+        let (description, merchant_terminal_id) = (Some(description.to_owned()), Some(terminal.to_owned()));
+        Command::Update(Update { description, merchant_terminal_id, ..Update::default() })
+    };
+    let changed = Updated { description: Some("two teas".into()), merchant_terminal_id: Some("T-2".into()), ..as_created() };
+    given::<PaymentIntent>(&free).when(change("two teas", "T-2")).then(&[changed.clone().into()]);
+    let history = and(free.clone(), changed.into());
+    given::<PaymentIntent>(&history).when(change("two teas", "T-2")).then(&[]);
+    for (description, terminal, refusal) in [("", "T-2", "DescriptionInvalid"), ("tea", " ", "TerminalInvalid")] {
+        given::<PaymentIntent>(&free).when(change(description, terminal)).then_rejected(refusal);
+    }
+    given::<PaymentIntent>(&processing()).when(change("two teas", "T-2")).then_rejected("AttemptInProgress");
+    // A change of something else leaves both, also one of which the fact did not name them.
+    let amount_only = Updated { description: None, merchant_terminal_id: None, ..as_created() };
+    let details = PaymentIntent::fold(&and(history, amount_only.into())).details.unwrap();
+    assert_eq!((details.description.as_deref(), details.merchant_terminal_id.as_deref()), (Some("two teas"), Some("T-2")));
 }
 
 #[test]
