@@ -1,15 +1,18 @@
 //! Services that sign their requests, over HTTP: what is believed, and what is not.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use api::auth::Role;
 use commands::system::SystemClock;
 use domain::clock::Clock as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use support::{Answered, ApiShop, TestPlatform, answered};
+use support::{Answered, ApiShop, ShiftedClock, TestPlatform, answered};
 
 /// A client as a partner would write it, from the published description alone.
 struct Service {
@@ -202,6 +205,54 @@ async fn a_secret_is_shown_once_stored_sealed_and_gone_when_revoked() {
     let left: Option<Vec<u8>> =
         sqlx::query_scalar("select secret from partner.credential").fetch_one(&platform.database.admin).await.unwrap();
     assert_eq!(left, None, "the secret is destroyed");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_secret_is_rotated_both_sign_and_then_only_the_new_one() {
+    let clock = Arc::new(ShiftedClock::default());
+    let platform = TestPlatform::start_by(clock.clone(), |_| {}).await;
+    let shop = platform.shop().await;
+    let token = || platform.token(Role::MerchantAdmin, Some(shop.merchant), None);
+    let old = Service::new(&platform, &shop, false).await;
+    let path = format!("/v1/api-keys/{}/rotate-secret", old.key_id);
+    let rotate = async |key: &'static str, body: Value| platform.send(&token(), Method::POST, &path, Some(key), Some(&body)).await;
+    let answers = async |service: &Service| {
+        let time = clock.now().timestamp();
+        send(&platform, Method::GET, "/v1/orders", &service.published("GET", "/v1/orders", time, ""), "").await.status.as_u16()
+    };
+    let elsewhere = platform.shop().await;
+    let stranger = platform.token(Role::MerchantAdmin, Some(elsewhere.merchant), None);
+    assert_eq!(platform.send(&stranger, Method::POST, &path, None, None).await.status.as_u16(), 404);
+
+    let rotated = rotate("one", json!({})).await.ok();
+    let after = |rotated: &Answered| Service {
+        key_id: old.key_id.clone(),
+        key: hex::encode(Sha256::digest(rotated.body["secret"].as_str().unwrap())),
+    };
+    let new = after(&rotated);
+    assert_eq!((answers(&old).await, answers(&new).await), (200, 200), "both sign");
+    let again = rotate("one", json!({})).await;
+    assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (409, "true"));
+    assert_eq!(rotate("two", json!({})).await.status.as_u16(), 409, "one rotation at a time");
+    let listed = platform.get(&token(), "/v1/api-keys").await.ok();
+    assert_eq!(listed.body["data"][0]["previous_secret_until"], rotated.body["previous_secret_until"]);
+    assert!(rotated.body["previous_secret_until"].is_string() && !String::from_utf8_lossy(&listed.bytes).contains("sk_"));
+
+    clock.advance(chrono::Duration::hours(24) + chrono::Duration::seconds(1));
+    assert_eq!((answers(&old).await, answers(&new).await), (401, 200), "the old one has ended");
+    let third = after(&rotate("three", json!({"keep_previous": false})).await.ok());
+    assert_eq!((answers(&new).await, answers(&third).await), (401, 200), "a secret in wrong hands ends at once");
+    let fourth = after(&rotate("four", json!({})).await.ok());
+    assert_eq!((answers(&third).await, answers(&fourth).await), (200, 200));
+    platform.send(&token(), Method::POST, &format!("/v1/api-keys/{}/revoke", old.key_id), None, None).await.ok();
+    assert_eq!((answers(&third).await, answers(&fourth).await), (401, 401), "both have ended");
+    assert_eq!(rotate("five", json!({})).await.status.as_u16(), 409);
+    let left: i64 = sqlx::query_scalar("select num_nonnulls(secret, previous_secret)::bigint from partner.credential")
+        .fetch_one(&platform.database.admin)
+        .await
+        .unwrap();
+    assert_eq!(left, 0, "the secrets are destroyed");
     platform.stop().await;
 }
 

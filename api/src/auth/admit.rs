@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::DateTime;
-use commands::partner::{self, Credential, SigningSecret};
+use commands::partner::{self, Credential, SigningSecrets};
 use domain::ids::{PaymentIntentId, PspId, Ulid};
 use quick_cache::sync::Cache;
 use serde_json::Value;
@@ -136,7 +136,7 @@ pub struct Partners {
 #[derive(Clone)]
 struct Known {
     at: Instant,
-    credential: Arc<(Credential, SigningSecret)>,
+    credential: Arc<(Credential, SigningSecrets)>,
 }
 
 /// How long a credential is believed to be in force without asking.
@@ -160,7 +160,7 @@ impl Partners {
         drop(self.known.remove(key_id));
     }
 
-    async fn find(&self, state: &AppState, key_id: &str) -> Result<Option<Arc<(Credential, SigningSecret)>>, Problem> {
+    async fn find(&self, state: &AppState, key_id: &str) -> Result<Option<Arc<(Credential, SigningSecrets)>>, Problem> {
         if let Some(known) = self.known.get(key_id)
             && known.at.elapsed() < TRUSTED_FOR
         {
@@ -189,9 +189,11 @@ async fn signed(state: &AppState, authorization: &str, request: Request) -> Resu
     let sent = parts.extensions.get::<Sent>().map_or_else(|| parts.uri.clone(), |sent| sent.0.clone());
     let what = Signed { method: parts.method.as_str(), path: sent.path(), query: sent.query().unwrap_or_default(), body: &body };
     let found = state.partners.find(state, claimed.key_id).await?;
-    // An unknown key costs the same work and gets the same answer as a wrong signature.
+    // An unknown key costs the same work and gets the same answer as a wrong signature, during a rotation, too.
     let nobody = [b'-'; 64];
-    let good = claimed.is_of(found.as_ref().map_or(&nobody, |found| &*found.1), &what);
+    let current = found.as_ref().map_or(&nobody, |found| &*found.1.current);
+    let previous = found.as_ref().and_then(|found| found.1.previous_at(now)).map_or(&nobody, |secret| &**secret);
+    let good = [current, previous].map(|key| claimed.is_of(key, &what)).contains(&true) && found.is_some();
     let Some(found) = found.filter(|found| good && !(found.0.nonce_only && claimed.version == Version::Published)) else {
         return Err(Problem::plain(Kind::SignatureInvalid));
     };

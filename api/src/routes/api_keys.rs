@@ -8,7 +8,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use commands::{
-    partner::{self, Credential, Made, NewCredential},
+    partner::{self, Credential, Made, NewCredential, Rotated, Rotation},
     system::SystemRandom,
 };
 use domain::ids::StoreId;
@@ -16,10 +16,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::command::{Change, REPLAYED};
+use super::{
+    command::{Change, REPLAYED},
+    webhook_endpoints::RotateSecret,
+};
 use crate::{
     auth::{Allowed, Role, may},
-    extract::{Filter, Id, Json, NoBody},
+    extract::{Filter, Id, Json, MaybeJson, NoBody},
     problem::{Kind, Problem},
     resources::ListOf,
     state::AppState,
@@ -27,7 +30,7 @@ use crate::{
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(revoke))
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(rotate_secret)).routes(routes!(revoke))
 }
 
 /// What a service may do.
@@ -61,7 +64,7 @@ pub struct ApiKeyResource {
     pub store_id: Option<String>,
     /// Takes only requests signed with a nonce.
     pub nonce_only: bool,
-    /// `sk_…`; shown once, to the request that made it.
+    /// `sk_…`; shown once, to the request that made it, or rotated to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     /// Who made it.
@@ -69,6 +72,9 @@ pub struct ApiKeyResource {
     /// When, UTC.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: DateTime<Utc>,
+    /// Until when the secret before the last rotation signs as well, UTC.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub previous_secret_until: Option<DateTime<Utc>>,
     /// When it was revoked, UTC.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub revoked_at: Option<DateTime<Utc>>,
@@ -85,6 +91,7 @@ impl From<Credential> for ApiKeyResource {
             secret: None,
             created_by: credential.created_by,
             created_at: credential.created_at,
+            previous_secret_until: credential.previous_secret_until,
             revoked_at: credential.revoked_at,
         }
     }
@@ -138,13 +145,51 @@ async fn create(
             Ok((StatusCode::CREATED, JsonBody(resource)).into_response())
         }
         Made::Full => Err(Problem::new(Kind::StateConflict, "a merchant has at most 50 credentials in force; revoke one first")),
-        Made::Before => {
-            let shown =
-                "this request made a credential before, and its secret was shown then; revoke it and make another one if it was lost";
-            let mut response = Problem::new(Kind::StateConflict, shown).into_response();
-            response.headers_mut().insert(REPLAYED, axum::http::HeaderValue::from_static("true"));
-            Ok(response)
+        Made::Before => Ok(repeated(
+            "this request made a credential before, and its secret was shown then; revoke it and make another one if it was lost",
+        )),
+    }
+}
+
+/// To the repeat of a request whose answer held a secret.
+fn repeated(shown: &'static str) -> Response {
+    let mut response = Problem::new(Kind::StateConflict, shown).into_response();
+    response.headers_mut().insert(REPLAYED, axum::http::HeaderValue::from_static("true"));
+    response
+}
+
+/// Makes a new secret; the one before it signs as well for 24 hours, during which a further rotation is refused (409) unless it keeps
+/// nothing. The new one is in this answer and nowhere else. Other processes know it within two seconds.
+#[utoipa::path(post, path = "/v1/api-keys/{id}/rotate-secret", tag = "api-keys", request_body = Option<RotateSecret>,
+    params(("id" = String, Path, description = "`pk_…`")),
+    responses((status = 200, description = "Rotated; the secret is shown this once", body = ApiKeyResource)),
+    extensions(("x-permission" = json!("credential_manage"))))]
+async fn rotate_secret(
+    State(state): State<AppState>,
+    change: Change<may::CredentialManage>,
+    Id(id): Id<String>,
+    MaybeJson(body): MaybeJson<RotateSecret>,
+) -> Result<Response, Problem> {
+    let principal = change.principal();
+    let rotation = Rotation {
+        tenant: principal.tenant()?,
+        store: change.only_store(),
+        key_id: id,
+        keep_previous: body.value.keep_previous.unwrap_or(true),
+        request: change.key().map(|key| format!("{}|{key}", principal.actor())),
+    };
+    let conflict = |detail: &'static str| Err(Problem::new(Kind::StateConflict, detail));
+    match partner::rotate(state.partners.pool(), &state.keyring()?, &SystemRandom, &rotation, state.clock.now()).await? {
+        Rotated::Credential(credential, secret) => {
+            state.partners.forget(&rotation.key_id);
+            Ok(JsonBody(ApiKeyResource { secret: Some(secret.to_string()), ..(*credential).into() }).into_response())
         }
+        Rotated::Before => Ok(repeated("this request rotated before, and the secret was shown then; rotate again if it was lost")),
+        Rotated::UnderWay => conflict(
+            "the secret before the last rotation signs until previous_secret_until; rotate after that, or with keep_previous: false, which drops it now",
+        ),
+        Rotated::Revoked => conflict("the credential is revoked"),
+        Rotated::Missing => Err(Problem::plain(Kind::NotFound)),
     }
 }
 

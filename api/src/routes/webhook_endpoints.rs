@@ -120,7 +120,7 @@ async fn create(State(state): State<AppState>, change: Change<may::WebhookManage
 pub struct RotateSecret {
     /// The secret before it signs as well for 24 hours; `true` unless told. `false` drops all earlier ones at once, for a secret that
     /// got into wrong hands.
-    keep_previous: Option<bool>,
+    pub(super) keep_previous: Option<bool>,
 }
 
 /// Makes a new secret; the one before it signs as well for 24 hours, during which a further rotation is refused (409) unless it keeps
