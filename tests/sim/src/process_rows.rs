@@ -49,7 +49,7 @@ pub(crate) type Named = (String, String);
 #[derive(Debug, Clone)]
 enum Undo {
     Checkpoint(i64),
-    Task(String, Option<TaskRow>),
+    Task(String, Option<Box<TaskRow>>),
     Reference(Named),
     Object(Named),
     State(Named, &'static str),
@@ -93,7 +93,7 @@ impl ProcessRows {
     fn undo(&mut self, undo: Undo) {
         match undo {
             Undo::Checkpoint(before) => self.checkpoint = before,
-            Undo::Task(key, Some(row)) => drop(self.tasks.insert(key, row)),
+            Undo::Task(key, Some(row)) => drop(self.tasks.insert(key, *row)),
             Undo::Task(key, None) => drop(self.tasks.remove(&key)),
             Undo::Reference(name) => drop(self.references.remove(&name)),
             Undo::Object(name) => drop(self.objects.remove(&name)),
@@ -156,7 +156,7 @@ impl ProcessRows {
     /// Changes a task, if it is there.
     pub fn change_task(&mut self, key: &str, change: impl FnOnce(&mut TaskRow)) {
         if let Some(row) = self.tasks.get_mut(key) {
-            self.unsynced.push(vec![Undo::Task(key.to_owned(), Some(row.clone()))]);
+            self.unsynced.push(vec![Undo::Task(key.to_owned(), Some(Box::new(row.clone())))]);
             change(row);
         }
     }
@@ -169,7 +169,7 @@ impl ProcessRows {
                 Some((task, tenant, due_at)) if !forgets => {
                     if let Some(row) = self.tasks.get_mut(&done.key) {
                         let new = TaskRow { tenant: *tenant, task: task.clone(), due_at: *due_at, leased_until: None };
-                        undo.push(Undo::Task(done.key.clone(), Some(std::mem::replace(row, new))));
+                        undo.push(Undo::Task(done.key.clone(), Some(Box::new(std::mem::replace(row, new)))));
                     }
                 }
                 Some(_) | None => undo.extend(self.remove_task(&done.key)),
@@ -183,7 +183,7 @@ impl ProcessRows {
     }
 
     fn remove_task(&mut self, key: &str) -> Option<Undo> {
-        self.tasks.remove(key).map(|row| Undo::Task(key.to_owned(), Some(row)))
+        self.tasks.remove(key).map(|row| Undo::Task(key.to_owned(), Some(Box::new(row))))
     }
 
     pub fn remember(&mut self, account: &str, provider_id: &str, reference: &str) {
