@@ -31,7 +31,9 @@ impl<T: Clone + Send> Grouped<T> {
                         let _ = answer.send(work(vec![thing]).await);
                     }
                 } else {
-                    answers.into_iter().for_each(|answer| drop(answer.send(done.clone())));
+                    for answer in answers {
+                        let _ = answer.send(done.clone());
+                    }
                 }
             }
         };

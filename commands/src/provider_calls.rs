@@ -136,12 +136,11 @@ impl<S: ProcessStore> Calls<S> {
         call: Call<R, T>,
     ) -> CallOutcome<T> {
         let found = (self.providers)(tenant, provider.to_owned()).await;
-        let outcome = match &found {
-            Some(found) => call(&**found, request, &log).await,
-            None => {
-                let message = format!("the provider '{provider}' is not configured");
-                CallOutcome::Declined(Decline { code: "provider_not_configured".to_owned(), message })
-            }
+        let outcome = if let Some(found) = &found {
+            call(&**found, request, &log).await
+        } else {
+            let message = format!("the provider '{provider}' is not configured");
+            CallOutcome::Declined(Decline { code: "provider_not_configured".to_owned(), message })
         };
         self.keep(tenant, subject, provider, &log).await;
         outcome

@@ -91,7 +91,7 @@ pub(crate) async fn load(pool: &PgPool, schema: &str, keys: Vec<(&'static str, S
     let select =
         |(n, table): (usize, &&str)| format!("select {n}, key, to_jsonb(t)::text from {schema}.{table} t where key = any(${})", n + 1);
     let sql = by_table.keys().enumerate().map(select).collect::<Vec<_>>().join(" union all ");
-    let query = by_table.values().fold(sqlx::query_as(AssertSqlSafe(sql)), |query, keys| query.bind(keys));
+    let query = by_table.values().fold(sqlx::query_as(AssertSqlSafe(sql)), sqlx::query::QueryAs::bind);
     let found: Vec<(i32, String, String)> = query.fetch_all(pool).await?;
     let mut loaded: Vec<Loaded> = by_table.into_iter().map(|(table, keys)| (table, keys, Vec::new())).collect();
     for (n, key, row) in found {
@@ -149,20 +149,19 @@ pub(crate) async fn commit(
     changes: &[Changes],
     quarantined: &[Quarantined],
 ) -> Result<bool, Error> {
-    let mut sql = format!("with moved as ({MOVED})");
-    let (mut values, mut next) = (Vec::new(), 9);
+    let (mut parts, mut values, mut next) = (vec![format!("moved as ({MOVED})")], Vec::new(), 9);
     for (n, change) in changes.iter().enumerate() {
         let Some(upsert) = Upsert::of(&target.schema, change, next, " where exists (select from moved)")? else { continue };
-        sql.push_str(&format!(", written_{n} as ({})", upsert.sql));
+        parts.push(format!("written_{n} as ({})", upsert.sql));
         next += upsert.values.len();
         values.extend(upsert.values);
     }
-    sql.push_str(" select exists (select from moved)");
+    let sql = format!("with {} select exists (select from moved)", parts.join(", "));
     let halted = i64::try_from(from.halted).unwrap_or(i64::MAX);
     let events: Vec<&[u8]> = events.iter().map(<[u8; 32]>::as_slice).collect();
     let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(&target.name).bind(target.version).bind(from.pos).bind(to).bind(halted);
     let query = query.bind(&target.schema).bind(from.copy).bind(events);
-    let query = values.into_iter().fold(query, |query, column| query.bind(column));
+    let query = values.into_iter().fold(query, sqlx::query::QueryScalar::bind);
     if quarantined.is_empty() {
         return Ok(query.fetch_one(pool).await?);
     }

@@ -25,7 +25,7 @@ const HOOK: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Merchants are opened a few at a time: dozens of tests begin together, and this is not about load.
 static DOOR: Semaphore = Semaphore::const_new(2);
 /// Nobody waits for longer than this, even while everything else runs beside it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A provider with a simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
