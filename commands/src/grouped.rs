@@ -1,11 +1,17 @@
 //! Callers who want the same kind of thing at the same moment share one round trip: whoever comes while one is under way waits for the
 //! next. Alone, a caller waits for nobody.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::event_log::StoreError;
+
+/// How long a round trip may take: one that hangs must not hold up all who come after it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 type Waiting<T> = (T, oneshot::Sender<Result<(), StoreError>>);
 
@@ -24,11 +30,11 @@ impl<T: Clone + Send> Grouped<T> {
             let mut waiting = Vec::new();
             while receiver.recv_many(&mut waiting, most).await > 0 {
                 let (things, answers): (Vec<T>, Vec<_>) = waiting.drain(..).unzip();
-                let done = work(things.clone()).await;
+                let done = in_time(work(things.clone())).await;
                 if let (Err(StoreError::Refused(_)), 2..) = (&done, things.len()) {
                     // One of them is refused, which is no reason to refuse the others.
                     for (thing, answer) in things.into_iter().zip(answers) {
-                        let _ = answer.send(work(vec![thing]).await);
+                        let _ = answer.send(in_time(work(vec![thing])).await);
                     }
                 } else {
                     for answer in answers {
@@ -50,6 +56,10 @@ impl<T: Clone + Send> Grouped<T> {
         self.0.send((thing, sender)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
+}
+
+async fn in_time(work: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(StoreError::Lost("no answer in time".to_owned())))
 }
 
 #[cfg(test)]
@@ -86,6 +96,19 @@ mod tests {
         let (seen, answers) = done_of(vec![1, 13, 3]).await;
         assert_eq!(seen, [vec![1, 13, 3], vec![1], vec![13], vec![3]]);
         assert_eq!(answers, [Ok(()), Err(StoreError::Refused("13".to_owned())), Ok(())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_holds_up_nobody_for_long() {
+        let (grouped, drive) = Grouped::new(1, |group: Vec<u32>| async move {
+            if group == [1] {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        });
+        let asked = async move { join_all([grouped.ask(1), grouped.ask(2)]).await };
+        let (answers, ()) = tokio::join!(asked, drive);
+        assert_eq!(answers, [Err(StoreError::Lost("no answer in time".to_owned())), Ok(())]);
     }
 
     #[tokio::test]
