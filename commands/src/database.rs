@@ -47,6 +47,9 @@ pub fn options(url: &str, role: Role) -> Result<PgConnectOptions, sqlx::Error> {
 /// answered when it came back, and asking again would cost every query a round trip.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
+/// How long a connection that nobody needs is kept: a burst must not take the server's places from other processes for good.
+const IDLE_FOR: Duration = Duration::from_secs(30);
+
 /// A lazily connected pool of `size` connections under `role`; waits at most three seconds for a free one.
 ///
 /// # Errors
@@ -68,7 +71,8 @@ pub fn pool_of_derived(url: &str, size: u32) -> Result<PgPool, sqlx::Error> {
 }
 
 fn pool_with(options: PgConnectOptions, size: u32) -> PgPool {
-    let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(3)).test_before_acquire(false);
+    let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(3)).idle_timeout(IDLE_FOR);
+    let pool = pool.test_before_acquire(false);
     let pool = pool.before_acquire(|connection, meta| {
         Box::pin(async move {
             // One that fails here is replaced by another.

@@ -30,7 +30,7 @@ const STOP_LEFTOVER: [(Signal, Duration); 1] = [(Signal::Int, Duration::from_sec
 const SETTINGS: [(&str, &str); 22] = [
     ("listen_addresses", "127.0.0.1"),
     ("unix_socket_directories", ""),
-    ("max_connections", "120"),
+    ("max_connections", "200"),
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
