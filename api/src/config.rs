@@ -241,7 +241,7 @@ impl Default for Config {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), query_connections: 16, call_back_connections: 8 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), query_connections: 16, call_back_connections: 16 }
     }
 }
 

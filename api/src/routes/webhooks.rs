@@ -201,6 +201,7 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
             tracing::warn!(provider, %refusal, "a call-back was refused");
             // Kept for whoever looks into it; the refusal does not depend on it.
             if let Err(error) = webhooks::refuse(&state.call_back_pool, &delivery, &refusal).await {
+                counter!("smartpos_webhooks_refusals_lost_total", "provider" => provider).increment(1);
                 tracing::warn!(provider, %error, "a refused call-back was not kept");
             }
             Err(match refusal {
