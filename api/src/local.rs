@@ -16,6 +16,8 @@ use crate::{
 pub struct LocalServers {
     /// Where they are.
     pub servers: Servers,
+    /// The same for the platform itself, which runs beside them.
+    beside: Servers,
     stop: oneshot::Sender<()>,
     supervisor: tokio::task::JoinHandle<Result<()>>,
 }
@@ -32,9 +34,14 @@ impl LocalServers {
             owner_url: Some(embedded.admin_url().to_owned()),
             nats_url: embedded.nats_url().to_owned(),
         };
+        let beside = Servers {
+            database_url: embedded.by_socket(&servers.database_url),
+            owner_url: servers.owner_url.as_deref().map(|url| embedded.by_socket(url)),
+            nats_url: servers.nats_url.clone(),
+        };
         let (stop, stopped) = oneshot::channel();
         let supervisor = tokio::spawn(supervise(embedded, stopped));
-        Ok(Self { servers, stop, supervisor })
+        Ok(Self { servers, beside, stop, supervisor })
     }
 
     /// Stops both servers in order.
@@ -98,7 +105,8 @@ impl Local {
             config.providers.scb = Some(simulated_provider::settings(&process.base_url));
             simulator = Some(process);
         }
-        let platform = Platform::start(&config, &servers, roles).await?;
+        let beside = embedded.as_ref().map_or(&servers, |local| &local.beside);
+        let platform = Platform::start(&config, beside, roles).await?;
         if let (Some(address), Some(_)) = (platform.address, &embedded) {
             write_api_url(&config.data_dir, &format!("http://{address}")).context("the connection file cannot be written")?;
         }

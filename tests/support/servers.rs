@@ -94,6 +94,13 @@ impl OwnServers {
         database
     }
 
+    /// A [`Self::fresh_database`] that is reached as `smartpos up` reaches its own: by a socket, which no proxy stands before.
+    pub async fn near_database(&self, name: &str) -> TestDatabase {
+        let mut database = self.fresh_database(name).await;
+        database.url = self.embedded.by_socket(&database.url);
+        database
+    }
+
     /// Drops a [`Self::fresh_database`] and ends whoever is still connected.
     pub async fn drop_database(database: TestDatabase) {
         database.admin.close().await;

@@ -3,7 +3,7 @@
 //! Other commands on the same machine read it to talk to a running platform; `ready` is true exactly while the owner
 //! of the directory lock has both servers up.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -149,6 +149,19 @@ pub(super) fn path(data_dir: &Path) -> PathBuf {
 fn postgres_url(role: &str, password: &str, port: Option<u16>) -> String {
     let port = port.unwrap_or_default();
     format!("postgres://{role}:{password}@127.0.0.1:{port}/{NAME}?sslmode=disable")
+}
+
+/// The same URL by the socket in `dir`.
+pub(super) fn by_socket(url: &str, dir: &Path) -> String {
+    let mut host = String::from("@");
+    for byte in dir.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() {
+            host.push(char::from(*byte));
+        } else {
+            let _ = write!(host, "%{byte:02X}");
+        }
+    }
+    url.replacen("@127.0.0.1", &host, 1)
 }
 
 /// 192 random bits in hex: needs no quoting in a URL, in SQL or in a NATS configuration.

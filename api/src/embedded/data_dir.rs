@@ -3,7 +3,7 @@
 //! ```text
 //! <data>/lock              held (flock) by the one smartpos that runs here; holds its process id
 //! <data>/connection.json   ports and passwords
-//! <data>/postgres/         database cluster           <data>/postgres.log
+//! <data>/postgres/         database cluster           <data>/postgres.log     <data>/run/  its socket
 //! <data>/nats/ nats.conf   JetStream files            <data>/nats.log
 //! ```
 

@@ -1,7 +1,8 @@
 //! PostgreSQL and NATS as child processes in one data directory: what `smartpos up`, the demo and the tests run on.
 //!
 //! Owns the data directory and everything in it, and touches nothing outside. Invariants: one owner at a time (directory
-//! lock); servers listen on 127.0.0.1 only and ask for a password; started by root they run as an unprivileged account;
+//! lock); servers listen on 127.0.0.1 only, PostgreSQL also on a socket in a directory of its account alone, and ask for a password;
+//! started by root they run as an unprivileged account;
 //! servers that outlive a killed owner are ended before new ones start; ports and passwords survive a restart.
 
 mod account;
@@ -157,6 +158,14 @@ impl Embedded {
     /// NOINHERIT: after a migration granted it a group role, `SET ROLE` takes that role's privileges up.
     pub fn database_url(&self) -> &str {
         &self.info.database_url
+    }
+
+    /// One of the two URLs above by the server's socket, which is less work than TCP; for the owner of the data directory.
+    pub fn by_socket(&self, url: &str) -> String {
+        match postgres::socket_dir(&self.data_dir) {
+            Some(dir) => connection::by_socket(url, &dir),
+            None => url.to_owned(),
+        }
     }
 
     /// NATS with user and password: connect with [`connect_nats`].

@@ -1,4 +1,5 @@
-//! The embedded PostgreSQL: cluster in `<data>/postgres`, log in `<data>/postgres.log`, TCP on 127.0.0.1 only.
+//! The embedded PostgreSQL: cluster in `<data>/postgres`, log in `<data>/postgres.log`, TCP on 127.0.0.1 only, and a socket in `<data>/run`
+//! for whoever runs beside it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -27,9 +28,8 @@ const STOP_LEFTOVER: [(Signal, Duration); 1] = [(Signal::Int, Duration::from_sec
 
 /// Given on the command line at every start: the durable ones cannot be edited away, and a newer release's values reach
 /// old directories. Sized for 2 cores and 2 GB.
-const SETTINGS: [(&str, &str); 22] = [
+const SETTINGS: [(&str, &str); 21] = [
     ("listen_addresses", "127.0.0.1"),
-    ("unix_socket_directories", ""),
     ("max_connections", "200"),
     ("fsync", "on"),
     ("synchronous_commit", "on"),
@@ -63,6 +63,17 @@ pub(super) struct Postgres {
     data_dir: PathBuf,
     account: Option<Account>,
     pub server: Option<Server>,
+}
+
+/// Longest path of a socket that a system takes (`sun_path` with its end, unix(7)).
+const SOCKET_PATH: usize = 107;
+
+/// Where its socket lives: only the account that it runs as, and root, get in. Nothing when the path would be too long for a socket.
+pub(super) fn socket_dir(data_dir: &Path) -> Option<PathBuf> {
+    let dir = data_dir.join("run");
+    let longest = dir.join(".s.PGSQL.65535");
+    // A comma or a quote would be taken for a part of a list.
+    (longest.as_os_str().len() <= SOCKET_PATH && !dir.to_string_lossy().contains([',', '"'])).then_some(dir)
 }
 
 /// Where the cluster lives.
@@ -154,6 +165,19 @@ impl Postgres {
         self.cluster_dir().join("postmaster.pid")
     }
 
+    /// An empty directory for the socket: what a killed server left there could keep the next one from starting, once its process id
+    /// belongs to another program.
+    fn fresh_socket_dir(&self) -> Result<Option<PathBuf>, EmbeddedError> {
+        let Some(dir) = socket_dir(&self.data_dir) else { return Ok(None) };
+        if dir.exists() {
+            fs::remove_dir_all(&dir).map_err(EmbeddedError::data_dir("remove", &dir))?;
+        }
+        fs::create_dir(&dir).map_err(EmbeddedError::data_dir("create", &dir))?;
+        fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(EmbeddedError::data_dir("set the mode of", &dir))?;
+        account::give(&dir, self.account)?;
+        Ok(Some(dir))
+    }
+
     /// Starts it and waits until it answers.
     pub async fn start(&mut self, port: u16, admin_url: &str) -> Result<(), EmbeddedError> {
         self.end_leftovers().await?;
@@ -162,6 +186,8 @@ impl Postgres {
         for (name, value) in SETTINGS {
             command.arg("-c").arg(format!("{name}={value}"));
         }
+        let sockets = self.fresh_socket_dir()?;
+        command.arg("-c").arg(format!("unix_socket_directories={}", sockets.unwrap_or_default().display()));
         let server = Server::spawn(PROGRAM, command, &self.data_dir.join("postgres.log"))?;
         let ready = self.server.insert(server).wait_until_answering(START_LIMIT, || answers(admin_url)).await;
         if ready.is_err() {

@@ -73,6 +73,18 @@ async fn both_urls_answer(embedded: &Embedded) {
     assert!(!privileged);
 }
 
+/// By its socket the same server asks for the same password, and nobody but its account and root gets to the socket.
+async fn the_socket_answers_its_owner(embedded: &Embedded) {
+    let by_socket = embedded.by_socket(embedded.database_url());
+    assert!(!by_socket.contains("127.0.0.1"), "the directory's name is short enough");
+    let client: Option<String> = scalar(&by_socket, "SELECT inet_client_addr()::text").await;
+    assert_eq!(client, None);
+    let wrong = by_socket.replacen(':', ":x", 2).replacen(":x//", "://", 1);
+    assert!(PgConnection::connect(&wrong).await.is_err(), "another password");
+    let dir = postgres::socket_dir(embedded.data_dir()).unwrap();
+    assert_eq!(std::fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
 async fn settings_are_durable(embedded: &Embedded) {
     let unsafe_settings: i64 = scalar(
         embedded.admin_url(),
@@ -112,6 +124,13 @@ fn running_platform_is_found(dir: &TempDir, embedded: &Embedded) {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+#[test]
+fn a_path_that_is_too_long_for_a_socket_has_none() {
+    assert!(postgres::socket_dir(std::path::Path::new("/var/lib/smartpos")).is_some());
+    assert!(postgres::socket_dir(&PathBuf::from("/").join("x".repeat(100))).is_none());
+    assert!(postgres::socket_dir(std::path::Path::new("/var/lib/smart,pos")).is_none());
+}
+
 #[tokio::test]
 async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers() {
     let dir = TempDir::new("embedded");
@@ -120,6 +139,7 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     let urls = embedded.connection().clone();
 
     both_urls_answer(&embedded).await;
+    the_socket_answers_its_owner(&embedded).await;
     settings_are_durable(&embedded).await;
     jetstream_keeps_and_refuses(&embedded).await;
     second_owner_is_refused(&dir).await;

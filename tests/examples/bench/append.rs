@@ -26,8 +26,8 @@ const SECTION: &str = "append";
 
 /// Runs the section.
 pub async fn run(bench: &mut Bench) -> Result<()> {
-    let database = bench.servers.fresh_database("bench_append").await;
-    let peer_database = bench.servers.fresh_database("bench_peer").await;
+    let database = bench.servers.near_database("bench_append").await;
+    let peer_database = bench.servers.near_database("bench_peer").await;
     let options = database::options(&database.url, database::Role::App)?;
     let ids = Arc::new(SeededIds::new(1));
     let shape = Shape::two_events(&ids);

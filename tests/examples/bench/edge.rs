@@ -24,7 +24,7 @@ const CONNECTIONS: usize = 64;
 pub async fn run(bench: &mut Bench) -> Result<()> {
     let alone = Server::start(&bench.servers, "bench_edge_api", &["api"]).await?;
     let full = Server::start(&bench.servers, "bench_edge", &ALL_ROLES).await?;
-    let ceiling = bench.servers.fresh_database("bench_edge_bare").await;
+    let ceiling = bench.servers.near_database("bench_edge_bare").await;
     generate(&orders(&full, None, 300)).await?;
     let shape = Shape::of_newest(&full.database.admin, "order.opened").await?;
     let options = database::options(&ceiling.url, database::Role::App)?;

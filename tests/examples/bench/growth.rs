@@ -18,8 +18,8 @@ const SECTION: &str = "growth";
 /// Runs the section.
 pub async fn run(bench: &mut Bench) -> Result<()> {
     let commands = bench.effort.choose(16_384, 4_096);
-    let short = bench.servers.fresh_database("bench_short").await;
-    let long = bench.servers.fresh_database("bench_long").await;
+    let short = bench.servers.near_database("bench_short").await;
+    let long = bench.servers.near_database("bench_long").await;
     let ids = Arc::new(SeededIds::new(30));
     let shape = Shape::two_events(&ids);
     let options = [database::options(&short.url, database::Role::App)?, database::options(&long.url, database::Role::App)?];

@@ -22,7 +22,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     let window = bench.effort.window();
     let (mut imported, mut ceilings) = (Vec::new(), Vec::new());
     for round in 0..bench.effort.rounds() {
-        let database = bench.servers.fresh_database(&format!("bench_import_{round}")).await;
+        let database = bench.servers.near_database(&format!("bench_import_{round}")).await;
         let started = Instant::now();
         fill(&database, sales).await?;
         imported.push(per_second(sales, started.elapsed()));

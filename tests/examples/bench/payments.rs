@@ -73,7 +73,7 @@ fn paying(server: &Server, run_ms: u64) -> Subject<'_> {
 /// As many whole payments as can be, against the bare batcher with the same events in as many commands.
 async fn whole(bench: &mut Bench, server: &Server) -> Result<()> {
     warm_up(server).await?;
-    let ceiling = bench.servers.fresh_database("bench_payments_bare").await;
+    let ceiling = bench.servers.near_database("bench_payments_bare").await;
     let mut shapes = Vec::new();
     for event in EVENTS {
         shapes.push(Shape::of_newest(&server.database.admin, event).await?);
@@ -185,7 +185,7 @@ async fn call_backs(bench: &mut Bench) -> Result<()> {
             Ok(outcome.rate())
         })
     };
-    let bare_database = bench.servers.fresh_database("bench_call_backs_bare").await;
+    let bare_database = bench.servers.near_database("bench_call_backs_bare").await;
     let (url, window, ids) = (&bare_database.url, bench.effort.window(), Arc::new(SeededIds::new(41)));
     let bare: Subject<'_> = Box::new(move || Box::pin(bare_take(url, window, ids.clone())));
     let figures = interleaved(bench.effort.rounds(), &[Box::new(taken), bare]).await?;

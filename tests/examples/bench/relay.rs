@@ -31,7 +31,7 @@ const WINDOW: usize = 500;
 
 /// Runs the section.
 pub async fn run(bench: &mut Bench) -> Result<()> {
-    let database = bench.servers.fresh_database("bench_relay").await;
+    let database = bench.servers.near_database("bench_relay").await;
     let client = database.nats().await;
     let commands = bench.effort.choose(25_600, 7_680);
     let (mut relayed, mut published) = (Vec::new(), Vec::new());

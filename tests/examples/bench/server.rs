@@ -75,7 +75,7 @@ impl Server {
     /// The same with more settings.
     pub async fn start_with(servers: &OwnServers, name: &str, roles: &[&str], settings: &[(&str, String)]) -> Result<Self> {
         let scratch = ScratchDir::new("bench-server");
-        let database = servers.fresh_database(name).await;
+        let database = servers.near_database(name).await;
         let urls = Servers {
             database_url: database.url.clone(),
             owner_url: Some(database.admin_url.clone()),
