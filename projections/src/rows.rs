@@ -67,6 +67,8 @@ pub struct Changes {
 #[derive(Default)]
 pub struct Rows {
     tables: HashMap<&'static str, HashMap<String, Entry>>,
+    /// Where rows changed since they were written last; some did so in vain. Rows in memory are many, those of a batch few.
+    touched: Vec<(&'static str, String)>,
     undo: Vec<(&'static str, String, Option<Entry>)>,
     missing: Vec<(&'static str, String)>,
     beneath: Beneath,
@@ -166,6 +168,9 @@ impl Rows {
         let key = row.key();
         let table = self.tables.entry(R::TABLE).or_default();
         let before = table.insert(key.clone(), Entry { slot: Slot::Typed(Box::new(row)), changed: true });
+        if before.as_ref().is_none_or(|before| !before.changed) {
+            self.touched.push((R::TABLE, key.clone()));
+        }
         self.undo.push((R::TABLE, key, before));
     }
 
@@ -237,19 +242,24 @@ impl Rows {
     }
 
     fn changes_where(&self, wanted: impl Fn(&str, &str) -> bool) -> Result<Vec<Changes>, Error> {
-        let mut tables: Vec<_> = self.tables.iter().collect();
-        tables.sort_by_key(|(name, _)| **name);
-        let mut all = Vec::new();
-        for (table, entries) in tables {
-            let mut changed: Vec<_> = entries.iter().filter(|(key, entry)| entry.changed && wanted(table, key)).collect();
-            changed.sort_by_key(|(key, _)| *key);
-            let rows =
-                changed.into_iter().filter_map(|(key, entry)| json_of(table, key, entry).transpose()).collect::<Result<Vec<_>, _>>()?;
-            if !rows.is_empty() {
-                all.push(Changes { table, rows });
+        let mut touched: Vec<_> = self.touched.iter().collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let mut all: Vec<Changes> = Vec::new();
+        for (table, key) in touched {
+            let Some(entry) = self.changed(table, key).filter(|_| wanted(table, key)) else { continue };
+            let Some(row) = json_of(table, key, entry)? else { continue };
+            match all.last_mut().filter(|changes| changes.table == *table) {
+                Some(changes) => changes.rows.push(row),
+                None => all.push(Changes { table, rows: vec![row] }),
             }
         }
         Ok(all)
+    }
+
+    /// The row there, if it changed since it was written last.
+    fn changed(&self, table: &str, key: &str) -> Option<&Entry> {
+        self.tables.get(table)?.get(key).filter(|entry| entry.changed)
     }
 
     /// All rows of a table by key, as JSON.
@@ -270,17 +280,15 @@ impl Rows {
 
     /// The changes are in the database. Rows stay in memory for the next batch, unless there are more than `most`.
     pub(crate) fn written(&mut self, most: usize) {
-        if let Beneath::Written(seen) = &mut self.beneath {
-            for (table, entries) in &self.tables {
-                entries.iter().filter(|(_, entry)| entry.changed).for_each(|(key, _)| seen.insert(table, key));
+        for (table, key) in std::mem::take(&mut self.touched) {
+            let Some(entry) = self.tables.get_mut(table).and_then(|rows| rows.get_mut(&key)).filter(|entry| entry.changed) else { continue };
+            entry.changed = false;
+            if let Beneath::Written(seen) = &mut self.beneath {
+                seen.insert(table, &key);
             }
         }
         if self.len() > most {
             self.tables.clear();
-            return;
-        }
-        for entry in self.tables.values_mut().flat_map(HashMap::values_mut) {
-            entry.changed = false;
         }
     }
 

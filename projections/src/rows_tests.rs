@@ -59,6 +59,25 @@ fn only_changed_rows_are_written_and_loading_never_overwrites() {
 }
 
 #[test]
+fn what_changed_in_vain_or_twice_is_written_as_it_stands() {
+    let mut rows = Rows::complete();
+    for key in ["b", "a", "c"] {
+        rows.put(counter(key, 1));
+    }
+    rows.keep();
+    rows.written(10);
+    rows.put(counter("a", 2));
+    rows.roll_back(0);
+    assert!(rows.changes().unwrap().is_empty(), "it was undone");
+    rows.put(counter("c", 2));
+    rows.put(counter("a", 3));
+    rows.put(counter("a", 4));
+    rows.keep();
+    let changes = Changes { table: "counters", rows: vec![r#"{"key":"a","n":4}"#.into(), r#"{"key":"c","n":2}"#.into()] };
+    assert_eq!(rows.changes().unwrap(), [changes]);
+}
+
+#[test]
 fn over_empty_tables_a_key_is_absent_until_it_was_written_and_forgotten() {
     let mut rows = Rows::over_empty_tables();
     assert_eq!(rows.get::<Counter>("a"), Ok(None));
