@@ -1,6 +1,10 @@
 //! Events: what is stored for ever. Each aggregate declares its own with [`events!`]; [`DomainEvent`] is any of them.
 
-use std::fmt::Debug;
+use std::{
+    fmt::Debug,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use crate::envelope::{NewEvent, RecordedEvent, StreamType};
 use crate::upcast;
@@ -132,6 +136,36 @@ pub enum DomainEvent {
     ProviderAccount(crate::provider_account::Event),
     /// Of a webhook endpoint.
     WebhookEndpoint(crate::webhook_endpoint::Event),
+}
+
+/// A stored event that several readers share: whoever asks first for what it says decodes it for all of them.
+#[derive(Debug, Clone)]
+pub struct ReadEvent {
+    recorded: RecordedEvent,
+    decoded: OnceLock<Result<DomainEvent, DecodeError>>,
+}
+
+impl ReadEvent {
+    /// To be shared.
+    pub fn shared(recorded: RecordedEvent) -> Arc<Self> {
+        Arc::new(Self { recorded, decoded: OnceLock::new() })
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`].
+    pub fn decoded(&self) -> Result<&DomainEvent, &DecodeError> {
+        self.decoded.get_or_init(|| DomainEvent::decode(&self.recorded)).as_ref()
+    }
+}
+
+impl Deref for ReadEvent {
+    type Target = RecordedEvent;
+
+    fn deref(&self) -> &RecordedEvent {
+        &self.recorded
+    }
 }
 
 impl DomainEvent {

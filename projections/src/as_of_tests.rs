@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use domain::event::ReadEvent;
 use proptest::prelude::*;
 
 use super::*;
@@ -23,7 +24,7 @@ fn a_moment_is_a_position_or_a_time_with_an_offset() {
 }
 
 /// Rows of a table as the projector has written them once it has come through `events`, batch by batch over a database.
-fn projected(projection: &dyn Projection, events: &[Arc<RecordedEvent>], size: usize, table: &'static str) -> HashMap<String, Value> {
+fn projected(projection: &dyn Projection, events: &[Arc<ReadEvent>], size: usize, table: &'static str) -> HashMap<String, Value> {
     let mut stored: HashMap<&'static str, HashMap<String, String>> = HashMap::new();
     let mut fold = Fold::new(Rows::new(), HashMap::new());
     for chunk in events.chunks(size) {
@@ -54,12 +55,12 @@ async fn folded(projection: &dyn Projection, events: Vec<RecordedEvent>, table: 
     fold.rows.table(table.name).unwrap()
 }
 
-fn of(events: &[Arc<RecordedEvent>], wanted: impl Fn(Ulid) -> bool) -> Vec<RecordedEvent> {
-    events.iter().filter(|event| wanted(event.stream.stream_id)).map(|event| (**event).clone()).collect()
+fn of(events: &[Arc<ReadEvent>], wanted: impl Fn(Ulid) -> bool) -> Vec<RecordedEvent> {
+    events.iter().filter(|event| wanted(event.stream.stream_id)).map(|event| (***event).clone()).collect()
 }
 
 /// Sales in any order of their steps, each step at most once and never before those that it needs.
-fn history(steps: &[u128]) -> Vec<Arc<RecordedEvent>> {
+fn history(steps: &[u128]) -> Vec<Arc<ReadEvent>> {
     let mut history = History::default();
     history.directory();
     let mut done: HashMap<u128, u8> = HashMap::new();
@@ -124,7 +125,7 @@ async fn a_fold_has_no_more_rows_than_it_may() {
     let events = history(&[1, 2, 1]);
     let fold = async |most: usize| {
         let mut fold = Fold::new(Rows::complete(), HashMap::new());
-        let events = futures_util::stream::iter(&events).map(|event| Ok((**event).clone()));
+        let events = futures_util::stream::iter(&events).map(|event| Ok((***event).clone()));
         fold_events(events.boxed(), &crate::models::orders::Orders, &mut fold, most).await.map(|()| fold.rows.len())
     };
     let needed = fold(usize::MAX).await.unwrap();

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use domain::{
     envelope::{RecordedEvent, StreamKey},
-    event::{DecodeError, DomainEvent},
+    event::{DecodeError, ReadEvent},
 };
 
 use futures_util::stream::{BoxStream, StreamExt as _};
@@ -48,30 +48,19 @@ pub enum Step {
     },
 }
 
-enum Decoded {
-    /// Of no use to this projection.
-    Passed,
-    Event(Box<DomainEvent>),
-    Unknown(String),
-    Bad(String),
-}
-
-/// Consecutive events, decoded once.
+/// Consecutive events, each with whether the projection has any use for it.
 pub struct Batch {
-    events: Vec<(Arc<RecordedEvent>, Decoded)>,
+    events: Vec<(Arc<ReadEvent>, bool)>,
 }
 
 impl Batch {
-    /// Decodes what `projection` reads.
-    pub fn new(projection: &dyn Projection, events: Vec<Arc<RecordedEvent>>) -> Self {
-        let events = events
-            .into_iter()
-            .map(|event| {
-                let decoded = if projection.reads(event.stream.stream_type) { decode(&event) } else { Decoded::Passed };
-                (event, decoded)
-            })
-            .collect();
-        Self { events }
+    /// What `projection` reads of `events`.
+    pub fn new(projection: &dyn Projection, events: Vec<Arc<ReadEvent>>) -> Self {
+        let reads = |event: Arc<ReadEvent>| {
+            let reads = projection.reads(event.stream.stream_type);
+            (event, reads)
+        };
+        Self { events: events.into_iter().map(reads).collect() }
     }
 
     /// Position of the event at `index`.
@@ -93,13 +82,11 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
-}
 
-fn decode(event: &RecordedEvent) -> Decoded {
-    match DomainEvent::decode(event) {
-        Ok(decoded) => Decoded::Event(Box::new(decoded)),
-        Err(error @ (DecodeError::UnknownType(_) | DecodeError::UnknownVersion { .. })) => Decoded::Unknown(error.to_string()),
-        Err(error @ DecodeError::BadPayload { .. }) => Decoded::Bad(error.to_string()),
+    /// The events from `index` on that the projection has use for, each with its index.
+    fn read_from(&self, index: usize) -> impl Iterator<Item = (usize, &ReadEvent)> {
+        let all = self.events.iter().enumerate().skip(index);
+        all.filter(|(_, (_, reads))| *reads).map(|(index, (event, _))| (index, &**event))
     }
 }
 
@@ -121,15 +108,16 @@ impl Fold {
 
     /// Folds the events of `batch` from index `from` on, in order.
     pub fn step(&mut self, projection: &dyn Projection, batch: &Batch, from: usize) -> Step {
-        for (index, (event, decoded)) in batch.events.iter().enumerate().skip(from) {
+        for (index, event) in batch.read_from(from) {
             if self.is_halted(event) {
                 continue;
             }
-            let applied = match decoded {
-                Decoded::Passed => continue,
-                Decoded::Event(decoded) => projection.apply(&mut self.rows, event, decoded),
-                Decoded::Bad(error) => Err(ApplyError::Poison(error.clone())),
-                Decoded::Unknown(reason) => return Step::Unknown { next: index, reason: reason.clone() },
+            let applied = match event.decoded() {
+                Ok(decoded) => projection.apply(&mut self.rows, event, decoded),
+                Err(error @ DecodeError::BadPayload { .. }) => Err(ApplyError::Poison(error.to_string())),
+                Err(error @ (DecodeError::UnknownType(_) | DecodeError::UnknownVersion { .. })) => {
+                    return Step::Unknown { next: index, reason: error.to_string() };
+                }
             };
             match applied {
                 Ok(()) => self.rows.keep(),
@@ -150,8 +138,8 @@ impl Fold {
     /// What the event at `next` and those after it ask for in vain. They are tried one after the other and all undone, so
     /// that one load serves many: only the keys count. They may be too many, which does no harm.
     fn missing_from(&mut self, projection: &dyn Projection, batch: &Batch, next: usize) -> Vec<(&'static str, String)> {
-        for (event, decoded) in batch.events.iter().skip(next + 1) {
-            if let Decoded::Event(decoded) = decoded {
+        for (_, event) in batch.read_from(next + 1) {
+            if let Ok(decoded) = event.decoded() {
                 let mark = self.rows.mark();
                 if projection.apply(&mut self.rows, event, decoded).is_err() {
                     self.rows.roll_back(mark);
@@ -168,8 +156,8 @@ impl Fold {
     /// The rows that `batch` will ask for and that are not in memory, by table; some may be left out.
     pub fn wanted(&self, projection: &dyn Projection, batch: &Batch) -> Vec<(&'static str, String)> {
         let mut keys: Vec<(&'static str, String)> = Vec::new();
-        for (event, decoded) in &batch.events {
-            if let Decoded::Event(decoded) = decoded {
+        for (_, event) in batch.read_from(0) {
+            if let Ok(decoded) = event.decoded() {
                 keys.extend(projection.prefetch(event, decoded));
             }
         }
@@ -200,11 +188,11 @@ pub(crate) async fn fold_events(
     fold: &mut Fold,
     most: usize,
 ) -> Result<(), Error> {
-    let mut batch: Vec<Arc<RecordedEvent>> = Vec::with_capacity(BATCH);
+    let mut batch: Vec<Arc<ReadEvent>> = Vec::with_capacity(BATCH);
     loop {
         let next = events.next().await.transpose()?;
         let ended = next.is_none();
-        batch.extend(next.map(Arc::new));
+        batch.extend(next.map(ReadEvent::shared));
         if batch.len() >= BATCH || ended {
             fold_batch(projection, fold, Batch::new(projection, std::mem::take(&mut batch)))?;
             if fold.rows.len() > most {

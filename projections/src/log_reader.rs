@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
+    event::ReadEvent,
     ids::{MerchantId, Ulid},
     provider::BoxFuture,
 };
@@ -44,7 +45,7 @@ pub trait LogSource: Send + Sync {
     /// Where the log ends now.
     fn head(&self) -> BoxFuture<'_, Result<Head, Error>>;
     /// At most `limit` events after position `after`, in order. Positions have no gaps, so the first is `after + 1`.
-    fn range(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<RecordedEvent>>, Error>>;
+    fn range(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<ReadEvent>>, Error>>;
 }
 
 impl LogSource for LogReader {
@@ -52,7 +53,7 @@ impl LogSource for LogReader {
         Box::pin(self.head())
     }
 
-    fn range(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<RecordedEvent>>, Error>> {
+    fn range(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<ReadEvent>>, Error>> {
         Box::pin(self.range(after, limit))
     }
 }
@@ -81,12 +82,12 @@ impl LogReader {
     ///
     /// # Errors
     /// `Sql`, `Corrupt`.
-    pub async fn range(&self, after: i64, limit: usize) -> Result<Vec<Arc<RecordedEvent>>, Error> {
+    pub async fn range(&self, after: i64, limit: usize) -> Result<Vec<Arc<ReadEvent>>, Error> {
         let last = after.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX));
         let mut events = Vec::new();
         let mut stream = self.stream(after, last);
         while let Some(event) = stream.next().await {
-            events.push(Arc::new(event?));
+            events.push(ReadEvent::shared(event?));
         }
         check_gapless(after, &events)?;
         Ok(events)
@@ -174,7 +175,7 @@ fn owned(types: &[&str]) -> Vec<String> {
     types.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn check_gapless(after: i64, events: &[Arc<RecordedEvent>]) -> Result<(), Error> {
+fn check_gapless(after: i64, events: &[Arc<ReadEvent>]) -> Result<(), Error> {
     let mut expected = after;
     for event in events {
         expected += 1;

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use domain::envelope::RecordedEvent;
+use domain::{envelope::RecordedEvent, event::ReadEvent};
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -235,7 +235,7 @@ impl<S: RowStore> Projector<S> {
     }
 
     /// Folds consecutive events, the first of them right after the position, and writes.
-    pub(crate) async fn fold_and_write(&mut self, events: Vec<Arc<RecordedEvent>>) -> Result<(), Error> {
+    pub(crate) async fn fold_and_write(&mut self, events: Vec<Arc<ReadEvent>>) -> Result<(), Error> {
         // Taken: whatever goes wrong, the next turn begins at what the database says.
         let Some(State { standing, mut fold }) = self.state.take() else { return Ok(()) };
         let position = standing.pos;

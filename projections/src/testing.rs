@@ -7,7 +7,7 @@ use domain::{
     bill::{self, BillLine},
     customer::{self, ErasureReason, Sealed},
     envelope::{RecordedEvent, StreamKey, StreamType},
-    event::AggregateEvent,
+    event::{AggregateEvent, ReadEvent},
     ids::{
         BillId, CustomerId, LineId, MerchantId, OrderId, PaymentIntentId, ProviderAccountId, PspId, RefundId, StoreId, Ulid,
         WebhookEndpointId,
@@ -34,12 +34,12 @@ pub(crate) fn day(n: u32) -> NaiveDate {
 }
 
 /// An event that no projection needs to understand.
-pub(crate) fn blank_event(pos: i64) -> Arc<RecordedEvent> {
+pub(crate) fn blank_event(pos: i64) -> Arc<ReadEvent> {
     let stream = StreamKey { tenant: MERCHANT, stream_type: StreamType::Order, stream_id: Ulid(77) };
     record(pos, stream, pos, "order.cancelled", br#"{"reason":"x"}"#.to_vec())
 }
 
-pub(crate) fn record(pos: i64, stream: StreamKey, version: i64, event_type: &str, payload: Vec<u8>) -> Arc<RecordedEvent> {
+pub(crate) fn record(pos: i64, stream: StreamKey, version: i64, event_type: &str, payload: Vec<u8>) -> Arc<ReadEvent> {
     let mut event = RecordedEvent {
         pos,
         stream,
@@ -58,21 +58,22 @@ pub(crate) fn record(pos: i64, stream: StreamKey, version: i64, event_type: &str
         hash: [0; 32],
     };
     event.hash = recorded_hash(&event);
-    Arc::new(event)
+    ReadEvent::shared(event)
 }
 
 /// A log under construction.
 #[derive(Default)]
-pub(crate) struct History(pub(crate) Vec<Arc<RecordedEvent>>);
+pub(crate) struct History(pub(crate) Vec<Arc<ReadEvent>>);
 
 impl History {
     pub(crate) fn add<E: AggregateEvent>(&mut self, stream_type: StreamType, id: impl Into<Ulid>, event: impl Into<E>) -> &mut Self {
         let stream = StreamKey { tenant: MERCHANT, stream_type, stream_id: id.into() };
         let encoded = event.into().encode();
         self.raw(stream, encoded.event_type, encoded.payload);
-        if let (Some(pii), Some(last)) = (encoded.pii, self.0.last_mut().and_then(Arc::get_mut)) {
-            last.pii = Some(pii);
-            last.hash = recorded_hash(last);
+        if let (Some(pii), Some(last)) = (encoded.pii, self.0.last_mut()) {
+            let mut event = RecordedEvent { pii: Some(pii), ..(***last).clone() };
+            event.hash = recorded_hash(&event);
+            *last = ReadEvent::shared(event);
         }
         self
     }
@@ -312,7 +313,7 @@ impl History {
         self.add::<webhook_endpoint::Event>(StreamType::WebhookEndpoint, webhook_endpoint_id, created)
     }
 
-    pub(crate) fn sale_and_refund() -> Vec<Arc<RecordedEvent>> {
+    pub(crate) fn sale_and_refund() -> Vec<Arc<ReadEvent>> {
         let mut history = Self::default();
         history.directory().order(1).order(2).bill(1).bill(2).pay(2).pay(1).refund(1).customers().provider_account().webhook_endpoint();
         history.0

@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::extract::ws::Utf8Bytes;
-use domain::{envelope::RecordedEvent, ids::StoreId};
+use domain::{event::ReadEvent, ids::StoreId};
 use metrics::{counter, gauge};
 use projections::feed::size;
 use tokio::sync::mpsc;
@@ -32,14 +32,14 @@ pub struct Frame {
     /// The topic.
     pub topic: Topic,
     /// The event.
-    pub event: Arc<RecordedEvent>,
+    pub event: Arc<ReadEvent>,
     /// What all of them send, made by the first.
     text: OnceLock<Utf8Bytes>,
 }
 
 impl Frame {
     /// An event on a topic.
-    pub const fn new(topic: Topic, event: Arc<RecordedEvent>) -> Self {
+    pub const fn new(topic: Topic, event: Arc<ReadEvent>) -> Self {
         Self { topic, event, text: OnceLock::new() }
     }
 
@@ -61,7 +61,7 @@ struct Listener {
 #[derive(Default)]
 struct State {
     listeners: HashMap<Topic, Vec<Listener>>,
-    kept: VecDeque<Arc<RecordedEvent>>,
+    kept: VecDeque<Arc<ReadEvent>>,
     kept_bytes: usize,
 }
 
@@ -142,7 +142,7 @@ impl Hub {
     }
 
     /// Hands out events in log order.
-    pub fn dispatch(&self, events: Vec<Arc<RecordedEvent>>) {
+    pub fn dispatch(&self, events: Vec<Arc<ReadEvent>>) {
         let mut state = self.state();
         for event in events {
             let store = event.event_meta().store;
@@ -156,7 +156,7 @@ impl Hub {
     }
 
     /// The kept events after a position, if they reach back that far.
-    pub fn kept_after(&self, position: i64) -> Option<Vec<Arc<RecordedEvent>>> {
+    pub fn kept_after(&self, position: i64) -> Option<Vec<Arc<ReadEvent>>> {
         let state = self.state();
         let oldest = state.kept.front().map_or(self.position() + 1, |event| event.pos);
         if position.saturating_add(1) < oldest {
@@ -168,7 +168,7 @@ impl Hub {
 
 impl State {
     /// Keeps an event for resuming; the oldest ones go, but never the last.
-    fn keep(&mut self, event: Arc<RecordedEvent>) {
+    fn keep(&mut self, event: Arc<ReadEvent>) {
         self.kept_bytes = self.kept_bytes.saturating_add(size(&event));
         self.kept.push_back(event);
         while self.kept.len() > KEPT || (self.kept_bytes > KEPT_BYTES && self.kept.len() > 1) {
@@ -179,7 +179,7 @@ impl State {
     }
 
     /// Hands an event to a topic's listeners; returns the sessions that could not take it.
-    fn deliver(&self, topic: Topic, event: &Arc<RecordedEvent>, store: Option<StoreId>) -> Vec<u64> {
+    fn deliver(&self, topic: Topic, event: &Arc<ReadEvent>, store: Option<StoreId>) -> Vec<u64> {
         let Some(listeners) = self.listeners.get(&topic) else { return Vec::new() };
         let frame: Delivery = Arc::new(Frame::new(topic, event.clone()));
         let takes = |listener: &&Listener| !listener.who.sees(event.stream, store) || listener.queue.try_send(frame.clone()).is_ok();
@@ -204,7 +204,7 @@ impl State {
 mod tests {
     use super::*;
     use domain::{
-        envelope::{StreamKey, StreamType},
+        envelope::{RecordedEvent, StreamKey, StreamType},
         ids::{MerchantId, Ulid},
     };
 
@@ -250,7 +250,7 @@ mod tests {
         let hub = Hub::default();
         let (sender, mut queue) = mpsc::channel(8);
         hub.listen(1, Topic::Stream(StreamType::Order, Ulid::from_bytes([7; 16])), sight(Role::Cashier, Some(store(3))), sender);
-        hub.dispatch([event(1, 2, Some(3)), event(2, 1, Some(4)), event(3, 1, None), event(4, 1, Some(3))].map(Arc::new).to_vec());
+        hub.dispatch([event(1, 2, Some(3)), event(2, 1, Some(4)), event(3, 1, None), event(4, 1, Some(3))].map(ReadEvent::shared).to_vec());
         assert_eq!(queue.try_recv().unwrap().event.pos, 4);
         assert!(queue.try_recv().is_err());
     }
@@ -262,7 +262,7 @@ mod tests {
         hub.listen(1, Topic::Tenant(tenant(1)), sight(Role::Cashier, None), sender);
         let of = |pos: i64, stream_type: StreamType| {
             let order = event(pos, 1, None);
-            Arc::new(RecordedEvent { stream: StreamKey { stream_type, ..order.stream }, ..order })
+            ReadEvent::shared(RecordedEvent { stream: StreamKey { stream_type, ..order.stream }, ..order })
         };
         hub.dispatch(vec![of(1, StreamType::WebhookEndpoint), of(2, StreamType::ProviderAccount), of(3, StreamType::Refund)]);
         assert_eq!(queue.try_recv().unwrap().event.pos, 3);
@@ -275,7 +275,7 @@ mod tests {
         let (sender, mut queue) = mpsc::channel(1);
         hub.listen(1, Topic::Store(store(3)), sight(Role::Cashier, None), sender.clone());
         hub.listen(1, Topic::Store(store(4)), sight(Role::Cashier, None), sender);
-        hub.dispatch([event(1, 1, Some(3)), event(2, 1, Some(3)), event(3, 1, Some(4))].map(Arc::new).to_vec());
+        hub.dispatch([event(1, 1, Some(3)), event(2, 1, Some(3)), event(3, 1, Some(4))].map(ReadEvent::shared).to_vec());
         assert_eq!(queue.try_recv().unwrap().event.pos, 1);
         assert_eq!(queue.try_recv().unwrap_err(), mpsc::error::TryRecvError::Disconnected);
     }
@@ -284,7 +284,7 @@ mod tests {
     fn newest_events_are_kept_for_resuming() {
         assert!(Hub::starting_at(1000, 1).kept_after(500).is_none(), "a new process does not pretend to know the past");
         let hub = Hub::starting_at(10, 1);
-        hub.dispatch([event(11, 1, None), event(12, 1, None)].map(Arc::new).to_vec());
+        hub.dispatch([event(11, 1, None), event(12, 1, None)].map(ReadEvent::shared).to_vec());
         assert_eq!(hub.kept_after(11).unwrap().len(), 1);
         assert_eq!(hub.kept_after(10).unwrap().len(), 2);
         assert!(hub.kept_after(9).is_none());
@@ -294,14 +294,14 @@ mod tests {
     fn what_is_kept_is_bounded_in_bytes_and_without_a_gap() {
         let hub = Hub::starting_at(0, 1);
         for pos in 1..=20 {
-            hub.dispatch(vec![Arc::new(RecordedEvent { payload: vec![b' '; 1 << 20], ..event(pos, 1, None) })]);
+            hub.dispatch(vec![ReadEvent::shared(RecordedEvent { payload: vec![b' '; 1 << 20], ..event(pos, 1, None) })]);
         }
         // Sixteen times a MiB and what else an event takes is more than 16 MiB.
         assert!(hub.kept_after(4).is_none());
         assert_eq!(hub.kept_after(5).unwrap().iter().map(|event| event.pos).collect::<Vec<_>>(), (6..=20).collect::<Vec<_>>());
-        hub.dispatch(vec![Arc::new(RecordedEvent { payload: vec![b' '; 17 << 20], ..event(21, 1, None) })]);
+        hub.dispatch(vec![ReadEvent::shared(RecordedEvent { payload: vec![b' '; 17 << 20], ..event(21, 1, None) })]);
         assert_eq!(hub.kept_after(20).unwrap().len(), 1, "the newest one stays, whatever its size");
-        hub.dispatch(vec![Arc::new(event(22, 1, None))]);
+        hub.dispatch(vec![ReadEvent::shared(event(22, 1, None))]);
         assert_eq!(hub.kept_after(21).unwrap().len(), 1);
         assert!(hub.kept_after(20).is_none());
     }

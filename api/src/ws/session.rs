@@ -7,7 +7,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use domain::envelope::{RecordedEvent, StreamKey};
+use domain::{
+    envelope::{RecordedEvent, StreamKey},
+    event::ReadEvent,
+};
 use metrics::gauge;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -183,7 +186,7 @@ impl Session {
             Topic::Stream(kind, id) => {
                 let key = StreamKey { tenant: self.who.tenant, stream_type: kind, stream_id: id };
                 let log = self.log.clone();
-                commands::event_store::load_stream(&log, key, after).await.map(|events| Some(events.into_iter().map(Arc::new).collect()))
+                commands::event_store::load_stream(&log, key, after).await.map(|events| Some(events.into_iter().map(ReadEvent::shared).collect()))
             }
             Topic::Store(_) | Topic::Tenant(_) => {
                 let (hub, log) = (self.hub.clone(), self.log.clone());
@@ -192,7 +195,7 @@ impl Session {
         };
         match past {
             Ok(Some(events)) => {
-                let events: Vec<Arc<RecordedEvent>> = events;
+                let events: Vec<Arc<ReadEvent>> = events;
                 let who = self.who;
                 let on_topic = |event: &RecordedEvent| Topic::of(event.stream, event.event_meta().store).into_iter().any(|of| of == topic);
                 for event in events.into_iter().filter(|event| on_topic(event) && who.sees_event(event)) {
@@ -235,7 +238,7 @@ impl Session {
 }
 
 /// What the holder of a scope may see of the log after a position; nothing when that is too far back.
-async fn log_after(hub: &Hub, log: &PgPool, who: Sight, after: i64) -> Result<Option<Vec<Arc<RecordedEvent>>>, sqlx::Error> {
+async fn log_after(hub: &Hub, log: &PgPool, who: Sight, after: i64) -> Result<Option<Vec<Arc<ReadEvent>>>, sqlx::Error> {
     if let Some(kept) = hub.kept_after(after) {
         return Ok(Some(kept));
     }
@@ -248,7 +251,7 @@ async fn log_after(hub: &Hub, log: &PgPool, who: Sight, after: i64) -> Result<Op
         let page = commands::event_store::read_log(log, from, 1_000).await?;
         let Some(last) = page.last().map(|event| event.pos) else { return Ok(Some(events)) };
         from = last;
-        events.extend(page.into_iter().filter(|event| who.sees_event(event)).map(Arc::new));
+        events.extend(page.into_iter().filter(|event| who.sees_event(event)).map(ReadEvent::shared));
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use domain::{envelope::RecordedEvent, integrity::recorded_hash, wire};
+use domain::{envelope::RecordedEvent, event::ReadEvent, integrity::recorded_hash, wire};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -115,7 +115,7 @@ impl Follower {
 
     fn push(&self, event: RecordedEvent) {
         let pos = event.pos;
-        self.ring.push(Arc::new(event));
+        self.ring.push(ReadEvent::shared(event));
         self.tail.send_replace(pos);
     }
 
@@ -278,7 +278,7 @@ mod tests {
     fn a_message_is_taken_only_when_it_is_the_next_and_true() {
         let event = testing::blank_event(8);
         let (body, none) = (wire::encode(&event), |_| None);
-        assert_eq!(verify(3, &body, 5, 7, none), Ok(Some((*event).clone())));
+        assert_eq!(verify(3, &body, 5, 7, none), Ok(Some((**event).clone())));
         assert_eq!(verify(3, &body, 5, 8, none), Ok(None));
         assert!(verify(3, &body, 5, 6, none).is_err(), "a gap");
         assert!(verify(4, &body, 5, 8, none).is_err(), "another place than the base says");

@@ -10,7 +10,7 @@ mod ring;
 
 use std::{sync::Arc, time::Duration};
 
-use domain::envelope::RecordedEvent;
+use domain::event::ReadEvent;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,7 @@ impl Feed {
     ///
     /// # Errors
     /// `AheadOfLog` when the log ends before `after`; `Sql`; `Corrupt`.
-    pub async fn next_batch(&self, after: i64, max: usize, wait: Duration) -> Result<Vec<Arc<RecordedEvent>>, Error> {
+    pub async fn next_batch(&self, after: i64, max: usize, wait: Duration) -> Result<Vec<Arc<ReadEvent>>, Error> {
         let deadline = Instant::now() + wait;
         let mut tail = self.tail.clone();
         loop {

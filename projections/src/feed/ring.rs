@@ -5,14 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use domain::envelope::RecordedEvent;
+use domain::{envelope::RecordedEvent, event::ReadEvent};
 
 const MOST_EVENTS: usize = 8_192;
 const MOST_BYTES: usize = 16 << 20;
 
 #[derive(Default)]
 struct Newest {
-    events: VecDeque<Arc<RecordedEvent>>,
+    events: VecDeque<Arc<ReadEvent>>,
     bytes: usize,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Ring {
 
 impl Ring {
     /// Adds the event after the newest one; anything else empties the ring first, so that it never has a gap.
-    pub(super) fn push(&self, event: Arc<RecordedEvent>) {
+    pub(super) fn push(&self, event: Arc<ReadEvent>) {
         let mut newest = self.lock();
         if newest.events.back().is_some_and(|last| last.pos + 1 != event.pos) {
             *newest = Newest::default();
@@ -54,7 +54,7 @@ impl Ring {
     }
 
     /// At most `max` events from `after + 1` on; empty when that one is not here.
-    pub(super) fn after(&self, after: i64, max: usize) -> Vec<Arc<RecordedEvent>> {
+    pub(super) fn after(&self, after: i64, max: usize) -> Vec<Arc<ReadEvent>> {
         let newest = self.lock();
         let Some(first) = newest.events.front() else { return Vec::new() };
         // Contiguous, so the place of a position is a subtraction.

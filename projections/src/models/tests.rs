@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use domain::{
     bill,
-    envelope::{RecordedEvent, StreamKey, StreamType},
+    envelope::{StreamKey, StreamType},
+    event::ReadEvent,
     ids::{BillId, OrderId, PaymentIntentId, RefundId, Ulid},
     merchant, order,
     payment_intent::Tender,
@@ -51,7 +52,7 @@ impl Stored {
     }
 
     /// Folds in batches of the given sizes, each with an overlay that begins empty or goes on; counts the loads.
-    fn fold(projection: &dyn Projection, events: &[Arc<RecordedEvent>], size: usize, keep: bool) -> (Self, usize) {
+    fn fold(projection: &dyn Projection, events: &[Arc<ReadEvent>], size: usize, keep: bool) -> (Self, usize) {
         let (mut stored, mut loads) = (Self::default(), 0);
         let mut fold = Fold::new(Rows::new(), HashMap::new());
         for chunk in events.chunks(size) {
@@ -71,7 +72,7 @@ impl Stored {
     }
 }
 
-fn folded(events: &[Arc<RecordedEvent>]) -> Rows {
+fn folded(events: &[Arc<ReadEvent>]) -> Rows {
     let mut fold = Fold::new(Rows::complete(), HashMap::new());
     for projection in crate::all() {
         assert_eq!(fold.step(projection.as_ref(), &Batch::new(projection.as_ref(), events.to_vec()), 0), Step::Done);

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use domain::envelope::RecordedEvent;
+use domain::{envelope::RecordedEvent, event::ReadEvent};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -80,11 +80,11 @@ impl Part {
         let mut events = self.events(&mut reader);
         let mut fold = Fold::new(Rows::over_empty_tables(), HashMap::new());
         let most = BATCH.min(self.most_rows);
-        let mut batch: Vec<Arc<RecordedEvent>> = Vec::with_capacity(most);
+        let mut batch: Vec<Arc<ReadEvent>> = Vec::with_capacity(most);
         loop {
             let next = events.next().await.transpose()?;
             let ended = next.is_none();
-            batch.extend(next.map(Arc::new));
+            batch.extend(next.map(ReadEvent::shared));
             if batch.len() >= most || ended {
                 let last = batch.last().map(|event| event.pos);
                 self.fold(&mut fold, std::mem::take(&mut batch)).await?;
@@ -119,7 +119,7 @@ impl Part {
         query.fetch(connection).map(|row| row_to_event(&row?)).boxed()
     }
 
-    async fn fold(&self, fold: &mut Fold, events: Vec<Arc<RecordedEvent>>) -> Result<(), Error> {
+    async fn fold(&self, fold: &mut Fold, events: Vec<Arc<ReadEvent>>) -> Result<(), Error> {
         let projection = self.projection.as_ref();
         let batch = Batch::new(projection, events);
         let mut keys = fold.wanted(projection, &batch);

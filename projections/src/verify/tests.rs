@@ -40,7 +40,7 @@ fn verify(commits: &[(Commit, Vec<RecordedEvent>)], head: &Head) -> Vec<Problem>
 }
 
 fn sample() -> (Commits, Head) {
-    let events: Vec<_> = History::sale_and_refund().iter().map(|event| (**event).clone()).collect();
+    let events: Vec<_> = History::sale_and_refund().iter().map(|event| (***event).clone()).collect();
     commits(&events, 3)
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use commands::database::Role;
-use domain::envelope::RecordedEvent;
+use domain::event::ReadEvent;
 use futures_util::StreamExt;
 use projections::{
     LogReader,
@@ -36,7 +36,7 @@ const BATCH: usize = 500;
 
 /// Runs the section.
 pub async fn run(bench: &mut Bench) -> Result<()> {
-    let database = bench.servers.fresh_database("bench_replay").await;
+    let database = bench.servers.near_database("bench_replay").await;
     install(&database.admin).await?;
     history::fill(&database, bench.effort.choose(30_000, 4_000)).await?;
     let events = u64::try_from(database.head().await.pos)?;
@@ -112,14 +112,14 @@ async fn copy_out(log: &PgPool) -> Result<Duration> {
 }
 
 /// Reads the log as the projections do and hands it on in batches.
-async fn batches(worker: &PgPool, mut each: impl FnMut(Vec<Arc<RecordedEvent>>) -> Result<()>) -> Result<Duration> {
+async fn batches(worker: &PgPool, mut each: impl FnMut(Vec<Arc<ReadEvent>>) -> Result<()>) -> Result<Duration> {
     let reader = LogReader::new(worker.clone());
     let head = reader.head().await?.pos;
     let started = Instant::now();
     let mut events = reader.stream(0, head);
     let mut batch = Vec::with_capacity(BATCH);
     while let Some(event) = events.next().await {
-        batch.push(Arc::new(event?));
+        batch.push(ReadEvent::shared(event?));
         if batch.len() == BATCH {
             each(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))?;
         }
@@ -132,7 +132,7 @@ async fn read(worker: &PgPool) -> Result<Duration> {
     let mut seen = 0;
     let took = batches(worker, |batch| {
         for event in &batch {
-            domain::event::DomainEvent::decode(event).context("the log is readable")?;
+            event.decoded().map_err(Clone::clone).context("the log is readable")?;
             seen += 1;
         }
         Ok(())

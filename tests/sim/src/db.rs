@@ -12,6 +12,7 @@ use commands::{
 };
 use domain::{
     envelope::{RecordedEvent, StreamKey},
+    event::ReadEvent,
     ids::Ulid,
     integrity::{commit_hash, merkle_root},
 };
@@ -41,7 +42,7 @@ pub(crate) struct Db {
     pub epoch: i32,
     pub hash: [u8; 32],
     pub recorded_at: DateTime<Utc>,
-    pub events: Vec<Arc<RecordedEvent>>,
+    pub events: Vec<Arc<ReadEvent>>,
     pub heads: HashMap<StreamKey, i64>,
     pub streams: HashMap<StreamKey, Vec<usize>>,
     pub keys: HashMap<KeyName, StoredKey>,
@@ -90,12 +91,12 @@ impl Db {
             .iter()
             .filter_map(|place| self.events.get(*place))
             .filter(|event| event.version > after)
-            .map(|event| (**event).clone())
+            .map(|event| (***event).clone())
             .collect()
     }
 
     /// Those between two positions, wherever the first of them lies: before the beginning there is nothing.
-    pub fn range(&self, after: i64, limit: i64) -> &[Arc<RecordedEvent>] {
+    pub fn range(&self, after: i64, limit: i64) -> &[Arc<ReadEvent>] {
         let place = |pos: i64| usize::try_from(pos.clamp(0, self.head())).unwrap_or(0);
         let (from, to) = (place(after), place(after.saturating_add(limit)));
         &self.events[from..to.max(from)]
@@ -189,7 +190,7 @@ impl Db {
         let text = || format!("{} {} {}", recorded.pos, recorded.event_type, String::from_utf8_lossy(&recorded.payload));
         world.tell(text);
         self.streams.entry(event.stream).or_default().push(self.events.len());
-        self.events.push(Arc::new(recorded));
+        self.events.push(ReadEvent::shared(recorded));
     }
 
     fn link(&mut self, world: &World, first_pos: i64, hashes: &[[u8; 32]]) {

@@ -9,6 +9,7 @@ use commands::{
 };
 use domain::{
     envelope::{RecordedEvent, StreamKey},
+    event::ReadEvent,
     ids::{MerchantId, Ulid},
     provider::BoxFuture,
 };
@@ -97,7 +98,7 @@ impl EventLog for SimLog {
     fn read(&self, after: i64, limit: i64) -> BoxFuture<'_, Result<Vec<RecordedEvent>, StoreError>> {
         Box::pin(async move {
             let events = self.0.ask("read log", |db| db.range(after, limit).to_vec()).await?;
-            Ok(events.iter().map(|event| (**event).clone()).collect())
+            Ok(events.iter().map(|event| (***event).clone()).collect())
         })
     }
 
@@ -122,7 +123,7 @@ impl LogSource for SimLog {
         })
     }
 
-    fn range(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<RecordedEvent>>, Error>> {
+    fn range(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<ReadEvent>>, Error>> {
         Box::pin(async move {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             self.0.ask("feed range", |db| db.range(after, limit).to_vec()).await.map_err(|error| read_error(&error))
