@@ -144,6 +144,13 @@ impl CommandHandler {
         warm.state.downcast().map_err(|_| CommandError::Fault(format!("stream {} holds another kind of state", key.stream_type.as_str())))
     }
 
+    /// An aggregate as this process saw it last: what it wrote a moment ago, perhaps not what others wrote since. Nothing when it is not
+    /// in memory.
+    pub fn last_seen<A: Aggregate>(&self, tenant: MerchantId, id: impl Into<Ulid>) -> Option<Arc<A::State>> {
+        let key = StreamKey { tenant, stream_type: A::STREAM_TYPE, stream_id: id.into() };
+        self.0.warm.get(&key)?.state.downcast().ok()
+    }
+
     /// A repeat of a request that took effect may now break a rule; its first answer stands.
     async fn stored_answer(&self, caller: &Caller, error: CommandError) -> Result<Answer, CommandError> {
         let Some(key) = &caller.idempotency else { return Err(error) };

@@ -179,7 +179,7 @@ async fn carry_out(handler: &CommandHandler, reaction: Reaction) -> Result<Optio
         if_match: None,
     };
     match execute(handler, &caller, commands).await {
-        Ok(()) => Ok(None),
+        Ok(_) => Ok(None),
         Err(error) if error.is_transient() => Err(error),
         // A rule, a broken target stream, a write that the database refuses: it will be the same the next time.
         Err(error) => Ok(Some(stuck_at(reaction.pos, reaction.n, reaction.manager, error.to_string()))),
@@ -192,11 +192,11 @@ fn stuck_at(pos: i64, n: usize, manager: &'static str, error: String) -> Stuck {
     Stuck { pos, n, manager, error }
 }
 
-/// Appends commands together, all or nothing.
+/// Appends commands together, all or nothing; says whether anything followed from them.
 ///
 /// # Errors
 /// Any [`CommandError`].
-pub(crate) async fn execute(handler: &CommandHandler, caller: &Caller, commands: &[ProcessCommand]) -> Result<(), CommandError> {
+pub(crate) async fn execute(handler: &CommandHandler, caller: &Caller, commands: &[ProcessCommand]) -> Result<bool, CommandError> {
     let answer = handler
         .transact(caller, |unit| {
             let commands = commands.to_vec();
@@ -208,7 +208,7 @@ pub(crate) async fn execute(handler: &CommandHandler, caller: &Caller, commands:
             })
         })
         .await;
-    answer.map(drop)
+    answer.map(|answer| answer.position.is_some())
 }
 
 /// What a reaction leaves in the store.

@@ -1,8 +1,9 @@
 //! What process managers and provider workers keep beside the log: a port, so that the same logic runs on PostgreSQL and in a
 //! simulation. A pool is a [`ProcessStore`].
 //!
-//! All of it but the call-backs and the leases follows from the log, and is done again when it is lost: so its pool need not wait for
-//! the disk ([`crate::database::pool_of_derived`]). A lease does: it alone says that a call may have been made. What a call came to is
+//! All of it but the call-backs and some leases follows from the log, and is done again when it is lost: so its pool need not wait for
+//! the disk ([`crate::database::pool_of_derived`]). A lease of a call that begins something does: it alone says that the call may have
+//! been made. What a call came to is
 //! appended to the log, which waits, and makes all that was written before it durable.
 
 use std::future::Future;
@@ -127,7 +128,7 @@ pub trait ProcessStore: Send + Sync + 'static {
     /// Moves the checkpoint with everything that belongs to it, all or nothing; false when it does not stand at `from`.
     fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Takes at most `count` due tasks for `seconds`; two workers never hold one task, but one whose lease ran out is taken over.
-    /// Waits for the disk.
+    /// Waits for the disk where one of them [begins something](Task::begins_something).
     fn lease(&self, now: DateTime<Utc>, seconds: f64, count: i64) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
     /// Holds a task on for `seconds`.
     fn renew(&self, key: &str, now: DateTime<Utc>, seconds: f64) -> impl Future<Output = Result<(), StoreError>> + Send;

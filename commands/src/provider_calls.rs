@@ -142,7 +142,7 @@ impl<S: ProcessStore> Calls<S> {
             let message = format!("the provider '{provider}' is not configured");
             CallOutcome::Declined(Decline { code: "provider_not_configured".to_owned(), message })
         };
-        self.keep(tenant, subject, provider, &log).await;
+        self.keep(tenant, subject, provider, &log);
         outcome
     }
 
@@ -156,17 +156,20 @@ impl<S: ProcessStore> Calls<S> {
         }
     }
 
-    /// An exchange that cannot be kept is said and does not stop the payment: nothing is decided by it.
-    async fn keep(&self, tenant: MerchantId, subject: &str, provider: &str, log: &ExchangeLog) {
+    /// Nothing is decided by what was said, so nobody at a counter waits until it is kept; that it cannot be kept is told.
+    fn keep(&self, tenant: MerchantId, subject: &str, provider: &str, log: &ExchangeLog) {
         let exchanges = log.take();
         if exchanges.is_empty() {
             return;
         }
-        let said = Said { tenant, subject: subject.to_owned(), provider: provider.to_owned(), exchanges };
-        if let Err(error) = self.said.ask(said).await {
-            tracing::warn!(%error, subject, "what was said to a provider could not be kept");
-            metrics::counter!("smartpos_exchanges_lost_total").increment(1);
-        }
+        let subject = subject.to_owned();
+        let kept = self.said.hand_in(Said { tenant, subject: subject.clone(), provider: provider.to_owned(), exchanges });
+        tokio::spawn(async move {
+            if let Err(error) = kept.await {
+                tracing::warn!(%error, subject, "what was said to a provider could not be kept");
+                metrics::counter!("smartpos_exchanges_lost_total").increment(1);
+            }
+        });
     }
 }
 

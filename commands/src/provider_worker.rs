@@ -39,6 +39,9 @@ const SIDE_BY_SIDE: usize = 64;
 const LEASE_SECONDS: f64 = 5.0;
 /// How often the lease of a task under way is renewed.
 const RENEW_EVERY: Duration = Duration::from_millis(1_500);
+/// How long the ends of tasks, and what was said to providers, wait for company on their way to the database. What follows from a call
+/// is in the log by then, and nobody at a counter waits.
+const MOMENT: Duration = Duration::from_millis(10);
 /// Poll for due tasks.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -65,20 +68,17 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let (conclude, keep) = (store.clone(), store.clone());
-    let (conclusions, concluding) = Grouped::new(SIDE_BY_SIDE, move |conclusions: Vec<Conclusion>| {
+    let (conclusions, concluding) = Grouped::new(SIDE_BY_SIDE, MOMENT, move |conclusions: Vec<Conclusion>| {
         let store = conclude.clone();
         async move { store.conclude(&conclusions).await }
     });
-    let (said, keeping) = Grouped::new(SIDE_BY_SIDE, move |said: Vec<Said>| {
+    let (said, keeping) = Grouped::new(SIDE_BY_SIDE, MOMENT, move |said: Vec<Said>| {
         let store = keep.clone();
         async move { store.keep_exchanges(&said).await }
     });
     let worker = Arc::new(Worker { calls: Calls { store, said, providers }, conclusions, handler });
-    tokio::select! {
-        biased;
-        () = attend_all(worker, tasks, shutdown) => {}
-        ((), ()) = async { tokio::join!(concluding, keeping) } => {}
-    }
+    // What was handed in is written before this ends.
+    tokio::join!(attend_all(worker, tasks, shutdown), concluding, keeping);
 }
 
 async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Notify>, shutdown: CancellationToken) {
@@ -303,23 +303,28 @@ impl<S: ProcessStore> Worker<S> {
         let outcome = self.calls.inquire(merchant, &attempt, self.now(), log).await;
         let paid = work_books::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
         let (mut step, found) = work_hint::after_hint(&attempt, hint.clone(), outcome, self.now());
-        let refunds = refund_checks::look(&self.handler, &self.caller(merchant), &self.calls, attempt.payment_intent_id).await?;
-        step.commands.extend(refunds.commands);
-        if refunds.unanswered {
-            step.next = step.next.or_else(|| work_hint::look_again(hint, self.now()));
+        let news = self.append(&leased, std::mem::take(&mut step.commands)).await?;
+        // What was appended was decided by the newest state: if that has no refunds, there are none to look for.
+        let seen = self.handler.last_seen::<PaymentIntent>(merchant, attempt.payment_intent_id);
+        if !news || seen.is_none_or(|seen| refund_checks::may_have_some(&seen)) {
+            let refunds = refund_checks::look(&self.handler, &self.caller(merchant), &self.calls, attempt.payment_intent_id).await?;
+            self.append(&leased, refunds.commands).await?;
+            if refunds.unanswered {
+                step.next = step.next.or_else(|| work_hint::look_again(hint, self.now()));
+            }
         }
         let unconfirmed = last && !found;
         if unconfirmed {
             tracing::error!(key = leased.key, reference = attempt.reference, "the provider's books do not show what a call-back spoke of");
             counter!("smartpos_webhooks_unconfirmed_total").increment(1);
         }
-        self.append(&leased, step.commands).await?;
         let settled = call_back.filter(|_| step.next.is_none()).map(|id| Settled { id, tenant, confirmed: !unconfirmed });
         self.finish(&leased, step.next, paid, settled).await
     }
 
-    /// Appends what the answer meant.
-    async fn append(&self, leased: &Held, commands: Vec<ProcessCommand>) -> Result<(), CommandError> {
+    /// Appends what the answer meant; says whether it was news.
+    async fn append(&self, leased: &Held, commands: Vec<ProcessCommand>) -> Result<bool, CommandError> {
+        let mut news = false;
         for command in commands {
             let caller = Caller {
                 tenant: MerchantId(ulid_of(leased.tenant)),
@@ -330,7 +335,7 @@ impl<S: ProcessStore> Worker<S> {
                 if_match: None,
             };
             match execute(&self.handler, &caller, &[command]).await {
-                Ok(()) => {}
+                Ok(written) => news |= written,
                 // The stream has moved on; the fact is there by another way.
                 Err(CommandError::Rejected(rejected)) => {
                     tracing::warn!(%rejected, key = leased.key, "a provider's answer came too late to matter");
@@ -338,7 +343,7 @@ impl<S: ProcessStore> Worker<S> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(news)
     }
 
     /// Removes the task, or puts the next one in its place. A payment whose money is recorded (`paid`) needs no watch; one that is being

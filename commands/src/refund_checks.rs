@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{
     ids::PaymentIntentId,
+    payment_intent,
     process::{ProcessCommand, RefundRef, work_refund},
     provider::{CallOutcome, RefundStatus},
 };
@@ -24,6 +25,11 @@ pub struct Looked {
     pub commands: Vec<ProcessCommand>,
     /// About one of them there was no answer.
     pub unanswered: bool,
+}
+
+/// Whether a payment in this state has refunds that [`look`] would look for.
+pub fn may_have_some(payment: &payment_intent::State) -> bool {
+    !payment.refunds.is_empty() || payment.unmatched.iter().any(|unmatched| unmatched.refund_id.is_some())
 }
 
 /// Asks the provider about each refund of a payment that is under way or was called done; none of it costs a call for a payment

@@ -21,7 +21,7 @@ use crate::{
     consumers::{MOMENT, filled, join, next},
     rows::{self, logged, rows, standing, words},
     stage::{Stage, append, connected},
-    tasks::{after, attempt, held, lapse, lease, left, managed, remove, replace, start, tenant},
+    tasks::{after, attempt, begin, held, lapse, lease, left, managed, remove, replace, start, tenant},
     told::{Told, read, seen, stored},
 };
 
@@ -97,6 +97,19 @@ pub async fn what_did_not_wait_is_there_or_not_but_never_torn<S: Stage>(stage: &
     told.that("the copy", standing(stage).await.pos);
     told.that("its rows", words(stage, &["a", "b", "c"]).await);
     log(stage, told).await;
+}
+
+pub async fn a_lease_of_a_call_that_begins_something_waits_for_the_disk<S: Stage>(stage: &S, told: &mut Told) {
+    stage.install().await;
+    let store = managed(stage).await;
+    told.that("left", stored(store.advance(0, 1, vec![left("a", begin(), start()), left("b", lapse(1), start())], vec![]).await));
+    told.that("leased", stored(store.lease(start(), 5.0, 5).await).map(held));
+    stage.kill_database().await;
+    let store = stage.processes();
+    told.that("the checkpoint", stored(store.checkpoint().await));
+    for seconds in [4, 5] {
+        lease(&store, told, seconds, 5).await;
+    }
 }
 
 pub async fn a_database_that_was_put_back_is_what_it_was<S: Stage>(stage: &S, told: &mut Told) {

@@ -223,6 +223,7 @@ async fn crashes_of_the_database_leave_the_same() {
     let servers = Mutex::new(OwnServers::start("conformance").await);
     crashes! { &servers,
         what_was_acknowledged_is_there_with_all_that_was_written_before_it
+        a_lease_of_a_call_that_begins_something_waits_for_the_disk
         a_database_that_was_put_back_is_what_it_was
     }
     images! { &servers,

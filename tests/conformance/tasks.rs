@@ -57,6 +57,11 @@ pub fn lapse(n: u64) -> Task {
     Task::Lapse { payment_intent_id: PaymentIntentId(SeededIds::new(n).next()) }
 }
 
+/// A call that must not be made again as if for the first time.
+pub fn begin() -> Task {
+    Task::Start { attempt: attempt("scb", "BEGUN"), card_token: None, return_url: None, tried: 0, uncertain_since: None }
+}
+
 /// Left behind by a page of the log.
 pub fn left(key: &str, task: Task, due_at: DateTime<Utc>) -> Leaves {
     Leaves::Task { key: key.to_owned(), tenant: tenant(), task: Box::new(task), due_at }

@@ -115,6 +115,12 @@ impl Task {
             Self::Inquire { .. } | Self::Reroute { .. } | Self::Lapse { .. } | Self::FollowHint { .. } | Self::CheckRefund(_) => false,
         }
     }
+
+    /// Whether its call must not be made again as if for the first time: a provider would say that its token was used, or that such a
+    /// refund exists, and be believed. So a lease of it waits for the disk.
+    pub const fn begins_something(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Refund(_))
+    }
 }
 
 /// Why a provider is asked what was paid.

@@ -30,8 +30,8 @@ impl ProcessStore for SimLog {
     async fn lease(&self, now: DateTime<Utc>, lease: f64, count: i64) -> Result<Vec<Leased>, StoreError> {
         let (world, count) = (&self.0.world, usize::try_from(count).unwrap_or(0));
         let take = |db: &mut crate::db::Db| {
-            let leased = db.process.lease(world, now, now + seconds(lease), count);
-            if !leased.is_empty() {
+            let (leased, waits) = db.process.lease(world, now, now + seconds(lease), count);
+            if waits {
                 db.durable();
             }
             leased

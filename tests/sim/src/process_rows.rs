@@ -194,8 +194,8 @@ impl ProcessRows {
         }
     }
 
-    /// The one statement here that waits for the disk; its caller sees to that.
-    pub fn lease(&mut self, world: &World, now: DateTime<Utc>, until: DateTime<Utc>, count: usize) -> Vec<Leased> {
+    /// And whether it waits for the disk, to which its caller sees.
+    pub fn lease(&mut self, world: &World, now: DateTime<Utc>, until: DateTime<Utc>, count: usize) -> (Vec<Leased>, bool) {
         let honest = world.sabotage != Some(Saboteur::LeaseForEver);
         let free = |row: &TaskRow| row.leased_until.is_none_or(|leased| honest && leased <= now);
         let mut due: Vec<(String, (bool, DateTime<Utc>))> = self
@@ -206,9 +206,11 @@ impl ProcessRows {
             .collect();
         due.sort_by_key(|(_, place)| *place);
         due.truncate(count);
-        let mut leased = Vec::new();
+        let (mut leased, mut undo, mut waits) = (Vec::new(), Vec::new(), false);
         for (key, _) in due {
             let Some(row) = self.tasks.get_mut(&key) else { continue };
+            undo.push(Undo::Task(key.clone(), Some(Box::new(row.clone()))));
+            waits |= row.task.begins_something();
             let abandoned = row.leased_until.is_some();
             if abandoned {
                 world.saw("lease taken over");
@@ -219,7 +221,10 @@ impl ProcessRows {
                 self.tasks.remove(&key);
             }
         }
-        leased
+        if !waits && !undo.is_empty() {
+            self.unsynced.push(undo);
+        }
+        (leased, waits)
     }
 
     /// As `process.take_webhook`, whose caller waits for the disk.
