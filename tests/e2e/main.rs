@@ -37,6 +37,8 @@ mod import;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod migrations;
+#[cfg(test)]
 mod money_back;
 #[cfg(test)]
 mod payment_intents;

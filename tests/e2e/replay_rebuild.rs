@@ -49,8 +49,14 @@ impl Trading {
 
     /// Projectors that remember nothing, in the place of those that run.
     async fn restart_projectors(&mut self) {
+        self.restart_projectors_after("select 1").await;
+    }
+
+    /// The same, with this done to the database while none runs.
+    async fn restart_projectors_after(&mut self, sql: &'static str) {
         self.stop.cancel();
         while self.running.tasks.join_next().await.is_some() {}
+        sqlx::raw_sql(sql).execute(&self.database.admin).await.unwrap();
         self.stop = CancellationToken::new();
         self.running = runner::start_all(&self.database.pool(Role::Worker), None, &self.stop);
     }
@@ -158,6 +164,32 @@ async fn a_projector_that_remembers_wrong_rows_does_not_write_them_over_the_heal
     replay(&trading.database, &["rebuild", "daily_sales", "--accept-differences"]).await.sound();
     trading.sell(1).await;
     trading.proves_itself().await;
+    trading.stop().await;
+}
+
+/// Every table of read models, and their checkpoints, beside themselves.
+const BACK_UP: &str = "create schema backup; do $$ declare t record; begin
+    for t in select * from pg_tables where schemaname ~ '_v[0-9]+$' or (schemaname, tablename) = ('read', 'checkpoint') loop
+        execute format('create table backup.%I as table %I.%I', t.schemaname || '.' || t.tablename, t.schemaname, t.tablename);
+    end loop; end $$";
+const RESTORE: &str = "do $$ declare t record; begin
+    for t in select * from pg_tables where schemaname ~ '_v[0-9]+$' or (schemaname, tablename) = ('read', 'checkpoint') loop
+        execute format('delete from %I.%I', t.schemaname, t.tablename);
+        execute format('insert into %I.%I table backup.%I', t.schemaname, t.tablename, t.schemaname || '.' || t.tablename);
+    end loop; end $$";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_models_that_are_restored_to_the_past_alone_are_folded_on_from_their_checkpoint() {
+    let mut trading = Trading::start().await;
+    trading.sell(3).await;
+    trading.settled().await;
+    trading.restart_projectors_after(BACK_UP).await;
+    trading.sell(3).await;
+    trading.settled().await;
+    trading.restart_projectors_after(RESTORE).await;
+    trading.sell(1).await;
+    trading.proves_itself().await;
+    assert_eq!(trading.one::<i64>("select count(*) from read.orders").await, 7);
     trading.stop().await;
 }
 
