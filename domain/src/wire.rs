@@ -5,8 +5,6 @@
 //! (UTC), `meta` and `payload` as the exact JSON that was hashed, `pii` and `hash` in lower-case hex. The log stays the
 //! truth: a message that does not decode, or whose hash is not [`crate::integrity::recorded_hash`], is read from there.
 
-use std::fmt::Write as _;
-
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -63,8 +61,8 @@ pub fn encode(event: &RecordedEvent) -> Vec<u8> {
         actor: event.actor.clone(),
         meta: serde_json::from_slice(&event.meta).ok(),
         payload: if event.payload.len() > MAX_PAYLOAD { None } else { serde_json::from_slice(&event.payload).ok() },
-        pii: event.pii.as_deref().map(to_hex),
-        hash: to_hex(&event.hash),
+        pii: event.pii.as_deref().map(hex::encode),
+        hash: hex::encode(event.hash),
     };
     // Plain numbers and texts: serialising them cannot fail; an empty message would not decode.
     serde_json::to_vec(&message).unwrap_or_default()
@@ -80,10 +78,11 @@ pub fn decode(body: &[u8]) -> Result<RecordedEvent, String> {
         StreamType::parse(&message.stream_type).ok_or_else(|| format!("stream type '{}' is not known", message.stream_type))?;
     let time = |us: i64| DateTime::from_timestamp_micros(us).ok_or_else(|| format!("{us} is not a time"));
     let raw = |value: Option<&RawValue>| value.map(|value| value.get().as_bytes().to_vec()).ok_or("meta or payload is missing");
-    let hash = from_hex(&message.hash).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).ok_or("the hash is not 64 hex digits")?;
+    let mut hash = [0; 32];
+    hex::decode_to_slice(&message.hash, &mut hash).map_err(|_| "the hash is not 64 hex digits")?;
     let pii = match &message.pii {
         None => None,
-        Some(text) => Some(from_hex(text).ok_or("pii is not hex")?),
+        Some(text) => Some(hex::decode(text).map_err(|_| "pii is not hex")?),
     };
     Ok(RecordedEvent {
         pos: message.pos,
@@ -102,22 +101,6 @@ pub fn decode(body: &[u8]) -> Result<RecordedEvent, String> {
         pii,
         hash,
     })
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    digits.chunks_exact(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 #[cfg(test)]

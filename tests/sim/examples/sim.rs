@@ -46,11 +46,21 @@ struct Options {
     within: Option<u64>,
 }
 
+const USAGE: &str = "\
+sim [--seeds N] [--first N] [--payments N] [--threads N]     schedules by consecutive seeds (1000 from 0, about 100 payments each)
+sim --seed N [--payments N]                                  one schedule, printed; a failing one is shrunk
+sim --saboteurs [--within N] [--payments N] [--threads N]    every broken promise has to be caught";
+
+fn usage(problem: &str) -> ! {
+    eprintln!("{problem}\n\n{USAGE}");
+    std::process::exit(2);
+}
+
 fn options() -> Options {
     let mut options = Options { seeds: 1_000, first: 0, seed: None, payments: 100, threads: processors(), saboteurs: false, within: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let mut number = || words.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{word} needs a number"));
+        let mut number = || words.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| usage(&format!("{word} needs a number")));
         match word.as_str() {
             "--seeds" => options.seeds = number(),
             "--first" => options.first = number(),
@@ -59,7 +69,11 @@ fn options() -> Options {
             "--threads" => options.threads = number(),
             "--saboteurs" => options.saboteurs = true,
             "--within" => options.within = Some(number()),
-            other => panic!("'{other}' is not an option: --seeds, --first, --seed, --payments, --threads N, --saboteurs, --within N"),
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                std::process::exit(0);
+            }
+            other => usage(&format!("'{other}' is not an option")),
         }
     }
     options
