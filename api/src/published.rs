@@ -25,6 +25,7 @@ use crate::{
 };
 
 const CANONICAL: &str = "/v1/payment-intents";
+const ONE: &str = "/v1/payment-intents/{id}";
 /// How long a QR is good unless told, in the published form.
 const DEFAULT_MINUTES: i64 = 30;
 /// Larger answers than a page of intents do not occur.
@@ -39,8 +40,11 @@ pub async fn translate(State(state): State<AppState>, request: Request, next: Ne
     }
     let reader =
         request.extensions().get::<Principal>().and_then(|principal| principal.merchant).filter(|_| request.method() == Method::GET);
-    let creates = route == CANONICAL && request.method() == Method::POST;
-    let request = if creates { canonical(request).await } else { Ok(request) };
+    let request = match (route, request.method()) {
+        (CANONICAL, &Method::POST) => canonical(request, created_fields).await,
+        (ONE, &Method::PATCH) => canonical(request, changed_fields).await,
+        _ => Ok(request),
+    };
     match request {
         Ok(request) => {
             let response = next.run(request).await;
@@ -55,38 +59,26 @@ pub async fn translate(State(state): State<AppState>, request: Request, next: Ne
     }
 }
 
-async fn canonical(request: Request) -> Result<Request, Problem> {
+/// The fields of a request in the canonical spelling.
+type Fields = Map<String, Value>;
+
+async fn canonical(request: Request, fields_of: fn(Fields) -> Result<Fields, Problem>) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();
     let bytes = body_bytes(Request::from_parts(parts.clone(), body), &()).await?;
     let body = match strict_json::parse(&bytes)? {
-        Value::Object(fields) => Bytes::from(Value::Object(canonical_fields(fields)?).to_string()),
+        Value::Object(fields) => Bytes::from(Value::Object(fields_of(fields)?).to_string()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => bytes,
     };
     parts.headers.remove(header::CONTENT_LENGTH);
     Ok(Request::from_parts(parts, Body::from(body)))
 }
 
-/// The canonical fields of a request in either spelling.
-fn canonical_fields(mut fields: Map<String, Value>) -> Result<Map<String, Value>, Problem> {
-    for (published, canonical) in [("merchant_ref_id", "merchant_reference"), ("merchant_store_id", "store_id")] {
-        if let Some(value) = fields.remove(published) {
-            if fields.contains_key(canonical) {
-                return Err(Problem::new(Kind::BodyInvalid, format!("{published}: another name of {canonical}; send one of them")));
-            }
-            fields.insert(canonical.to_owned(), value);
-        }
-    }
-    if fields.get("amount").is_some_and(Value::is_number) {
-        let (amount, currency) = (fields.remove("amount"), fields.remove("currency").unwrap_or(Value::Null));
-        fields.insert("amount".to_owned(), json!({"amount": amount, "currency": currency}));
-    }
-    let types = fields.remove("payment_method_types").into_iter().flat_map(|types| match types {
-        Value::Array(types) => types,
-        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => vec![other],
-    });
-    let wanted = types.chain(fields.remove("payment_method_type")).map(|word| tender_of(word.as_str().unwrap_or_default()));
-    let unknown = || Problem::new(Kind::RuleBroken, "payment_method_types: this route takes qr_mpm and credit_card");
-    let tenders = wanted.collect::<Option<Vec<Tender>>>().ok_or_else(unknown)?;
+/// The canonical fields of a request for an intent, in either spelling, with what the published form means by what it leaves out.
+fn created_fields(mut fields: Fields) -> Result<Fields, Problem> {
+    rename(&mut fields, "merchant_ref_id", "merchant_reference")?;
+    rename(&mut fields, "merchant_store_id", "store_id")?;
+    join_amount(&mut fields);
+    let tenders = take_types(&mut fields)?;
     if let Some(first) = tenders.first() {
         fields.entry("tender").or_insert(json!(first));
         if tenders.iter().any(|tender| tender != first) {
@@ -101,6 +93,49 @@ fn canonical_fields(mut fields: Map<String, Value>) -> Result<Map<String, Value>
     }
     fields.entry("expires_in_minutes").or_insert(json!(DEFAULT_MINUTES));
     Ok(fields)
+}
+
+/// The canonical fields of a change, in either spelling: what is left out stays as it is, and an intent stays in its store.
+fn changed_fields(mut fields: Fields) -> Result<Fields, Problem> {
+    rename(&mut fields, "merchant_ref_id", "merchant_reference")?;
+    join_amount(&mut fields);
+    let tenders = take_types(&mut fields)?;
+    if let Some(first) = tenders.first() {
+        if tenders.iter().any(|tender| tender != first) {
+            return Err(Problem::new(Kind::RuleBroken, "payment_method_types: a change names one type"));
+        }
+        fields.entry("tender").or_insert(json!(first));
+    }
+    Ok(fields)
+}
+
+/// One name for what may come under two.
+fn rename(fields: &mut Fields, published: &str, canonical: &str) -> Result<(), Problem> {
+    let Some(value) = fields.remove(published) else { return Ok(()) };
+    if fields.contains_key(canonical) {
+        return Err(Problem::new(Kind::BodyInvalid, format!("{published}: another name of {canonical}; send one of them")));
+    }
+    fields.insert(canonical.to_owned(), value);
+    Ok(())
+}
+
+/// An amount in the published form is a number with its currency beside it.
+fn join_amount(fields: &mut Fields) {
+    if fields.get("amount").is_some_and(Value::is_number) {
+        let (amount, currency) = (fields.remove("amount"), fields.remove("currency").unwrap_or(Value::Null));
+        fields.insert("amount".to_owned(), json!({"amount": amount, "currency": currency}));
+    }
+}
+
+/// Takes the published types of payment out, as tenders.
+fn take_types(fields: &mut Fields) -> Result<Vec<Tender>, Problem> {
+    let types = fields.remove("payment_method_types").into_iter().flat_map(|types| match types {
+        Value::Array(types) => types,
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => vec![other],
+    });
+    let wanted = types.chain(fields.remove("payment_method_type")).map(|word| tender_of(word.as_str().unwrap_or_default()));
+    let unknown = || Problem::new(Kind::RuleBroken, "payment_method_types: this route takes qr_mpm and credit_card");
+    wanted.collect::<Option<Vec<Tender>>>().ok_or_else(unknown)
 }
 
 /// The tender that a published type means.
@@ -212,9 +247,13 @@ fn published_status(status: &str) -> String {
 mod tests {
     use super::*;
 
-    fn translated(body: Value) -> Result<Value, String> {
+    fn by(fields_of: fn(Fields) -> Result<Fields, Problem>, body: Value) -> Result<Value, String> {
         let Value::Object(fields) = body else { panic!("an object") };
-        canonical_fields(fields).map(Value::Object).map_err(|problem| problem.detail().to_owned())
+        fields_of(fields).map(Value::Object).map_err(|problem| problem.detail().to_owned())
+    }
+
+    fn translated(body: Value) -> Result<Value, String> {
+        by(created_fields, body)
     }
 
     #[test]
@@ -232,6 +271,25 @@ mod tests {
         assert_eq!(either["tenders"], json!([{"tender": "promptpay"}, {"tender": "online_card"}]), "among what was offered");
         assert!(translated(json!({"payment_method_types": ["qr_cpm"]})).unwrap_err().contains("qr_mpm"));
         assert!(translated(json!({"merchant_ref_id": "A", "merchant_reference": "B"})).unwrap_err().contains("merchant_ref_id"));
+    }
+
+    #[test]
+    fn a_change_takes_the_published_names_and_adds_nothing() {
+        let changed = |body: Value| by(changed_fields, body);
+        let published = json!({"amount": 9000, "currency": "THB", "payment_method_types": ["credit_card"], "merchant_ref_id": "A-2",
+                               "merchant_terminal_id": "T-4", "description": "Lunch"});
+        let canonical = json!({"amount": {"amount": 9000, "currency": "THB"}, "tender": "online_card", "merchant_reference": "A-2",
+                               "merchant_terminal_id": "T-4", "description": "Lunch"});
+        assert_eq!(changed(published), Ok(canonical.clone()));
+        assert_eq!(changed(canonical.clone()), Ok(canonical), "the canonical one passes");
+        assert_eq!(changed(json!({})), Ok(json!({})), "what is left out stays");
+        let store = json!({"merchant_store_id": "sto_1"});
+        assert_eq!(changed(store.clone()), Ok(store), "no field of a change, and refused as one");
+        let same = json!({"payment_method_types": ["qr_mpm", "promptpay"]});
+        assert_eq!(changed(same), Ok(json!({"tender": "promptpay"})));
+        assert!(changed(json!({"payment_method_types": ["qr_mpm", "credit_card"]})).unwrap_err().contains("one type"));
+        assert!(changed(json!({"payment_method_types": ["qr_cpm"]})).unwrap_err().contains("qr_mpm"));
+        assert!(changed(json!({"merchant_ref_id": "A", "merchant_reference": "B"})).unwrap_err().contains("merchant_ref_id"));
     }
 
     #[test]

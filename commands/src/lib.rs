@@ -33,6 +33,7 @@ pub mod provider_accounts;
 mod provider_calls;
 pub mod provider_worker;
 pub mod refund_checks;
+pub mod refund_findings;
 pub mod refunds;
 pub mod relay;
 pub mod routing;

@@ -8,7 +8,7 @@ use domain::{
     refund::{self, Refund},
 };
 
-use crate::{bills, error::CommandError, handle::UnitOfWork, orders, payment_cases, payments, refunds};
+use crate::{bills, error::CommandError, handle::UnitOfWork, orders, payment_cases, payments, refund_findings, refunds};
 
 /// Applies one command within a unit. Each is a no-op when already in effect.
 ///
@@ -24,7 +24,7 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
             on_bill(unit, bill_id, bill::Command::ReleaseReservation { payment_intent_id }).await
         }
         ProcessCommand::RecordBillRefund { bill_id, payment_intent_id, refund_id, amount } => {
-            on_bill(unit, bill_id, bill::Command::RecordRefund { refund_id, payment_intent_id, amount }).await
+            on_bill(unit, bill_id, bill::Command::RecordSentRefund { refund_id, payment_intent_id, amount }).await
         }
         ProcessCommand::CompleteOrder { order_id, bill_id } => {
             orders::change(unit, order_id, order::Command::Complete { bill_id }).await.map(drop)
@@ -83,8 +83,11 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::ConfirmCancel { payment_intent_id } => intent(unit, payment_intent_id, IntentCommand::ConfirmCancel).await,
         ProcessCommand::ExpirePayment { payment_intent_id: id, attempt_id } => intent(unit, id, IntentCommand::Expire { attempt_id }).await,
         ProcessCommand::LapsePayment { payment_intent_id, at } => intent(unit, payment_intent_id, IntentCommand::Lapse { at }).await,
+        ProcessCommand::CountFoundRefund { payment_intent_id, refund_id, amount, unmatched_transaction_id } => {
+            refund_findings::count_found(unit, payment_intent_id, refund_id, amount, unmatched_transaction_id).await
+        }
         ProcessCommand::SucceedRefund { refund_id, provider_reference } => {
-            refund(unit, refund_id, refund::Command::Succeed { provider_reference: Some(provider_reference) }).await
+            refund_findings::succeed(unit, refund_id, provider_reference).await
         }
         ProcessCommand::FailRefund { refund_id, code, message } => refunds::fail(unit, refund_id, code, message).await,
         ProcessCommand::MarkRefundUnknown { refund_id, reason } => {
@@ -117,9 +120,6 @@ async fn intent(unit: &mut UnitOfWork, id: domain::ids::PaymentIntentId, command
 }
 
 async fn refund(unit: &mut UnitOfWork, id: domain::ids::RefundId, command: refund::Command) -> Result<(), CommandError> {
-    let state = unit.state::<Refund>(id).await?;
-    if let Some(details) = &state.details {
-        unit.concerns_store(details.store_id);
-    }
+    refunds::concerns(unit, id).await?;
     unit.decide::<Refund>(id, command).await.map(drop)
 }

@@ -10,9 +10,13 @@ use domain::{
     ids::{AttemptId, CommandId, MerchantId, PaymentIntentId},
     payment_intent::{PaymentIntent, Standing},
     process::{
-        AttemptRef, ProcessCommand, Task, provider_calls::watch_key, work, work_books, work_hint, work_hold, work_lapse, work_refund,
+        AttemptRef, ProcessCommand, RefundRef, Task,
+        provider_calls::watch_key,
+        work, work_books, work_hint, work_hold, work_lapse,
+        work_refund::{self, Awaited},
     },
     provider::{CallOutcome, ExchangeLog},
+    refund::Refund,
 };
 use metrics::{counter, gauge};
 use tokio::{sync::Notify, task::JoinSet};
@@ -213,20 +217,45 @@ impl<S: ProcessStore> Worker<S> {
                 let outcome = self.calls.increase(tenant, &attempt, asked).await;
                 work_hold::after_increase(attempt, asked, outcome, self.now())
             }
-            Task::Refund(refund) => {
-                let outcome = if leased.abandoned { lost() } else { self.calls.refund(tenant, &refund, self.now()).await };
-                work_refund::after_refund(refund, outcome, self.now())
-            }
-            Task::CheckRefund(refund) => {
-                let outcome = self.calls.inquire_refund(tenant, &refund, self.now()).await;
-                work_refund::after_refund_check(refund, outcome, self.now())
-            }
+            Task::Refund(refund) => self.send_back(tenant, refund, leased.abandoned).await?,
+            Task::CheckRefund(refund) => self.look_for(tenant, refund).await?,
         };
         if moves_money {
             fail_point::reach("before_outcome").await;
         }
         self.append(&leased, step.commands).await?;
         self.finish(&leased, step.next, paid, None).await
+    }
+
+    /// Sends money back, unless how the refund ended is known meanwhile, or was said by a person: then it is looked for at most.
+    async fn send_back(&self, tenant: MerchantId, refund: RefundRef, abandoned: bool) -> Result<work::Step, CommandError> {
+        if self.awaited(tenant, &refund).await? != Awaited::Outcome {
+            return self.look_for(tenant, refund).await;
+        }
+        let outcome = if abandoned { lost() } else { self.calls.refund(tenant, &refund, self.now()).await };
+        Ok(work_refund::after_refund(refund, outcome, self.now()))
+    }
+
+    /// Looks for a refund in the provider's books.
+    async fn look_for(&self, tenant: MerchantId, refund: RefundRef) -> Result<work::Step, CommandError> {
+        let awaited = self.awaited(tenant, &refund).await?;
+        if awaited == Awaited::Nothing {
+            return Ok(work::Step::default());
+        }
+        let outcome = self.calls.inquire_refund(tenant, &refund, self.now()).await;
+        Ok(match awaited {
+            Awaited::Books { sent } => work_refund::after_decided_check(refund, sent, outcome, self.now()),
+            Awaited::Outcome | Awaited::Nothing => work_refund::after_refund_check(refund, outcome, self.now()),
+        })
+    }
+
+    /// What is still to be heard of a refund. Before its first call nobody can have decided, so that nothing is read then.
+    async fn awaited(&self, tenant: MerchantId, refund: &RefundRef) -> Result<Awaited, CommandError> {
+        if refund.tried == 0 {
+            return Ok(Awaited::Outcome);
+        }
+        let known = self.handler.read::<Refund>(tenant, refund.refund_id).await?;
+        Ok(work_refund::awaited(&known))
     }
 
     fn now(&self) -> DateTime<Utc> {

@@ -9,7 +9,7 @@ use domain::{
     money::Money,
     payment_intent::{self, PaymentIntent, Tender},
     process::RefundRef,
-    refund::{self, Breakdown, Destination, ProviderPayment, Refund, Requested},
+    refund::{self, Breakdown, Destination, ProviderPayment, Refund, Requested, Status},
     store::Store,
 };
 
@@ -143,7 +143,7 @@ pub async fn request(unit: &mut UnitOfWork, new: NewRefund) -> Result<Arc<refund
 async fn check_failed(unit: &mut UnitOfWork, refund_id: RefundId, payment: PaymentIntentId) -> Result<(), CommandError> {
     let earlier = unit.state::<Refund>(refund_id).await?;
     let same = earlier.details.as_ref().is_some_and(|details| details.payment_intent_id == Some(payment) && !details.unmatched);
-    if same && earlier.status == refund::Status::Failed {
+    if same && earlier.status == Status::Failed {
         return Ok(());
     }
     Err(CommandError::Rejected(refund::Rejection::FallbackNotOfFailure.into()))
@@ -154,31 +154,37 @@ async fn check_failed(unit: &mut UnitOfWork, refund_id: RefundId, payment: Payme
 /// # Errors
 /// Any rejection of a refund.
 pub async fn fail(unit: &mut UnitOfWork, refund_id: RefundId, code: String, message: String) -> Result<(), CommandError> {
-    let before = unit.state::<Refund>(refund_id).await?;
-    if let Some(details) = &before.details {
-        unit.concerns_store(details.store_id);
-    }
-    let alarm = before.status == refund::Status::Succeeded;
+    let before = concerns(unit, refund_id).await?;
+    let alarm = before.status == Status::Succeeded;
     let after = unit.decide::<Refund>(refund_id, refund::Command::Fail { code, message }).await?;
-    if alarm && after.status == refund::Status::Failed {
+    if alarm && after.status == Status::Failed {
         metrics::counter!("smartpos_refunds_taken_back_total").increment(1);
         tracing::error!(%refund_id, "a refund that had succeeded failed: its money did not go back");
     }
     Ok(())
 }
 
-/// Refunds of a payment that its provider may know more of than we do: under way there, or said to be done.
+/// The refund, with its store noted.
+pub(crate) async fn concerns(unit: &mut UnitOfWork, refund_id: RefundId) -> Result<Arc<refund::State>, CommandError> {
+    let state = unit.state::<Refund>(refund_id).await?;
+    if let Some(details) = &state.details {
+        unit.concerns_store(details.store_id);
+    }
+    Ok(state)
+}
+
+/// Refunds of a payment that its provider may know more of than we do: under way there, said to be done, or declared not sent by a
+/// person.
 ///
 /// # Errors
 /// `Unavailable`, `Corrupt`.
 pub async fn at_provider(unit: &mut UnitOfWork, payment: PaymentIntentId) -> Result<Vec<RefundRef>, CommandError> {
     let state = unit.state::<PaymentIntent>(payment).await?;
-    let beside = state.unmatched.iter().filter_map(|unmatched| unmatched.refund_id);
     let mut found = Vec::new();
-    for refund_id in state.refunds.keys().copied().chain(beside) {
+    for refund_id in state.refunds_at_provider() {
         let refund = unit.state::<Refund>(refund_id).await?;
         let Some(Requested { destination: Destination::Original, amount, provider: Some(payment), .. }) = &refund.details else { continue };
-        if matches!(refund.status, refund::Status::Pending | refund::Status::Succeeded) {
+        if matches!(refund.status, Status::Pending | Status::Succeeded) || refund.is_declared_unsent() {
             found.push(RefundRef::new(refund_id, *amount, (**payment).clone()));
         }
     }

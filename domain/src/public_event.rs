@@ -49,6 +49,7 @@ public_types! {
     REFUND_REQUESTED = "refund.requested";
     REFUND_OUTCOME_UNKNOWN = "refund.outcome_unknown";
     REFUND_NEEDS_ATTENTION = "refund.needs_attention";
+    REFUND_UPDATED = "refund.updated";
     REFUND_SUCCEEDED = "refund.succeeded";
     REFUND_FAILED = "refund.failed";
     ENDPOINT_CREATED = "webhook_endpoint.created";
@@ -132,6 +133,8 @@ const fn of_intent(event: &payment_intent::Event) -> &'static str {
         E::CaptureFailed(_) => INTENT_CAPTURE_FAILED,
         E::IncreaseFailed(_) => INTENT_INCREASE_FAILED,
         E::LeftToPerson(_) | E::RefundTakenBack(_) | E::RefundLeftToPerson(_) => INTENT_NEEDS_ATTENTION,
+        // More went back than came.
+        E::RefundFoundSent(found) if found.excess > 0 => INTENT_NEEDS_ATTENTION,
         E::AttemptAccepted(_)
         | E::Updated(_)
         | E::CaptureRequested(_)
@@ -141,7 +144,8 @@ const fn of_intent(event: &payment_intent::Event) -> &'static str {
         | E::CancelRequested(_)
         | E::RefundReserved(_)
         | E::RefundSettled(_)
-        | E::RefundReleased(_) => INTENT_UPDATED,
+        | E::RefundReleased(_)
+        | E::RefundFoundSent(_) => INTENT_UPDATED,
         E::Canceled(_) => INTENT_CANCELED,
         E::Expired(_) => INTENT_EXPIRED,
     }
@@ -153,7 +157,8 @@ const fn of_refund(event: &refund::Event) -> &'static str {
         E::Requested(_) => REFUND_REQUESTED,
         E::OutcomeUnknown(_) => REFUND_OUTCOME_UNKNOWN,
         E::LeftToPerson(_) => REFUND_NEEDS_ATTENTION,
-        E::Succeeded(_) => REFUND_SUCCEEDED,
+        E::ResolvedByPerson(_) => REFUND_UPDATED,
+        E::Succeeded(_) | E::FoundSent(_) => REFUND_SUCCEEDED,
         E::Failed(_) | E::TakenBack(_) => REFUND_FAILED,
     }
 }

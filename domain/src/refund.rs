@@ -1,7 +1,8 @@
 //! Refund: money given back. Stream `refund-{RefundId}`.
 //!
-//! `requested → succeeded | failed`; between them the outcome may be unknown, and a person be told. A provider may take back that it succeeded: `succeeded →
-//! failed`. What failed may be followed up by another refund, which names it. A linked refund gives back out of one captured
+//! `requested → succeeded | failed`; between them the outcome may be unknown, and a person be told, who may decide. A provider may
+//! take back that it succeeded: `succeeded → failed`; and show that one went back which a person had declared not sent: `failed →
+//! succeeded`. What failed may be followed up by another refund, which names it. A linked refund gives back out of one captured
 //! payment: what may be given back is decided by the payment intent, in the same atomic append; this stream follows the
 //! refund itself. An unlinked refund (a credit note whose sale is not known here) has no payment; it is recorded as given.
 
@@ -127,6 +128,14 @@ pub struct ProviderPayment {
     pub paid_at: DateTime<Utc>,
 }
 
+impl ProviderPayment {
+    /// Whether a provider's name for a refund is that of the whole payment gone back (`void:` and its transaction), and of no refund:
+    /// its books do not tell then by which refund it went.
+    pub fn went_back_as_a_whole(&self, provider_reference: &str) -> bool {
+        provider_reference.strip_prefix("void:") == Some(self.transaction_id.as_str())
+    }
+}
+
 /// Nobody knows whether the provider sent it back; it will be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeUnknown {
@@ -143,6 +152,19 @@ pub struct LeftToPerson {
     pub payment_intent_id: PaymentIntentId,
     /// When (UTC).
     pub at: DateTime<Utc>,
+}
+
+/// A person says, out of a statement, whether the money went back. Who, is the actor of the event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ResolvedByPerson {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The payment out of which it goes back.
+    pub payment_intent_id: PaymentIntentId,
+    /// The money went back.
+    pub sent: bool,
+    /// The line of the statement that shows it, or the statement that lacks it.
+    pub statement_reference: String,
 }
 
 /// The money went back.
@@ -190,6 +212,23 @@ pub struct TakenBack {
     pub message: String,
 }
 
+/// The provider's books show that the money went back, of a refund that a person had declared not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FoundSent {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The payment that is to count it.
+    pub payment_intent_id: PaymentIntentId,
+    /// The bill that was paid.
+    pub bill_id: Option<BillId>,
+    /// How much went back.
+    pub amount: Money,
+    /// Of money that did not close the payment: the provider's transaction that it went back of.
+    pub unmatched_transaction_id: Option<String>,
+    /// The provider's name for it.
+    pub provider_reference: Option<String>,
+}
+
 events! {
     /// Facts of a refund.
     {
@@ -199,12 +238,16 @@ events! {
         OutcomeUnknown = "refund.outcome_unknown" v 1;
         /// For too long nobody knows how it stands.
         LeftToPerson = "refund.left_to_person" v 1;
+        /// A person says how it ended.
+        ResolvedByPerson = "refund.resolved_by_person" v 1;
         /// The money went back.
         Succeeded = "refund.succeeded" v 2;
         /// The provider refused.
         Failed = "refund.failed" v 1;
         /// The provider took back that it succeeded.
         TakenBack = "refund.taken_back" v 1;
+        /// The provider shows that it went back, and a person had declared it not sent.
+        FoundSent = "refund.found_sent" v 1;
     }
 }
 
@@ -222,6 +265,13 @@ pub enum Command {
     LeaveToPerson {
         /// Now, UTC.
         at: DateTime<Utc>,
+    },
+    /// A person says, out of a statement, how it ended; only while it is left to one.
+    ResolveByPerson {
+        /// The money went back.
+        sent: bool,
+        /// The statement and its line, 1 to 200 characters.
+        statement_reference: String,
     },
     /// The money went back.
     Succeed {
@@ -245,6 +295,7 @@ rejections! {
         AmountNotPositive => Invalid, "the amount must be positive";
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         RefundClosed { status: &'static str } => State, "the refund is {status}";
+        OutcomeNotUnknown => State, "the outcome is known, or the provider is still being asked";
         FallbackNotOfFailure => State, "only a refund of the same payment that failed can be followed up";
         CardToCashNotAllowed => Invalid, "a payment by card, or by a way that is not known, is not given back in cash";
         CurrencyMismatch { expected: Currency } => Invalid, "the store sells in {expected}";
@@ -294,10 +345,19 @@ pub struct State {
     pub unknown: bool,
     /// For too long no answer said how it stands; since then a person has to look (UTC).
     pub left_to_person: Option<DateTime<Utc>>,
+    /// What a person said of it, out of a statement.
+    pub resolved_by_person: Option<ResolvedByPerson>,
     /// The provider's name for it.
     pub provider_reference: Option<String>,
     /// Why it failed.
     pub failure: Option<Failed>,
+}
+
+impl State {
+    /// It failed by the word of a person, which the provider's books may still contradict.
+    pub fn is_declared_unsent(&self) -> bool {
+        self.status == Status::Failed && self.resolved_by_person.as_ref().is_some_and(|said| !said.sent)
+    }
 }
 
 /// The decider.
@@ -305,7 +365,7 @@ pub struct Refund;
 
 impl Aggregate for Refund {
     const STREAM_TYPE: StreamType = StreamType::Refund;
-    const STATE_SCHEMA: i16 = 5;
+    const STATE_SCHEMA: i16 = 6;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -323,6 +383,7 @@ impl Aggregate for Refund {
                 let left = payment_intent_id.map(|payment_intent_id| LeftToPerson { refund_id, payment_intent_id, at }.into());
                 Ok(left.into_iter().collect())
             }
+            (Command::ResolveByPerson { sent, statement_reference }, _) => resolve_by_person(state, details, sent, statement_reference),
             (Command::Succeed { provider_reference }, Status::Pending) => {
                 let (bill_id, amount) = (details.bill_id, details.amount);
                 Ok(vec![Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference }.into()])
@@ -332,7 +393,7 @@ impl Aggregate for Refund {
                 None => Err(Rejection::UnlinkedRefundCannotFail),
             },
             (Command::Fail { code, message }, Status::Succeeded) => take_back(details, code, message),
-            (Command::Succeed { .. }, Status::Failed) => Err(Rejection::RefundClosed { status: state.status.as_str() }),
+            (Command::Succeed { provider_reference }, Status::Failed) => found_sent(state, details, provider_reference),
             (
                 Command::Request(_)
                 | Command::MarkOutcomeUnknown { .. }
@@ -352,6 +413,7 @@ impl Aggregate for Refund {
             }
             Event::OutcomeUnknown(_) => state.unknown = true,
             Event::LeftToPerson(left) => state.left_to_person = Some(left.at),
+            Event::ResolvedByPerson(resolved) => state.resolved_by_person = Some(resolved.clone()),
             Event::Succeeded(succeeded) => {
                 state.status = Status::Succeeded;
                 (state.unknown, state.left_to_person) = (false, None);
@@ -367,9 +429,48 @@ impl Aggregate for Refund {
                 state.status = Status::Failed;
                 state.failure = Some(Failed { refund_id, payment_intent_id, code, message });
             }
+            Event::FoundSent(found) => {
+                state.status = Status::Succeeded;
+                state.failure = None;
+                state.provider_reference.clone_from(&found.provider_reference);
+            }
         }
         state
     }
+}
+
+/// Only where the provider does not tell: a person's word never contradicts the books. The same word again changes nothing.
+fn resolve_by_person(state: &State, details: &Requested, sent: bool, statement_reference: String) -> Result<Vec<Event>, Rejection> {
+    if !is_text(&statement_reference, 200) {
+        return Err(Rejection::ReasonRequired);
+    }
+    let (refund_id, bill_id, amount) = (details.refund_id, details.bill_id, details.amount);
+    let payment_intent_id = details.payment_intent_id.ok_or(Rejection::OutcomeNotUnknown)?;
+    let resolved = ResolvedByPerson { refund_id, payment_intent_id, sent, statement_reference: statement_reference.clone() };
+    let ended = if sent { Status::Succeeded } else { Status::Failed };
+    if state.status == ended && state.resolved_by_person.as_ref() == Some(&resolved) {
+        return Ok(vec![]);
+    }
+    if state.status != Status::Pending || state.left_to_person.is_none() {
+        return Err(Rejection::OutcomeNotUnknown);
+    }
+    let outcome: Event = if sent {
+        Succeeded { refund_id, payment_intent_id: Some(payment_intent_id), bill_id, amount, provider_reference: None }.into()
+    } else {
+        Failed { refund_id, payment_intent_id, code: "not_on_statement".to_owned(), message: statement_reference }.into()
+    };
+    Ok(vec![resolved.into(), outcome])
+}
+
+/// What a provider refused stays refused; where only a person had declared it not sent, its books are the better evidence.
+fn found_sent(state: &State, details: &Requested, provider_reference: Option<String>) -> Result<Vec<Event>, Rejection> {
+    let Some(payment_intent_id) = details.payment_intent_id.filter(|_| state.is_declared_unsent()) else {
+        return Err(Rejection::RefundClosed { status: state.status.as_str() });
+    };
+    let parked = details.provider.as_ref().filter(|_| details.unmatched);
+    let unmatched_transaction_id = parked.map(|payment| payment.transaction_id.clone());
+    let Requested { refund_id, bill_id, amount, .. } = *details;
+    Ok(vec![FoundSent { refund_id, payment_intent_id, bill_id, amount, unmatched_transaction_id, provider_reference }.into()])
 }
 
 /// Only a provider can find that the money did not go after all; what staff handed out is gone.

@@ -77,6 +77,36 @@ fn pending() -> Vec<Event> {
     vec![requested().into()]
 }
 
+fn resolve(sent: bool) -> Command {
+    Command::ResolveByPerson { sent, statement_reference: "SCB 24 Nov, line 3".into() }
+}
+
+fn resolved(sent: bool) -> Event {
+    ResolvedByPerson { refund_id: id(1), payment_intent_id: id(2), sent, statement_reference: "SCB 24 Nov, line 3".into() }.into()
+}
+
+/// What follows in the same append from what a person found.
+fn decided(sent: bool) -> [Event; 2] {
+    let (refund_id, payment_intent_id, amount) = (id(1), id(2), Money::thb(50_00));
+    let outcome = if sent {
+        Succeeded { refund_id, payment_intent_id: Some(payment_intent_id), bill_id: Some(id(3)), amount, provider_reference: None }.into()
+    } else {
+        Failed { refund_id, payment_intent_id, code: "not_on_statement".into(), message: "SCB 24 Nov, line 3".into() }.into()
+    };
+    [resolved(sent), outcome]
+}
+
+/// Left to a person, who has decided.
+fn after_a_person_said(sent: bool) -> Vec<Event> {
+    [pending(), vec![not_known(), left()], decided(sent).to_vec()].concat()
+}
+
+fn found_sent() -> Event {
+    let (refund_id, payment_intent_id, bill_id, amount) = (id(1), id(2), Some(id(3)), Money::thb(50_00));
+    let provider_reference = Some("R1".into());
+    FoundSent { refund_id, payment_intent_id, bill_id, amount, unmatched_transaction_id: None, provider_reference }.into()
+}
+
 #[test]
 fn a_refund_is_requested_once() {
     given::<Refund>(&[]).when(request(requested())).then(&pending());
@@ -108,7 +138,7 @@ fn a_card_payment_does_not_leave_the_drawer_as_cash() {
 
 #[test]
 fn nothing_can_be_asked_of_a_refund_that_was_never_requested() {
-    for command in [unknown(), leave(), succeed(), fail()] {
+    for command in [unknown(), leave(), resolve(true), succeed(), fail()] {
         given::<Refund>(&[]).when(command).then_rejected("RefundNotFound");
     }
 }
@@ -140,6 +170,64 @@ fn a_person_is_told_once_and_whatever_the_provider_says_ends_it() {
         }
     }
     given::<Refund>(&[unlinked().into()]).when(leave()).then(&[]);
+}
+
+#[test]
+fn a_person_decides_what_is_left_to_one_and_nothing_else() {
+    let told = [pending(), vec![left()]].concat();
+    for (sent, status) in [(true, Status::Succeeded), (false, Status::Failed)] {
+        for open in [pending(), vec![requested().into(), not_known()]] {
+            given::<Refund>(&open).when(resolve(sent)).then_rejected("OutcomeNotUnknown");
+        }
+        given::<Refund>(&told).when(resolve(sent)).then(&decided(sent));
+        let after = after_a_person_said(sent);
+        let state = Refund::fold(&after);
+        assert_eq!((state.status, state.unknown, state.left_to_person), (status, false, None));
+        given::<Refund>(&after).when(resolve(sent)).then(&[]);
+        given::<Refund>(&after).when(resolve(!sent)).then_rejected("OutcomeNotUnknown");
+        for over in [succeeded(), failed()] {
+            given::<Refund>(&[told.clone(), vec![over]].concat()).when(resolve(sent)).then_rejected("OutcomeNotUnknown");
+        }
+    }
+    for statement_reference in [" ".into(), "x".repeat(201)] {
+        given::<Refund>(&told).when(Command::ResolveByPerson { sent: true, statement_reference }).then_rejected("ReasonRequired");
+    }
+    given::<Refund>(&[unlinked().into()]).when(resolve(true)).then_rejected("OutcomeNotUnknown");
+}
+
+#[test]
+fn the_providers_word_wins_over_what_a_person_found() {
+    let (sent, unsent) = (after_a_person_said(true), after_a_person_said(false));
+    given::<Refund>(&sent).when(succeed()).then(&[]);
+    let taken = given::<Refund>(&sent).when(fail()).events();
+    assert!(matches!(&taken[..], [Event::TakenBack(TakenBack { code, .. })] if code == "cut_off_passed"), "{taken:?}");
+    given::<Refund>(&[sent, taken].concat()).when(succeed()).then_rejected("RefundClosed");
+
+    given::<Refund>(&unsent).when(fail()).then(&[]);
+    given::<Refund>(&unsent).when(succeed()).then(&[found_sent()]);
+    let found = [unsent, vec![found_sent()]].concat();
+    let state = Refund::fold(&found);
+    assert_eq!((state.status, state.failure.is_none(), state.provider_reference.as_deref()), (Status::Succeeded, true, Some("R1")));
+    for silent in [succeed(), unknown(), leave()] {
+        given::<Refund>(&found).when(silent).then(&[]);
+    }
+    given::<Refund>(&found).when(resolve(false)).then_rejected("OutcomeNotUnknown");
+    assert!(matches!(&given::<Refund>(&found).when(fail()).events()[..], [Event::TakenBack(_)]));
+}
+
+#[test]
+fn what_is_found_sent_of_money_beside_the_payment_names_its_transaction() {
+    let beside = Requested { unmatched: true, bill_id: None, ..requested() };
+    let history = [vec![beside.into(), left()], decided(false).to_vec()].concat();
+    let found = given::<Refund>(&history).when(succeed()).events();
+    assert!(matches!(&found[..], [Event::FoundSent(found)] if found.unmatched_transaction_id.as_deref() == Some("T1")), "{found:?}");
+}
+
+#[test]
+fn a_name_that_is_the_payments_tells_no_refund() {
+    let payment = requested().provider.unwrap();
+    assert!(payment.went_back_as_a_whole("void:T1"));
+    assert!(["R1", "T1", "void:T2", ""].iter().all(|name| !payment.went_back_as_a_whole(name)));
 }
 
 #[test]
@@ -189,7 +277,8 @@ fn some_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         1 => (-5_i64..100).prop_map(|amount| request(Requested { amount: Money::thb(amount), ..requested() })),
         2 => Just(unknown()),
-        1 => Just(leave()),
+        2 => Just(leave()),
+        1 => any::<bool>().prop_map(resolve),
         1 => proptest::option::of("R[0-9]").prop_map(|provider_reference| Command::Succeed { provider_reference }),
         1 => Just(fail()),
     ]

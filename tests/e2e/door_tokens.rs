@@ -1,7 +1,7 @@
 //! Payment tokens of browsers, and the lookup of idempotency keys, over HTTP.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Answered, ApiShop, TestPlatform, answered};
 
 async fn intent(platform: &TestPlatform, shop: &ApiShop, key: &str) -> Answered {
@@ -117,6 +117,49 @@ async fn the_published_names_work_under_the_published_path() {
     let other = platform.shop().await;
     let elsewhere = json!({"amount": 120_00, "currency": "THB", "payment_method_types": ["qr_mpm"], "merchant_ref_id": "ORD-1", "merchant_store_id": other.store});
     platform.post(&other.cashier, "/v1/payment_intents", elsewhere).await.ok();
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_takes_the_published_names_under_the_published_path() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let body = json!({"amount": 120_00, "currency": "THB", "payment_method_types": ["qr_mpm"], "merchant_ref_id": "ORD-1",
+        "merchant_store_id": shop.store, "confirm": false});
+    let made = platform.send(&shop.cashier, Method::POST, "/v1/payment_intents", Some("p"), Some(&body)).await.ok();
+    let path = format!("/v1/payment_intents/{}", made.id());
+    let patch = async |path: &str, key: &str, body: Value| platform.send(&shop.cashier, Method::PATCH, path, Some(key), Some(&body)).await;
+    let change = json!({"amount": 90_00, "currency": "THB", "payment_method_types": ["credit_card"], "merchant_ref_id": "ORD-2",
+        "merchant_terminal_id": "TILL-4", "description": "Lunch"});
+    let changed = patch(&path, "all", change.clone()).await.ok().body;
+    for (name, value) in change.as_object().unwrap() {
+        assert_eq!(&changed[name], value, "{changed}");
+    }
+    assert_eq!((&changed["tender"], &changed["merchant_reference"]), (&json!("online_card"), &json!("ORD-2")));
+    assert_eq!(
+        (&changed["expires_at"], &changed["status"]),
+        (&made.body["expires_at"], &json!("requires_payment_method")),
+        "nothing is added"
+    );
+    let one = patch(&path, "one", json!({"description": "Dinner"})).await.ok().body;
+    assert_eq!((&one["description"], &one["amount"], &one["merchant_ref_id"]), (&json!("Dinner"), &json!(90_00), &json!("ORD-2")));
+
+    let whole = json!({"merchant_reference": "ORD-3", "amount": {"amount": 80_00, "currency": "THB"}});
+    let canonical = path.replace("payment_intents", "payment-intents");
+    assert_eq!(patch(&canonical, "canonical", whole).await.ok().body["amount"]["amount"], 80_00, "the canonical names as before");
+    let refused = [
+        (&path, json!({"merchant_store_id": shop.store}), "BodyInvalid"),
+        (&path, json!({"amount": 80_00}), "BodyInvalid"),
+        (&path, json!({"merchant_ref_id": "A", "merchant_reference": "B"}), "BodyInvalid"),
+        (&path, json!({"payment_method_types": ["qr_mpm", "credit_card"]}), "RuleBroken"),
+        (&canonical, json!({"merchant_ref_id": "ORD-4"}), "BodyInvalid"),
+    ];
+    let head = platform.database.head().await.pos;
+    for (n, (path, body, code)) in refused.into_iter().enumerate() {
+        let answer = patch(path, &format!("refused-{n}"), body).await;
+        assert_eq!(answer.body["code"], json!(code), "{answer:?}");
+    }
+    assert_eq!(platform.database.head().await.pos, head, "nothing was done");
     platform.stop().await;
 }
 

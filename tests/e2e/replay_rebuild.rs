@@ -155,7 +155,7 @@ async fn a_projector_that_remembers_wrong_rows_does_not_write_them_over_the_heal
     let mut trading = Trading::start().await;
     trading.sell(2).await;
     trading.settled().await;
-    let tamper = "update daily_sales_v3.daily_sales set total = total + 1";
+    let tamper = "update daily_sales_v4.daily_sales set total = total + 1";
     sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
     trading.restart_projectors().await;
     trading.sell(1).await; // the wrong row is in memory now

@@ -43,6 +43,7 @@ fn as_every_command(value: &Value) -> Vec<Option<String>> {
         shown::<payment_intents::ConfirmIntent>(value),
         shown::<refunds::RequestRefund>(value),
         shown::<refunds::RefundPayment>(value),
+        shown::<refunds::ResolveRefund>(value),
         shown::<customers::CustomerInput>(value),
         shown::<customers::EraseInput>(value),
         shown::<merchants::RegisterMerchant>(value),

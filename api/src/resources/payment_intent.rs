@@ -38,6 +38,9 @@ pub struct PaymentIntentResource {
     /// Given back.
     #[schema(value_type = MoneySchema)]
     pub refunded: Money,
+    /// Given back, or set aside for it, beyond what came: a refund that a person had declared not sent was, and another had been made.
+    #[schema(value_type = MoneySchema)]
+    pub over_refunded: Money,
     /// How it is tendered.
     #[schema(value_type = TenderSchema)]
     pub tender: Tender,
@@ -177,6 +180,7 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             amount: details.amount,
             captured: money(state.captured()),
             refunded: money(state.refunded_total),
+            over_refunded: money(state.over_refunded()),
             tender: details.tender,
             provider: attempt.map(|attempt| attempt.started.provider.clone()),
             reference: attempt.map(|attempt| attempt.started.reference.clone()),

@@ -46,11 +46,12 @@ pub struct RefundResource {
     pub business_date: NaiveDate,
     /// The outcome of the last call to the provider is not known; it is being asked.
     pub outcome_unknown: bool,
-    /// For an hour no answer of the provider said how it stands: someone has to look. It is asked on, and its answer ends this.
+    /// For an hour no answer of the provider said how it stands: someone has to look. It is asked on; its answer ends this, or what
+    /// somebody finds on a statement (`…/resolve`).
     pub needs_attention: bool,
     /// The provider's name for it.
     pub provider_reference: Option<String>,
-    /// Why it failed: the provider refused it, or took back that it had succeeded.
+    /// Why it failed: the provider refused it, or took back that it had succeeded, or a statement lacks it (`not_on_statement`).
     pub failure: Option<Failure>,
     /// `ref_…` that failed and that this one follows up.
     pub fallback_of: Option<String>,

@@ -17,6 +17,7 @@ use domain::{
     ids::{MerchantId, StoreId, Ulid},
     order::{self, Order},
     payment_intent::{self, PaymentIntent},
+    refund::{self, Refund},
     rejection::Rejected,
     store::{self, Store},
 };
@@ -166,6 +167,15 @@ impl InStore for PaymentIntent {
     }
     fn missing() -> Rejected {
         payment_intent::Rejection::PaymentIntentNotFound.into()
+    }
+}
+
+impl InStore for Refund {
+    fn store_of(state: &refund::State) -> Option<StoreId> {
+        state.details.as_ref().map(|details| details.store_id)
+    }
+    fn missing() -> Rejected {
+        refund::Rejection::RefundNotFound.into()
     }
 }
 

@@ -1,7 +1,10 @@
 //! `/v1/refunds` and `/v1/payments/{id}/refund`: money given back.
 
 use axum::{extract::State, response::Response};
-use commands::refunds::{self, NewRefund};
+use commands::{
+    refund_findings,
+    refunds::{self, NewRefund},
+};
 use domain::{
     ids::{BillId, PaymentId, RefundId, StoreId},
     money::Money,
@@ -31,7 +34,7 @@ const COLLECTION: &str = "/v1/refunds";
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(request, list)).routes(routes!(get)).routes(routes!(refund_payment))
+    OpenApiRouter::new().routes(routes!(request, list)).routes(routes!(get)).routes(routes!(resolve)).routes(routes!(refund_payment))
 }
 
 /// A refund to be made.
@@ -71,6 +74,26 @@ pub struct RefundPayment {
     /// `ref_…`: a refund of the same payment that failed, which this one follows up; only so a card is given back in cash.
     #[schema(value_type = Option<String>)]
     fallback_of: Option<RefundId>,
+}
+
+/// What a statement shows of a refund.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveRefund {
+    /// `sent`: the money went back. `not_sent`: it did not.
+    outcome: RefundOutcome,
+    /// The statement and its line that show it, or the statement that lacks it; 1 to 200 characters.
+    statement_reference: String,
+}
+
+/// Whether the money of a refund went back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundOutcome {
+    /// It went back.
+    Sent,
+    /// It did not.
+    NotSent,
 }
 
 fn original() -> Destination {
@@ -126,6 +149,31 @@ async fn give_back(state: &AppState, change: &Change<may::RefundRequest>, body: 
             };
             let refund = refunds::request(unit, new).await?;
             unit.reply::<Refund>(201, refund_id, &shown(RefundResource::of(&refund, unit.version::<Refund>(refund_id)))?)
+        })
+    });
+    Ok(respond(work.await?, COLLECTION))
+}
+
+/// Says, out of a statement, how a refund ended whose provider does not tell.
+#[utoipa::path(post, path = "/v1/refunds/{id}/resolve", tag = "refunds", request_body = ResolveRefund,
+    params(("id" = String, Path, description = "`ref_…`")),
+    responses((status = 200, description = "Resolved by the caller's word", body = RefundResource)),
+    extensions(("x-permission" = json!("refund_request"))))]
+async fn resolve(
+    State(state): State<AppState>,
+    change: Change<may::RefundRequest>,
+    Id(refund_id): Id<RefundId>,
+    body: Json<ResolveRefund>,
+) -> Result<Response, Problem> {
+    let (only, caller) = (change.only_store(), change.caller(&body.raw)?);
+    let ResolveRefund { outcome, statement_reference } = body.value;
+    let work = state.commands.transact(&caller, |unit| {
+        let reference = statement_reference.clone();
+        Box::pin(async move {
+            unit.reaches_only(only);
+            within::<Refund>(unit, only, refund_id).await?;
+            let refund = refund_findings::resolve_by_person(unit, refund_id, outcome == RefundOutcome::Sent, reference).await?;
+            unit.reply::<Refund>(200, refund_id, &shown(RefundResource::of(&refund, unit.version::<Refund>(refund_id)))?)
         })
     });
     Ok(respond(work.await?, COLLECTION))

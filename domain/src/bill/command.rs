@@ -52,8 +52,17 @@ pub enum Command {
         /// Why.
         reason: String,
     },
-    /// Record money given back.
+    /// Record money that staff give back: no more than is left of what the payment brought.
     RecordRefund {
+        /// The refund.
+        refund_id: RefundId,
+        /// Out of which payment.
+        payment_intent_id: PaymentIntentId,
+        /// Minor units.
+        amount: i64,
+    },
+    /// Record money that a provider gave back. Not refused for its amount: it is gone, whatever else went back.
+    RecordSentRefund {
         /// The refund.
         refund_id: RefundId,
         /// Out of which payment.

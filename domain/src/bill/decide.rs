@@ -39,7 +39,12 @@ impl Aggregate for Bill {
             }
             Command::Void { reason } => void(state, reason),
             Command::WriteOff { reason } => write_off(state, reason),
-            Command::RecordRefund { refund_id, payment_intent_id, amount } => record_refund(state, refund_id, payment_intent_id, amount),
+            Command::RecordRefund { refund_id, payment_intent_id, amount } => {
+                record_refund(state, refund_id, payment_intent_id, amount, Limit::WhatIsLeft)
+            }
+            Command::RecordSentRefund { refund_id, payment_intent_id, amount } => {
+                record_refund(state, refund_id, payment_intent_id, amount, Limit::AnyPayment)
+            }
             Command::TakeBackRefund { refund_id, payment_intent_id } => take_back_refund(state, refund_id, payment_intent_id),
         }
     }
@@ -199,19 +204,28 @@ fn write_off(state: &State, reason: String) -> Result<Vec<Event>, Rejection> {
     Ok(vec![WrittenOff { bill_id, order_ids, amount: details.total, reason }.into()])
 }
 
-fn record_refund(state: &State, refund_id: RefundId, payment: PaymentIntentId, amount: i64) -> Result<Vec<Event>, Rejection> {
+/// How much can be recorded as given back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// What is left of what the payment brought.
+    WhatIsLeft,
+    /// Anything out of a payment that brought something: the money is gone.
+    AnyPayment,
+}
+
+fn record_refund(state: &State, refund_id: RefundId, payment: PaymentIntentId, amount: i64, limit: Limit) -> Result<Vec<Event>, Rejection> {
     state.issued()?;
     if state.refunds.contains_key(&refund_id) {
         return Ok(vec![]);
     }
-    let refundable = state
-        .allocations
-        .get(&payment)
-        .map_or(0, |allocation| allocation.amount.saturating_add(allocation.parked).saturating_sub(allocation.refunded));
+    let allocation = state.allocations.get(&payment);
+    let left = |allocation: &Allocation| allocation.amount.saturating_add(allocation.parked).saturating_sub(allocation.refunded);
+    let refundable = allocation.map_or(0, left).max(0);
     if amount <= 0 {
         return Err(Rejection::AmountNotPositive);
     }
-    if amount > refundable {
+    let gone = limit == Limit::AnyPayment && allocation.is_some();
+    if amount > refundable && !gone {
         return Err(Rejection::RefundExceedsRefundable { refundable });
     }
     let refunded_total = state.refunded_total.saturating_add(amount);

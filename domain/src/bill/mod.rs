@@ -2,7 +2,8 @@
 //!
 //! `pending → partially_paid → paid`; `cancelled` (voided) and `written_off` only without money on it.
 //! Invariants: figures never change after issue; paid + reserved ≤ total (money beyond that is parked, never dropped);
-//! refunded ≤ paid, per payment and in all. Refunds are derived figures, not a state.
+//! refunded ≤ paid, per payment and in all, but for what a provider sent although a person had declared it not sent. Refunds are
+//! derived figures, not a state.
 
 mod command;
 mod decide;

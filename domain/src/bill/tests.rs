@@ -282,6 +282,23 @@ fn no_more_is_given_back_than_the_payment_brought() {
 }
 
 #[test]
+fn what_a_provider_sent_is_recorded_also_beyond_what_the_payment_brought() {
+    let sent = |refund, payment, amount| Command::RecordSentRefund { refund_id: id(refund), payment_intent_id: id(payment), amount };
+    let whole = [settled(), vec![refunded(1, 1, 100_00, 100_00)]].concat();
+    given::<Bill>(&whole).when(sent(2, 1, 60_00)).then(&[refunded(2, 1, 60_00, 160_00)]);
+    given::<Bill>(&whole).when(sent(2, 9, 1)).then_rejected("RefundExceedsRefundable");
+    given::<Bill>(&whole).when(sent(2, 1, 0)).then_rejected("AmountNotPositive");
+    let beyond = [whole, vec![refunded(2, 1, 60_00, 160_00)]].concat();
+    given::<Bill>(&beyond).when(sent(2, 1, 60_00)).then(&[]);
+    given::<Bill>(&beyond).when(refund(3, 1, 1)).then_rejected("RefundExceedsRefundable");
+    // Either of the two may turn out not to have happened, and the figures are as if it never had.
+    let taken: Event = RefundTakenBack { refund_id: id(1), payment_intent_id: id(1), amount: 100_00, refunded_total: 60_00 }.into();
+    given::<Bill>(&beyond).when(Command::TakeBackRefund { refund_id: id(1), payment_intent_id: id(1) }).then(std::slice::from_ref(&taken));
+    let state = Bill::fold(&[beyond, vec![taken]].concat());
+    assert_eq!((state.refunded_total, state.allocations[&id(1)].refunded), (60_00, 60_00));
+}
+
+#[test]
 fn parked_money_can_be_given_back() {
     let mut history = cancelled();
     history.push(parked(1, 50_00));

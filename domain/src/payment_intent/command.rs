@@ -291,6 +291,15 @@ pub enum Command {
         /// The refund.
         refund_id: RefundId,
     },
+    /// The refund came to nothing by the word of a person, and was sent. Never refused: the money is gone.
+    CountFoundRefund {
+        /// The refund.
+        refund_id: RefundId,
+        /// Minor units.
+        amount: i64,
+        /// Of money that did not close the intent: the provider's transaction.
+        unmatched_transaction_id: Option<String>,
+    },
 }
 
 rejections! {

@@ -17,7 +17,7 @@ pub struct PaymentIntent;
 
 impl Aggregate for PaymentIntent {
     const STREAM_TYPE: StreamType = StreamType::PaymentIntent;
-    const STATE_SCHEMA: i16 = 6;
+    const STATE_SCHEMA: i16 = 7;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -78,6 +78,9 @@ impl Aggregate for PaymentIntent {
             Command::ReleaseRefund { refund_id } => Ok(refunds::release(state, refund_id)),
             Command::TakeBackRefund { refund_id } => Ok(refunds::take_back(state, refund_id)),
             Command::LeaveRefundToPerson { refund_id } => Ok(refunds::leave_to_person(state, refund_id)),
+            Command::CountFoundRefund { refund_id, amount, unmatched_transaction_id } => {
+                Ok(refunds::count_found(state, refund_id, amount, unmatched_transaction_id.as_deref()))
+            }
         }
     }
 

@@ -328,6 +328,21 @@ pub struct RefundTakenBack {
     pub refunded_total: i64,
 }
 
+/// A refund that a person had declared not sent was: it counts as given back, also where another one was made meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefundFoundSent {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// Minor units that went back.
+    pub amount: i64,
+    /// Sum given back now, of the payment itself.
+    pub refunded_total: i64,
+    /// Minor units by which what went back, or is set aside for it, is more than what came; 0 where no other refund was made.
+    pub excess: i64,
+    /// Of money that did not close the intent and that another refund sends back, or sent: the provider's transaction.
+    pub unmatched_transaction_id: Option<String>,
+}
+
 /// For too long the provider does not say how a refund stands: a person has to look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefundLeftToPerson {
@@ -398,6 +413,8 @@ events! {
         RefundReleased = "payment_intent.refund_released" v 1;
         /// The refund did not happen after all.
         RefundTakenBack = "payment_intent.refund_taken_back" v 1;
+        /// The refund was sent, and a person had declared that it was not.
+        RefundFoundSent = "payment_intent.refund_found_sent" v 1;
         /// For too long nobody knows how the refund stands.
         RefundLeftToPerson = "payment_intent.refund_left_to_person" v 1;
     }

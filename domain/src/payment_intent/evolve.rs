@@ -1,6 +1,9 @@
 //! What an event changes in a payment intent.
 
-use super::{Attempt, Event, Evidence, FailedRefund, ProviderConfirmed, RefundEntry, Resolution, State, Status, UnmatchedPayment};
+use super::{
+    Attempt, Event, Evidence, FailedRefund, ProviderConfirmed, RefundBeyond, RefundEntry, RefundFoundSent, Resolution, State, Status,
+    UnmatchedPayment,
+};
 use crate::ids::RefundId;
 
 /// The state after an event.
@@ -38,11 +41,14 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
         }
         Event::UnmatchedRefunded(refunded) => {
             resolve(&mut state, &refunded.transaction_id, Some(Resolution::Refunded));
-            state.refunds_left_to_person.remove(&refunded.refund_id);
+            went_back(&mut state, refunded.refund_id);
+            if let Some(payment) = unmatched(&mut state, &refunded.transaction_id) {
+                payment.refund_id = Some(refunded.refund_id);
+            }
         }
         Event::UnmatchedReopened(reopened) => {
             resolve(&mut state, &reopened.transaction_id, None);
-            state.refunds_left_to_person.remove(&reopened.refund_id);
+            came_to_nothing(&mut state, reopened.refund_id);
             if let Some(payment) = unmatched(&mut state, &reopened.transaction_id) {
                 payment.refund_id = None;
             }
@@ -55,6 +61,7 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
         | Event::RefundSettled(_)
         | Event::RefundReleased(_)
         | Event::RefundTakenBack(_)
+        | Event::RefundFoundSent(_)
         | Event::RefundLeftToPerson(_) => evolve_refund(&mut state, event),
         Event::AttemptStarted(_)
         | Event::AttemptAccepted(_)
@@ -75,29 +82,67 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
 fn evolve_refund(state: &mut State, event: &Event) {
     if let Event::RefundReserved(reserved) = event {
         state.refunds.insert(reserved.refund_id, RefundEntry { amount: reserved.amount, settled: false });
-        if let Some(failed) = state.failed_refunds.iter_mut().find(|failed| failed.followed_by.is_none()) {
-            failed.followed_by = Some(reserved.refund_id);
-        }
+        follows_up(state, reserved.refund_id);
     } else if let Event::RefundSettled(settled) = event {
         state.refunded_total = settled.refunded_total;
-        state.refunds_left_to_person.remove(&settled.refund_id);
+        went_back(state, settled.refund_id);
         if let Some(refund) = state.refunds.get_mut(&settled.refund_id) {
             refund.settled = true;
         }
     } else if let Event::RefundReleased(released) = event {
         state.refunds.remove(&released.refund_id);
-        state.refunds_left_to_person.remove(&released.refund_id);
+        came_to_nothing(state, released.refund_id);
         not_followed_up(state, released.refund_id);
     } else if let Event::RefundTakenBack(taken) = event {
         state.refunds.remove(&taken.refund_id);
         state.refunded_total = taken.refunded_total;
         not_followed_up(state, taken.refund_id);
-        // What failed earlier is seen to with it: one duty, not two for the same money.
-        if state.failed_refunds.iter().all(|failed| failed.followed_by.is_some()) {
+        let beyond = state.refunds_beyond.iter().any(|beyond| beyond.refund_id == taken.refund_id);
+        state.refunds_beyond.retain(|beyond| beyond.refund_id != taken.refund_id);
+        // Nothing is owed where the same money went back by another one. What failed earlier is seen to with it: one duty, not two.
+        let owed = !beyond && state.refundable() > 0;
+        if owed && state.failed_refunds.iter().all(|failed| failed.followed_by.is_some()) {
             state.failed_refunds.push(FailedRefund { refund_id: taken.refund_id, followed_by: None });
         }
+    } else if let Event::RefundFoundSent(found) = event {
+        found_sent(state, found);
     } else if let Event::RefundLeftToPerson(left) = event {
         state.refunds_left_to_person.insert(left.refund_id);
+    }
+}
+
+fn found_sent(state: &mut State, found: &RefundFoundSent) {
+    let RefundFoundSent { refund_id, amount, .. } = *found;
+    state.refunded_total = found.refunded_total;
+    went_back(state, refund_id);
+    if let Some(transaction_id) = found.unmatched_transaction_id.clone() {
+        state.refunds_beyond.push(RefundBeyond { refund_id, transaction_id, amount });
+    } else {
+        let known = state.refunds.insert(refund_id, RefundEntry { amount, settled: true });
+        if known.is_none() {
+            follows_up(state, refund_id);
+        }
+    }
+}
+
+/// A refund is known to have gone.
+fn went_back(state: &mut State, refund_id: RefundId) {
+    state.refunds_left_to_person.remove(&refund_id);
+    state.refunds_in_doubt.remove(&refund_id);
+    state.refunds_beyond.retain(|beyond| beyond.refund_id != refund_id);
+}
+
+/// A refund ended without money; where a person had to look, the provider may still show it.
+fn came_to_nothing(state: &mut State, refund_id: RefundId) {
+    if state.refunds_left_to_person.remove(&refund_id) {
+        state.refunds_in_doubt.insert(refund_id);
+    }
+}
+
+/// With the next refund somebody saw to the first that failed.
+fn follows_up(state: &mut State, refund_id: RefundId) {
+    if let Some(failed) = state.failed_refunds.iter_mut().find(|failed| failed.followed_by.is_none()) {
+        failed.followed_by = Some(refund_id);
     }
 }
 

@@ -7,7 +7,8 @@
 //! Invariants: at most one live attempt; succeeded only with evidence of the full amount, or of what was captured out of a hold;
 //! a time-out is *unknown*, never failed; canceled and expired only when no attempt is unresolved or the provider showed no
 //! payment; terminal states do not regress, late money is recorded beside them, and only a person's explicit acceptance of the
-//! full amount revives one; Σ refunds (reserved and settled) ≤ captured.
+//! full amount revives one; Σ refunds (reserved and settled) ≤ captured, but for one that a person had declared not sent and that
+//! was: what went back is recorded, whatever it adds up to.
 
 mod capture;
 mod cases;
@@ -29,10 +30,10 @@ pub use decide::{MAX_ATTEMPTS, PaymentIntent};
 pub use event::{
     ActionRequired, AttemptAccepted, AttemptFailed, AttemptStarted, Authorized, CancelRequested, Canceled, CaptureFailed, CaptureRequested,
     Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Expired, Failed, IncreaseFailed, IncreaseRequested, LeftToPerson,
-    OutcomeUnknown, ProviderConfirmed, RefundLeftToPerson, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Resolution,
-    ResolvedByPerson, Succeeded, Tender, UnmatchedPaymentReceived, UnmatchedReason, UnmatchedRefunded, UnmatchedReopened,
+    OutcomeUnknown, ProviderConfirmed, RefundFoundSent, RefundLeftToPerson, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack,
+    Resolution, ResolvedByPerson, Succeeded, Tender, UnmatchedPaymentReceived, UnmatchedReason, UnmatchedRefunded, UnmatchedReopened,
     UnmatchedResolved, Updated,
 };
 pub use standing::Standing;
-pub use state::{Attempt, FailedRefund, RefundEntry, State, Status, UnmatchedPayment};
+pub use state::{Attempt, FailedRefund, RefundBeyond, RefundEntry, State, Status, UnmatchedPayment};
 pub use terms::{Confirmed, DEFAULT_VALID_MINUTES, Terms, Wishes};

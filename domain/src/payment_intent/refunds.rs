@@ -1,8 +1,8 @@
 //! Refunds under a payment: the balance out of which they come.
 
 use super::{
-    Event, RefundLeftToPerson, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Rejection, Resolution, State,
-    UnmatchedPayment, UnmatchedRefunded, UnmatchedReopened,
+    Event, RefundFoundSent, RefundLeftToPerson, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Rejection, Resolution,
+    State, UnmatchedPayment, UnmatchedRefunded, UnmatchedReopened,
 };
 use crate::{ids::RefundId, money::Money};
 
@@ -51,8 +51,10 @@ pub(super) fn settle(state: &State, refund_id: RefundId) -> Result<Vec<Event>, R
 /// The refund did not happen after all. The balance is as before it, and somebody has to look: the payer lacks the money.
 pub(super) fn take_back(state: &State, refund_id: RefundId) -> Vec<Event> {
     if let Some(payment) = beside(state, refund_id) {
-        let transaction_id = payment.received.transaction_id.clone();
-        return vec![UnmatchedReopened { transaction_id, refund_id }.into()];
+        return reopened(state, payment, refund_id);
+    }
+    if let Some(beyond) = state.refunds_beyond.iter().find(|beyond| beyond.refund_id == refund_id) {
+        return vec![RefundTakenBack { refund_id, amount: beyond.amount, refunded_total: state.refunded_total }.into()];
     }
     match state.refunds.get(&refund_id) {
         Some(refund) if refund.settled => {
@@ -79,11 +81,52 @@ pub(super) fn leave_to_person(state: &State, refund_id: RefundId) -> Vec<Event> 
 pub(super) fn release(state: &State, refund_id: RefundId) -> Vec<Event> {
     if let Some(payment) = beside(state, refund_id) {
         let open = payment.resolution == Some(Resolution::Refunding);
-        let transaction_id = payment.received.transaction_id.clone();
-        return if open { vec![UnmatchedReopened { transaction_id, refund_id }.into()] } else { vec![] };
+        return if open { reopened(state, payment, refund_id) } else { vec![] };
     }
     match state.refunds.get(&refund_id) {
         Some(refund) if !refund.settled => vec![RefundReleased { refund_id, amount: refund.amount }.into()],
         Some(_) | None => vec![],
+    }
+}
+
+/// The refund of money beside the payment came to nothing. Where another one of it was found to have been sent, that one sent it back.
+fn reopened(state: &State, payment: &UnmatchedPayment, refund_id: RefundId) -> Vec<Event> {
+    let transaction_id = payment.received.transaction_id.clone();
+    let other = state.refunds_beyond.iter().find(|beyond| beyond.transaction_id == transaction_id);
+    let sent = other.map(|other| Event::from(UnmatchedRefunded { transaction_id: transaction_id.clone(), refund_id: other.refund_id }));
+    std::iter::once(UnmatchedReopened { transaction_id, refund_id }.into()).chain(sent).collect()
+}
+
+/// A refund that a person had declared not sent was. Its reserve may have been used for another one meanwhile, or may not be free yet: it
+/// counts in any case, and by how much that is too much is recorded.
+pub(super) fn count_found(state: &State, refund_id: RefundId, amount: i64, transaction_id: Option<&str>) -> Vec<Event> {
+    let settled = state.refunds.get(&refund_id).is_some_and(|refund| refund.settled);
+    if settled || state.refunds_beyond.iter().any(|beyond| beyond.refund_id == refund_id) {
+        return vec![];
+    }
+    let parked = transaction_id.and_then(|id| state.unmatched.iter().find(|payment| payment.received.transaction_id == id));
+    // Money that was accepted is the payment itself.
+    if let Some(payment) = parked.filter(|payment| payment.resolution != Some(Resolution::Accepted)) {
+        return count_found_beside(state, payment, refund_id, amount);
+    }
+    let others = state.refunds.iter().filter(|(id, _)| **id != refund_id);
+    let total = others.fold(amount, |sum, (_, refund)| sum.saturating_add(refund.amount));
+    let excess = total.saturating_sub(state.captured()).max(0);
+    let refunded_total = state.refunded_total.saturating_add(amount);
+    vec![RefundFoundSent { refund_id, amount, refunded_total, excess, unmatched_transaction_id: None }.into()]
+}
+
+fn count_found_beside(state: &State, payment: &UnmatchedPayment, refund_id: RefundId, amount: i64) -> Vec<Event> {
+    let (transaction_id, own) = (payment.received.transaction_id.clone(), payment.refund_id == Some(refund_id));
+    match payment.resolution {
+        Some(Resolution::Refunded) if own => vec![],
+        Some(Resolution::Refunding | Resolution::Refunded) if !own => {
+            let (refunded_total, unmatched_transaction_id) = (state.refunded_total, Some(transaction_id));
+            vec![RefundFoundSent { refund_id, amount, refunded_total, excess: amount, unmatched_transaction_id }.into()]
+        }
+        // Open, or kept by somebody who did not know that it had gone.
+        Some(Resolution::Refunding | Resolution::Refunded | Resolution::Kept | Resolution::Accepted) | None => {
+            vec![UnmatchedRefunded { transaction_id, refund_id }.into()]
+        }
     }
 }

@@ -139,6 +139,17 @@ pub struct FailedRefund {
     pub followed_by: Option<RefundId>,
 }
 
+/// A refund of money beside the payment that a person had declared not sent, and that was, while another one sends the same money back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundBeyond {
+    /// The refund.
+    pub refund_id: RefundId,
+    /// The provider's transaction that went back.
+    pub transaction_id: String,
+    /// Minor units.
+    pub amount: i64,
+}
+
 /// What is remembered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -168,6 +179,10 @@ pub struct State {
     pub failed_refunds: Vec<FailedRefund>,
     /// Refunds under way of which the provider does not say how they stand: a person has to look.
     pub refunds_left_to_person: BTreeSet<RefundId>,
+    /// Refunds that were left to a person and came to nothing: their provider may still show them.
+    pub refunds_in_doubt: BTreeSet<RefundId>,
+    /// Refunds beyond those that the money beside the payment has room for.
+    pub refunds_beyond: Vec<RefundBeyond>,
 }
 
 impl State {
@@ -213,18 +228,39 @@ impl State {
     }
 
     /// A person has to look: money that nothing asks for, an open dispute, an outcome that the provider does not tell, of the payment
-    /// or of a refund, a refund that did not happen after all.
+    /// or of a refund, a refund that did not happen after all, more given back than came.
     pub fn needs_attention(&self) -> bool {
         let left = self.attempt.as_ref().is_some_and(|attempt| attempt.left_to_person.is_some());
         let open = self.unmatched.iter().any(|payment| payment.resolution.is_none());
         let owed_back = self.failed_refunds.iter().any(|refund| refund.followed_by.is_none());
         let untold = !self.refunds_left_to_person.is_empty();
-        open || owed_back || untold || (self.dispute.is_some() && self.dispute_outcome.is_none()) || (left && self.is_open())
+        let too_much = self.over_refunded() > 0;
+        let contested = self.dispute.is_some() && self.dispute_outcome.is_none();
+        open || owed_back || untold || too_much || contested || (left && self.is_open())
     }
 
-    /// Minor units neither given back nor set aside for it.
+    /// Minor units neither given back nor set aside for it, never below 0.
     pub fn refundable(&self) -> i64 {
-        self.captured().saturating_sub(self.refunds.values().map(|refund| refund.amount).sum())
+        self.captured().saturating_sub(self.given_back()).max(0)
+    }
+
+    /// Minor units given back, or set aside for it, beyond what came. More than 0 only after a refund that a person had declared not
+    /// sent was found to have been, while another one had been made.
+    pub fn over_refunded(&self) -> i64 {
+        let beyond = self.refunds_beyond.iter().fold(0_i64, |sum, refund| sum.saturating_add(refund.amount));
+        self.given_back().saturating_sub(self.captured()).max(0).saturating_add(beyond)
+    }
+
+    /// Minor units of the payment that went back or are set aside for it.
+    fn given_back(&self) -> i64 {
+        self.refunds.values().fold(0_i64, |sum, refund| sum.saturating_add(refund.amount))
+    }
+
+    /// Refunds of the payment and of money beside it of which the provider may know more than we do, each once.
+    pub fn refunds_at_provider(&self) -> BTreeSet<RefundId> {
+        let beside = self.unmatched.iter().filter_map(|payment| payment.refund_id);
+        let beyond = self.refunds_beyond.iter().map(|refund| refund.refund_id);
+        self.refunds.keys().chain(&self.refunds_in_doubt).copied().chain(beside).chain(beyond).collect()
     }
 
     pub(super) fn created(&self) -> Result<&Created, Rejection> {

@@ -227,6 +227,17 @@ pub enum ProcessCommand {
         /// Now (UTC).
         at: DateTime<Utc>,
     },
+    /// A refund that a person had declared not sent was: payment and bill count it.
+    CountFoundRefund {
+        /// The payment.
+        payment_intent_id: PaymentIntentId,
+        /// The refund.
+        refund_id: RefundId,
+        /// Minor units.
+        amount: i64,
+        /// Of money that did not close the payment: the provider's transaction.
+        unmatched_transaction_id: Option<String>,
+    },
     /// The money went back.
     SucceedRefund {
         /// The refund.

@@ -1,5 +1,5 @@
 //! Refund: carried out → payment and bill say so; refused → the payment's reserve is freed; did not happen after all → both take it back;
-//! left to a person → so is the payment.
+//! left to a person → so is the payment; found to have been sent although a person had said that it was not → both count it.
 
 use super::{Happened, Intent, ProcessCommand};
 use crate::{event::DomainEvent, refund};
@@ -35,6 +35,13 @@ pub fn react(happened: &Happened<'_>) -> Vec<Intent> {
             let payment = ProcessCommand::TakeBackRefund { payment_intent_id, refund_id };
             vec![Intent::Commands(std::iter::once(payment).chain(bill).collect())]
         }
-        refund::Event::Requested(_) | refund::Event::OutcomeUnknown(_) => vec![],
+        refund::Event::FoundSent(found) => vec![Intent::Commands(vec![ProcessCommand::CountFoundRefund {
+            payment_intent_id: found.payment_intent_id,
+            refund_id: found.refund_id,
+            amount: found.amount.amount,
+            unmatched_transaction_id: found.unmatched_transaction_id.clone(),
+        }])],
+        // What a person says is followed by its outcome.
+        refund::Event::Requested(_) | refund::Event::OutcomeUnknown(_) | refund::Event::ResolvedByPerson(_) => vec![],
     }
 }

@@ -178,12 +178,15 @@ pub struct RefundRef {
     /// Since when no answer said how it stands (UTC); nothing after one that did.
     #[serde(default)]
     pub unclear_since: Option<DateTime<Utc>>,
+    /// Since when its books are looked at although a person has decided (UTC).
+    #[serde(default)]
+    pub decided_since: Option<DateTime<Utc>>,
 }
 
 impl RefundRef {
     /// Before the first call.
     pub const fn new(refund_id: RefundId, amount: Money, payment: ProviderPayment) -> Self {
-        Self { refund_id, amount, payment, tried: 0, uncertain_since: None, unclear_since: None }
+        Self { refund_id, amount, payment, tried: 0, uncertain_since: None, unclear_since: None, decided_since: None }
     }
 }
 

@@ -6,10 +6,40 @@ use super::{
     ProcessCommand, RefundRef, Task,
     work::{Step, later},
 };
-use crate::provider::{CallOutcome, Decline, RefundStatus};
+use crate::{
+    provider::{CallOutcome, Decline, RefundStatus},
+    refund::{State, Status},
+};
 
 /// How long no answer may say how a refund stands before a person is told, minutes.
 pub const UNCLEAR_MINUTES: i64 = 60;
+/// How long the provider's books are looked at after a person has decided a refund, days.
+pub const LOOKED_ON_DAYS: i64 = 30;
+
+/// What is still to be heard of a refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// How it ends; it may be asked for again.
+    Outcome,
+    /// Whether the books bear a person out, who has decided. It is never asked for again: its money may have gone another way.
+    Books {
+        /// The person found that it went back.
+        sent: bool,
+    },
+    /// Nothing: the provider has said how it ended.
+    Nothing,
+}
+
+/// What is still to be heard of a refund, by what is known of it.
+pub fn awaited(refund: &State) -> Awaited {
+    let sent = refund.resolved_by_person.as_ref().map(|said| said.sent);
+    match (refund.status, sent) {
+        (Status::Absent | Status::Pending, _) => Awaited::Outcome,
+        (Status::Succeeded, Some(true)) if refund.provider_reference.is_none() => Awaited::Books { sent: true },
+        (Status::Failed, Some(false)) => Awaited::Books { sent: false },
+        (Status::Succeeded | Status::Failed, _) => Awaited::Nothing,
+    }
+}
 
 /// Pause before repeat number `tried` of a call about a refund, milliseconds: doubling from 0.5 s to an hour, since a refund may wait
 /// for days at its provider.
@@ -49,6 +79,26 @@ pub fn after_refund_check(refund: RefundRef, outcome: CallOutcome<RefundStatus>,
         // A read that failed says nothing.
         CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => unclear(refund, Task::CheckRefund, now),
     }
+}
+
+/// After asking whether a refund was carried out that a person has decided meanwhile.
+pub fn after_decided_check(refund: RefundRef, sent: bool, outcome: CallOutcome<RefundStatus>, now: DateTime<Utc>) -> Step {
+    // What the provider still has counts from its last word.
+    let waits = matches!(outcome, CallOutcome::Done(RefundStatus::Pending { .. }));
+    let commands = match outcome {
+        CallOutcome::Done(RefundStatus::Failed(decline)) => return failed(&refund, decline),
+        CallOutcome::Done(RefundStatus::Succeeded { provider_reference }) if sent => return succeeded(&refund, provider_reference),
+        // It may have been another refund that the books show: then they are looked at on.
+        CallOutcome::Done(RefundStatus::Succeeded { provider_reference }) => succeeded(&refund, provider_reference).commands,
+        CallOutcome::Done(RefundStatus::Pending { .. } | RefundStatus::NotFound)
+        | CallOutcome::Declined(_)
+        | CallOutcome::NotAttempted(_)
+        | CallOutcome::Unknown(_) => vec![],
+    };
+    let (tried, since) = (refund.tried.saturating_add(1), refund.decided_since.filter(|_| !waits).unwrap_or(now));
+    let over = now >= since + Duration::days(LOOKED_ON_DAYS);
+    let next = Task::CheckRefund(RefundRef { tried, decided_since: Some(since), ..refund });
+    Step { commands, next: (!over).then(|| (next, later(now, refund_delay_ms(tried)))) }
 }
 
 fn succeeded(refund: &RefundRef, provider_reference: String) -> Step {

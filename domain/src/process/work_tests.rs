@@ -9,7 +9,7 @@ use crate::{
     payment_intent::{Evidence, PaymentReport, Tender},
     process::{
         RefundRef,
-        work_refund::{UNCLEAR_MINUTES, after_refund, after_refund_check, refund_delay_ms},
+        work_refund::{LOOKED_ON_DAYS, UNCLEAR_MINUTES, after_decided_check, after_refund, after_refund_check, refund_delay_ms},
     },
     provider::{Decline, NextAction, PaymentSeen, RefundStatus},
     refund::ProviderPayment,
@@ -434,6 +434,32 @@ fn a_person_is_told_of_a_refund_an_hour_after_the_first_unclear_answer_and_the_l
             (task, now) = (next, due);
         }
         assert_eq!(first_told, Some(at(60) + hour), "{outcome:?}: neither early nor late");
+    }
+}
+
+#[test]
+fn a_refund_that_a_person_has_decided_is_looked_for_and_never_asked_for_again() {
+    let refused = CallOutcome::Done(RefundStatus::Failed(Decline { code: "refused".into(), message: "E-9".into() }));
+    let done = CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() });
+    for sent in [true, false] {
+        for outcome in [CallOutcome::Done(RefundStatus::NotFound), declined(), not_attempted(), unknown()] {
+            let (mut refund, mut now) = (RefundRef { tried: 13, ..self::sent() }, at(60));
+            let end = loop {
+                let step = after_decided_check(refund, sent, outcome.clone(), now);
+                assert_eq!(told(&step), Vec::<String>::new());
+                let Some((next, due)) = step.next else { break now };
+                let Task::CheckRefund(same) = next else { panic!("{next:?} moves money") };
+                (refund, now) = (same, due);
+            };
+            assert_eq!(end - at(60), Duration::days(LOOKED_ON_DAYS), "{outcome:?}");
+        }
+        let step = after_decided_check(self::sent(), sent, refused.clone(), at(60));
+        assert_eq!((told(&step), step.next), (vec!["FailRefund".to_owned()], None));
+        // What the books show may be another refund, so that they are looked at once more.
+        let step = after_decided_check(self::sent(), sent, done.clone(), at(60));
+        assert_eq!((told(&step), step.next.is_none()), (vec!["SucceedRefund".to_owned()], sent));
+        let late = RefundRef { decided_since: Some(at(0)), ..self::sent() };
+        assert!(after_decided_check(late, sent, pending(), at(0) + Duration::days(365)).next.is_some(), "the provider still has it");
     }
 }
 

@@ -10,7 +10,8 @@
 //! here: it lowers `net` by all but its tip. So `net` is not `total − refunds_amount`. It follows the
 //! bill's own record of the refund, which may come before or after the refund's success.
 //!
-//! A refund that fails after it succeeded is taken off again where it had counted. A dispute counts on the day it was opened, its
+//! A refund that fails after it succeeded is taken off again where it had counted; one that is found to have been sent although a person
+//! had declared that it was not counts like any other, also beyond what its bill had left. A dispute counts on the day it was opened, its
 //! decision on the day it was made.
 
 use domain::{
@@ -50,7 +51,7 @@ impl Projection for DailySales {
         "daily_sales"
     }
     fn version(&self) -> i32 {
-        3
+        4
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -76,7 +77,7 @@ impl Projection for DailySales {
             ) => {
                 vec![(PendingBillRow::TABLE, BillId(id).to_string()), (PendingRefundRow::TABLE, refund_id.to_string())]
             }
-            DomainEvent::Refund(refund::Event::Succeeded(_) | refund::Event::TakenBack(_)) => {
+            DomainEvent::Refund(refund::Event::Succeeded(_) | refund::Event::TakenBack(_) | refund::Event::FoundSent(_)) => {
                 vec![(PendingRefundRow::TABLE, RefundId(id).to_string())]
             }
             DomainEvent::Merchant(_)

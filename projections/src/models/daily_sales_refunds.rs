@@ -1,4 +1,5 @@
-//! What refunds do to the daily sales: counted when they succeed, taken off again when their provider takes that back.
+//! What refunds do to the daily sales: counted when they succeed, or are found to have been sent after all, taken off again when their
+//! provider takes that back.
 
 use domain::{
     bill,
@@ -21,9 +22,12 @@ pub(super) fn apply_refund(rows: &mut Rows, event: &RecordedEvent, change: &refu
             rows.put(pending_refund(event, requested));
             Ok(())
         }
-        refund::Event::Succeeded(_) => count(rows, event, Sign::Counts),
+        refund::Event::Succeeded(_) | refund::Event::FoundSent(_) => count(rows, event, Sign::Counts),
         refund::Event::TakenBack(_) => count(rows, event, Sign::TakenOff),
-        refund::Event::OutcomeUnknown(_) | refund::Event::LeftToPerson(_) | refund::Event::Failed(_) => Ok(()),
+        refund::Event::OutcomeUnknown(_)
+        | refund::Event::LeftToPerson(_)
+        | refund::Event::ResolvedByPerson(_)
+        | refund::Event::Failed(_) => Ok(()),
     }
 }
 

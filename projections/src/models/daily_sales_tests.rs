@@ -188,6 +188,39 @@ fn a_refund_that_did_not_happen_after_all_leaves_no_trace_in_any_sum() {
 }
 
 #[test]
+fn a_refund_that_was_sent_although_a_person_said_otherwise_counts_once() {
+    let declared = |mut story: Story| {
+        story = story.requested(1, Some(BILL), 80_00);
+        let (refund_id, payment_intent_id) = (RefundId(Ulid(1)), PaymentIntentId(Ulid(1)));
+        let said = refund::ResolvedByPerson { refund_id, payment_intent_id, sent: false, statement_reference: "line 3".into() };
+        let failed = refund::Failed { refund_id, payment_intent_id, code: "not_on_statement".into(), message: "line 3".into() };
+        story.0.add::<refund::Event>(StreamType::Refund, refund_id, said);
+        story.0.add::<refund::Event>(StreamType::Refund, refund_id, failed);
+        story
+    };
+    let found = |mut story: Story| {
+        let (refund_id, payment_intent_id) = (RefundId(Ulid(1)), PaymentIntentId(Ulid(1)));
+        let found = refund::FoundSent {
+            refund_id,
+            payment_intent_id,
+            bill_id: Some(BILL),
+            amount: Money::thb(80_00),
+            unmatched_transaction_id: None,
+            provider_reference: Some("R1".into()),
+        };
+        story.0.add::<refund::Event>(StreamType::Refund, refund_id, found);
+        story.recorded(1, 80_00)
+    };
+    let paid = || Story::new().allocated(1, 107_00, 107_00).paid();
+    assert_eq!(declared(paid()).days(), [Some((107_00, 0)), None]);
+    assert_eq!(found(declared(paid())).days(), [Some((107_00, 0)), Some((-80_00, 80_00))]);
+    // Another one was made meanwhile: both went, and the sale is worth less than nothing.
+    let twice = found(declared(paid()).refunded(2, 107_00));
+    assert_eq!(twice.days(), [Some((107_00, 0)), Some((-187_00, 187_00))]);
+    assert_eq!(taken_back(twice, 2, 107_00, false).days(), [Some((107_00, 0)), Some((-80_00, 80_00))]);
+}
+
+#[test]
 fn what_follows_a_refund_that_did_not_happen_counts_like_any_other() {
     let paid = Story::new().allocated(1, 107_00, 107_00).paid().refunded(1, 40_00);
     assert_eq!(taken_back(paid, 1, 40_00, false).refunded(2, 10_00).days(), [Some((107_00, 0)), Some((-10_00, 10_00))]);

@@ -73,7 +73,8 @@ pub struct PaymentRow {
     pub paid_at: Option<DateTime<Utc>>,
     /// The outcome of the last call to the provider is not known.
     pub outcome_unknown: bool,
-    /// Money is there that nothing asks for, it is contested, or the provider does not tell: someone has to look.
+    /// Money is there that nothing asks for, it is contested, the provider does not tell, or more went back than came: someone has to
+    /// look.
     pub needs_attention: bool,
     /// Money arrived on its reference that did not close it, and nobody has decided about it.
     pub unmatched: bool,
@@ -101,7 +102,7 @@ impl Projection for Payments {
         "payments"
     }
     fn version(&self) -> i32 {
-        6
+        7
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES

@@ -85,7 +85,7 @@ impl Projection for Refunds {
         "refunds"
     }
     fn version(&self) -> i32 {
-        5
+        6
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -108,8 +108,8 @@ impl Projection for Refunds {
         let stamp = Stamp::next(before.as_ref().map(|row| &row.stamp), event);
         let completed_before = before.as_ref().and_then(|row| row.completed_at);
         let completed_at = match change {
-            Event::Succeeded(_) | Event::Failed(_) | Event::TakenBack(_) => Some(event.occurred_at),
-            Event::Requested(_) | Event::OutcomeUnknown(_) | Event::LeftToPerson(_) => completed_before,
+            Event::Succeeded(_) | Event::Failed(_) | Event::TakenBack(_) | Event::FoundSent(_) => Some(event.occurred_at),
+            Event::Requested(_) | Event::OutcomeUnknown(_) | Event::LeftToPerson(_) | Event::ResolvedByPerson(_) => completed_before,
         };
         let document = Refund::evolve(before.map(|row| row.document).unwrap_or_default(), change);
         let details = document.details.as_ref().ok_or_else(|| never_opened(event))?;

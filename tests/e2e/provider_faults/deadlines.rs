@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use domain::clock::Clock as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{ShiftedClock, TestPlatform};
+use support::{Answered, ShiftedClock, TestPlatform};
 
 use super::stage::{Bank, Setup, Stage, patiently};
 
@@ -245,4 +245,89 @@ async fn a_refund_of_which_the_provider_does_not_tell_is_left_to_a_person_after_
         assert_eq!(needing_attention(stage, "refunds").await, [] as [Value; 0]);
         stage.ledgers_agree().await;
     }
+}
+
+/// Somebody says what a statement shows of a refund.
+async fn resolve(stage: &Stage, token: &str, refund: &str, outcome: &str) -> Answered {
+    let body = json!({"outcome": outcome, "statement_reference": "24 Nov, line 3"});
+    stage.post(token, &format!("/v1/refunds/{refund}/resolve"), body).await
+}
+
+fn refused(answer: &Answered, status: u16, code: &str) {
+    assert_eq!((answer.status.as_u16(), &answer.body["code"]), (status, &json!(code)), "{answer:?}");
+}
+
+/// Refused by a rule to whoever may not, says nothing, or says it too late; answers the refund as it was decided.
+async fn decided(stage: &Stage, refund: &str, outcome: &str) -> Value {
+    let manager = &stage.shop.manager;
+    refused(&resolve(stage, &stage.shop.cashier, refund, outcome).await, 403, "Forbidden");
+    refused(&resolve(stage, manager, refund, "perhaps").await, 400, "BodyInvalid");
+    let silent = json!({"outcome": outcome, "statement_reference": " "});
+    refused(&stage.post(manager, &format!("/v1/refunds/{refund}/resolve"), silent).await, 422, "ReasonRequired");
+    let shown = resolve(stage, manager, refund, outcome).await.ok().body;
+    assert_eq!(
+        (&shown["needs_attention"], &shown["outcome_unknown"], &shown["provider_reference"]),
+        (&json!(false), &json!(false), &json!(null))
+    );
+    assert_eq!(resolve(stage, manager, refund, outcome).await.ok().body, shown, "the same word again changes nothing");
+    let other = if outcome == "sent" { "not_sent" } else { "sent" };
+    refused(&resolve(stage, manager, refund, other).await, 409, "OutcomeNotUnknown");
+    shown
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_decides_a_refund_that_was_left_to_one_and_money_that_went_all_the_same_is_counted() {
+    let (platform, clock) = started_at(9, 0, 0).await;
+    let stages = join_all([Bank::Scb, Bank::Omise, Bank::Omise].map(|bank| stage(&platform, bank, &clock))).await;
+    let refunds = join_all(stages.iter().map(refund_into_silence)).await;
+    let thb = |amount: i64| json!({"amount": amount, "currency": "THB"});
+    for (stage, (_, refund)) in stages.iter().zip(&refunds) {
+        refused(&resolve(stage, &stage.shop.manager, refund, "sent").await, 409, "OutcomeNotUnknown");
+    }
+    let left = async || {
+        let shown = stages.iter().zip(&refunds).map(|(stage, (_, refund))| stage.refund_until("it is shown", refund, |_| true));
+        join_all(shown).await.iter().all(|shown| shown["needs_attention"] == true)
+    };
+    passing("a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
+
+    // SCB did send it: the statement was misread, and the guest is given the money a second time, in cash.
+    let (misread, (intent, refund)) = (&stages[0], &refunds[0]);
+    let failed = decided(misread, refund, "not_sent").await;
+    assert_eq!((&failed["status"], &failed["failure"]["code"]), (&json!("failed"), &json!("not_on_statement")), "{failed}");
+    assert_eq!(failed["failure"]["message"], "24 Nov, line 3");
+    let open = |shown: &Value| shown["needs_attention"] == false && shown["refunded"] == thb(0);
+    misread.until("its payment can be refunded again", intent, open).await;
+    let cash = json!({"payment_id": intent.replacen("pi_", "pay_", 1), "reason": "cold", "destination": "cash", "fallback_of": refund});
+    let by_hand = misread.post(&misread.shop.manager, "/v1/refunds", cash).await.ok().body;
+    assert_eq!((&by_hand["status"], &by_hand["amount"]), (&json!("succeeded"), &thb(80_00)));
+    // Omise did not: once it is said so, and once, wrongly, that it did.
+    let failed = decided(&stages[1], &refunds[1].1, "not_sent").await;
+    assert_eq!(failed["status"], "failed");
+    let sent = decided(&stages[2], &refunds[2].1, "sent").await;
+    assert_eq!((&sent["status"], &sent["failure"]), (&json!("succeeded"), &json!(null)));
+    stages[2].until("its payment gave it back", &refunds[2].0, |shown| shown["refunded"] == thb(80_00)).await;
+
+    join_all(stages.iter().map(Stage::clear_faults)).await;
+    let found = async || misread.refund_until("it is shown", refund, |_| true).await["status"] == "succeeded";
+    passing("the books show that it was sent", &clock, TimeDelta::minutes(10), TimeDelta::hours(4), found).await;
+    let too_much = |shown: &Value| shown["refunded"] == thb(160_00) && shown["over_refunded"] == thb(80_00);
+    let shown = misread.until("both count", intent, too_much).await;
+    assert_eq!(shown["needs_attention"], true, "{shown}");
+    assert_eq!(needing_attention(misread, "payment-intents").await, [json!(intent)]);
+    let payment = platform.get(&misread.shop.cashier, &format!("/v1/payments/{}", intent.replacen("pi_", "pay_", 1))).await.ok().body;
+    assert_eq!((&payment["refundable"], &payment["refunded"]), (&thb(0), &thb(160_00)));
+    refused(&misread.refund(intent, Some(1)).await, 409, "RefundExceedsCaptured");
+
+    // What a person has decided is looked for and never asked for again.
+    for _ in 0..15 {
+        clock.advance(TimeDelta::minutes(10));
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    for ((stage, (_, refund)), status) in stages.iter().zip(&refunds).zip(["succeeded", "failed", "succeeded"]) {
+        let reversed = if stage.bank == Bank::Scb { 80_00 } else { 0 };
+        assert_eq!(stage.sim("/sim/ledger").await["totals"]["reversed"], reversed, "{:?}", stage.bank);
+        assert_eq!(stage.refund_until("it is shown", refund, |_| true).await["status"], status);
+    }
+    misread.ledgers_agree().await;
+    platform.proves_itself().await;
 }

@@ -59,6 +59,7 @@ struct Ours {
     /// Refund to transaction and amount, while nobody knows how it ends.
     under_way: BTreeMap<String, (String, i64)>,
     done: BTreeMap<String, (String, i64)>,
+    failed: BTreeMap<String, (String, i64)>,
 }
 
 impl Ours {
@@ -89,8 +90,15 @@ impl Ours {
             }
             "refund.failed" => {
                 let id = text(event, "refund_id");
-                self.under_way.remove(&id);
-                self.done.remove(&id);
+                if let Some(out) = self.under_way.remove(&id).or_else(|| self.done.remove(&id)) {
+                    self.failed.insert(id, out);
+                }
+            }
+            "refund.found_sent" => {
+                let id = text(event, "refund_id");
+                if let Some(out) = self.failed.remove(&id) {
+                    self.done.insert(id, out);
+                }
             }
             _ => {}
         }

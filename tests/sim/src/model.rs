@@ -152,6 +152,11 @@ impl Books {
             "refund_taken_back" => {
                 payment.settled.remove(&text(&body["refund_id"]));
             }
+            // Beside the payment: another refund had the room that it needs.
+            "refund_found_sent" if body["unmatched_transaction_id"].is_null() => {
+                payment.reserved.remove(&text(&body["refund_id"]));
+                payment.settled.insert(text(&body["refund_id"]), number(&body["amount"]));
+            }
             "refund_settled" => {
                 payment.reserved.remove(&text(&body["refund_id"]));
                 payment.settled.insert(text(&body["refund_id"]), number(&body["amount"]));
@@ -206,6 +211,7 @@ impl Books {
             }
             "succeeded" => refund.succeeded += 1,
             "failed" => refund.failed += 1,
+            "found_sent" => (refund.succeeded, refund.failed) = (refund.succeeded + 1, refund.failed.saturating_sub(1)),
             "taken_back" => (refund.succeeded, refund.failed) = (refund.succeeded.saturating_sub(1), refund.failed + 1),
             _ => {}
         }

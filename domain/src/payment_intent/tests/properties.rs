@@ -155,6 +155,28 @@ proptest! {
     }
 
     #[test]
+    fn what_was_sent_although_a_person_said_otherwise_is_counted_once_and_leaves_no_balance_below_nothing(
+        steps in prop::collection::vec((0_u128..6, 1_i64..60_00, 0_u8..5), 0..60)
+    ) {
+        let (mut state, mut amounts) = (PaymentIntent::fold(&captured()), std::collections::BTreeMap::new());
+        for (n, amount, kind) in steps {
+            // A refund has one amount for ever, and only one that was asked for is found.
+            let amount = *amounts.entry(n).or_insert(amount);
+            let count = Command::CountFoundRefund { refund_id: id(n), amount, unmatched_transaction_id: None };
+            let take_back = Command::TakeBackRefund { refund_id: id(n) };
+            let command = [reserve_refund(n, amount), settle_refund(n), release_refund(n), take_back, count][usize::from(kind)].clone();
+            let Ok(events) = PaymentIntent::decide(&state, command.clone()) else { continue };
+            state = events.iter().fold(state, PaymentIntent::evolve);
+            let all: i64 = state.refunds.values().map(|refund| refund.amount).sum();
+            let settled: i64 = state.refunds.values().filter(|refund| refund.settled).map(|refund| refund.amount).sum();
+            prop_assert_eq!(settled, state.refunded_total);
+            prop_assert_eq!((state.refundable(), state.over_refunded()), ((OWED - all).max(0), (all - OWED).max(0)));
+            prop_assert!(state.over_refunded() == 0 || state.needs_attention());
+            prop_assert_eq!(PaymentIntent::decide(&state, command), Ok(vec![]), "a repeat was not silent");
+        }
+    }
+
+    #[test]
     fn a_silent_provider_never_fails_an_attempt(silences in prop::collection::vec((0_u128..3, any::<bool>()), 0..20)) {
         let mut state = PaymentIntent::fold(&processing());
         for (n, again) in silences {

@@ -109,3 +109,115 @@ fn a_refund_of_which_nobody_knows_how_it_stands_needs_attention_until_it_ends() 
         given::<PaymentIntent>(&over).when(leave(1)).then(&[]);
     }
 }
+
+fn count(n: u128, amount: i64) -> Command {
+    Command::CountFoundRefund { refund_id: id(n), amount, unmatched_transaction_id: None }
+}
+
+fn found(n: u128, amount: i64, refunded_total: i64, excess: i64) -> Event {
+    RefundFoundSent { refund_id: id(n), amount, refunded_total, excess, unmatched_transaction_id: None }.into()
+}
+
+/// A refund of 60.00 was left to a person and came to nothing.
+fn in_doubt() -> Vec<Event> {
+    let released: Event = RefundReleased { refund_id: id(1), amount: 60_00 }.into();
+    [captured(), vec![refund_reserved(1, 60_00), RefundLeftToPerson { refund_id: id(1) }.into(), released]].concat()
+}
+
+#[test]
+fn a_refund_that_was_sent_after_all_lowers_the_balance_again() {
+    assert!(PaymentIntent::fold(&in_doubt()).refunds_at_provider().contains(&id(1)), "its provider may still show it");
+    given::<PaymentIntent>(&in_doubt()).when(count(1, 60_00)).then(&[found(1, 60_00, 60_00, 0)]);
+    let after = and(in_doubt(), found(1, 60_00, 60_00, 0));
+    let state = PaymentIntent::fold(&after);
+    assert_eq!((state.refunded_total, state.refundable(), state.over_refunded(), state.needs_attention()), (60_00, 40_00, 0, false));
+    for silent in [count(1, 60_00), settle_refund(1), release_refund(1)] {
+        given::<PaymentIntent>(&after).when(silent).then(&[]);
+    }
+    given::<PaymentIntent>(&after).when(take_back(1)).then(&[taken_back(1, 60_00)]);
+    // Told before the reserve was free: the same, and the release comes to nothing.
+    let early = and(captured(), refund_reserved(1, 60_00));
+    given::<PaymentIntent>(&early).when(count(1, 60_00)).then(&[found(1, 60_00, 60_00, 0)]);
+    let after = and(early, found(1, 60_00, 60_00, 0));
+    given::<PaymentIntent>(&after).when(release_refund(1)).then(&[]);
+    assert_eq!(PaymentIntent::fold(&after).refundable(), 40_00);
+}
+
+#[test]
+fn more_given_back_than_came_is_recorded_and_nothing_more_can_be_given_back() {
+    let settled: Event = RefundSettled { refund_id: id(2), amount: 80_00, refunded_total: 80_00 }.into();
+    let other = [in_doubt(), vec![refund_reserved(2, 80_00), settled]].concat();
+    given::<PaymentIntent>(&other).when(count(1, 60_00)).then(&[found(1, 60_00, 140_00, 40_00)]);
+    let after = and(other, found(1, 60_00, 140_00, 40_00));
+    let state = PaymentIntent::fold(&after);
+    assert_eq!((state.refunded_total, state.refundable(), state.over_refunded(), state.needs_attention()), (140_00, 0, 40_00, true));
+    given::<PaymentIntent>(&after).when(reserve_refund(3, 1)).then_rejected("RefundExceedsCaptured");
+    let dispute = Command::Dispute { reason: "fraud".into(), disputed_at: at(1), business_date: at(1).date_naive() };
+    given::<PaymentIntent>(&after).when(dispute).then_rejected("RefundExceedsCaptured");
+    // One of the two did not happen: it adds up again.
+    let taken: Event = RefundTakenBack { refund_id: id(2), amount: 80_00, refunded_total: 60_00 }.into();
+    given::<PaymentIntent>(&after).when(take_back(2)).then(std::slice::from_ref(&taken));
+    let state = PaymentIntent::fold(&and(after, taken));
+    assert_eq!((state.over_refunded(), state.refundable()), (0, 40_00));
+}
+
+#[test]
+fn nothing_is_owed_where_the_same_money_went_back_by_another_refund() {
+    let settled: Event = RefundSettled { refund_id: id(2), amount: OWED, refunded_total: OWED }.into();
+    let twice = [in_doubt(), vec![refund_reserved(2, OWED), settled, found(1, 60_00, 160_00, 60_00)]].concat();
+    let taken: Event = RefundTakenBack { refund_id: id(1), amount: 60_00, refunded_total: OWED }.into();
+    given::<PaymentIntent>(&twice).when(take_back(1)).then(std::slice::from_ref(&taken));
+    let state = PaymentIntent::fold(&and(twice, taken));
+    assert_eq!((state.over_refunded(), state.failed_refunds.len(), state.needs_attention()), (0, 0, false));
+}
+
+/// A second payment `T2`, and a refund of it that was left to a person and came to nothing.
+fn beside_in_doubt() -> Vec<Event> {
+    let reopened: Event = UnmatchedReopened { transaction_id: "T2".into(), refund_id: id(1) }.into();
+    let parked = unmatched(UnmatchedReason::Duplicate, "T2", OWED);
+    [captured(), vec![parked, decide(Resolution::Refunding, Some(1)), RefundLeftToPerson { refund_id: id(1) }.into(), reopened]].concat()
+}
+
+fn decide(resolution: Resolution, refund: Option<u128>) -> Event {
+    UnmatchedResolved { transaction_id: "T2".into(), resolution, refund_id: refund.map(id), reason: "counted".into() }.into()
+}
+
+#[test]
+fn money_beside_the_payment_that_was_sent_back_after_all_is_no_open_duty() {
+    let count = || Command::CountFoundRefund { refund_id: id(1), amount: OWED, unmatched_transaction_id: Some("T2".into()) };
+    let back: Event = UnmatchedRefunded { transaction_id: "T2".into(), refund_id: id(1) }.into();
+    assert!(PaymentIntent::fold(&beside_in_doubt()).refunds_at_provider().contains(&id(1)));
+    for history in [beside_in_doubt(), and(beside_in_doubt(), decide(Resolution::Kept, None))] {
+        given::<PaymentIntent>(&history).when(count()).then(std::slice::from_ref(&back));
+        let after = and(history, back.clone());
+        let state = PaymentIntent::fold(&after);
+        assert_eq!((state.refundable(), state.over_refunded(), state.needs_attention()), (OWED, 0, false));
+        given::<PaymentIntent>(&after).when(count()).then(&[]);
+        let again: Event = UnmatchedReopened { transaction_id: "T2".into(), refund_id: id(1) }.into();
+        given::<PaymentIntent>(&after).when(take_back(1)).then(&[again]);
+    }
+}
+
+#[test]
+fn money_beside_the_payment_that_went_back_twice_is_too_much_until_one_of_the_two_did_not_happen() {
+    let count = || Command::CountFoundRefund { refund_id: id(1), amount: OWED, unmatched_transaction_id: Some("T2".into()) };
+    let (transaction_id, unmatched_transaction_id) = ("T2".to_owned(), Some("T2".into()));
+    let beyond: Event =
+        RefundFoundSent { refund_id: id(1), amount: OWED, refunded_total: 0, excess: OWED, unmatched_transaction_id }.into();
+    let other = and(beside_in_doubt(), decide(Resolution::Refunding, Some(2)));
+    given::<PaymentIntent>(&other).when(count()).then(std::slice::from_ref(&beyond));
+    let twice = and(other, beyond);
+    given::<PaymentIntent>(&twice).when(count()).then(&[]);
+    let state = PaymentIntent::fold(&twice);
+    assert_eq!((state.refundable(), state.over_refunded(), state.needs_attention()), (OWED, OWED, true));
+    // The other one comes to nothing: the first sent the money back.
+    let reopened: Event = UnmatchedReopened { transaction_id: transaction_id.clone(), refund_id: id(2) }.into();
+    let by_first: Event = UnmatchedRefunded { transaction_id, refund_id: id(1) }.into();
+    given::<PaymentIntent>(&twice).when(release_refund(2)).then(&[reopened.clone(), by_first.clone()]);
+    let state = PaymentIntent::fold(&[twice.clone(), vec![reopened, by_first]].concat());
+    assert_eq!((state.over_refunded(), state.needs_attention()), (0, false));
+    // Or the first did not happen after all.
+    given::<PaymentIntent>(&twice).when(take_back(1)).then(&[taken_back(1, OWED)]);
+    let state = PaymentIntent::fold(&and(twice, taken_back(1, OWED)));
+    assert_eq!((state.over_refunded(), state.needs_attention(), state.failed_refunds.len()), (0, false, 0));
+}

@@ -178,6 +178,79 @@ fn a_refund_of_which_nobody_knows_needs_attention_on_its_payment_until_the_provi
     }
 }
 
+/// A refund of 50.00 out of 117.70 that was left to a person, who has decided.
+fn decided(times: usize, sent: bool) -> (World, RefundRef) {
+    let mut world = refunding(times);
+    let call = RefundRef::new(id(5), Money::thb(50_00), provider_payment());
+    let hour_ago = at(20) - chrono::Duration::minutes(work_refund::UNCLEAR_MINUTES);
+    let call = RefundRef { tried: 13, unclear_since: Some(hour_ago), ..call };
+    world.step(work_refund::after_refund_check(call.clone(), CallOutcome::Unknown("time-out".into()), at(20)));
+    assert!(world.payment.needs_attention());
+    world.refund(refund::Command::ResolveByPerson { sent, statement_reference: "SCB 24 Nov, line 3".into() });
+    world.settle();
+    assert!(!world.payment.needs_attention());
+    (world, call)
+}
+
+/// What the worker makes of an answer about a refund that a person has decided.
+fn looked(world: &World, call: &RefundRef, answer: RefundStatus) -> work::Step {
+    let work_refund::Awaited::Books { sent } = work_refund::awaited(&world.refund) else { panic!("nothing is looked for") };
+    work_refund::after_decided_check(call.clone(), sent, CallOutcome::Done(answer), at(30))
+}
+
+#[test]
+fn what_a_person_finds_of_a_refund_settles_payment_and_bill() {
+    for times in DELIVERIES {
+        let (world, _) = decided(times, true);
+        assert_eq!(
+            (world.refund.status, world.payment.refunded_total, world.bill.refunded_total),
+            (refund::Status::Succeeded, 50_00, 50_00)
+        );
+        assert_eq!((world.payment.refundable(), world.ends()), (67_70, COMPLETED));
+        let (world, _) = decided(times, false);
+        assert_eq!((world.refund.status, world.payment.refunded_total, world.bill.refunded_total), (refund::Status::Failed, 0, 0));
+        assert_eq!(world.payment.refundable(), 117_70);
+    }
+}
+
+#[test]
+fn a_refund_that_a_person_found_sent_and_its_provider_did_not_send_is_taken_back() {
+    for times in DELIVERIES {
+        let (mut world, call) = decided(times, true);
+        let failed = Decline { code: "refund_failed".into(), message: "E-9".into() };
+        world.step(looked(&world, &call, RefundStatus::Failed(failed)));
+        assert_eq!((world.refund.status, world.payment.refunded_total, world.bill.refunded_total), (refund::Status::Failed, 0, 0));
+        assert!(world.payment.needs_attention());
+        assert_eq!(work_refund::awaited(&world.refund), work_refund::Awaited::Nothing);
+    }
+}
+
+#[test]
+fn a_refund_that_a_person_declared_not_sent_and_that_was_counts_whatever_was_made_meanwhile() {
+    for (times, meanwhile) in DELIVERIES.into_iter().flat_map(|times| [0, 67_70, 117_70].map(|amount| (times, amount))) {
+        let (mut world, call) = decided(times, false);
+        if meanwhile > 0 {
+            world.payment(payment_intent::Command::ReserveRefund { refund_id: id(6), amount: Money::thb(meanwhile) });
+        }
+        let sent = RefundStatus::Succeeded { provider_reference: "R1".into() };
+        world.step(looked(&world, &call, sent));
+        assert_eq!(
+            (world.refund.status, world.payment.refunded_total, world.bill.refunded_total),
+            (refund::Status::Succeeded, 50_00, 50_00)
+        );
+        let excess = (50_00 + meanwhile - 117_70).max(0);
+        assert_eq!((world.payment.over_refunded(), world.payment.needs_attention()), (excess, excess > 0));
+        assert_eq!(world.payment.refundable(), (67_70 - meanwhile).max(0));
+        assert_eq!(work_refund::awaited(&world.refund), work_refund::Awaited::Nothing);
+        if meanwhile > 0 {
+            // The other one is carried out after all: bill and payment say what went, also beyond what came.
+            world.payment(payment_intent::Command::SettleRefund { refund_id: id(6) });
+            world.bill(bill::Command::RecordSentRefund { refund_id: id(6), payment_intent_id: id(10), amount: meanwhile });
+            assert_eq!((world.payment.refunded_total, world.bill.refunded_total), (50_00 + meanwhile, 50_00 + meanwhile));
+        }
+    }
+}
+
 #[test]
 fn a_refused_refund_can_be_asked_for_anew() {
     for times in DELIVERIES {

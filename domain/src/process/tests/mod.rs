@@ -54,7 +54,7 @@ fn sample(event_type: &str, version: i16) -> DomainEvent {
 /// The event types that concern each manager; every other gives nothing.
 const CONCERNS: &[(&str, &[&str])] = &[
     ("checkout", &["bill.paid", "payment_intent.succeeded", "payment_intent.canceled", "payment_intent.expired"]),
-    ("refund", &["refund.succeeded", "refund.failed", "refund.left_to_person", "refund.taken_back"]),
+    ("refund", &["refund.succeeded", "refund.failed", "refund.left_to_person", "refund.taken_back", "refund.found_sent"]),
     (
         "provider_calls",
         &[

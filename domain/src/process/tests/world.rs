@@ -128,7 +128,7 @@ impl World {
         self.queue.extend(events.into_iter().map(|event| (id(7), DomainEvent::Order(event))));
     }
 
-    fn bill(&mut self, command: bill::Command) {
+    pub(super) fn bill(&mut self, command: bill::Command) {
         let events = apply::<Bill>(&mut self.bill, command);
         self.queue.extend(events.into_iter().map(|event| (id(3), DomainEvent::Bill(event))));
     }
@@ -155,7 +155,11 @@ impl World {
             ProcessCommand::CompleteOrder { bill_id, .. } => self.order(order::Command::Complete { bill_id }),
             ProcessCommand::SettleRefund { refund_id, .. } => self.payment(Pay::SettleRefund { refund_id }),
             ProcessCommand::RecordBillRefund { payment_intent_id, refund_id, amount, .. } => {
-                self.bill(bill::Command::RecordRefund { refund_id, payment_intent_id, amount });
+                self.bill(bill::Command::RecordSentRefund { refund_id, payment_intent_id, amount });
+            }
+            ProcessCommand::CountFoundRefund { payment_intent_id, refund_id, amount, unmatched_transaction_id } => {
+                self.payment(Pay::CountFoundRefund { refund_id, amount, unmatched_transaction_id });
+                self.bill(bill::Command::RecordSentRefund { refund_id, payment_intent_id, amount });
             }
             ProcessCommand::ReleaseRefund { refund_id, .. } => self.payment(Pay::ReleaseRefund { refund_id }),
             ProcessCommand::LeaveRefundOfPayment { refund_id, .. } => self.payment(Pay::LeaveRefundToPerson { refund_id }),
