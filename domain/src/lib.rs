@@ -23,6 +23,7 @@ pub mod process;
 pub mod provider;
 pub mod provider_account;
 pub mod public_event;
+pub mod reconciliation;
 pub mod refund;
 pub mod rejection;
 pub mod routing;

@@ -26,6 +26,7 @@ pub mod projection;
 pub mod proof;
 pub mod queries;
 pub mod rebuild;
+pub mod reconciliation;
 pub mod row_store;
 pub mod rows;
 pub mod runner;

@@ -71,10 +71,20 @@ impl FromStr for Bound {
         if let Ok(position) = text.parse::<i64>() {
             return if position > 0 { Ok(Self::Position(position)) } else { Err("positions begin at 1".to_owned()) };
         }
-        let day = || text.parse::<NaiveDate>().map(|day| day.and_time(NaiveTime::MIN).and_utc());
-        let time = DateTime::parse_from_rfc3339(text).map(|time| time.with_timezone(&Utc)).or_else(|_| day());
-        time.map(Self::Time).map_err(|_| "neither a position, nor a date (2026-05-01), nor a time (2026-05-01T10:00:00Z)".to_owned())
+        moment(text)
+            .map(Self::Time)
+            .map_err(|_| "neither a position, nor a date (2026-05-01), nor a time (2026-05-01T10:00:00Z)".to_owned())
     }
+}
+
+/// A time, or the beginning of a day (UTC).
+///
+/// # Errors
+/// What it should be.
+pub fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = || text.parse::<NaiveDate>().map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.with_timezone(&Utc)).or_else(|_| day());
+    time.map_err(|_| "neither a date (2026-05-01) nor a time (2026-05-01T10:00:00Z)".to_owned())
 }
 
 /// The positions of a range: after the first, up to and including the second.

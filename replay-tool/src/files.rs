@@ -38,6 +38,14 @@ pub fn text(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
+/// The bytes of a file that the command line names.
+///
+/// # Errors
+/// `Usage` when it cannot be read.
+pub fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
 /// A signed checkpoint; its signature is not looked at.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ mod parquet_file;
 mod progress;
 mod prove;
 mod rebuild;
+mod reconcile;
 mod rows;
 mod session;
 mod show;
@@ -61,6 +62,8 @@ enum Command {
     Erase(erase::EraseArgs),
     /// Prove that every read model is what the log says: compare it with a fold from nothing.
     Check(check::CheckArgs),
+    /// Hold a provider's settlement list against the log: what one side has and the other has not, or not alike.
+    Reconcile(reconcile::ReconcileArgs),
     /// The events of one stream.
     Show(show::ShowArgs),
     /// Everything that happened around an order, bill, payment or refund, with what caused what.
@@ -99,6 +102,7 @@ async fn run(session: &Session, command: Command) -> Verdict {
         Command::CheckProof(args) => prove::check(session, &args),
         Command::Erase(args) => erase::run(session, args).await,
         Command::Check(args) => check::run(session, args).await,
+        Command::Reconcile(args) => reconcile::run(session, args).await,
         Command::Show(args) => show::run(session, args).await,
         Command::Timeline(args) => timeline::run(session, args).await,
         Command::Explain(args) => explain::run(session, args).await,

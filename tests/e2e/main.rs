@@ -69,6 +69,8 @@ mod replay_proof;
 #[cfg(test)]
 mod replay_rebuild;
 #[cfg(test)]
+mod replay_reconcile;
+#[cfg(test)]
 mod replay_verify;
 #[cfg(test)]
 mod simulated_providers;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::simulated_provider::Simulated;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{ApiShop, ProviderAt, TestPlatform, eventually};
+use support::{ApiShop, ProviderAt, TestPlatform, eventually, reconcile, settlement_list};
 
 use crate::cards::{OWED, thb};
 
@@ -97,6 +97,29 @@ async fn a_person_finds_the_money_on_a_statement_that_the_provider_does_not_tell
     assert_eq!((&after["captured"], &after["unmatched"]), (&thb(OWED), &json!([])));
     counter.at.agrees_with(&counter.platform, &counter.shop).await;
     counter.platform.proves_itself().await;
+    counter.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_list_shows_the_money_that_a_person_then_resolves_with_its_line() {
+    let counter = Counter::open(Simulated::Scb).await;
+    let (bill, path) = counter.waiting().await;
+    let shown = counter.platform.get(&counter.shop.cashier, &path).await.ok().body;
+    counter.falls_silent().await;
+    counter.at.lever("pay", json!({"reference": shown["reference"], "webhook": "never"})).await;
+    counter.left_to_a_person(&path).await;
+    let list = settlement_list(&counter.at.base).await;
+    let found = reconcile(&counter.platform.database, &counter.at.account, &list).await;
+    let [difference] = found.differences()[..] else { panic!("{found:?}") };
+    let on = json!({"payment_intent": shown["id"], "status": "requires_action", "resolvable": true});
+    assert_eq!((&difference["difference"], &difference["on"]), (&json!("missing_here"), &on));
+    let line = &difference["listed"];
+    let body = json!({"paid": true, "statement_reference": format!("settlement list, line {}", line["line"]),
+                      "transaction_id": line["transaction_id"], "amount": line["gross"], "paid_at": line["at"]});
+    let resolved = counter.resolve(&counter.shop.manager, &path, body).await.ok().body;
+    assert_eq!((&resolved["status"], &resolved["needs_attention"]), (&json!("succeeded"), &json!(false)));
+    counter.until(&bill, |bill| bill["status"] == "paid").await;
+    assert_eq!(reconcile(&counter.platform.database, &counter.at.account, &list).await.sound().matched(), 1);
     counter.platform.stop().await;
 }
 

@@ -17,6 +17,7 @@ mod redis;
 mod replay;
 mod scratch;
 mod servers;
+mod settlement;
 mod shop;
 
 pub use clock::{ManualClock, SeededIds, ShiftedClock};
@@ -32,6 +33,7 @@ pub use redis::TestRedis;
 pub use replay::{Replayed, replay, replay_command, replay_program};
 pub use scratch::ScratchDir;
 pub use servers::{OwnServers, TestServers};
+pub use settlement::{reconcile, reconcile_as, settlement_list};
 pub use shop::{Shop, new_line};
 
 use std::time::Duration;

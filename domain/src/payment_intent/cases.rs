@@ -72,8 +72,7 @@ pub(super) fn resolve_by_person(
     if !is_text(&statement_reference, 200) {
         return Err(Rejection::ReasonRequired);
     }
-    let left = state.attempt.as_ref().filter(|attempt| state.is_open() && attempt.failed.is_none() && attempt.left_to_person.is_some());
-    let attempt_id = left.ok_or(Rejection::OutcomeNotUnknown)?.started.attempt_id;
+    let attempt_id = state.left_to_person().ok_or(Rejection::OutcomeNotUnknown)?.started.attempt_id;
     match finding {
         Finding::NotPaid => {
             let resolved = ResolvedByPerson { attempt_id, paid: false, statement_reference: statement_reference.clone() };

@@ -222,6 +222,12 @@ impl State {
         if self.status == Status::RequiresCapture { self.attempt.as_ref()?.authorized.as_ref() } else { None }
     }
 
+    /// The attempt that a person may resolve out of a statement: its provider does not tell, and the intent is still open.
+    pub fn left_to_person(&self) -> Option<&Attempt> {
+        let left = |attempt: &&Attempt| self.is_open() && attempt.failed.is_none() && attempt.left_to_person.is_some();
+        self.attempt.as_ref().filter(left)
+    }
+
     /// The payer contests it and nothing is decided, or the payer got it back.
     pub fn is_contested(&self) -> bool {
         self.dispute.is_some() && self.dispute_outcome != Some(DisputeOutcome::Won)

@@ -5,6 +5,9 @@ use chrono::{DateTime, Utc};
 use super::Decline;
 use crate::{money::Money, payment_intent::DisputeOutcome};
 
+/// Before the payment in the name of a void.
+const VOID: &str = "void:";
+
 /// What the payer must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextAction {
@@ -107,4 +110,14 @@ pub enum RefundStatus {
     Failed(Decline),
     /// The books show no such refund, and would if it had been taken.
     NotFound,
+}
+
+/// By what we know a void that has no name of its own at the provider: by the payment that it sends back.
+pub fn void_reference(transaction_id: &str) -> String {
+    format!("{VOID}{transaction_id}")
+}
+
+/// The payment that such a void sent back; nothing for a refund that has a name of its own.
+pub fn voided_transaction(provider_reference: &str) -> Option<&str> {
+    provider_reference.strip_prefix(VOID)
 }

@@ -15,7 +15,7 @@ mod exchange;
 mod request;
 mod webhook;
 
-pub use books::{AttemptStatus, AttemptView, DisputeSeen, NextAction, PaymentSeen, RefundStatus};
+pub use books::{AttemptStatus, AttemptView, DisputeSeen, NextAction, PaymentSeen, RefundStatus, void_reference, voided_transaction};
 pub use exchange::{Exchange, ExchangeLog};
 pub use request::{AttemptKey, CancelRequest, CaptureRequest, IncrementRequest, InquiryRequest, RefundRequest, StartRequest};
 pub use webhook::{HintSubject, RawWebhook, WebhookHint, WebhookRefusal};

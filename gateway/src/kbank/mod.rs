@@ -12,6 +12,7 @@ use domain::{
     provider::{
         AttemptKey, AttemptStatus, AttemptView, BoxFuture, CallOutcome, CancelRequest, Capabilities, ExchangeLog, InquiryRequest,
         MethodKind, NextAction, PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
+        void_reference,
     },
 };
 
@@ -167,7 +168,7 @@ impl KbankProvider {
 
 /// A void has no name of its own at the bank.
 fn voided(transaction_id: &str) -> RefundStatus {
-    RefundStatus::Succeeded { provider_reference: format!("void:{transaction_id}") }
+    RefundStatus::Succeeded { provider_reference: void_reference(transaction_id) }
 }
 
 /// Something was taken, and the look at it failed: whatever the failure, nobody knows.

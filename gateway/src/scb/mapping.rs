@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::{
     money::{Currency, Money},
-    provider::{AttemptKey, AttemptStatus, PaymentSeen, RefundRequest, RefundStatus},
+    provider::{AttemptKey, AttemptStatus, PaymentSeen, RefundRequest, RefundStatus, void_reference},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -157,7 +157,7 @@ pub(super) fn void_body(request: &RefundRequest, now: DateTime<Utc>) -> VoidBody
 
 /// A void has no name of its own at the bank.
 pub(super) fn voided(transaction_id: &str) -> RefundStatus {
-    RefundStatus::Succeeded { provider_reference: format!("void:{transaction_id}") }
+    RefundStatus::Succeeded { provider_reference: void_reference(transaction_id) }
 }
 
 /// The inquiry knows no status, only payments: one in full means paid. Without it what is owed is not found, whatever else came on

@@ -62,6 +62,7 @@ pub(crate) fn routes<P: Charging>() -> Router<Arc<P>> {
 }
 
 async fn refund<P: Charging>(State(provider): State<Arc<P>>, Json(lever): Json<RefundLever>) -> Response {
+    let now = provider.core().now();
     let end = |charge: &mut Charge| {
         let late = charge.habit == RefundHabit::FailsLater;
         let can = |state: &str| state == "pending" || (late && lever.state == RefundEnd::Failed && state == "succeeded");
@@ -72,6 +73,7 @@ async fn refund<P: Charging>(State(provider): State<Arc<P>>, Json(lever): Json<R
             .filter(|refund| can(&refund.state))
             .map(|refund| {
                 word.clone_into(&mut refund.state);
+                refund.ended_at = Some(now);
                 refund.clone()
             })
             .collect();

@@ -66,6 +66,9 @@ pub(crate) struct SentBack {
     /// `pending`, `succeeded`, `failed`.
     pub(crate) state: String,
     pub(crate) created_at: DateTime<Utc>,
+    /// When a lever ended it.
+    #[serde(default)]
+    pub(crate) ended_at: Option<DateTime<Utc>>,
 }
 
 /// One charge, or one intent with its charge. Amounts in minor units.
@@ -193,7 +196,7 @@ impl Charge {
             return Err(Refusal::Rule("more than is left"));
         }
         let state = if self.habit == RefundHabit::Delayed { "pending" } else { "succeeded" }.to_owned();
-        let refund = SentBack { id, amount, metadata, state, created_at: now };
+        let refund = SentBack { id, amount, metadata, state, created_at: now, ended_at: None };
         self.refunds.push(refund.clone());
         Ok(refund)
     }
@@ -297,6 +300,7 @@ impl Charges {
             amount: refund.amount,
             currency: charge.currency.code().to_owned(),
             state: refund.state.clone(),
+            at: refund.ended_at.unwrap_or(refund.created_at),
         });
         LedgerView { attempts: attempts.collect(), payments: payments.collect(), refunds: refunds.collect() }
     }

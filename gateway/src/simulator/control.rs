@@ -126,6 +126,8 @@ pub struct RefundRow {
     pub currency: String,
     /// The provider's word.
     pub state: String,
+    /// When it was carried out, or asked for while it waits, by the provider's clock.
+    pub at: DateTime<Utc>,
 }
 
 pub(super) fn routes<P: Simulated>() -> Router<Arc<P>> {

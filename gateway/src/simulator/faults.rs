@@ -33,6 +33,8 @@ pub enum Operation {
     Refund,
     /// Asking where a refund stands.
     InquireRefund,
+    /// The settlement list; each of its rows counts as a call on its reference.
+    Settlement,
 }
 
 /// How it breaks.
@@ -76,6 +78,12 @@ pub enum Fault {
     ExtraFields,
     /// A read answers as if nothing had happened yet.
     NotVisibleYet,
+    /// Of settlement lists: the row is left out.
+    MissingRow,
+    /// Of settlement lists: another row stands behind it, of a payment that never was.
+    ExtraRow,
+    /// Of settlement lists: the fee is one minor unit too high, and the net is as it was.
+    WrongFee,
 }
 
 /// A fault that hits the next `times` matching calls.
@@ -139,6 +147,11 @@ impl FaultBook {
 
     pub(super) fn remaining(&self) -> Vec<FaultRule> {
         locked(&self.0).rules.iter().filter(|rule| rule.times > 0).cloned().collect()
+    }
+
+    /// What breaks a row of a settlement list.
+    pub(super) fn strike_row(&self, reference: &str) -> Option<Fault> {
+        self.strike(Operation::Settlement, Some(reference)).map(|rule| rule.fault)
     }
 
     /// Uses up one stroke of the oldest rule that matches and is due.
@@ -232,6 +245,8 @@ pub(super) async fn answer<P: Simulated>(
         Fault::UnknownStatus => act().with_unknown_status(P::STATUS_FIELDS).into_response(),
         Fault::ExtraFields => act().with_extra_fields().into_response(),
         Fault::NotVisibleYet => word(Wording::NotVisible),
+        // These break lists only.
+        Fault::MissingRow | Fault::ExtraRow | Fault::WrongFee => act().into_response(),
     }
 }
 

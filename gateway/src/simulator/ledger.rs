@@ -1,11 +1,7 @@
 //! The books of a bank that gives out QR codes: the codes, the money that came on them and went back. Tests compare them
 //! with what the platform believes. Providers with other things to keep (holds, captures) have books of their own.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    path::Path,
-};
+use std::{collections::BTreeMap, io, path::Path};
 
 use chrono::{DateTime, Utc};
 use domain::money::{Currency, Money};
@@ -80,7 +76,8 @@ pub(crate) struct Ledger {
     payments: Vec<Payment>,
     by_code: BTreeMap<String, Vec<usize>>,
     by_id: BTreeMap<String, usize>,
-    reversed: BTreeSet<String>,
+    /// By transaction: when it was sent back.
+    reversed: BTreeMap<String, DateTime<Utc>>,
     journal: Journal,
     seed: u64,
 }
@@ -94,7 +91,7 @@ impl Ledger {
             payments: Vec::new(),
             by_code: BTreeMap::new(),
             by_id: BTreeMap::new(),
-            reversed: BTreeSet::new(),
+            reversed: BTreeMap::new(),
             journal,
             seed,
         };
@@ -122,7 +119,7 @@ impl Ledger {
                 self.by_id.insert(payment.transaction_id.clone(), at);
                 self.payments.push(payment);
             }
-            Entry::Reversal { transaction_id, .. } => drop(self.reversed.insert(transaction_id)),
+            Entry::Reversal { transaction_id, reversed_at } => drop(self.reversed.insert(transaction_id, reversed_at)),
         }
     }
 
@@ -197,7 +194,7 @@ impl Ledger {
     }
 
     pub(crate) fn is_reversed(&self, transaction_id: &str) -> bool {
-        self.reversed.contains(transaction_id)
+        self.reversed.contains_key(transaction_id)
     }
 
     pub(crate) fn payment_count(&self) -> usize {
@@ -225,14 +222,19 @@ impl Ledger {
     /// All payments and all that went back, oldest first.
     pub(crate) fn rows(&self) -> (Vec<PaymentRow>, Vec<RefundRow>) {
         let payments: Vec<PaymentRow> = self.payments.iter().map(|payment| self.row(payment)).collect();
-        let refunds = payments.iter().filter(|row| row.reversed).map(|row| RefundRow {
-            id: row.transaction_id.clone(),
-            transaction_id: row.transaction_id.clone(),
-            amount: row.amount,
-            currency: row.currency.clone(),
-            state: "reversed".to_owned(),
-        });
-        let refunds = refunds.collect();
+        let refund = |row: &PaymentRow| {
+            let at = *self.reversed.get(&row.transaction_id)?;
+            let (id, state) = (row.transaction_id.clone(), "reversed".to_owned());
+            Some(RefundRow {
+                id,
+                transaction_id: row.transaction_id.clone(),
+                amount: row.amount,
+                currency: row.currency.clone(),
+                state,
+                at,
+            })
+        };
+        let refunds = payments.iter().filter_map(refund).collect();
         (payments, refunds)
     }
 }

@@ -1,7 +1,7 @@
 //! What every provider's simulator is made of: settings, fault rules, levers, a journal that outlives the process, and
 //! call-backs that are resent until answered. The wire formats live with the providers.
 //!
-//! A simulator implements [`Simulated`]; [`serve`] adds the levers under `/sim/` (see `control.rs`) to its routes, and
+//! A simulator implements [`Simulated`]; [`serve`] adds the levers under `/sim/` (see `control.rs`, `settlement.rs`) to its routes, and
 //! [`answer`] lays faults over each of its answers.
 
 use std::{
@@ -29,6 +29,7 @@ mod faults;
 pub(crate) mod journal;
 pub(crate) mod ledger;
 mod reply;
+mod settlement;
 mod timings;
 pub(crate) mod tokens;
 
@@ -124,7 +125,7 @@ pub(crate) trait Simulated: Send + Sync + 'static {
 /// Serves a simulator's own routes and its levers until its stop token is cancelled.
 pub(crate) async fn serve<P: Simulated>(listener: TcpListener, provider: P, routes: Router<Arc<P>>) -> io::Result<()> {
     let stop = provider.core().stop.clone();
-    let router = routes.merge(control::routes()).with_state(Arc::new(provider));
+    let router = routes.merge(control::routes()).merge(settlement::routes()).with_state(Arc::new(provider));
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 

@@ -3,8 +3,7 @@
 //!
 //! The tests of the table run on one platform, many at a time, each with merchants and simulators of its own, so that their waits
 //! overlap; each `#[test]` waits for its own. What needs another time of day is in [`deadlines`], what needs a dead
-//! process in [`crashes`]. F22 (a refund that fails after it succeeded) is with the stories of cards. F33 (a settlement list that
-//! disagrees) has no test yet: there are no settlement lists yet.
+//! process in [`crashes`]. F22 (a refund that fails after it succeeded) is with the stories of cards.
 
 mod call_backs;
 mod calls;
@@ -13,6 +12,7 @@ mod deadlines;
 mod ledgers;
 mod money;
 mod races;
+mod settlement;
 pub mod stage;
 
 use std::{
@@ -155,6 +155,9 @@ faults! {
         a_cancel_and_a_payment_at_the_same_moment_end_in_one_of_both_fifty_times,
         two_confirms_at_once_begin_one_attempt,
         a_key_used_32_times_at_once_has_one_effect_and_one_answer;
+    settlement:
+        f33_a_settlement_list_that_disagrees_is_told_row_by_row_and_moves_nothing,
+        f33_money_that_only_the_list_shows_is_told_with_the_intent_that_awaits_it;
 }
 
 #[test]
