@@ -29,7 +29,7 @@ pub struct Looked {
 
 /// Whether a payment in this state has refunds that [`look`] would look for.
 pub fn may_have_some(payment: &payment_intent::State) -> bool {
-    !payment.refunds.is_empty() || payment.unmatched.iter().any(|unmatched| unmatched.refund_id.is_some())
+    !payment.refunds_at_provider().is_empty()
 }
 
 /// Asks the provider about each refund of a payment that is under way or was called done; none of it costs a call for a payment
