@@ -29,17 +29,17 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::CompleteOrder { order_id, bill_id } => {
             orders::change(unit, order_id, order::Command::Complete { bill_id }).await.map(drop)
         }
-        ProcessCommand::SettleRefund { payment_intent_id, refund_id } => {
-            intent(unit, payment_intent_id, IntentCommand::SettleRefund { refund_id }).await
+        ProcessCommand::SettleRefund { payment_intent_id: id, refund_id } => {
+            intent(unit, id, IntentCommand::SettleRefund { refund_id }).await
         }
-        ProcessCommand::ReleaseRefund { payment_intent_id, refund_id } => {
-            intent(unit, payment_intent_id, IntentCommand::ReleaseRefund { refund_id }).await
+        ProcessCommand::ReleaseRefund { payment_intent_id: id, refund_id } => {
+            intent(unit, id, IntentCommand::ReleaseRefund { refund_id }).await
         }
         ProcessCommand::LeaveRefundOfPayment { payment_intent_id, refund_id } => {
             intent(unit, payment_intent_id, IntentCommand::LeaveRefundToPerson { refund_id }).await
         }
-        ProcessCommand::TakeBackRefund { payment_intent_id, refund_id } => {
-            intent(unit, payment_intent_id, IntentCommand::TakeBackRefund { refund_id }).await
+        ProcessCommand::TakeBackRefund { payment_intent_id: id, refund_id } => {
+            intent(unit, id, IntentCommand::TakeBackRefund { refund_id }).await
         }
         ProcessCommand::TakeBackBillRefund { bill_id, payment_intent_id, refund_id } => {
             on_bill(unit, bill_id, bill::Command::TakeBackRefund { refund_id, payment_intent_id }).await
@@ -86,9 +86,7 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         ProcessCommand::CountFoundRefund { payment_intent_id, refund_id, amount, unmatched_transaction_id } => {
             refund_findings::count_found(unit, payment_intent_id, refund_id, amount, unmatched_transaction_id).await
         }
-        ProcessCommand::SucceedRefund { refund_id, provider_reference } => {
-            refund_findings::succeed(unit, refund_id, provider_reference).await
-        }
+        ProcessCommand::SucceedRefund { refund_id: id, provider_reference } => refund_findings::succeed(unit, id, provider_reference).await,
         ProcessCommand::FailRefund { refund_id, code, message } => refunds::fail(unit, refund_id, code, message).await,
         ProcessCommand::MarkRefundUnknown { refund_id, reason } => {
             refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason }).await

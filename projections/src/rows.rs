@@ -281,7 +281,9 @@ impl Rows {
     /// The changes are in the database. Rows stay in memory for the next batch, unless there are more than `most`.
     pub(crate) fn written(&mut self, most: usize) {
         for (table, key) in std::mem::take(&mut self.touched) {
-            let Some(entry) = self.tables.get_mut(table).and_then(|rows| rows.get_mut(&key)).filter(|entry| entry.changed) else { continue };
+            let Some(entry) = self.tables.get_mut(table).and_then(|rows| rows.get_mut(&key)).filter(|entry| entry.changed) else {
+                continue;
+            };
             entry.changed = false;
             if let Beneath::Written(seen) = &mut self.beneath {
                 seen.insert(table, &key);

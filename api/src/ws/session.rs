@@ -186,7 +186,9 @@ impl Session {
             Topic::Stream(kind, id) => {
                 let key = StreamKey { tenant: self.who.tenant, stream_type: kind, stream_id: id };
                 let log = self.log.clone();
-                commands::event_store::load_stream(&log, key, after).await.map(|events| Some(events.into_iter().map(ReadEvent::shared).collect()))
+                commands::event_store::load_stream(&log, key, after)
+                    .await
+                    .map(|events| Some(events.into_iter().map(ReadEvent::shared).collect()))
             }
             Topic::Store(_) | Topic::Tenant(_) => {
                 let (hub, log) = (self.hub.clone(), self.log.clone());
