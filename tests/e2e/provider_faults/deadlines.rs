@@ -331,3 +331,32 @@ async fn a_person_decides_a_refund_that_was_left_to_one_and_money_that_went_all_
     misread.ledgers_agree().await;
     platform.proves_itself().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_that_was_declared_not_sent_is_not_found_in_what_another_refund_of_the_payment_explains() {
+    let (platform, clock) = started_at(9, 0, 0).await;
+    // SCB shows that a payment went back, not by which refund.
+    let stage = stage(&platform, Bank::Scb, &clock).await;
+    let intent = stage.paid(80_00).await;
+    for operation in ["refund", "inquire"] {
+        stage.fault(operation, "http_500", json!({"times": 10_000})).await;
+    }
+    let first = stage.refund(&intent, None).await.id();
+    let left = async || stage.refund_until("it is shown", &first, |_| true).await["needs_attention"] == true;
+    passing("a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
+    decided(&stage, &first, "not_sent").await;
+    stage.until("its payment can be refunded again", &intent, |shown| shown["needs_attention"] == false).await;
+    stage.clear_faults().await;
+    let second = stage.refund(&intent, None).await.id();
+    stage.refund_until("the second one goes", &second, |shown| shown["status"] == "succeeded").await;
+    for _ in 0..15 {
+        clock.advance(TimeDelta::minutes(10));
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert_eq!(stage.refund_until("it is shown", &first, |_| true).await["status"], "failed");
+    let shown = shown(&stage, &intent).await;
+    let (refunded, too_much) = (&shown["refunded"]["amount"], &shown["over_refunded"]["amount"]);
+    assert_eq!((refunded, too_much, &shown["needs_attention"]), (&json!(80_00), &json!(0), &json!(false)));
+    assert_eq!(stage.sim("/sim/ledger").await["totals"]["reversed"], 80_00);
+    platform.proves_itself().await;
+}
