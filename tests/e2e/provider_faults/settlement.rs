@@ -30,6 +30,7 @@ async fn traded(stage: &Stage) -> (String, String, u64) {
     let cards = matches!(stage.bank, Bank::Omise | Bank::Stripe);
     let refund = stage.refund(&second, cards.then_some(90_00)).await.id();
     stage.refund_until("it went back", &refund, |shown| shown["status"] == "succeeded").await;
+    stage.until("its payment counts it", &second, |shown| shown["refunded"]["amount"].as_i64() > Some(0)).await;
     if cards {
         let card = stage.card_intent(60_00, stage.bank.card(), json!({})).await;
         stage.status(&card, "succeeded").await;
