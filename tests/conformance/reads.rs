@@ -54,7 +54,7 @@ pub async fn a_range_is_what_lies_between_two_positions<S: Stage>(stage: &S, tol
     }
     for (after, limit) in [(0, 3), (6, 100), (8, 1), (20, 5), (2, 0)] {
         let events = read(source.range(after, limit).await);
-        told.that(format!("by the feed, {limit} after {after}"), events.map(|events| seen(events.iter().map(AsRef::as_ref))));
+        told.that(format!("by the feed, {limit} after {after}"), events.map(|events| seen(events.iter().map(|event| &***event))));
     }
 }
 
