@@ -16,8 +16,14 @@ pub type Loaded = (&'static str, Vec<String>, Vec<(String, String)>);
 pub trait RowStore: Send + Sync {
     /// Where the copy under this name stands now; and its halted streams, each with the position from which on it is not read.
     fn standing(&self, target: &Target) -> impl Future<Output = Result<(Standing, HashMap<StreamKey, i64>), Error>> + Send;
-    /// Rows of the wanted keys.
-    fn load(&self, schema: &str, keys: Vec<(&'static str, String)>) -> impl Future<Output = Result<Vec<Loaded>, Error>> + Send;
+    /// Rows of the wanted keys; nothing when the copy does not stand `at` this place. A database that crashed may have gone back, and its
+    /// older rows must not be taken for those of a checkpoint that another projector reaches once more.
+    fn load(
+        &self,
+        target: &Target,
+        at: Standing,
+        keys: Vec<(&'static str, String)>,
+    ) -> impl Future<Output = Result<Option<Vec<Loaded>>, Error>> + Send;
     /// Moves the checkpoint on to `to` and writes what changed, all or nothing; false when the copy does not stand at `from`, or the
     /// log does not hold `events`, the hashes of those between: it was restored to the past.
     fn commit(
@@ -40,8 +46,8 @@ impl RowStore for PgPool {
         tables::standing(&mut *self.acquire().await?, target).await
     }
 
-    async fn load(&self, schema: &str, keys: Vec<(&'static str, String)>) -> Result<Vec<Loaded>, Error> {
-        tables::load(self, schema, keys).await
+    async fn load(&self, target: &Target, at: Standing, keys: Vec<(&'static str, String)>) -> Result<Option<Vec<Loaded>>, Error> {
+        tables::load_at(self, target, at, keys).await
     }
 
     async fn commit(

@@ -242,7 +242,7 @@ impl<S: RowStore> Projector<S> {
         let projection = Arc::clone(&self.projection);
         let single = if let [event] = events.as_slice() { Some(Arc::clone(event)) } else { None };
         let batch = Batch::new(projection.as_ref(), events);
-        let (done, stopped) = self.fold(&mut fold, &batch).await?;
+        let Some((done, stopped)) = self.fold(&mut fold, standing, &batch).await? else { return Ok(()) };
         let Some(to) = done.checked_sub(1).and_then(|index| batch.position(index)) else {
             return stopped.map_or(Ok(()), Err);
         };
@@ -280,35 +280,41 @@ impl<S: RowStore> Projector<S> {
         Ok(())
     }
 
-    /// Folds until done or stopped, loading rows as they are asked for. Says how many events are folded in.
-    async fn fold(&self, fold: &mut Fold, batch: &Batch) -> Result<(usize, Option<Error>), Error> {
+    /// Folds until done or stopped, loading rows as they are asked for. Says how many events are folded in; nothing when the rows in
+    /// the database are not those of the checkpoint that the fold began at.
+    async fn fold(&self, fold: &mut Fold, at: Standing, batch: &Batch) -> Result<Option<(usize, Option<Error>)>, Error> {
         let projection = self.projection.as_ref();
         let wanted = fold.wanted(projection, batch);
-        self.load(&mut fold.rows, wanted).await?;
+        if !self.load(&mut fold.rows, at, wanted).await? {
+            return Ok(None);
+        }
         let mut from = 0;
         loop {
             match fold.step(projection, batch, from) {
-                Step::Done => return Ok((batch.len(), None)),
+                Step::Done => return Ok(Some((batch.len(), None))),
                 Step::Missing { keys, next } => {
-                    self.load(&mut fold.rows, keys).await?;
+                    if !self.load(&mut fold.rows, at, keys).await? {
+                        return Ok(None);
+                    }
                     from = next;
                 }
                 Step::Unknown { next, reason } => {
                     let position = batch.position(next).unwrap_or_default();
-                    return Ok((next, Some(Error::Corrupt { position, what: reason })));
+                    return Ok(Some((next, Some(Error::Corrupt { position, what: reason }))));
                 }
             }
         }
     }
 
-    async fn load(&self, rows: &mut Rows, keys: Vec<(&'static str, String)>) -> Result<(), Error> {
+    async fn load(&self, rows: &mut Rows, at: Standing, keys: Vec<(&'static str, String)>) -> Result<bool, Error> {
         if keys.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
-        for (table, asked, found) in self.store.load(&self.target.schema, keys).await? {
+        let Some(loaded) = self.store.load(&self.target, at, keys).await? else { return Ok(false) };
+        for (table, asked, found) in loaded {
             rows.load(table, &asked, found);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn report(&self, fold: &Fold) {

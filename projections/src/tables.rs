@@ -82,24 +82,67 @@ fn halted_streams(rows: &[PgRow]) -> Result<HashMap<StreamKey, i64>, Error> {
     Ok(halted)
 }
 
+/// Keys that are asked for, by table.
+type Wanted = BTreeMap<&'static str, Vec<String>>;
+
 /// Rows of the wanted keys, as (key, JSON). One statement for all tables.
 pub(crate) async fn load(pool: &PgPool, schema: &str, keys: Vec<(&'static str, String)>) -> Result<Vec<Loaded>, Error> {
-    let mut by_table: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+    let wanted = by_table(keys);
+    let sql = selects(schema, &wanted).join(" union all ");
+    let query = wanted.values().fold(sqlx::query_as(AssertSqlSafe(sql)), sqlx::query::QueryAs::bind);
+    let found: Vec<(i32, String, String)> = query.fetch_all(pool).await?;
+    Ok(loaded(wanted, found))
+}
+
+/// The same, in one statement with a look at where the copy stands: nothing when that is not `at`.
+pub(crate) async fn load_at(
+    pool: &PgPool,
+    target: &Target,
+    at: Standing,
+    keys: Vec<(&'static str, String)>,
+) -> Result<Option<Vec<Loaded>>, Error> {
+    let wanted = by_table(keys);
+    let n = wanted.len();
+    let stands = format!(
+        "select -1, '', '' from read.checkpoint where name = ${} and version = ${} and pos = ${} and ${} = to_regnamespace(${})::oid::bigint",
+        n + 1,
+        n + 2,
+        n + 3,
+        n + 4,
+        n + 5
+    );
+    let mut parts = selects(&target.schema, &wanted);
+    parts.push(stands);
+    let sql = parts.join(" union all ");
+    let query = wanted.values().fold(sqlx::query_as(AssertSqlSafe(sql)), sqlx::query::QueryAs::bind);
+    let query = query.bind(&target.name).bind(target.version).bind(at.pos).bind(at.copy).bind(&target.schema);
+    let found: Vec<(i32, String, String)> = query.fetch_all(pool).await?;
+    let stands = found.iter().any(|(table, ..)| *table == -1);
+    Ok(stands.then(|| loaded(wanted, found)))
+}
+
+fn by_table(keys: Vec<(&'static str, String)>) -> Wanted {
+    let mut wanted = Wanted::new();
     for (table, key) in keys {
-        by_table.entry(table).or_default().push(key);
+        wanted.entry(table).or_default().push(key);
     }
+    wanted
+}
+
+fn selects(schema: &str, wanted: &Wanted) -> Vec<String> {
     let select =
         |(n, table): (usize, &&str)| format!("select {n}, key, to_jsonb(t)::text from {schema}.{table} t where key = any(${})", n + 1);
-    let sql = by_table.keys().enumerate().map(select).collect::<Vec<_>>().join(" union all ");
-    let query = by_table.values().fold(sqlx::query_as(AssertSqlSafe(sql)), sqlx::query::QueryAs::bind);
-    let found: Vec<(i32, String, String)> = query.fetch_all(pool).await?;
-    let mut loaded: Vec<Loaded> = by_table.into_iter().map(|(table, keys)| (table, keys, Vec::new())).collect();
+    wanted.keys().enumerate().map(select).collect()
+}
+
+fn loaded(wanted: Wanted, found: Vec<(i32, String, String)>) -> Vec<Loaded> {
+    let mut loaded: Vec<Loaded> = wanted.into_iter().map(|(table, keys)| (table, keys, Vec::new())).collect();
     for (n, key, row) in found {
         if let Some((_, _, rows)) = usize::try_from(n).ok().and_then(|n| loaded.get_mut(n)) {
             rows.push((key, row));
         }
     }
-    Ok(loaded)
+    loaded
 }
 
 /// Where a copy of a projection stands, as [`commit`] compares it.

@@ -41,13 +41,18 @@ async fn stands<S: Stage>(stage: &S, told: &mut Told) {
 
 /// The word of each row that is there.
 pub async fn words<S: Stage>(stage: &S, keys: &[&str]) -> Result<BTreeMap<String, String>, &'static str> {
+    Ok(words_at(stage, standing(stage).await, keys).await?.unwrap_or_default())
+}
+
+/// The same, if the copy stands there.
+async fn words_at<S: Stage>(stage: &S, at: Standing, keys: &[&str]) -> Result<Option<BTreeMap<String, String>>, &'static str> {
     let asked = keys.iter().map(|key| ("bill_orders", (*key).to_owned())).collect();
-    let loaded = read(stage.log().load(&target().schema, asked).await)?;
+    let Some(loaded) = read(stage.log().load(&target(), at, asked).await)? else { return Ok(None) };
     let word = |(key, row): (String, String)| {
         let row: serde_json::Value = serde_json::from_str(&row).expect("a row is JSON");
         (key, row["order_id"].to_string())
     };
-    Ok(loaded.into_iter().flat_map(|(_, _, found)| found).map(word).collect())
+    Ok(Some(loaded.into_iter().flat_map(|(_, _, found)| found).map(word).collect()))
 }
 
 /// The hashes of what lies between two positions.
@@ -86,6 +91,19 @@ pub async fn rows_and_checkpoint_move_together_and_the_twin_comes_second<S: Stag
     stands(stage, told).await;
     told.that("rows", words(stage, &["a", "b", "c", "none"]).await);
     told.that("none of none", words(stage, &[]).await);
+}
+
+pub async fn rows_are_loaded_only_as_of_the_place_where_their_copy_stands<S: Stage>(stage: &S, told: &mut Told) {
+    stage.install().await;
+    logged(stage, 34, 4).await;
+    let first = standing(stage).await;
+    told.that("none yet", words_at(stage, first, &["a"]).await);
+    told.that("written", write(stage, first, 2, &rows(&["a"], "one")).await);
+    let second = standing(stage).await;
+    told.that("where it stands", words_at(stage, second, &["a", "b"]).await);
+    told.that("where it stood", words_at(stage, first, &["a", "b"]).await);
+    told.that("where it will stand", words_at(stage, Standing { pos: 3, ..second }, &["a"]).await);
+    told.that("another copy", words_at(stage, Standing { copy: -1, ..second }, &["a"]).await);
 }
 
 pub async fn rows_of_events_that_the_log_does_not_hold_are_refused<S: Stage>(stage: &S, told: &mut Told) {

@@ -128,11 +128,14 @@ impl RowStore for SimLog {
         self.0.ask("standing", read).await.map_err(|error| read_error(&error))
     }
 
-    async fn load(&self, schema: &str, keys: Vec<(&'static str, String)>) -> Result<Vec<Loaded>, Error> {
-        let name = schema.rsplit_once("_v").map_or(schema, |(name, _)| name);
+    async fn load(&self, target: &Target, at: Standing, keys: Vec<(&'static str, String)>) -> Result<Option<Vec<Loaded>>, Error> {
         let world = &self.0.world;
         let load = |db: &mut crate::db::Db| {
-            let copy = db.read.0.get(name);
+            let now = db.read.standing(&target.name);
+            if (now.pos, now.copy) != (at.pos, at.copy) {
+                return None;
+            }
+            let copy = db.read.0.get(&target.name);
             let mut loaded = BTreeMap::<_, (Vec<_>, Vec<_>)>::new();
             for (table, key) in keys {
                 let row = copy.and_then(|copy| copy.tables.get(table)).and_then(|rows| rows.get(&key)).cloned();
@@ -142,7 +145,7 @@ impl RowStore for SimLog {
                 }
                 asked.push(key);
             }
-            loaded.into_iter().map(|(table, (asked, found))| (table, asked, found)).collect()
+            Some(loaded.into_iter().map(|(table, (asked, found))| (table, asked, found)).collect())
         };
         self.0.ask("load rows", load).await.map_err(|error| read_error(&error))
     }

@@ -104,3 +104,55 @@ fn a_feed_that_read_ahead_of_its_stream_notices_that_what_it_read_is_void() {
     let breaks = [(1_075, Break::BusForgets), (2_781, Break::DatabaseRestored)];
     withstands(&schedule(3_337, &[], &breaks, clients), &["epoch raised", "bus forgot acknowledged messages"]);
 }
+
+#[test]
+fn rows_of_a_database_that_went_back_are_not_taken_for_those_of_the_checkpoint() {
+    // Between the checkpoint and the rows the database dies, and a second projector does once more what it forgot.
+    let knobs = [
+        (Knob::DbLosesRequest, 12),
+        (Knob::DbLosesAnswer, 6),
+        (Knob::CommitLosesAnswer, 50),
+        (Knob::CommitLosesRequest, 45),
+        (Knob::CommitHangs, 2),
+        (Knob::BusFails, 4),
+        (Knob::BusLosesAck, 48),
+        (Knob::BusRepeats, 7),
+        (Knob::BankSilentBefore, 240),
+        (Knob::BankSilentAfter, 99),
+        (Knob::BankGarbles, 134),
+        (Knob::BankTurnsAway, 111),
+        (Knob::BankDeclines, 122),
+        (Knob::BankLags, 113),
+        (Knob::BankCannotCancel, 394),
+        (Knob::RefundWaits, 46),
+        (Knob::RefundFails, 59),
+        (Knob::HookLost, 15),
+        (Knob::HookContradicts, 32),
+        (Knob::PayerNever, 162),
+        (Knob::PayerTwice, 163),
+        (Knob::PayerLate, 205),
+    ];
+    let breaks = [
+        (5_502, Break::Kill(7, 1_020)),
+        (7_387, Break::BusAway(3_000)),
+        (9_361, Break::DatabaseDies(184)),
+        (10_909, Break::DatabaseDies(42)),
+    ];
+    let clients = vec![
+        vec![
+            sale(2_067, &[41_938, 31_661], Pay::Halves, &[]),
+            sale(3_368, &[37_243, 21_536], Pay::Qr, &[]),
+            sale(1_875, &[45_833, 25_295, 12_299], Pay::Qr, &[Then::OtherBody, Then::OtherBody]),
+        ],
+        vec![
+            sale(5_033, &[30_739, 5_649, 21_444], Pay::Hold, &[Then::Capture(67), Then::Unmatched, Then::Cancel]),
+            sale(3_019, &[20_747, 47_876, 30_076], Pay::Qr, &[Then::Cancel, Then::Cancel]),
+        ],
+        vec![
+            sale(757, &[33_163], Pay::Qr, &[Then::Refund(100)]),
+            sale(2_559, &[386], Pay::Cash, &[]),
+            sale(3_588, &[44_021], Pay::Cash, &[Then::Foreign, Then::Twins]),
+        ],
+    ];
+    withstands(&schedule(22_062, &knobs, &breaks, clients), &["database lost what did not wait for the disk"]);
+}
