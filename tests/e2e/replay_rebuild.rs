@@ -214,7 +214,8 @@ async fn a_new_version_serves_once_it_has_come_as_far_as_the_old_one() {
          create view read.order_timeline as select * from orders_v1.order_timeline";
     sqlx::raw_sql(earlier).execute(&trading.database.admin).await.unwrap();
     projections::install::install(&trading.database.admin).await.unwrap();
-    let serving = "select read.serving('orders')";
+    // Nothing for a moment, while the view of one version is taken for that of the other.
+    let serving = "select coalesce(read.serving('orders'), '')";
     assert_eq!(trading.one::<String>(serving).await, "orders_v1", "an empty version does not serve");
     // Nor does a rebuild of it, which is empty as well.
     replay(&trading.database, &["rebuild", "orders"]).await.sound();
