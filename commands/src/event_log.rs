@@ -9,7 +9,10 @@ use domain::{
     ids::{MerchantId, Ulid},
     provider::BoxFuture,
 };
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgDatabaseError, PgSeverity},
+};
 
 use crate::{
     batch::{AppendItem, BatchAnswer, StoredKey},
@@ -37,6 +40,11 @@ impl From<sqlx::Error> for StoreError {
 /// An answer of the server about the statement itself, not about the connection or the server's state.
 fn is_statement_error(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else { return matches!(error, sqlx::Error::Encode(_) | sqlx::Error::ColumnDecode { .. }) };
+    // FATAL ends the connection: it speaks of the server ("could not write init file", on a full disk), whatever its code.
+    let of_server = |error: &PgDatabaseError| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
+    if database.try_downcast_ref::<PgDatabaseError>().is_some_and(of_server) {
+        return false;
+    }
     // 08 connection, 53 resources, 55 lock not available, 57 operator intervention, 40 rollback: all pass by themselves.
     !database.code().is_some_and(|code| ["08", "53", "55", "57", "40"].iter().any(|class| code.starts_with(class)))
 }
