@@ -176,9 +176,7 @@ async fn a_storm_of_call_backs_has_one_effect_each_and_the_api_answers_all_the_w
         p99(&busy)
     );
     assert_eq!(usize::try_from(stage.call_backs("done").await.1), Ok(good), "every delivery was counted");
-    // Of 37 one was missing twice among all other tests at once, for a reason that is not known yet; alone never.
-    let (kept, missing) = (usize::try_from(stage.call_backs("refused").await.0).unwrap(), usize::from(!is_full()));
-    assert!((bad.min(200) - missing..=bad.min(200)).contains(&kept), "{kept} of {bad} refused ones are kept, the newest of them");
+    assert_eq!(usize::try_from(stage.call_backs("refused").await.0), Ok(bad.min(200)), "refused ones are kept, the newest of them");
     // Among other tests a percentile tells how busy these are; the full storm has the machine to itself.
     if is_full() {
         assert!(p99(&busy) < (20 * p99(&calm)).max(Duration::from_millis(400)), "{:?} after {:?}", p99(&busy), p99(&calm));
