@@ -199,8 +199,16 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
         Err(refusal) => {
             counter!("smartpos_webhooks_total", "provider" => provider, "result" => "refused").increment(1);
             tracing::warn!(provider, %refusal, "a call-back was refused");
-            // What is not stored is not answered for good, whatever it proves: it may be a provider whose secret was rolled.
-            webhooks::refuse(&state.call_back_pool, &delivery, &refusal).await.map_err(|error| Problem::unavailable(&error))?;
+            // Kept for whoever looks into it; the refusal does not depend on it. A burst passes, so a second try has a chance.
+            let keep = || webhooks::refuse(&state.call_back_pool, &delivery, &refusal);
+            let kept = match keep().await {
+                Ok(()) => Ok(()),
+                Err(_) => keep().await,
+            };
+            if let Err(error) = kept {
+                counter!("smartpos_webhooks_refusals_lost_total", "provider" => provider).increment(1);
+                tracing::warn!(provider, %error, "a refused call-back was not kept");
+            }
             Err(match refusal {
                 WebhookRefusal::NotAuthentic | WebhookRefusal::Stale => Problem::plain(Kind::WebhookRefused),
                 WebhookRefusal::Malformed(_, reason) => Problem::new(Kind::WebhookMalformed, reason),
