@@ -50,18 +50,33 @@ pub struct NewStream {
     pub subjects: String,
 }
 
+/// Names a message by what it says ([`message_id`]). Within two minutes the server acknowledges a known id without a look at anything
+/// else: so where it lies is not enough, for of a log that went back another event has the position.
+pub type MessageId = [u8; 32];
+
+/// The id of a message that says this.
+pub fn message_id(body: &[u8]) -> MessageId {
+    Sha256::digest(body).into()
+}
+
 /// A message to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
+    /// Its id.
+    pub id: MessageId,
     /// Where to.
     pub subject: String,
     /// The event's position in the log.
     pub position: i64,
     /// The sequence that the stream must have before it.
     pub expected: i64,
+    /// The id of the message that must be the stream's newest. The sequence alone lets the rest of a page in behind messages that
+    /// kept its beginning out. A server that was started anew may have forgotten the newest id.
+    pub after: Option<MessageId>,
     /// What it says.
     pub body: Vec<u8>,
 }
+
 
 /// One stream with compare-and-set by sequence. No call is certain to end: the caller sets the time.
 pub trait Bus: Send + Sync + 'static {
@@ -156,10 +171,11 @@ impl Bus for Nats {
 
     async fn publish(&self, message: Outgoing) -> Result<Self::Ack, BusError> {
         let mut headers = HeaderMap::new();
-        // Within two minutes the server acknowledges a known id without a look at anything else: so the id is what is said, and not
-        // only where. Of a log that went back another event has the position.
-        headers.insert("Nats-Msg-Id", hex::encode(Sha256::digest(&message.body)));
+        headers.insert("Nats-Msg-Id", hex::encode(message.id));
         headers.insert("Nats-Expected-Last-Sequence", message.expected.to_string());
+        if let Some(after) = message.after {
+            headers.insert("Nats-Expected-Last-Msg-Id", hex::encode(after));
+        }
         headers.insert("Smartpos-Position", message.position.to_string());
         let sent = self.context.publish_with_headers(message.subject, headers, message.body.into()).await.map_err(failed)?;
         Ok(sent.into_future().map(sequence as fn(_) -> _))

@@ -12,8 +12,10 @@ use domain::{
     process::{
         AttemptRef, ProcessCommand, RefundRef, Task,
         provider_calls::watch_key,
-        work, work_books, work_hint, work_hold, work_lapse,
-        work_refund::{self, Awaited},
+        work::{
+            self, books, hint, hold, lapse,
+            refund::{self, Awaited},
+        },
     },
     provider::{CallOutcome, ExchangeLog},
     refund::Refund,
@@ -173,7 +175,7 @@ impl<S: ProcessStore> Worker<S> {
         let mut paid = None;
         let step = match leased.task.clone() {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
-                return self.follow_hint(leased, work_hint::Hint { provider, reference, transaction_id, tried }).await;
+                return self.follow_hint(leased, hint::Hint { provider, reference, transaction_id, tried }).await;
             }
             Task::Start { attempt, card_token, return_url, tried, uncertain_since } => {
                 let start = work::Start { attempt, card_token, return_url, tried, uncertain_since };
@@ -186,7 +188,7 @@ impl<S: ProcessStore> Worker<S> {
                 if waited && self.give_up(tenant, start.attempt.clone()).await? {
                     return self.remove(&leased.key).await;
                 }
-                paid = work_books::is_paid(&start.attempt, &outcome).then_some(start.attempt.attempt_id);
+                paid = books::is_paid(&start.attempt, &outcome).then_some(start.attempt.attempt_id);
                 work::after_start(start, outcome, self.now())
             }
             Task::Reroute { payment_intent_id, attempt_id } => {
@@ -195,7 +197,7 @@ impl<S: ProcessStore> Worker<S> {
             }
             Task::Lapse { payment_intent_id } => {
                 let intent = self.handler.read::<PaymentIntent>(tenant, payment_intent_id).await?;
-                work_lapse::after_look(payment_intent_id, &intent, self.now())
+                lapse::after_look(payment_intent_id, &intent, self.now())
             }
             Task::Inquire { attempt, mode, asked } => {
                 let standing = self.standing(tenant, &attempt).await?;
@@ -205,17 +207,17 @@ impl<S: ProcessStore> Worker<S> {
             Task::Stop { attempt, mode, tried } => {
                 let standing = self.standing(tenant, &attempt).await?;
                 let outcome = self.calls.cancel(tenant, &attempt, tried, self.now()).await;
-                work_hold::after_stop(attempt, mode, tried, standing, outcome, self.now())
+                hold::after_stop(attempt, mode, tried, standing, outcome, self.now())
             }
             Task::Capture { attempt, capture: amount, request, tried } => {
-                let asked = work_hold::Asked { amount, request, tried };
+                let asked = hold::Asked { amount, request, tried };
                 let outcome = self.calls.capture(tenant, &attempt, asked).await;
-                work_hold::after_capture(attempt, asked, outcome, self.now())
+                hold::after_capture(attempt, asked, outcome, self.now())
             }
             Task::Increase { attempt, total: amount, request, tried } => {
-                let asked = work_hold::Asked { amount, request, tried };
+                let asked = hold::Asked { amount, request, tried };
                 let outcome = self.calls.increase(tenant, &attempt, asked).await;
-                work_hold::after_increase(attempt, asked, outcome, self.now())
+                hold::after_increase(attempt, asked, outcome, self.now())
             }
             Task::Refund(refund) => self.send_back(tenant, refund, leased.abandoned).await?,
             Task::CheckRefund(refund) => self.look_for(tenant, refund).await?,
@@ -233,7 +235,7 @@ impl<S: ProcessStore> Worker<S> {
             return self.look_for(tenant, refund).await;
         }
         let outcome = if abandoned { lost() } else { self.calls.refund(tenant, &refund, self.now()).await };
-        Ok(work_refund::after_refund(refund, outcome, self.now()))
+        Ok(refund::after_refund(refund, outcome, self.now()))
     }
 
     /// Looks for a refund in the provider's books.
@@ -244,8 +246,8 @@ impl<S: ProcessStore> Worker<S> {
         }
         let outcome = self.calls.inquire_refund(tenant, &refund, self.now()).await;
         Ok(match awaited {
-            Awaited::Books { sent } => work_refund::after_decided_check(refund, sent, outcome, self.now()),
-            Awaited::Outcome | Awaited::Nothing => work_refund::after_refund_check(refund, outcome, self.now()),
+            Awaited::Books { sent } => refund::after_decided_check(refund, sent, outcome, self.now()),
+            Awaited::Outcome | Awaited::Nothing => refund::after_refund_check(refund, outcome, self.now()),
         })
     }
 
@@ -255,7 +257,7 @@ impl<S: ProcessStore> Worker<S> {
             return Ok(Awaited::Outcome);
         }
         let known = self.handler.read::<Refund>(tenant, refund.refund_id).await?;
-        Ok(work_refund::awaited(&known))
+        Ok(refund::awaited(&known))
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -313,11 +315,11 @@ impl<S: ProcessStore> Worker<S> {
     }
 
     /// Looks for what a call-back spoke of; waits when the attempt that its reference names is not known yet.
-    async fn follow_hint(&self, leased: Held, hint: work_hint::Hint) -> Result<(), CommandError> {
+    async fn follow_hint(&self, leased: Held, hint: hint::Hint) -> Result<(), CommandError> {
         let call_back = call_backs::of_task(&leased.key);
-        let last = hint.tried >= work_hint::HINT_TRIES;
+        let last = hint.tried >= hint::HINT_TRIES;
         let Some((tenant, attempt)) = self.store().attempt_of(&hint.provider, &hint.reference).await? else {
-            return match (call_back, work_hint::look_again(hint, self.now())) {
+            return match (call_back, hint::look_again(hint, self.now())) {
                 (Some(id), _) => Ok(self.store().park(id, &leased.key).await?),
                 (None, Some(next)) => self.finish(&leased, Some(next), None, None).await,
                 (None, None) => self.remove(&leased.key).await,
@@ -330,8 +332,8 @@ impl<S: ProcessStore> Worker<S> {
             log.record(call_backs::exchange(&attempt, &leased.key, hint.transaction_id.as_deref(), self.now()));
         }
         let outcome = self.calls.inquire(merchant, &attempt, self.now(), log).await;
-        let paid = work_books::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
-        let (mut step, found) = work_hint::after_hint(&attempt, hint.clone(), outcome, self.now());
+        let paid = books::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
+        let (mut step, found) = hint::after_hint(&attempt, hint.clone(), outcome, self.now());
         let news = self.append(&leased, std::mem::take(&mut step.commands)).await?;
         // What was appended was decided by the newest state: if that has no refunds, there are none to look for.
         let seen = self.handler.last_seen::<PaymentIntent>(merchant, attempt.payment_intent_id);
@@ -339,7 +341,7 @@ impl<S: ProcessStore> Worker<S> {
             let refunds = refund_checks::look(&self.handler, &self.caller(merchant), &self.calls, attempt.payment_intent_id).await?;
             self.append(&leased, refunds.commands).await?;
             if refunds.unanswered {
-                step.next = step.next.or_else(|| work_hint::look_again(hint, self.now()));
+                step.next = step.next.or_else(|| hint::look_again(hint, self.now()));
             }
         }
         let unconfirmed = last && !found;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::{
     ids::PaymentIntentId,
     payment_intent,
-    process::{ProcessCommand, RefundRef, work_refund},
+    process::{ProcessCommand, RefundRef, work},
     provider::{CallOutcome, RefundStatus},
 };
 
@@ -56,7 +56,7 @@ pub async fn look<S: ProcessStore>(
                 continue;
             }
         }
-        looked.commands.extend(work_refund::after_refund_check(refund, outcome, now).commands);
+        looked.commands.extend(work::refund::after_refund_check(refund, outcome, now).commands);
     }
     Ok(looked)
 }

@@ -1,8 +1,9 @@
 //! The relay: copies the log to JetStream, which is a cache that may be wiped at any moment.
 //!
 //! Message sequence = log position − base, where the base of a stream incarnation stands in its description
-//! (`epoch=1 base=41 hash=…`, the hash of the event before its first message). Every publish names the sequence that must come before it, so two relays cannot double and a loss
-//! shows as a number. Nothing is remembered between rounds: the stream itself says where to go on.
+//! (`epoch=1 base=41 hash=…`, the hash of the event before its first message). Every publish names the sequence that must come before
+//! it, so two relays cannot double and a loss shows as a number; and the very message, so that nothing gets in behind one that is not
+//! the log's. Nothing is remembered between rounds: the stream itself says where to go on.
 //!
 //! A database restored to the past shows at the stream's end: it lies beyond the log's head or, once the log has grown past
 //! it again, its last message (while there is none, the event that its description names) is another event than the log has at
@@ -17,7 +18,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bus::{Bus, BusError, FoundStream, NATS_TIMEOUT, NewStream, Outgoing},
+    bus::{Bus, BusError, FoundStream, MessageId, NATS_TIMEOUT, NewStream, Outgoing, message_id},
     event_log::{EventLog, StoreError},
     event_store::LogHead,
 };
@@ -216,7 +217,7 @@ async fn inspect(log: &impl EventLog, bus: &impl Bus, head: &LogHead) -> Result<
     if !last_is_ours && asked(bus.stream(&name)).await?.is_none_or(|now| now.created_ns != created_ns) {
         return Err(BusError("the stream was replaced while it was looked at".to_owned()).into());
     }
-    let end = Published { pos, hash: event.map(|event| event.hash) };
+    let end = Published { pos, hash: event.map(|event| event.hash), id: None };
     Ok(Some((StreamView { epoch, base, last_sequence, last_is_ours }, end)))
 }
 
@@ -242,11 +243,14 @@ async fn create(log: &impl EventLog, bus: &impl Bus, head: &LogHead, base: i64) 
     Ok(())
 }
 
-/// What was published last; without a hash at the beginning of the log.
+/// What was published last.
 #[derive(Clone, Copy)]
 struct Published {
     pos: i64,
+    /// Its event's; nothing at the beginning of the log.
     hash: Option<[u8; 32]>,
+    /// Its message, where this relay sent it and the server knows it as the newest.
+    id: Option<MessageId>,
 }
 
 /// The log after what was published last, which has to stand there still: a log that was restored to the past and has grown beyond
@@ -271,8 +275,10 @@ async fn publish_after(
     mut last: Published,
 ) -> Result<Published, RelayError> {
     let mut page = page_after(log, last).await?;
-    while let Some(newest) = page.last().map(|event| Published { pos: event.pos, hash: Some(event.hash) }) {
-        let acks = send(bus, log_name, base, &page).await?;
+    while let Some(event) = page.last() {
+        let (pos, hash) = (event.pos, Some(event.hash));
+        let (acks, id) = send(bus, log_name, base, last.id, &page).await?;
+        let newest = Published { pos, hash, id };
         let next = async {
             let full = i64::try_from(page.len()).unwrap_or(0) == PAGE;
             if full { page_after(log, newest).await } else { Ok(Vec::new()) }
@@ -286,15 +292,23 @@ async fn publish_after(
     Ok(last)
 }
 
-/// Sends a page with all its messages in flight; each names the sequence before it.
-async fn send<B: Bus>(bus: &B, log_name: &str, base: i64, page: &[RecordedEvent]) -> Result<Vec<B::Ack>, RelayError> {
+/// Sends a page with all its messages in flight; each names the one before it. Gives the newest's id.
+async fn send<B: Bus>(
+    bus: &B,
+    log_name: &str,
+    base: i64,
+    mut after: Option<MessageId>,
+    page: &[RecordedEvent],
+) -> Result<(Vec<B::Ack>, Option<MessageId>), RelayError> {
     let mut acks = Vec::with_capacity(page.len());
     for event in page {
-        let message =
-            Outgoing { subject: subject(log_name, event), position: event.pos, expected: event.pos - base - 1, body: wire::encode(event) };
+        let (body, position) = (wire::encode(event), event.pos);
+        let id = message_id(&body);
+        let message = Outgoing { id, subject: subject(log_name, event), position, expected: position - base - 1, after, body };
         acks.push(asked(bus.publish(message)).await?);
+        after = Some(id);
     }
-    Ok(acks)
+    Ok((acks, after))
 }
 
 /// Waits until the stream has taken every event of `page` at its own sequence.

@@ -3,7 +3,7 @@
 //! Invariants: a change made while applying an event is undone when that event fails; a row never asked of the database is
 //! [`ApplyError::Missing`], never "absent".
 
-use std::{any::Any, collections::HashMap};
+use std::{any::Any, collections::HashMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -66,10 +66,10 @@ pub struct Changes {
 /// The overlay. See the module.
 #[derive(Default)]
 pub struct Rows {
-    tables: HashMap<&'static str, HashMap<String, Entry>>,
+    tables: HashMap<&'static str, HashMap<Arc<str>, Entry>>,
     /// Where rows changed since they were written last; some did so in vain. Rows in memory are many, those of a batch few.
-    touched: Vec<(&'static str, String)>,
-    undo: Vec<(&'static str, String, Option<Entry>)>,
+    touched: Vec<(&'static str, Arc<str>)>,
+    undo: Vec<(&'static str, Arc<str>, Option<Entry>)>,
     missing: Vec<(&'static str, String)>,
     beneath: Beneath,
     left_out: Vec<&'static str>,
@@ -165,11 +165,11 @@ impl Rows {
         if self.left_out.contains(&R::TABLE) {
             return;
         }
-        let key = row.key();
+        let key: Arc<str> = row.key().into();
         let table = self.tables.entry(R::TABLE).or_default();
-        let before = table.insert(key.clone(), Entry { slot: Slot::Typed(Box::new(row)), changed: true });
+        let before = table.insert(Arc::clone(&key), Entry { slot: Slot::Typed(Box::new(row)), changed: true });
         if before.as_ref().is_none_or(|before| !before.changed) {
-            self.touched.push((R::TABLE, key.clone()));
+            self.touched.push((R::TABLE, Arc::clone(&key)));
         }
         self.undo.push((R::TABLE, key, before));
     }
@@ -194,10 +194,10 @@ impl Rows {
     pub(crate) fn load(&mut self, table: &'static str, asked: &[String], found: Vec<(String, String)>) {
         let rows = self.tables.entry(table).or_default();
         for (key, text) in found {
-            rows.entry(key).or_insert(Entry { slot: Slot::Loaded(text), changed: false });
+            rows.entry(key.into()).or_insert(Entry { slot: Slot::Loaded(text), changed: false });
         }
         for key in asked {
-            rows.entry(key.clone()).or_insert(Entry { slot: Slot::Absent, changed: false });
+            rows.entry(key.as_str().into()).or_insert(Entry { slot: Slot::Absent, changed: false });
         }
     }
 
@@ -272,7 +272,7 @@ impl Rows {
         for (key, entry) in entries {
             if let Some(text) = json_of(table, key, entry)? {
                 let value = serde_json::from_str(&text).map_err(|error| bad_row(table, key, &error))?;
-                rows.insert(key.clone(), value);
+                rows.insert(key.to_string(), value);
             }
         }
         Ok(rows)

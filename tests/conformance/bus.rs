@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use commands::{
-    bus::{Bus, FoundStream, NewStream, Outgoing},
+    bus::{Bus, FoundStream, NewStream, Outgoing, message_id},
     event_log::EventLog,
     relay::{poke_subject, stream_name},
 };
@@ -35,8 +35,14 @@ impl<B: Bus> Line<B> {
 
     /// The sequence that a message got.
     pub async fn publish(&self, position: i64, expected: i64, body: &str) -> Result<i64, &'static str> {
-        let subject = format!("ev.{}.1.order.test", self.log);
-        let sent = bused(self.bus.publish(Outgoing { subject, position, expected, body: body.as_bytes().to_vec() }).await)?;
+        self.publish_after(None, position, expected, body).await
+    }
+
+    /// The same of a message that names what the one before it says.
+    pub async fn publish_after(&self, before: Option<&str>, position: i64, expected: i64, body: &str) -> Result<i64, &'static str> {
+        let (subject, body) = (format!("ev.{}.1.order.test", self.log), body.as_bytes().to_vec());
+        let (id, after) = (message_id(&body), before.map(|before| message_id(before.as_bytes())));
+        let sent = bused(self.bus.publish(Outgoing { id, subject, position, expected, after, body }).await)?;
         timeout(Duration::from_secs(5), sent).await.map_or(Err("silent"), bused)
     }
 
@@ -85,6 +91,22 @@ pub async fn a_position_that_was_published_is_acknowledged_again_where_it_lies<S
     told.that("in the end", line.stream().await);
     told.that("what is kept", line.message(1).await);
     told.that("goes on", line.publish(3, 2, "three").await);
+}
+
+pub async fn a_message_follows_the_one_that_it_names_or_is_refused<S: Stage>(stage: &S, told: &mut Told) {
+    let line = Line::of(stage).await;
+    told.that("made", line.create("epoch=1 base=0").await);
+    told.that("the first follows nothing", line.publish_after(Some("none"), 1, 0, "one").await);
+    told.that("first", line.publish(1, 0, "one").await);
+    told.that("what follows another", line.publish_after(Some("void"), 2, 1, "two").await);
+    told.that("what follows it elsewhere", line.publish_after(Some("one"), 2, 2, "two").await);
+    told.that("what follows it", line.publish_after(Some("one"), 2, 1, "two").await);
+    told.that("again, whatever it names", line.publish_after(Some("void"), 2, 1, "two").await);
+    told.that("what follows one before", line.publish_after(Some("one"), 3, 2, "three").await);
+    // Of a page whose first messages are kept out, the rest must not get in where the numbers fit.
+    told.that("of another log, at a place that is taken", line.publish_after(None, 2, 1, "other two").await);
+    told.that("and what follows it, at the next", line.publish_after(Some("other two"), 3, 2, "other three").await);
+    told.that("in the end", line.stream().await);
 }
 
 pub async fn of_a_stream_that_is_not_there_nothing_can_be_had<S: Stage>(stage: &S, told: &mut Told) {

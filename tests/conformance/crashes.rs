@@ -154,7 +154,8 @@ pub async fn a_bus_that_was_killed_has_what_it_acknowledged<S: Stage>(stage: &S,
     told.that("the stream", line.stream().await);
     told.that("its last message", line.message(5).await);
     told.that("again what was acknowledged", line.publish(5, 4, "message 5").await);
-    told.that("goes on", line.publish(6, 5, "message 6").await);
+    told.that("behind another", line.publish_after(Some("message 4"), 6, 5, "message 6").await);
+    told.that("goes on", line.publish_after(Some("message 5"), 6, 5, "message 6").await);
     let (_, mut fresh) = join(stage, 5).await.expect("a stream to join");
     told.that("to a fresh consumer", next(&mut fresh, MOMENT).await);
 }
@@ -175,7 +176,9 @@ pub async fn a_bus_that_forgot_takes_its_messages_again<S: Stage>(stage: &S, tol
     told.that("where the relay was", line.publish(7, 6, "message 7").await);
     let (_, mut above) = join(stage, 6).await.expect("a stream to join");
     told.that("to one that is further", next(&mut above, MOMENT).await);
-    for position in 4..=7 {
+    told.that("behind what it forgot", line.publish_after(Some("message 6"), 4, 3, "message 4").await);
+    told.that("behind what it has", line.publish_after(Some("message 3"), 4, 3, "message 4").await);
+    for position in 5..=7 {
         told.that("again", line.publish(position, position - 1, &format!("message {position}")).await);
     }
     let mut got = Vec::new();

@@ -114,6 +114,7 @@ scripts! {
         a_copy_beyond_the_log_is_wiped_and_folded_again;
     bus:
         a_message_takes_the_place_that_it_expects_or_none
+        a_message_follows_the_one_that_it_names_or_is_refused
         a_position_that_was_published_is_acknowledged_again_where_it_lies
         of_a_stream_that_is_not_there_nothing_can_be_had
         a_stream_is_made_once_and_its_maker_finds_it_again

@@ -6,7 +6,7 @@ use domain::{
     order::{self, Status},
     pricing::{Discount, Priced, TaxClass},
 };
-use projections::models::orders::OrderTimelineRow;
+use projections::models::orders::{OrderTimelineRow, Payload};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -193,7 +193,7 @@ pub struct TimelineEntry {
     pub correlation_id: String,
     /// The fact as stored.
     #[schema(value_type = Object)]
-    pub data: serde_json::Value,
+    pub data: Payload,
 }
 
 impl From<OrderTimelineRow> for TimelineEntry {

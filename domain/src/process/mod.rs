@@ -15,11 +15,6 @@ pub mod refund;
 pub mod rerouting;
 mod task;
 pub mod work;
-pub mod work_books;
-pub mod work_hint;
-pub mod work_hold;
-pub mod work_lapse;
-pub mod work_refund;
 
 pub use command::ProcessCommand;
 pub use task::{AttemptRef, InquiryMode, RefundRef, Task};
@@ -79,5 +74,3 @@ pub const ALL: &[Manager] = &[
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod work_world_tests;

@@ -35,6 +35,9 @@ struct Joined {
     base: i64,
     messages: Messages,
     deaf: u32,
+    /// Since it was joined the log was seen to hold what is in memory. Before that nothing is taken from it: it may be the stream of
+    /// another history, that goes on where memory ends, and with its event on top nobody would look at what lies beneath any more.
+    vetted: bool,
 }
 
 pub(super) struct Follower {
@@ -78,8 +81,9 @@ impl Follower {
                 Wake::Poke(pos) => self.poked(pos),
                 Wake::NoPokes => pokes = None,
                 Wake::Check => {
-                    self.check().await;
-                    self.join_if_due(&log_id).await;
+                    if self.check().await {
+                        self.join_if_due(&log_id).await;
+                    }
                     if pokes.is_none() && self.joined.is_some() {
                         pokes = listen(self.connected(), &log_id).await;
                     }
@@ -151,16 +155,18 @@ impl Follower {
         }
     }
 
-    /// Reads from PostgreSQL whatever the stream has not brought.
-    async fn check(&mut self) {
-        let found = self.fill().await.unwrap_or_else(|error| {
+    /// Reads from PostgreSQL whatever the stream has not brought; says whether that answered. A stream is left that nobody vouches for.
+    async fn check(&mut self) -> bool {
+        let filled = self.fill().await;
+        if let Err(error) = &filled {
             tracing::warn!(%error, "the log cannot be read");
-            0
-        });
-        if self.connected().is_none() {
+        }
+        if self.connected().is_none() || filled.is_err() {
             self.joined = None;
         }
+        let found = *filled.as_ref().unwrap_or(&0);
         if let Some(joined) = &mut self.joined {
+            joined.vetted = true;
             joined.deaf = if found > 0 { joined.deaf + 1 } else { 0 };
             if joined.deaf >= DEAF_AFTER {
                 metrics::counter!("smartpos_projection_gap_fills_total").increment(1);
@@ -174,39 +180,48 @@ impl Follower {
             (None, false) => POLL,
         };
         self.next_check = Instant::now() + pause;
+        filled.is_ok()
     }
 
+    /// Gives how many events were found.
     async fn fill(&mut self) -> Result<usize, Error> {
         let tail = self.tail();
         let head = self.reader.head().await?.pos;
-        if head < tail || !self.holds_the_newest(tail).await? {
-            tracing::error!(head, tail, "the log does not hold what was read: the database was restored to the past");
-            self.ring.clear();
-            self.joined = None;
-            self.tail.send_replace(head);
-            return Ok(0);
-        }
-        let limit = usize::try_from(head - tail).unwrap_or(FILL);
-        if limit > FILL {
+        let Ok(missing) = usize::try_from(head - tail) else { return Ok(self.went_back(head)) };
+        if missing > FILL {
             // Too far behind for memory: readers take ranges themselves.
             self.ring.clear();
             self.tail.send_replace(head);
             return Ok(FILL);
         }
-        let events = if limit == 0 { Vec::new() } else { self.reader.range(tail, limit).await? };
-        let found = events.len();
+        // With the newest in memory, which is to be still the log's: one that was restored to the past may have grown beyond it since.
+        let newest = self.ring.newest().filter(|(pos, _)| *pos == tail);
+        let known = usize::from(newest.is_some());
+        if missing + known == 0 {
+            return Ok(0);
+        }
+        let mut events = self.reader.range(tail - i64::from(newest.is_some()), missing + known).await?.into_iter();
+        if let Some((_, hash)) = newest
+            && events.next().is_none_or(|event| event.hash != hash)
+        {
+            return Ok(self.went_back(head));
+        }
+        let mut found = 0;
         for event in events {
             let pos = event.pos;
             self.ring.push(event);
             self.tail.send_replace(pos);
+            found += 1;
         }
         Ok(found)
     }
 
-    /// Whether the newest event in memory is still the log's. A log that was restored to the past may have grown beyond it since.
-    async fn holds_the_newest(&mut self, tail: i64) -> Result<bool, Error> {
-        let Some((pos, hash)) = self.ring.newest().filter(|(pos, _)| *pos == tail) else { return Ok(true) };
-        Ok(self.reader.range(pos - 1, 1).await?.first().is_some_and(|event| event.hash == hash))
+    fn went_back(&mut self, head: i64) -> usize {
+        tracing::error!(head, tail = self.tail(), "the log does not hold what was read: the database was restored to the past");
+        self.ring.clear();
+        self.joined = None;
+        self.tail.send_replace(head);
+        0
     }
 
     async fn join_if_due(&mut self, log_id: &str) {
@@ -216,7 +231,10 @@ impl Follower {
         let Some(nats) = self.connected() else { return };
         self.next_join = Instant::now() + REJOIN;
         match tokio::time::timeout(REJOIN, nats.join(log_id, self.tail())).await {
-            Ok(Ok((base, messages))) => self.joined = Some(Joined { base, messages, deaf: 0 }),
+            Ok(Ok((base, messages))) => {
+                self.joined = Some(Joined { base, messages, deaf: 0, vetted: false });
+                self.next_check = Instant::now();
+            }
             Ok(Err(error)) => tracing::debug!(error, "the stream cannot be joined"),
             Err(_) => tracing::debug!("joining the stream took too long"),
         }
@@ -256,8 +274,8 @@ fn verify(
 
 async fn next_message(joined: &mut Option<Joined>) -> Option<Result<(u64, Bytes), String>> {
     match joined {
-        Some(joined) => joined.messages.next().await,
-        None => std::future::pending().await,
+        Some(joined) if joined.vetted => joined.messages.next().await,
+        Some(_) | None => std::future::pending().await,
     }
 }
 

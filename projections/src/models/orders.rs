@@ -11,6 +11,7 @@ use domain::{
     pricing::{Discount, TaxClass},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 pub use super::orders_queries::OrderFilter;
 use super::{Stamp, never_opened};
@@ -134,7 +135,28 @@ pub struct OrderTimelineRow {
     /// Ties together all that follows from one request.
     pub correlation_id: Ulid,
     /// The payload as stored.
-    pub data: serde_json::Value,
+    pub data: Payload,
+}
+
+/// A payload as the log stores it: JSON that is passed on and not read again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Payload(pub Box<RawValue>);
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Payload {}
+
+impl Payload {
+    fn of(event: &RecordedEvent) -> Result<Self, ApplyError> {
+        let no_json = |error: &dyn std::fmt::Display| ApplyError::Poison(format!("the payload is not JSON: {error}"));
+        let text = String::from_utf8(event.payload.clone()).map_err(|error| no_json(&error))?;
+        RawValue::from_string(text).map(Self).map_err(|error| no_json(&error))
+    }
 }
 
 impl Row for OrderTimelineRow {
@@ -275,6 +297,6 @@ fn timeline_row(order: &OrderRow, event: &RecordedEvent) -> Result<OrderTimeline
         occurred_at: event.occurred_at,
         recorded_at: event.recorded_at,
         correlation_id: event.correlation_id,
-        data: serde_json::from_slice(&event.payload).map_err(|error| ApplyError::Poison(format!("the payload is not JSON: {error}")))?,
+        data: Payload::of(event)?,
     })
 }

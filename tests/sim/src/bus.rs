@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use commands::{
-    bus::{Bus, BusError, FoundStream, NewStream, Outgoing},
+    bus::{Bus, BusError, FoundStream, MessageId, NewStream, Outgoing, message_id},
     relay::parse_description,
 };
 use domain::provider::BoxFuture;
@@ -21,8 +21,10 @@ struct Stream {
     created_ns: i128,
     /// Message `n` has sequence `n + 1`.
     messages: Vec<Bytes>,
-    /// Messages that came, which are known for a while: sequence, and when. Their content is their id.
-    known: HashMap<Bytes, (i64, i64)>,
+    /// Messages that came, which are known for a while: sequence, and when.
+    known: HashMap<MessageId, (i64, i64)>,
+    /// The newest message; nothing where the server has forgotten it.
+    newest: Option<MessageId>,
 }
 
 /// The server's window of duplicates.
@@ -72,6 +74,7 @@ impl BusState {
         if let Some(stream) = &mut self.stream {
             stream.messages.truncate(kept);
             stream.known.retain(|_, (sequence, _)| usize::try_from(*sequence).is_ok_and(|sequence| sequence <= kept));
+            stream.newest = stream.messages.last().map(|body| message_id(body));
         }
         self.changed();
     }
@@ -102,20 +105,24 @@ impl BusState {
     fn publish(&mut self, world: &World, message: &Outgoing) -> Result<i64, BusError> {
         let Some(stream) = &mut self.stream else { return Err(no_stream()) };
         // Before anything is compared.
-        if let Some((sequence, at)) = stream.known.get(message.body.as_slice())
+        if let Some((sequence, at)) = stream.known.get(&message.id)
             && world.now_us() - at < KNOWN_FOR_US
         {
             world.saw("bus knew a message again");
             return Ok(*sequence);
         }
         let last = i64::try_from(stream.messages.len()).unwrap_or(i64::MAX);
-        if last != message.expected && world.sabotage != Some(Saboteur::BusComparesNothing) {
+        let compares = world.sabotage != Some(Saboteur::BusComparesNothing);
+        if last != message.expected && compares {
             world.saw("bus refused an unexpected sequence");
             return Err(BusError(format!("wrong last sequence: {last}")));
         }
-        let body = Bytes::from(message.body.clone());
-        stream.messages.push(body.clone());
-        stream.known.insert(body, (last + 1, world.now_us()));
+        if message.after.is_some_and(|after| Some(after) != stream.newest) && compares {
+            return Err(BusError("wrong last message".to_owned()));
+        }
+        stream.messages.push(Bytes::from(message.body.clone()));
+        stream.known.insert(message.id, (last + 1, world.now_us()));
+        stream.newest = Some(message.id);
         self.changed();
         Ok(if world.sabotage == Some(Saboteur::BusComparesNothing) { message.expected + 1 } else { last + 1 })
     }
@@ -179,7 +186,7 @@ impl Bus for SimBus {
             }
             bus.streams_made += 1;
             let NewStream { name, description, .. } = wanted;
-            let stream = Stream { name, description, created_ns: bus.streams_made, messages: Vec::new(), known: HashMap::new() };
+            let stream = Stream { name, description, created_ns: bus.streams_made, messages: Vec::new(), known: HashMap::new(), newest: None };
             bus.stream = Some(stream);
             bus.changed();
             Ok(())

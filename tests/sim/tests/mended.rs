@@ -156,3 +156,26 @@ fn rows_of_a_database_that_went_back_are_not_taken_for_those_of_the_checkpoint()
     ];
     withstands(&schedule(22_062, &knobs, &breaks, clients), &["database lost what did not wait for the disk"]);
 }
+
+#[test]
+fn a_page_whose_beginning_is_kept_out_by_void_messages_does_not_get_in_behind_them() {
+    // What the paused relay had published is not known to it as published; the log goes back and grows beyond that meanwhile.
+    let clients = vec![
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![sale(8_581, &[14_626, 12_309, 9_190], Pay::Card, &[])],
+        vec![sale(3_300, &[41_738, 6_566, 19_905], Pay::Halves, &[])],
+    ];
+    let breaks = [(1_967, Break::Pause(5, 8_083)), (3_426, Break::BusAway(354)), (7_793, Break::DatabaseRestored)];
+    withstands(&schedule(69_284, &[], &breaks, clients), &["epoch raised", "bus refused an unexpected sequence"]);
+}
+
+#[test]
+fn a_feed_that_cannot_ask_the_log_takes_nothing_from_a_stream_that_it_joins_anew() {
+    // The paused projector wakes up while the database is away; its stream is gone, and the new one is that of another history.
+    let clients = vec![vec![sale(544, &[31_461, 1_758, 14_029], Pay::Cash, &[])], vec![sale(4_808, &[10_938, 3_363], Pay::Card, &[])]];
+    let breaks = [(2_297, Break::Pause(6, 5_306)), (4_300, Break::DatabaseRestored), (6_011, Break::DatabaseDies(1_797))];
+    withstands(&schedule(88_785, &[], &breaks, clients), &["epoch raised", "feed joined the stream"]);
+}

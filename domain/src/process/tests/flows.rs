@@ -56,8 +56,8 @@ fn a_paid_qr_completes_the_order_even_after_time_outs() {
         let action = NextAction::ShowQr { payload: "000201".into() };
         world.step(work::after_start(begin(1), CallOutcome::Done(books(AttemptStatus::ActionRequired(action), vec![])), at(0)));
         assert_eq!(world.payment.status, payment_intent::Status::RequiresAction);
-        let hint = work_hint::Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T1".into()), tried: 0 };
-        world.step(work_hint::after_hint(&attempt(), hint, CallOutcome::Done(books(AttemptStatus::Paid, paid_in_full())), at(1)).0);
+        let hint = work::hint::Hint { provider: "scb".into(), reference: "REF".into(), transaction_id: Some("T1".into()), tried: 0 };
+        world.step(work::hint::after_hint(&attempt(), hint, CallOutcome::Done(books(AttemptStatus::Paid, paid_in_full())), at(1)).0);
         world.inquire(InquiryMode::Watch, paid_in_full(), at(1));
         assert_eq!((world.ends(), world.held(), world.bill.paid_total), (COMPLETED, 0, 117_70));
         assert!(world.payment.unmatched.is_empty());
@@ -148,10 +148,10 @@ fn a_refund_is_counted_once_on_payment_and_bill() {
     for times in DELIVERIES {
         let mut world = refunding(times);
         let sent = RefundRef::new(id(5), Money::thb(50_00), provider_payment());
-        world.step(work_refund::after_refund(sent.clone(), CallOutcome::Unknown("time-out".into()), at(20)));
+        world.step(work::refund::after_refund(sent.clone(), CallOutcome::Unknown("time-out".into()), at(20)));
         assert_eq!((world.refund.status, world.payment.refundable()), (refund::Status::Pending, 67_70));
         let done = CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "R1".into() });
-        world.step(work_refund::after_refund(sent, done, at(21)));
+        world.step(work::refund::after_refund(sent, done, at(21)));
         assert_eq!(world.refund.status, refund::Status::Succeeded);
         assert_eq!((world.payment.refunded_total, world.bill.refunded_total), (50_00, 50_00));
         assert_eq!((world.payment.refundable(), world.ends()), (67_70, COMPLETED));
@@ -167,13 +167,13 @@ fn a_refund_of_which_nobody_knows_needs_attention_on_its_payment_until_the_provi
     for (times, end) in DELIVERIES.into_iter().flat_map(|times| ends.clone().map(|end| (times, end))) {
         let mut world = refunding(times);
         let sent = RefundRef::new(id(5), Money::thb(50_00), provider_payment());
-        let silent = |refund, now| work_refund::after_refund(refund, CallOutcome::Unknown("time-out".into()), now);
+        let silent = |refund, now| work::refund::after_refund(refund, CallOutcome::Unknown("time-out".into()), now);
         world.step(silent(sent.clone(), at(20)));
         assert!(!world.payment.needs_attention());
-        let hour_ago = at(20) - chrono::Duration::minutes(work_refund::UNCLEAR_MINUTES);
+        let hour_ago = at(20) - chrono::Duration::minutes(work::refund::UNCLEAR_MINUTES);
         world.step(silent(RefundRef { unclear_since: Some(hour_ago), ..sent.clone() }, at(20)));
         assert_eq!((world.refund.left_to_person, world.payment.needs_attention()), (Some(at(20)), true));
-        world.step(work_refund::after_refund_check(sent, end, at(21)));
+        world.step(work::refund::after_refund_check(sent, end, at(21)));
         assert_eq!((world.refund.left_to_person, world.payment.needs_attention()), (None, false));
     }
 }
@@ -182,9 +182,9 @@ fn a_refund_of_which_nobody_knows_needs_attention_on_its_payment_until_the_provi
 fn decided(times: usize, sent: bool) -> (World, RefundRef) {
     let mut world = refunding(times);
     let call = RefundRef::new(id(5), Money::thb(50_00), provider_payment());
-    let hour_ago = at(20) - chrono::Duration::minutes(work_refund::UNCLEAR_MINUTES);
+    let hour_ago = at(20) - chrono::Duration::minutes(work::refund::UNCLEAR_MINUTES);
     let call = RefundRef { tried: 13, unclear_since: Some(hour_ago), ..call };
-    world.step(work_refund::after_refund_check(call.clone(), CallOutcome::Unknown("time-out".into()), at(20)));
+    world.step(work::refund::after_refund_check(call.clone(), CallOutcome::Unknown("time-out".into()), at(20)));
     assert!(world.payment.needs_attention());
     world.refund(refund::Command::ResolveByPerson { sent, statement_reference: "SCB 24 Nov, line 3".into() });
     world.settle();
@@ -194,8 +194,8 @@ fn decided(times: usize, sent: bool) -> (World, RefundRef) {
 
 /// What the worker makes of an answer about a refund that a person has decided.
 fn looked(world: &World, call: &RefundRef, answer: RefundStatus) -> work::Step {
-    let work_refund::Awaited::Books { sent } = work_refund::awaited(&world.refund) else { panic!("nothing is looked for") };
-    work_refund::after_decided_check(call.clone(), sent, CallOutcome::Done(answer), at(30))
+    let work::refund::Awaited::Books { sent } = work::refund::awaited(&world.refund) else { panic!("nothing is looked for") };
+    work::refund::after_decided_check(call.clone(), sent, CallOutcome::Done(answer), at(30))
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_refund_that_a_person_found_sent_and_its_provider_did_not_send_is_taken_back
         world.step(looked(&world, &call, RefundStatus::Failed(failed)));
         assert_eq!((world.refund.status, world.payment.refunded_total, world.bill.refunded_total), (refund::Status::Failed, 0, 0));
         assert!(world.payment.needs_attention());
-        assert_eq!(work_refund::awaited(&world.refund), work_refund::Awaited::Nothing);
+        assert_eq!(work::refund::awaited(&world.refund), work::refund::Awaited::Nothing);
     }
 }
 
@@ -241,7 +241,7 @@ fn a_refund_that_a_person_declared_not_sent_and_that_was_counts_whatever_was_mad
         let excess = (50_00 + meanwhile - 117_70).max(0);
         assert_eq!((world.payment.over_refunded(), world.payment.needs_attention()), (excess, excess > 0));
         assert_eq!(world.payment.refundable(), (67_70 - meanwhile).max(0));
-        assert_eq!(work_refund::awaited(&world.refund), work_refund::Awaited::Nothing);
+        assert_eq!(work::refund::awaited(&world.refund), work::refund::Awaited::Nothing);
         if meanwhile > 0 {
             // The other one is carried out after all: bill and payment say what went, also beyond what came.
             world.payment(payment_intent::Command::SettleRefund { refund_id: id(6) });
@@ -256,7 +256,7 @@ fn a_refused_refund_can_be_asked_for_anew() {
     for times in DELIVERIES {
         let mut world = refunding(times);
         let decline = CallOutcome::Declined(Decline { code: "cut_off_passed".into(), message: "E-17".into() });
-        world.step(work_refund::after_refund(RefundRef::new(id(5), Money::thb(50_00), provider_payment()), decline, at(20)));
+        world.step(work::refund::after_refund(RefundRef::new(id(5), Money::thb(50_00), provider_payment()), decline, at(20)));
         assert_eq!(world.refund.status, refund::Status::Failed);
         assert_eq!((world.payment.refundable(), world.bill.refunded_total), (117_70, 0));
     }

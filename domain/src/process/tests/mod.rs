@@ -320,13 +320,13 @@ fn an_intent_that_awaits_a_confirm_is_looked_at_when_its_time_is_up() {
 #[test]
 fn a_look_at_an_intent_without_an_attempt_ends_it_or_comes_again_at_its_end() {
     let intent = PaymentIntent::fold(&[created(Some(at(10)), None).into()]);
-    let early = work_lapse::after_look(id(10), &intent, at(9));
+    let early = work::lapse::after_look(id(10), &intent, at(9));
     assert!(early.commands.is_empty());
     assert_eq!(early.next, Some((Task::Lapse { payment_intent_id: id(10) }, at(10))));
-    let over = work_lapse::after_look(id(10), &intent, at(10));
+    let over = work::lapse::after_look(id(10), &intent, at(10));
     assert!(matches!(&over.commands[..], [ProcessCommand::LapsePayment { at: now, .. }] if *now == at(10)) && over.next.is_none());
     let begun = PaymentIntent::fold(&[created(Some(at(10)), None).into(), started().into()]);
-    let left = work_lapse::after_look(id(10), &begun, at(99));
+    let left = work::lapse::after_look(id(10), &begun, at(99));
     assert!(left.commands.is_empty() && left.next.is_none(), "its attempt has a watch");
 }
 

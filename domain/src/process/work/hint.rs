@@ -2,11 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    AttemptRef, Task,
-    work::{Step, later, retry_delay_ms},
-    work_books::from_books,
-};
+use super::{Step, books::from_books, later, retry_delay_ms};
+use crate::process::{AttemptRef, Task};
 use crate::provider::{AttemptView, CallOutcome};
 
 /// How often a call-back's transaction is looked for before it is left to a person: about half an hour.
@@ -44,5 +41,5 @@ pub fn look_again(hint: Hint, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>
 }
 
 #[cfg(test)]
-#[path = "work_hint_tests.rs"]
+#[path = "hint_tests.rs"]
 mod tests;

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{ProcessCommand, Task, work::Step};
+use super::Step;
+use crate::process::{ProcessCommand, Task};
 use crate::{ids::PaymentIntentId, payment_intent::State};
 
 /// After a look at an intent whose time may be over: it ends, is looked at again at its end, or has an attempt, which has a watch.

@@ -2,10 +2,8 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{
-    ProcessCommand, RefundRef, Task,
-    work::{Step, later},
-};
+use super::{Step, later};
+use crate::process::{ProcessCommand, RefundRef, Task};
 use crate::{
     provider::{CallOutcome, Decline, RefundStatus},
     refund::{State, Status},
@@ -129,3 +127,7 @@ fn unclear(refund: RefundRef, next: fn(RefundRef) -> Task, now: DateTime<Utc>) -
         next: Some((next(RefundRef { tried, unclear_since: Some(since), ..refund }), if late { due } else { due.min(told_at) })),
     }
 }
+
+#[cfg(test)]
+#[path = "refund_tests.rs"]
+mod tests;

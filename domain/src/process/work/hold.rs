@@ -2,11 +2,8 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{
-    AttemptRef, InquiryMode, ProcessCommand, Task,
-    work::{Step, after_inquiry, later, retry_delay_ms},
-    work_books::from_books,
-};
+use super::{Step, after_inquiry, books::from_books, later, retry_delay_ms};
+use crate::process::{AttemptRef, InquiryMode, ProcessCommand, Task};
 use crate::{
     payment_intent::Standing,
     provider::{AttemptStatus, AttemptView, CallOutcome},
@@ -127,5 +124,5 @@ pub fn after_increase(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<At
 }
 
 #[cfg(test)]
-#[path = "work_hold_tests.rs"]
+#[path = "hold_tests.rs"]
 mod tests;

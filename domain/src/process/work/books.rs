@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{AttemptRef, ProcessCommand};
+use crate::process::{AttemptRef, ProcessCommand};
 use crate::{
     money::Money,
     payment_intent::{AttemptEnd, Evidence, PaymentReport},

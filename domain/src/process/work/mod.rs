@@ -5,10 +5,15 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{
-    AttemptRef, InquiryMode, ProcessCommand, Task,
-    work_books::{closes, from_books},
-};
+pub mod books;
+pub mod hint;
+pub mod hold;
+pub mod lapse;
+pub mod refund;
+
+use books::{closes, from_books};
+
+use super::{AttemptRef, InquiryMode, ProcessCommand, Task};
 use crate::{
     payment_intent::Standing,
     provider::{AttemptStatus, AttemptView, CallOutcome},
@@ -192,7 +197,7 @@ fn watch(
             return Step { commands, next: Some(stop(attempt)) };
         }
         AttemptStatus::Authorized { capture_before, .. } => {
-            let next = Some(super::work_hold::next_look(attempt, asked, *capture_before, now));
+            let next = Some(hold::next_look(attempt, asked, *capture_before, now));
             return Step { commands, next };
         }
         AttemptStatus::NotFound | AttemptStatus::Paid if over => {
@@ -246,5 +251,6 @@ fn next_watch(attempt: AttemptRef, asked: u32, now: DateTime<Utc>) -> Option<(Ta
 }
 
 #[cfg(test)]
-#[path = "work_tests.rs"]
 mod tests;
+#[cfg(test)]
+mod world_tests;
