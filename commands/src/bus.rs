@@ -77,7 +77,6 @@ pub struct Outgoing {
     pub body: Vec<u8>,
 }
 
-
 /// One stream with compare-and-set by sequence. No call is certain to end: the caller sets the time.
 pub trait Bus: Send + Sync + 'static {
     /// The sequence at which a message was taken.

@@ -7,7 +7,10 @@ use domain::{
     ids::MerchantId,
     money::Money,
     payment_intent::Tender,
-    process::{AttemptRef, RefundRef, work::{Start, hold::Asked}},
+    process::{
+        AttemptRef, RefundRef,
+        work::{Start, hold::Asked},
+    },
     provider::{
         AttemptKey, AttemptView, BoxFuture, CallOutcome, CancelRequest, CaptureRequest, Decline, ExchangeLog, IncrementRequest,
         InquiryRequest, Method, MethodKind, PaymentProvider, RefundRequest, RefundStatus, StartRequest,

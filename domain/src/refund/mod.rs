@@ -20,4 +20,3 @@ pub use event::{
     ResolvedByPerson, Succeeded, TakenBack,
 };
 pub use state::{State, Status};
-

@@ -1,9 +1,10 @@
 //! Every rule of a refund, and that it has one outcome.
 
+use chrono::{DateTime, NaiveDate};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{event::AggregateEvent, ids::Ulid, testing::given};
+use crate::{decider::Aggregate, event::AggregateEvent, ids::Ulid, money::Money, payment_intent::Tender, testing::given};
 
 fn id<T: From<Ulid>>(n: u128) -> T {
     Ulid::from(n).into()

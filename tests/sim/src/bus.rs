@@ -186,7 +186,8 @@ impl Bus for SimBus {
             }
             bus.streams_made += 1;
             let NewStream { name, description, .. } = wanted;
-            let stream = Stream { name, description, created_ns: bus.streams_made, messages: Vec::new(), known: HashMap::new(), newest: None };
+            let stream =
+                Stream { name, description, created_ns: bus.streams_made, messages: Vec::new(), known: HashMap::new(), newest: None };
             bus.stream = Some(stream);
             bus.changed();
             Ok(())

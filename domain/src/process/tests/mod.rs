@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod flows;
+mod provider_world;
 mod world;
 
 fn id<T: From<Ulid>>(n: u128) -> T {

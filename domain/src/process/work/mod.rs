@@ -252,5 +252,3 @@ fn next_watch(attempt: AttemptRef, asked: u32, now: DateTime<Utc>) -> Option<(Ta
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod world_tests;

@@ -59,6 +59,12 @@ fn a_refund_that_never_left_is_asked_for_again() {
 }
 
 #[test]
+fn what_an_earlier_try_left_uncertain_stays_so_when_the_next_never_left() {
+    let step = after_refund(RefundRef { tried: 1, uncertain_since: Some(at(1)), ..sent() }, not_attempted(), at(5));
+    assert!(matches!(step.next, Some((Task::Refund(refund), _)) if refund.uncertain_since == Some(at(1))));
+}
+
+#[test]
 fn after_an_unknown_refund_the_books_are_read_before_anything_else() {
     let step = refunded(0, unknown());
     assert_eq!(told(&step), ["MarkRefundUnknown"]);

@@ -136,8 +136,6 @@ fn a_creation_with_an_unknown_outcome_is_said_and_tried_again_under_the_same_ref
 fn what_an_earlier_try_left_uncertain_stays_so_when_the_next_never_left() {
     let uncertain = Start { uncertain_since: Some(at(1)), ..begin(2) };
     assert_eq!(after_start(uncertain, not_attempted(), at(5)).next, Some((begun(3, Some(at(1))), at(7))));
-    let step = after_refund(RefundRef { tried: 1, uncertain_since: Some(at(1)), ..sent() }, not_attempted(), at(5));
-    assert!(matches!(step.next, Some((Task::Refund(refund), _)) if refund.uncertain_since == Some(at(1))));
 }
 
 #[test]

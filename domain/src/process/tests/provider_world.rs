@@ -199,10 +199,10 @@ impl World {
             }
             Action::Do(Task::Stop { attempt, mode, tried }) => {
                 let (standing, outcome) = (self.intent.standing(attempt.attempt_id), self.look(&attempt, now));
-                self.conclude(key, hold::after_stop(attempt, mode, tried, standing, outcome, at(now)), now);
+                self.conclude(key, work::hold::after_stop(attempt, mode, tried, standing, outcome, at(now)), now);
             }
             Action::Do(Task::Lapse { payment_intent_id }) => {
-                let step = lapse::after_look(payment_intent_id, &self.intent, at(now));
+                let step = work::lapse::after_look(payment_intent_id, &self.intent, at(now));
                 self.conclude(key, step, now);
             }
             Action::Do(other) => panic!("{other:?}"),
