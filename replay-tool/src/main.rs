@@ -31,6 +31,10 @@ use clap::{Parser, Subcommand};
 use outcome::Verdict;
 use session::{Session, SessionArgs};
 
+// A fold is small allocations above all.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Asks the log of a SmartPOS platform, and what is folded from it, an auditor's questions.
 ///
 /// Answers end in a digest: SHA-256 over their lines in their JSON form. The same question about the same log gives the same

@@ -38,6 +38,10 @@ use measure::Effort;
 use report::Report;
 use support::OwnServers;
 
+// As the programs that are measured have it: some sections run the platform's own code in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// In this order.
 const SECTIONS: [&str; 11] = ["append", "edge", "payments", "relay", "live", "replay", "import", "growth", "peak", "terminals", "waste"];
 
