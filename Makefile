@@ -25,7 +25,7 @@ test: setup ## build the programs and run every test, on real servers; then the 
 	@$(MAKE) --no-print-directory simulated
 
 # make chaos; make chaos MINUTES=45 SEED=7; make chaos RELEASE=1 for figures (without the faults at fail points, which only debug builds have)
-chaos: setup ## break real processes under load for MINUTES=30 by a random SEED, and check every promise (`make test` has two minutes)
+chaos: setup ## break real processes under load for MINUTES=30 by a random SEED, and check every promise (`make test` has three minutes)
 	cargo build $(if $(RELEASE),--release) -p api -p replay-tool -p tests --bins --example chaos
 	./target/$(if $(RELEASE),release,debug)/examples/chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
@@ -45,7 +45,7 @@ sim: setup ## simulate SEEDS=n schedules of about PAYMENTS=100, or replay SEED=x
 	$(SIM_CARGO) build $(SIM_BUILD) --example sim
 	$(SIM) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) --payments $(or $(PAYMENTS),100)
 
-saboteurs: setup ## break each promise in turn: every saboteur must be caught within 2,000 schedules
+saboteurs: setup ## break each promise in turn: every saboteur but `WipesCheckpointOnly` must be caught within 2,000 schedules
 	$(SIM_CARGO) build $(SIM_BUILD) --example sim
 	$(SIM) --saboteurs --payments 12
 

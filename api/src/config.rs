@@ -126,7 +126,8 @@ pub struct Auth {
 #[serde(deny_unknown_fields, default)]
 pub struct Privacy {
     /// The master key that wraps the keys of persons, 64 hex digits; without it `master.key` in the data directory, made when
-    /// missing. Every API and worker process needs the same one; whoever loses it loses every profile and webhook secret.
+    /// missing. Every API, gateway and worker process needs the same one; whoever loses it loses every profile, account secret and
+    /// webhook secret.
     pub master_key_file: Option<PathBuf>,
 }
 

@@ -112,7 +112,7 @@ fn declared_rules() -> Vec<(String, &'static str, String)> {
 
 fn listed() -> String {
     let mut text = String::from(
-        "# Problem types\n\nEvery answer with a status of 400 and above is `application/problem+json` (RFC 9457) with the members\n`type`, `title`, `status`, `detail`, `instance`, `code`, `retryable` and `correlation_id`. `code` is the broken rule where a\nrule was broken, otherwise the kind. `retryable` means that the very same request may succeed later; then `Retry-After` is\nset. This file is written by a test (`make schemas`); do not edit it.\n\n## Kinds\n\n| Status | `type` | `code` | Retryable | Title |\n|---|---|---|---|---|\n",
+        "# Problem types\n\nEvery answer with a status of 400 and above is `application/problem+json` (RFC 9457) with the members\n`type`, `title`, `status`, `detail`, `instance`, `code`, `retryable` and `correlation_id`. `code` is the broken rule where a\nrule was broken, otherwise the kind. `retryable` means that the very same request may succeed later; then `Retry-After` is\nset. This file is written by a test (`UPDATE_SCHEMAS=1 cargo test -p api`); do not edit it.\n\n## Kinds\n\n| Status | `type` | `code` | Retryable | Title |\n|---|---|---|---|---|\n",
     );
     let mut kinds = Kind::ALL.to_vec();
     kinds.sort_by_key(|kind| (kind.status().as_u16(), kind.slug()));

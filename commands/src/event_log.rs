@@ -69,7 +69,7 @@ pub trait EventLog: Send + Sync {
     /// The log after position `after`, at most `limit` events, in order.
     fn read(&self, after: i64, limit: i64) -> Reading<'_, Vec<RecordedEvent>>;
     /// Notes that the log went back in time: streams of the epoch before are not its own.
-    fn raise_epoch(&self) -> Reading<'_, ()>;
+    fn raise_epoch(&self, beyond: i32) -> Reading<'_, ()>;
 }
 
 impl EventLog for PgPool {
@@ -101,8 +101,8 @@ impl EventLog for PgPool {
         Box::pin(async move { Ok(event_store::read_log(self, after, limit).await?) })
     }
 
-    fn raise_epoch(&self) -> Reading<'_, ()> {
-        Box::pin(async move { Ok(sqlx::query("select log.raise_epoch()").execute(self).await.map(drop)?) })
+    fn raise_epoch(&self, beyond: i32) -> Reading<'_, ()> {
+        Box::pin(async move { Ok(sqlx::query("select log.raise_epoch($1)").bind(beyond).execute(self).await.map(drop)?) })
     }
 }
 

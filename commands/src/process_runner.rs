@@ -72,7 +72,11 @@ pub async fn run(
                 if events > 0 {
                     tokio::time::sleep(PACE).await;
                 }
-                if *moved.borrow_and_update() <= to {
+                let news = moved.has_changed().unwrap_or(false);
+                let newest = *moved.borrow_and_update();
+                // What this process wrote before the last read, and that did not show, is void: the log went back.
+                let waits = newest > to && (events > 0 || news);
+                if !waits {
                     tokio::select! {
                         biased;
                         () = shutdown.cancelled() => return,

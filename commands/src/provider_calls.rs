@@ -22,7 +22,7 @@ use crate::{
     process_store::{ProcessStore, Said},
 };
 
-/// Finds a merchant's account at a provider, by the provider's name.
+/// Finds the connector of a merchant's account: by `pac_…`, or by the provider's name for the platform's own.
 pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option<Arc<dyn PaymentProvider>>> + Send + Sync>;
 
 /// A call on the port: the provider, what is asked, and where what was said is written.

@@ -52,7 +52,8 @@ pub enum Plan {
         /// Base of the new incarnation.
         base: i64,
     },
-    /// The stream holds what the log does not: the database was restored to the past. Alarm, raise the epoch, start anew.
+    /// The stream holds what the log does not, or is of a later epoch: the database was restored to the past. Alarm, raise the epoch
+    /// beyond the stream's, start anew.
     AheadOfLog,
     /// The stream belongs to another epoch: start anew.
     OtherEpoch,
@@ -69,7 +70,8 @@ pub enum Plan {
 pub fn plan(stream: Option<StreamView>, head: LogHead) -> Plan {
     match stream {
         None => Plan::Create { base: head.pos },
-        Some(view) if !view.last_is_ours || view.base + view.last_sequence > head.pos => Plan::AheadOfLog,
+        // An epoch that the log has not reached: it was restored once more, to a backup of before the last time.
+        Some(view) if !view.last_is_ours || view.base + view.last_sequence > head.pos || view.epoch > head.epoch => Plan::AheadOfLog,
         Some(view) if view.epoch != head.epoch => Plan::OtherEpoch,
         Some(view) if view.base + view.last_sequence < head.pos => Plan::Publish { after: view.base + view.last_sequence },
         Some(_) => Plan::Idle,
@@ -160,7 +162,7 @@ async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<
         Plan::AheadOfLog => {
             gauge!("smartpos_relay_ahead_of_log").set(1.0);
             tracing::error!(?view, ?head, "the bus holds what the log does not: the database was restored to the past; a new epoch begins");
-            log.raise_epoch().await?;
+            log.raise_epoch(view.map_or(0, |view| view.epoch)).await?;
             return asked(bus.delete(&stream_name(&head))).await;
         }
         Plan::OtherEpoch => return asked(bus.delete(&stream_name(&head))).await,
@@ -384,6 +386,7 @@ mod tests {
     fn a_stream_ahead_of_the_log_means_that_the_database_went_back_in_time() {
         assert_eq!(plan(view(1, 70, 21), head(90, 1)), Plan::AheadOfLog);
         assert_eq!(plan(view(1, 70, 3), head(90, 2)), Plan::OtherEpoch);
+        assert_eq!(plan(view(2, 70, 3), head(90, 1)), Plan::AheadOfLog, "it was restored a second time");
     }
 
     #[test]

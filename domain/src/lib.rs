@@ -1,7 +1,7 @@
 //! Decides what may happen and says what happened, as pure functions. No I/O, no clock, no randomness.
 //!
 //! **To add an aggregate**: a new folder with the files of `order/` (facts, `events!`, commands, `rejections!`, state,
-//! decider, tests), a `StreamType`, an arm in [`event::DomainEvent`]; then its use case in `commands` and its route in `api`.
+//! decider, tests), a `StreamType`, arms in [`event::DomainEvent`] and [`public_event::public_type`], samples of its events; then its use case in `commands` and its route in `api`.
 //! **To change an event's shape**: see [`upcast`]. **To add a process manager**: see [`process`].
 
 pub mod bill;

@@ -38,7 +38,7 @@ pub fn check_base_url(provider: &'static str, base_url: &str) -> Result<(), Gate
     if valid { Ok(()) } else { Err(GatewayError::Setting { provider, setting: "base_url", problem: "is not an http or https address" }) }
 }
 
-/// 1 ms to 2 minutes: a worker's lease must outlast a call.
+/// 1 ms to 2 minutes; the guard ends a whole call after 30 s all the same, and its lease is renewed meanwhile.
 pub fn check_timeout(provider: &'static str, timeout_ms: u64) -> Result<(), GatewayError> {
     let valid = (1..=120_000).contains(&timeout_ms);
     if valid { Ok(()) } else { Err(GatewayError::Setting { provider, setting: "timeout_ms", problem: "is not between 1 and 120000" }) }

@@ -23,7 +23,7 @@ use crate::{
 pub struct ExchangeRow {
     /// The attempt or refund that it was about.
     pub subject: String,
-    /// The provider's name.
+    /// The account: `pac_…`, or the provider's name for the platform's own.
     pub provider: String,
     /// `start`, `inquire`, …, or `call_back`.
     pub operation: String,

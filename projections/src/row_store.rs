@@ -25,7 +25,8 @@ pub trait RowStore: Send + Sync {
         keys: Vec<(&'static str, String)>,
     ) -> impl Future<Output = Result<Option<Vec<Loaded>>, Error>> + Send;
     /// Moves the checkpoint on to `to` and writes what changed, all or nothing; false when the copy does not stand at `from`, or the
-    /// log does not hold `events`, the hashes of those between: it was restored to the past.
+    /// log does not hold `events`: it was restored to the past. They are the hashes of the events up to `to`: those after `from`, and
+    /// that at `from` where rows come from memory.
     fn commit(
         &self,
         target: &Target,

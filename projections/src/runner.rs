@@ -137,6 +137,8 @@ impl Default for Turns {
 struct State {
     standing: Standing,
     fold: Fold,
+    /// Hash of the event at the checkpoint, once rows were folded from it: they are void with it.
+    newest: Option<[u8; 32]>,
 }
 
 /// One projection at one place in the log.
@@ -229,7 +231,7 @@ impl<S: RowStore> Projector<S> {
             return Ok(state.standing.pos);
         }
         let (standing, streams) = self.store.standing(&self.target).await?;
-        self.state = Some(State { standing, fold: Fold::new(Rows::new(), streams) });
+        self.state = Some(State { standing, fold: Fold::new(Rows::new(), streams), newest: None });
         self.last_position = standing.pos;
         Ok(standing.pos)
     }
@@ -237,7 +239,7 @@ impl<S: RowStore> Projector<S> {
     /// Folds consecutive events, the first of them right after the position, and writes.
     pub(crate) async fn fold_and_write(&mut self, events: Vec<Arc<ReadEvent>>) -> Result<(), Error> {
         // Taken: whatever goes wrong, the next turn begins at what the database says.
-        let Some(State { standing, mut fold }) = self.state.take() else { return Ok(()) };
+        let Some(State { standing, mut fold, newest }) = self.state.take() else { return Ok(()) };
         let position = standing.pos;
         let projection = Arc::clone(&self.projection);
         let single = if let [event] = events.as_slice() { Some(Arc::clone(event)) } else { None };
@@ -248,7 +250,8 @@ impl<S: RowStore> Projector<S> {
         };
         let changes = fold.rows.changes()?;
         self.wrote_rows = !changes.is_empty();
-        match self.store.commit(&self.target, standing, to, &batch.hashes(done), &changes, &fold.quarantined).await {
+        let hashes: Vec<[u8; 32]> = newest.into_iter().chain(batch.hashes(done)).collect();
+        match self.store.commit(&self.target, standing, to, &hashes, &changes, &fold.quarantined).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) if error.is_bad_data() => {
@@ -265,7 +268,7 @@ impl<S: RowStore> Projector<S> {
         let standing = Standing { pos: to, halted: standing.halted + fold.quarantined.len(), ..standing };
         fold.quarantined.clear();
         fold.rows.written(MOST_ROWS);
-        self.state = Some(State { standing, fold });
+        self.state = Some(State { standing, fold, newest: hashes.last().copied() });
         self.last_position = to;
         stopped.map_or(Ok(()), Err)
     }

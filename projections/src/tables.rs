@@ -176,13 +176,15 @@ pub(crate) async fn serve(connection: &mut PgConnection, projection: &dyn Projec
 const MOVED: &str = "update read.checkpoint set pos = $4 where name = $1 and version = $2 and pos = $3 \
                      and $5 = (select count(*) from read.quarantine where name = $1 and version = $2) \
                      and $7 = to_regnamespace($6)::oid::bigint \
-                     and $8::bytea[] = array(select hash from log.event where pos > $3 and pos <= $4 order by pos) returning true";
+                     and cardinality($8::bytea[]) >= $4 - $3 \
+                     and $8 = array(select hash from log.event where pos > $4 - cardinality($8) and pos <= $4 order by pos) returning true";
 
 /// Moves the checkpoint on to `to` and writes what changed, all in one statement: one round trip, planned once for each set of
 /// tables. Streams are halted in the same transaction, which is rare.
 ///
 /// `false`: the copy stands elsewhere by now (another projector was faster, a rebuild released halted streams), another copy has taken
-/// its place, or the log no longer holds `events` (their hashes), because it was restored to the past; nothing is written.
+/// its place, or the log no longer holds `events`, because it was restored to the past; nothing is written. `events` are the hashes of
+/// those up to `to`: all that are new, and the one before them, where the rows in memory come from it.
 pub(crate) async fn commit(
     pool: &PgPool,
     target: &Target,

@@ -110,6 +110,7 @@ scripts! {
         rows_and_checkpoint_move_together_and_the_twin_comes_second
         rows_are_loaded_only_as_of_the_place_where_their_copy_stands
         rows_of_events_that_the_log_does_not_hold_are_refused
+        rows_in_memory_of_an_event_that_the_log_does_not_hold_are_refused
         a_halted_stream_is_noted_once_and_moves_where_the_copy_stands
         a_copy_beyond_the_log_is_wiped_and_folded_again;
     bus:

@@ -100,8 +100,9 @@ pub async fn an_epoch_is_raised_and_nothing_else_moves<S: Stage>(stage: &S, told
     let (log, source) = (stage.log(), stage.source());
     let before = EventLog::head(&log).await.expect("the log answers");
     let hash = source.head().await.expect("the log answers").hash;
-    told.that("raised", stored(log.raise_epoch().await));
-    told.that("and again", stored(log.raise_epoch().await));
+    told.that("raised", stored(log.raise_epoch(0).await));
+    told.that("and again", stored(log.raise_epoch(1).await));
+    told.that("beyond one that was seen elsewhere", stored(log.raise_epoch(7).await));
     told.that("the head", stored(EventLog::head(&log).await).map(|head| (head.pos, head.epoch, head.log_id == before.log_id)));
     told.that(
         "as the feed sees it",

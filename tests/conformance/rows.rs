@@ -127,6 +127,21 @@ pub async fn rows_of_events_that_the_log_does_not_hold_are_refused<S: Stage>(sta
     told.that("rows", words(stage, &["a"]).await);
 }
 
+pub async fn rows_in_memory_of_an_event_that_the_log_does_not_hold_are_refused<S: Stage>(stage: &S, told: &mut Told) {
+    stage.install().await;
+    logged(stage, 34, 4).await;
+    told.that("as far as memory goes", write(stage, standing(stage).await, 2, &rows(&["a"], "first")).await);
+    let (from, held) = (standing(stage).await, hashes(stage, 1, 4).await);
+    let mut void = held.clone();
+    void[0] = [7; 32];
+    let log = stage.log();
+    for (step, events) in [("from another event", &void), ("from the one that it holds", &held)] {
+        told.that(step, read(log.commit(&target(), from, 4, events, &rows(&["a"], step), &[]).await));
+    }
+    stands(stage, told).await;
+    told.that("rows", words(stage, &["a"]).await);
+}
+
 pub async fn a_halted_stream_is_noted_once_and_moves_where_the_copy_stands<S: Stage>(stage: &S, told: &mut Told) {
     stage.install().await;
     let key = logged(stage, 33, 5).await;

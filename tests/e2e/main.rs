@@ -73,6 +73,8 @@ mod replay_reconcile;
 #[cfg(test)]
 mod replay_verify;
 #[cfg(test)]
+mod restored;
+#[cfg(test)]
 mod simulated_providers;
 #[cfg(test)]
 mod store_conflict;

@@ -314,6 +314,20 @@ async fn an_empty_stream_that_goes_on_from_another_event_begins_a_new_epoch() {
 }
 
 #[tokio::test]
+async fn an_epoch_does_not_come_back_with_a_log_that_is_restored_again() {
+    let database = TestDatabase::new().await;
+    let (write, bus) = (database.write_side(), Bus::of(&database).await);
+    append(&write, 5).await;
+    // The stream that followed the first restores; nothing was published there that the backup lacks, but its epoch.
+    bus.left_behind(&database, description(3, 8)).await;
+    let relay = Relay::start(&database, &write).await;
+    let renewed = || async { bus.view().await.filter(|view| view.0 == 4) };
+    assert_eq!(eventually("a stream of an epoch that never was", PATIENCE, renewed).await.1, 10);
+    assert_eq!(database.head().await.epoch, 4);
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_purged_stream_goes_on_in_its_epoch() {
     let database = TestDatabase::new().await;
     let (write, bus) = (database.write_side(), Bus::of(&database).await);

@@ -1,4 +1,5 @@
-//! The file as rows, and rows as orders. Reads a stream; never holds more than one order and the keys of recent orders.
+//! The file as rows, and rows as orders. Reads a stream; never holds more than the orders under way (one,
+//! unless `order.within` says otherwise) and the keys of recent orders.
 
 use std::{
     collections::{HashMap, VecDeque},

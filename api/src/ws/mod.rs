@@ -13,6 +13,7 @@ use commands::handle::CommandHandler;
 use projections::Feed;
 use serde::Deserialize;
 use sqlx::PgPool;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{auth::Permission, problem::Problem, state::AppState};
@@ -28,6 +29,9 @@ use session::Session;
 const MAX_MESSAGE: usize = 4 * 1024;
 /// Kept for each socket from its beginning, bytes. What a terminal says is short, and most say nothing for hours.
 const READ_BUFFER: usize = 512;
+
+/// Between looks at the log's epoch, at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the socket route needs.
 #[derive(Clone)]
@@ -76,6 +80,7 @@ async fn upgrade(
 /// Feeds the hub from the log's tail until `shutdown`, and tells the command handler what other processes wrote.
 /// When the log turns out to have been restored to the past, everything begins anew at its present head.
 pub async fn feed_hub(feed: Feed, log: PgPool, hub: Hub, commands: CommandHandler, mut after: i64, shutdown: CancellationToken) {
+    let mut look_at = Instant::now() + LOOK_EVERY;
     while !shutdown.is_cancelled() {
         let batch = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -83,10 +88,17 @@ pub async fn feed_hub(feed: Feed, log: PgPool, hub: Hub, commands: CommandHandle
         };
         match batch {
             Ok(events) => {
-                let Some(last) = events.last() else {
-                    after = notice_a_restore(&log, &hub, &commands, after).await;
-                    continue;
-                };
+                // Under steady traffic, too: a log that went back may have grown beyond `after` before anybody looked.
+                let due = Instant::now() >= look_at;
+                if due || events.is_empty() {
+                    look_at = Instant::now() + LOOK_EVERY;
+                    let known = after;
+                    after = notice_a_restore(&log, &hub, &commands, known).await;
+                    if after != known {
+                        continue;
+                    }
+                }
+                let Some(last) = events.last() else { continue };
                 after = last.pos;
                 for event in &events {
                     commands.notice(event.stream, event.version);

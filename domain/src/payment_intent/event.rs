@@ -180,7 +180,7 @@ pub struct OutcomeUnknown {
     pub since: Option<DateTime<Utc>>,
 }
 
-/// The full amount arrived.
+/// The full amount arrived, or what was captured of a hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Succeeded {
     /// The intent.
@@ -365,7 +365,7 @@ events! {
         AttemptFailed = "payment_intent.attempt_failed" v 1;
         /// Nobody knows what the provider did.
         OutcomeUnknown = "payment_intent.outcome_unknown" v 2;
-        /// The full amount arrived.
+        /// The full amount arrived, or what was captured of a hold.
         Succeeded = "payment_intent.succeeded" v 2;
         /// The payer contests the payment.
         Disputed = "payment_intent.disputed" v 1;

@@ -31,7 +31,7 @@ pub enum Status {
     RequiresAction,
     /// The provider holds the amount; a capture is awaited.
     RequiresCapture,
-    /// The full amount arrived.
+    /// The full amount arrived, or what was captured of a hold.
     Succeeded,
     /// Stopped.
     Canceled,

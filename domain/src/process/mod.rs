@@ -1,7 +1,7 @@
 //! Process managers: pure functions from an event to what must follow in other streams or at a provider.
 //!
 //! The driver executes each [`Intent`] with a key derived from (manager, position, n), so that a replay repeats nothing.
-//! **To add one**: a new file named after the flow with a `react` function, one line in [`ALL`]; the tests in `tests.rs` that
+//! **To add one**: a new file named after the flow with a `react` function, one line in [`ALL`]; the tests in `tests/` that
 //! repeat every reaction apply to it at once.
 
 use chrono::{DateTime, Utc};
@@ -58,7 +58,7 @@ pub const HISTORY: &str = "import:";
 /// A process manager.
 #[derive(Debug, Clone, Copy)]
 pub struct Manager {
-    /// Stable name: part of its command keys and of its checkpoint.
+    /// Stable name: part of its command keys.
     pub name: &'static str,
     /// What follows from an event.
     pub react: fn(&Happened<'_>) -> Vec<Intent>,

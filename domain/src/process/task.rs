@@ -92,7 +92,7 @@ pub enum Task {
     },
     /// A call-back named our reference; find the attempt, then ask until the books show what it spoke of.
     FollowHint {
-        /// The provider's name.
+        /// The account: `pac_…`, or the provider's name for the platform's own.
         provider: String,
         /// Our reference, or the provider's own name for the attempt.
         reference: String,
@@ -140,7 +140,7 @@ pub struct AttemptRef {
     pub payment_intent_id: PaymentIntentId,
     /// The attempt.
     pub attempt_id: AttemptId,
-    /// The provider's name.
+    /// The account: `pac_…`, or the provider's name for the platform's own.
     pub provider: String,
     /// Our reference there.
     pub reference: String,

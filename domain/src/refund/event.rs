@@ -104,7 +104,7 @@ impl Breakdown {
 /// The payment as the provider knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderPayment {
-    /// The provider's name.
+    /// The account: `pac_…`, or the provider's name for the platform's own.
     pub provider: String,
     /// Our reference there.
     pub reference: String,

@@ -29,7 +29,8 @@ pub struct OmiseConfig {
     /// The most, satang: 150,000 baht unless told.
     #[serde(default = "OmiseConfig::default_promptpay_max")]
     pub promptpay_max: i64,
-    /// How long a charge may be absent from the list after it was made; 2 minutes unless told.
+    /// How long a charge may be absent from the list after it was made; 110 seconds unless told, less than the two minutes after which an
+    /// empty look is believed.
     #[serde(default = "OmiseConfig::default_settling_ms")]
     pub settling_ms: u64,
     /// For one HTTP exchange, connecting included; 10 s unless told.
@@ -48,7 +49,7 @@ impl OmiseConfig {
         150_000_00
     }
 
-    /// Two minutes.
+    /// 110 seconds.
     pub const fn default_settling_ms() -> u64 {
         110_000
     }
@@ -102,6 +103,6 @@ pub const FIELDS: &[SettingField] = &[
     SettingField::secret("webhook_secret", "the webhook secret as the dashboard shows it, base64"),
     SettingField::optional("promptpay_min", "the least that PromptPay takes, satang; 2000 unless told"),
     SettingField::optional("promptpay_max", "the most that PromptPay takes, satang; 15000000 unless told"),
-    SettingField::optional("settling_ms", "how long a charge may be absent from the list after it was made; 120000 unless told"),
+    SettingField::optional("settling_ms", "how long a charge may be absent from the list after it was made; 110000 unless told"),
     SettingField::timeout(),
 ];

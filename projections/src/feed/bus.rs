@@ -51,12 +51,26 @@ async fn join(nats: &async_nats::Client, log_id: &str, tail: i64) -> Result<(i64
     let config = pull::OrderedConfig { deliver_policy: DeliverPolicy::ByStartSequence { start_sequence }, ..Default::default() };
     let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
     let messages = consumer.messages().await.map_err(|error| error.to_string())?;
-    Ok((base, messages.map(placed).boxed()))
+    let mut made = None;
+    Ok((base, messages.map(move |message| placed(message, start_sequence, &mut made)).boxed()))
 }
 
-fn placed(message: Result<jetstream::Message, pull::OrderedError>) -> Result<(u64, Bytes), String> {
+/// A message with its sequence. The client makes a lost consumer anew, by the stream's name: another stream may have that name by then,
+/// and it may begin elsewhere. Whoever joined the one is not told of the other: the end comes instead.
+fn placed(
+    message: Result<jetstream::Message, pull::OrderedError>,
+    start_sequence: u64,
+    made: &mut Option<String>,
+) -> Result<(u64, Bytes), String> {
     let message = message.map_err(|error| error.to_string())?;
-    let sequence = message.info().map_err(|error| error.to_string())?.stream_sequence;
+    let info = message.info().map_err(|error| error.to_string())?;
+    if info.stream_sequence < start_sequence || made.as_ref().is_some_and(|first| first != info.consumer) {
+        return Err("the consumer was made anew".to_owned());
+    }
+    if made.is_none() {
+        *made = Some(info.consumer.to_owned());
+    }
+    let sequence = info.stream_sequence;
     Ok((sequence, message.message.payload))
 }
 

@@ -1,6 +1,7 @@
 //! The follower: takes new events from JetStream while that tells the truth, from PostgreSQL otherwise.
 //!
-//! A message is taken only when it is the next position, sits where the stream's base says, and hashes to what it claims.
+//! A message is taken only when the log was seen, after joining, to hold what is in memory, and when it is the next position, sits where
+//! the stream's base says, and hashes to what it claims.
 //! Anything else is read from PostgreSQL, and the stream is joined anew.
 
 use std::{sync::Arc, time::Duration};

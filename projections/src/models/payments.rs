@@ -217,7 +217,7 @@ pub struct PaymentFilter {
     pub provider_reference: Option<String>,
     /// In this state.
     pub status: Option<Status>,
-    /// With, or without, money that nothing asks for.
+    /// With, or without, a need that someone looks.
     pub needs_attention: Option<bool>,
     /// With, or without, money that did not close it and about which nobody has decided.
     pub unmatched: Option<bool>,

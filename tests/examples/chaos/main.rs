@@ -60,7 +60,7 @@ struct Arguments {
     /// How long to break things.
     #[arg(long, default_value_t = 30)]
     minutes: u64,
-    /// Every kind of fault once, and an end.
+    /// Every kind of fault once, then as they come, three minutes with start and end.
     #[arg(long)]
     smoke: bool,
     /// In the end NATS is wiped while the read models are so many events behind; 0 leaves it out, as a smoke does.
@@ -89,6 +89,9 @@ async fn main() -> Result<ExitCode> {
     report.write(&measure, &arguments.out)?;
     Ok(if measure.violations().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+/// A smoke breaks things until then; start and end included it takes three minutes.
+const SMOKE_BREAKS_FOR: Duration = Duration::from_secs(155);
 
 /// A run under way.
 struct Run {
@@ -146,6 +149,14 @@ impl Run {
                     servers::back_up(&mut self.world).await?;
                 }
                 self.round(round).await?;
+            }
+            let mut dice = self.dice.fork(u64::MAX);
+            while self.began.elapsed() < SMOKE_BREAKS_FOR {
+                let round = schedule::next(&mut dice, means);
+                // Its backup has been used.
+                if round.faults != [Fault::Restored] {
+                    self.round(round).await?;
+                }
             }
         } else {
             let mut dice = self.dice.fork(u64::MAX);

@@ -1,4 +1,4 @@
-//! The processes: two servers, six roles of the platform, a simulated provider; a proxy on every line between them.
+//! The processes: two servers, the five roles of the platform in six processes, a simulated provider; a proxy on every line between them.
 
 use std::{
     collections::BTreeMap,

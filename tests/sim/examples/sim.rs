@@ -1,5 +1,5 @@
-//! Runs schedules: `sim --seeds 1000`, `sim --seed 42` (replays and prints), `sim --saboteurs` (each must be caught within 2,000
-//! schedules; with `--within N` each of those must that do not take long).
+//! Runs schedules: `sim --seeds 1000`, `sim --seed 42` (replays and prints), `sim --saboteurs` (each but `WipesCheckpointOnly` must be caught
+//! within 2,000 schedules; with `--within N` each of those must that do not take long).
 #![expect(clippy::expect_used, reason = "a thread that panicked is a bug of the simulator, and ends it")]
 
 use std::{

@@ -102,12 +102,14 @@ impl EventLog for SimLog {
         })
     }
 
-    fn raise_epoch(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn raise_epoch(&self, beyond: i32) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.0.world.saw("epoch raised");
             let honest = self.0.world.sabotage != Some(Saboteur::EpochNotRaised);
             let raise = |db: &mut crate::db::Db| {
-                db.epoch += i32::from(honest);
+                if honest {
+                    db.epoch = db.epoch.max(beyond) + 1;
+                }
                 db.durable();
             };
             self.0.ask("raise epoch", raise).await

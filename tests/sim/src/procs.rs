@@ -28,7 +28,8 @@ pub(crate) enum Role {
     Projector,
 }
 
-/// The processes of a simulation: every role but the managers' twice, so that two copies are alive at any time.
+/// The processes of a simulation: API, managers and provider worker twice, relay and projector once (their second copies are twins), so
+/// that two copies are alive at any time.
 pub(crate) const ROLES: [Role; crate::schedule::PROCESSES] =
     [Role::Api, Role::Api, Role::Managers, Role::Provider, Role::Provider, Role::Relay, Role::Projector, Role::Managers];
 

@@ -12,7 +12,7 @@ pub const HINT_TRIES: u32 = 60;
 /// A call-back to be followed: who spoke of which transaction on which reference, and how often it was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hint {
-    /// The provider's name.
+    /// The account: `pac_…`, or the provider's name for the platform's own.
     pub provider: String,
     /// Our reference, or the provider's own name for the attempt.
     pub reference: String,

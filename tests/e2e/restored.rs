@@ -1,0 +1,65 @@
+//! What goes on, in processes that live through it, when the log was put back to an older state.
+
+use std::{sync::Arc, time::Duration};
+
+use api::ws::{feed_hub, hub::Hub};
+use commands::{database::Role, process_runner};
+use projections::{Feed, LogReader};
+use support::{TestDatabase, WriteSide, eventually, item, stream};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+async fn append(write: &WriteSide) {
+    write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn managers_rest_though_this_process_wrote_beyond_what_the_log_holds_now() {
+    let database = TestDatabase::new().await;
+    let write = database.write_side();
+    append(&write).await;
+    let transactions = async || {
+        let sql = "select xact_commit from pg_stat_database where datname = current_database()";
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&database.admin).await.unwrap()
+    };
+    let before = transactions().await;
+    let ((_void, moved), stop) = (watch::channel(1_000_000), CancellationToken::new());
+    let pool = database.pool(Role::Worker);
+    let managers = tokio::spawn(process_runner::run(pool, write.handler.clone(), moved, Arc::new(Notify::new()), stop.clone()));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    stop.cancel();
+    managers.await.unwrap();
+    // The server counts a backend's transactions within a second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let made = transactions().await - before;
+    // Twenty looks a second at checkpoint and log; without a rest there were thousands.
+    assert!((20..1_000).contains(&made), "{made} transactions");
+}
+
+#[tokio::test]
+async fn sessions_begin_anew_after_a_restore_though_events_never_pause() {
+    let database = TestDatabase::new().await;
+    let write = database.write_side();
+    append(&write).await;
+    let (pool, stop) = (database.pool(Role::Worker), CancellationToken::new());
+    let head = database.head().await;
+    let hub = Hub::starting_at(head.pos, head.epoch);
+    let beginnings = hub.beginnings();
+    let feed = Feed::start(LogReader::new(pool.clone()), None::<async_nats::Client>, stop.clone());
+    let feeding = tokio::spawn(feed_hub(feed, pool, hub.clone(), write.handler.clone(), head.pos, stop.clone()));
+    // What the relay does when it finds that the log went back.
+    sqlx::query("select log.raise_epoch()").execute(&database.pool(Role::Worker)).await.unwrap();
+    let anew = async {
+        while hub.epoch() == head.epoch {
+            append(&write).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), anew).await.expect("somebody looks at the epoch while events come");
+    assert_eq!((hub.epoch(), hub.beginnings()), (2, beginnings + 1));
+    append(&write).await;
+    let end = database.head().await.pos;
+    eventually("live events go on", Duration::from_secs(30), async || (hub.position() == end).then_some(())).await;
+    stop.cancel();
+    feeding.await.unwrap();
+}
