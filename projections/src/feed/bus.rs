@@ -52,19 +52,15 @@ async fn join(nats: &async_nats::Client, log_id: &str, tail: i64) -> Result<(i64
     let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
     let messages = consumer.messages().await.map_err(|error| error.to_string())?;
     let mut made = None;
-    Ok((base, messages.map(move |message| placed(message, start_sequence, &mut made)).boxed()))
+    Ok((base, messages.map(move |message| placed(message, &mut made)).boxed()))
 }
 
-/// A message with its sequence. The client makes a lost consumer anew, by the stream's name: another stream may have that name by then,
-/// and it may begin elsewhere. Whoever joined the one is not told of the other: the end comes instead.
-fn placed(
-    message: Result<jetstream::Message, pull::OrderedError>,
-    start_sequence: u64,
-    made: &mut Option<String>,
-) -> Result<(u64, Bytes), String> {
+/// A message with its sequence. The client makes a lost consumer anew, by the stream's name, and another stream may have that name by
+/// then. Whoever joined the one is not told of the other: the end comes instead.
+fn placed(message: Result<jetstream::Message, pull::OrderedError>, made: &mut Option<String>) -> Result<(u64, Bytes), String> {
     let message = message.map_err(|error| error.to_string())?;
     let info = message.info().map_err(|error| error.to_string())?;
-    if info.stream_sequence < start_sequence || made.as_ref().is_some_and(|first| first != info.consumer) {
+    if made.as_ref().is_some_and(|first| first != info.consumer) {
         return Err("the consumer was made anew".to_owned());
     }
     if made.is_none() {
