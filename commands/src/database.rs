@@ -59,9 +59,9 @@ pub fn pool(url: &str, role: Role, size: u32) -> Result<PgPool, sqlx::Error> {
 }
 
 /// The same under the worker's role for process managers, provider workers and projectors. What they write follows from the log, so
-/// their commits do not wait for the disk, but for leases of calls that begin something, which say so themselves: after a crash of the database their last moments are derived once more, and calls are
-/// repeated under the same identifiers. They repeat few statements very often: each is planned once for a connection, and by
-/// index, since a plan that was made while a table was small stays after it has grown.
+/// their commits do not wait for the disk, but for leases of calls that begin something, which say so themselves: after a crash of the
+/// database their last moments are derived once more, and calls are repeated under the same identifiers. They repeat few statements very
+/// often: each is planned once for a connection, and by index, since a plan that was made while a table was small stays after it has grown.
 ///
 /// # Errors
 /// The URL cannot be parsed.

@@ -75,8 +75,8 @@ pub async fn run(
                 let news = moved.has_changed().unwrap_or(false);
                 let newest = *moved.borrow_and_update();
                 // What this process wrote before the last read, and that did not show, is void: the log went back.
-                let waits = newest > to && (events > 0 || news);
-                if !waits {
+                let more = newest > to && (events > 0 || news);
+                if !more {
                     tokio::select! {
                         biased;
                         () = shutdown.cancelled() => return,
