@@ -6,7 +6,7 @@ use domain::{
     order::{self, Status},
     pricing::{Discount, Priced, TaxClass},
 };
-use projections::models::orders::{OrderTimelineRow, Payload};
+use projections::models::orders::OrderTimelineRow;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -193,7 +193,7 @@ pub struct TimelineEntry {
     pub correlation_id: String,
     /// The fact as stored.
     #[schema(value_type = Object)]
-    pub data: Payload,
+    pub data: serde_json::Value,
 }
 
 impl From<OrderTimelineRow> for TimelineEntry {
@@ -207,7 +207,7 @@ impl From<OrderTimelineRow> for TimelineEntry {
             occurred_at: row.occurred_at,
             recorded_at: row.recorded_at,
             correlation_id: row.correlation_id.to_string(),
-            data: row.data,
+            data: row.data.value(),
         }
     }
 }

@@ -152,6 +152,12 @@ impl PartialEq for Payload {
 impl Eq for Payload {}
 
 impl Payload {
+    /// As a value, whose fields are in one order: those of the log and those that the database keeps as `jsonb` read the same.
+    pub fn value(&self) -> serde_json::Value {
+        // It is JSON, or it would not be here.
+        serde_json::to_value(&self.0).unwrap_or_default()
+    }
+
     fn of(event: &RecordedEvent) -> Result<Self, ApplyError> {
         let no_json = |error: &dyn std::fmt::Display| ApplyError::Poison(format!("the payload is not JSON: {error}"));
         let text = String::from_utf8(event.payload.clone()).map_err(|error| no_json(&error))?;

@@ -154,7 +154,7 @@ fn an_order_has_its_lines_and_its_history() {
     let cake: OrderLineRow = row(&mut rows, format!("{order_id}|{}", domain::ids::LineId(Ulid(2))));
     assert!(cake.voided && cake.position == 1);
     let first: OrderTimelineRow = row(&mut rows, format!("{order_id}|1"));
-    let data: serde_json::Value = serde_json::from_str(first.data.0.get()).unwrap();
+    let data = first.data.value();
     assert_eq!((first.event_type.as_str(), first.pos, data["table_number"].as_str()), ("order.opened", 5, Some("7")));
 }
 
