@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use api::ws::{feed_hub, hub::Hub};
+use async_nats::jetstream::{self, stream as bus_stream};
 use commands::{database::Role, process_runner};
-use projections::{Feed, LogReader};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use projections::{Feed, LogReader, feed::EventBus as _};
 use support::{TestDatabase, WriteSide, eventually, item, stream};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -62,4 +64,26 @@ async fn sessions_begin_anew_after_a_restore_though_events_never_pause() {
     eventually("live events go on", Duration::from_secs(30), async || (hub.position() == end).then_some(())).await;
     stop.cancel();
     feeding.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_consumer_that_the_client_makes_anew_ends_what_was_joined() {
+    let database = TestDatabase::new().await;
+    let nats = database.nats().await;
+    let (context, log) = (jetstream::new(nats.clone()), database.head().await.log_id.simple().to_string());
+    let (name, subject) = (format!("EVENTS_{log}"), format!("ev.{log}.test"));
+    let description = Some("epoch=1 base=0".to_owned());
+    let config = bus_stream::Config { name, description, subjects: vec![subject.clone()], ..bus_stream::Config::default() };
+    let stream = context.create_stream(config).await.unwrap();
+    let publish = async |body: &'static str| context.publish(subject.clone(), body.into()).await.unwrap().await.unwrap();
+    publish("one").await;
+    let (_, mut messages) = nats.join(&log, 0).await.unwrap();
+    assert_eq!(messages.next().await.unwrap().unwrap().0, 1);
+    // As a server does that lost it, and as a stream does that is deleted and made anew under its name.
+    for consumer in stream.consumer_names().try_collect::<Vec<_>>().await.unwrap() {
+        stream.delete_consumer(&consumer).await.unwrap();
+    }
+    publish("two").await;
+    let next = tokio::time::timeout(Duration::from_secs(120), messages.next()).await.expect("the client notices");
+    assert!(next.as_ref().is_none_or(Result::is_err), "{next:?}");
 }

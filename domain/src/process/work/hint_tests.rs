@@ -2,33 +2,15 @@
 
 use chrono::Duration;
 
-use super::*;
+use super::{
+    super::tests::{at, attempt},
+    *,
+};
 use crate::{
-    ids::Ulid,
     money::Money,
-    payment_intent::Tender,
     process::ProcessCommand,
     provider::{AttemptStatus, Decline, PaymentSeen},
 };
-
-fn at(second: i64) -> DateTime<Utc> {
-    DateTime::UNIX_EPOCH + Duration::seconds(second)
-}
-
-fn attempt() -> AttemptRef {
-    AttemptRef {
-        payment_intent_id: Ulid::from(1).into(),
-        attempt_id: Ulid::from(2).into(),
-        provider: "scb".into(),
-        reference: "REF".into(),
-        provider_id: None,
-        tender: Tender::PromptPay,
-        manual_capture: false,
-        amount: Money::thb(100_00),
-        created_at: at(0),
-        expires_at: at(600),
-    }
-}
 
 /// The books show these transactions.
 fn books(transactions: &[&str]) -> CallOutcome<AttemptView> {

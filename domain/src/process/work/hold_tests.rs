@@ -1,36 +1,23 @@
 //! What an answer means for an attempt that is stopped, captured or raised.
 
-use super::*;
+use super::{
+    super::tests::{AWAITED, at},
+    *,
+};
 use crate::{
-    ids::Ulid,
     money::Money,
     payment_intent::{AttemptEnd, Tender},
     provider::{Decline, PaymentSeen},
 };
 
-const AWAITED: Standing = Standing { awaited: true, begins: true, unanswered: false };
-
 fn asked(amount: i64, tried: u32) -> Asked {
     Asked { amount, request: 7, tried }
 }
 
-fn at(second: i64) -> DateTime<Utc> {
-    DateTime::UNIX_EPOCH + Duration::seconds(second)
-}
-
+/// A card whose amount is held.
 fn attempt() -> AttemptRef {
-    AttemptRef {
-        payment_intent_id: Ulid::from(1).into(),
-        attempt_id: Ulid::from(2).into(),
-        provider: "omise".into(),
-        reference: "REF".into(),
-        provider_id: Some("chrg_1".into()),
-        tender: Tender::OnlineCard,
-        manual_capture: true,
-        amount: Money::thb(100_00),
-        created_at: at(0),
-        expires_at: at(600),
-    }
+    let (provider, provider_id) = ("omise".into(), Some("chrg_1".into()));
+    AttemptRef { provider, provider_id, tender: Tender::OnlineCard, manual_capture: true, ..super::super::tests::attempt() }
 }
 
 fn books(status: AttemptStatus, captured: Option<i64>) -> CallOutcome<AttemptView> {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The intent waits for the attempt, and the provider has answered.
-const AWAITED: Standing = Standing { awaited: true, begins: true, unanswered: false };
+pub(super) const AWAITED: Standing = Standing { awaited: true, begins: true, unanswered: false };
 /// The same, while nobody knows what the call that begins the attempt did.
 const UNANSWERED: Standing = Standing { unanswered: true, ..AWAITED };
 /// The intent is over, or goes on with another attempt.
@@ -32,7 +32,7 @@ pub(super) fn at(second: i64) -> DateTime<Utc> {
 const EXPIRES: i64 = 600;
 const DEADLINE: i64 = EXPIRES + SETTLING_MARGIN_MS / 1_000;
 
-fn attempt() -> AttemptRef {
+pub(super) fn attempt() -> AttemptRef {
     AttemptRef {
         payment_intent_id: id(1),
         attempt_id: id(2),
