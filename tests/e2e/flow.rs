@@ -177,14 +177,16 @@ async fn a_cancelled_qr_frees_the_bill_once_the_bank_shows_nothing_paid() {
     let shop = platform.shop().await;
     let (_, bill) = platform.billed(&shop, 60_00).await;
     let (payment, intent, reference) = platform.started_qr(&shop, &bill).await;
+    let path = format!("/v1/bills/{bill}");
+    platform.get_until(&shop.cashier, &path, |bill| bill["due"]["amount"] == 0).await;
     platform.post(&shop.cashier, &format!("/v1/payment-intents/{intent}/cancel"), json!({"reason": "guest left"})).await.ok();
     platform.get_until(&shop.cashier, &format!("/v1/payment-intents/{intent}"), |intent| intent["status"] == "canceled").await;
-    let path = format!("/v1/bills/{bill}");
     platform.get_until(&shop.cashier, &path, |bill| bill["due"]["amount"] == 60_00).await;
     platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.ok();
     // The QR can still be paid at the bank: late money is recorded beside the cancelled intent.
     platform.pay(&reference, json!({})).await;
     platform.get_until(&shop.cashier, &format!("/v1/payments/{payment}"), |payment| payment["needs_attention"] == true).await;
+    platform.settled().await;
     let bill = platform.get(&shop.cashier, &path).await.ok();
     assert_eq!(bill.body["paid"]["amount"], 60_00);
     platform.proves_itself().await;

@@ -275,11 +275,16 @@ async fn one_event_a_range_or_everything_after_a_position_is_sent_again() {
     again(json!({"event_id": events[0]["id"]}), vec![events[0].clone()]).await;
     again(json!({"after": paid[0]["position"], "until": paid[1]["position"]}), vec![paid[1].clone()]).await;
     again(json!({"after": 0}), paid.clone()).await;
-    let log = platform.get(&shop.admin, &format!("/v1/webhook-endpoints/{id}/deliveries")).await.ok().body;
-    let attempts: usize = log["data"].as_array().unwrap().iter().map(|one| one["attempts"].as_array().unwrap().len()).sum();
-    assert_eq!(attempts, receiver.received().len(), "every attempt is in the log");
+    let path = format!("/v1/webhook-endpoints/{id}/deliveries");
+    // An attempt is noted after its answer.
+    eventually("every attempt is in the log", LIMIT, || async {
+        let log = platform.get(&shop.admin, &path).await.ok().body;
+        let attempts: usize = log["data"].as_array().unwrap().iter().map(|one| one["attempts"].as_array().unwrap().len()).sum();
+        (attempts == receiver.received().len()).then_some(())
+    })
+    .await;
     let other = platform.shop().await;
-    assert_eq!(platform.get(&other.admin, &format!("/v1/webhook-endpoints/{id}/deliveries")).await.status, 404);
+    assert_eq!(platform.get(&other.admin, &path).await.status, 404);
     platform.stop().await;
 }
 

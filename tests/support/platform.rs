@@ -268,11 +268,12 @@ impl TestPlatform {
     /// Waits until process managers and read models have absorbed the log.
     pub async fn settled(&self) {
         eventually("everything is absorbed", Duration::from_secs(20), || async {
-            let lags = self.platform.reads.lag().await.ok()?;
+            // First: managers append before they move their checkpoint, so that the head read after it counts what they did.
             let managers: i64 = sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint")
                 .fetch_one(&self.platform.worker_pool)
                 .await
                 .ok()?;
+            let lags = self.platform.reads.lag().await.ok()?;
             let head = lags.first()?.head;
             (managers == head && lags.iter().all(|lag| lag.checkpoint == head)).then_some(())
         })

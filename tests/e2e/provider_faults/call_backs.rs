@@ -74,8 +74,8 @@ pub async fn f12_call_backs_in_the_wrong_order_do_not_turn_the_state_back(platfo
         assert_eq!(hand_on(&stage, call_back).await, 200, "call-back {n}");
     }
     stage.ledgers_agree().await;
-    let shown = stage.status(&intent, "succeeded").await;
-    assert_eq!((&shown["refunded"]["amount"], &shown["unmatched"]), (&json!(20_00), &json!([])));
+    let shown = stage.until("its payment counts it", &intent, |shown| shown["refunded"]["amount"] == 20_00).await;
+    assert_eq!((&shown["status"], &shown["unmatched"]), (&json!("succeeded"), &json!([])));
     // A hold that was captured before its own call-back came.
     let (stage, receiver) = tapped(&platform, Bank::Stripe).await;
     let intent = stage.card_intent(90_00, "pm_card_visa", json!({"capture_method": "manual"})).await;
