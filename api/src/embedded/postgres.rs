@@ -57,6 +57,11 @@ const SETTINGS: [(&str, &str); 21] = [
     ("cluster_name", NAME),
 ];
 
+/// In place of its own compression, which took 3 % of two busy processors, where the server was built with it.
+const LZ4: [(&str, &str); 2] = [("wal_compression", "lz4"), ("default_toast_compression", "lz4")];
+/// The first version that compresses its write-ahead log by it.
+const LZ4_SINCE: u32 = 15;
+
 /// The server, running or not, and how to run it.
 pub(super) struct Postgres {
     bin: PathBuf,
@@ -178,12 +183,22 @@ impl Postgres {
         Ok(Some(dir))
     }
 
+    async fn has_lz4(&self) -> bool {
+        let version = fs::read_to_string(self.cluster_dir().join("PG_VERSION")).ok().and_then(|version| version.trim().parse().ok());
+        if version.is_none_or(|version: u32| version < LZ4_SINCE) {
+            return false;
+        }
+        let built = process::command(&self.bin.join("pg_config"), self.account, &self.data_dir).arg("--configure").output().await;
+        built.is_ok_and(|built| String::from_utf8_lossy(&built.stdout).contains("--with-lz4"))
+    }
+
     /// Starts it and waits until it answers.
     pub async fn start(&mut self, port: u16, admin_url: &str) -> Result<(), EmbeddedError> {
         self.end_leftovers().await?;
         let mut command = process::command(&self.bin.join(PROGRAM), self.account, &self.data_dir);
         command.arg("-D").arg(self.cluster_dir()).arg("-c").arg(format!("port={port}"));
-        for (name, value) in SETTINGS {
+        let fast = if self.has_lz4().await { &LZ4[..] } else { &[] };
+        for (name, value) in SETTINGS.iter().chain(fast) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         let sockets = self.fresh_socket_dir()?;
