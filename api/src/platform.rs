@@ -10,21 +10,19 @@ use commands::{
     event_log::PgAppender,
     event_store::{self, LogHead},
     handle::CommandHandler,
+    own_commits::OwnCommits,
     personal::Keyring,
     process_runner,
     provider_accounts::ProviderAccounts,
     provider_worker, relay,
     system::{RandomIds, SystemClock},
+    tasks::Tasks,
 };
 use domain::{clock::Clock, event::DomainEvent, upcast};
 use gateway::{ProviderRegistry, ScbProvider};
 use projections::{Feed, LogReader, ReadModels, queries::Progress, runner};
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, watch},
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -113,8 +111,8 @@ struct Shared {
     process_pool: PgPool,
     projector_pool: PgPool,
     nats: Nats,
-    moved: Arc<watch::Sender<i64>>,
-    tasks: Arc<Notify>,
+    news: committer::News,
+    tasks: Arc<Tasks>,
     providers: AccountProviders,
     shutdown: CancellationToken,
     head: LogHead,
@@ -141,7 +139,7 @@ impl Platform {
         }
         let shutdown = CancellationToken::new();
         let committer_stop = CancellationToken::new();
-        let moved = Arc::new(watch::channel(0).0);
+        let news = committer::News::of_commits();
         let app_pool = database::pool(&servers.database_url, Role::App, config.http.query_connections)?;
         let call_back_pool = database::pool(&servers.database_url, Role::App, config.http.call_back_connections)?;
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
@@ -152,7 +150,7 @@ impl Platform {
         let sealing = [ProcessRole::Api, ProcessRole::Gateway, ProcessRole::Worker].iter().any(|role| roles.contains(role));
         let keyring = if sealing { Some(master_key::keyring(config, &app_pool).await?) } else { None };
         let app_options = database::options(&servers.database_url, Role::App)?;
-        let (committer, committer_task) = committer::spawn(PgAppender::new(app_options), moved.clone(), committer_stop.clone());
+        let (committer, committer_task) = committer::spawn(PgAppender::new(app_options), news.clone(), committer_stop.clone());
         let commands = CommandHandler::new(app_pool.clone(), committer, clock.clone(), Arc::new(RandomIds));
         let providers = account_providers(config, &app_pool, keyring.as_ref(), clock)?;
         let known = providers.clone();
@@ -163,7 +161,7 @@ impl Platform {
         let (options, address) = crate::embedded::nats_options(&servers.nats_url).context("NATS_URL cannot be used")?;
         let nats = options.retry_on_initial_connect().connect(address).await.context("NATS_URL cannot be used")?;
         // One reader of the log for all projections and the sockets of this process.
-        let feed = Feed::start(LogReader::new(projector_pool.clone()), Some(nats.clone()), shutdown.clone());
+        let feed = Feed::start(LogReader::new(projector_pool.clone()), Some(nats.clone()), news.follow(), shutdown.clone());
         let shared = Shared {
             commands: commands.clone(),
             app_pool,
@@ -172,8 +170,8 @@ impl Platform {
             process_pool,
             projector_pool,
             nats,
-            moved,
-            tasks: Arc::new(Notify::new()),
+            news,
+            tasks: Arc::new(Tasks::default()),
             providers,
             shutdown: shutdown.clone(),
             head,
@@ -183,9 +181,9 @@ impl Platform {
         let mut loops = JoinSet::new();
         if let (true, Some(keyring)) = (roles.contains(&ProcessRole::Worker), &keyring) {
             let courier = Courier::new(config, worker_pool.clone(), commands.clone(), keyring.clone())?;
-            loops.spawn(named("webhook deliveries", courier.run(shared.moved.subscribe(), shutdown.clone())));
+            loops.spawn(named("webhook deliveries", courier.run(shared.news.moved.subscribe(), shutdown.clone())));
         }
-        loops.spawn(named("poke", poke(shared.nats.clone(), shared.head, shared.moved.subscribe(), shutdown.clone())));
+        loops.spawn(named("poke", poke(shared.nats.clone(), shared.head, shared.news.moved.subscribe(), shutdown.clone())));
         let mut projectors = Vec::new();
         for role in roles {
             shared.start(*role, &mut loops, &mut projectors);
@@ -236,8 +234,8 @@ impl Shared {
         match role {
             ProcessRole::Api => {}
             ProcessRole::Relay => {
-                let work =
-                    relay::run(self.worker_pool.clone(), bus::Nats::new(self.nats.clone()), self.moved.subscribe(), self.shutdown.clone());
+                let (log, bus) = (self.worker_pool.clone(), bus::Nats::new(self.nats.clone()));
+                let work = relay::run(log, bus, self.news.moved.subscribe(), self.own_commits(), self.shutdown.clone());
                 loops.spawn(named("relay", work));
             }
             ProcessRole::Projector => {
@@ -252,7 +250,8 @@ impl Shared {
             }
             ProcessRole::Worker => {
                 let (pool, commands) = (self.process_pool.clone(), self.commands.clone());
-                let work = process_runner::run(pool, commands, self.moved.subscribe(), self.tasks.clone(), self.shutdown.clone());
+                let (moved, tasks) = (self.news.moved.subscribe(), self.tasks.clone());
+                let work = process_runner::run(pool, commands, moved, self.own_commits(), tasks, self.shutdown.clone());
                 loops.spawn(named("process managers", work));
             }
             ProcessRole::Gateway => {
@@ -268,6 +267,10 @@ impl Shared {
                 loops.spawn(named("parked call-backs", work));
             }
         }
+    }
+
+    fn own_commits(&self) -> OwnCommits {
+        OwnCommits::of(self.news.follow())
     }
 
     fn state(&self, config: &Config, key: &SigningKey, reads: &ReadModels, keyring: Option<Keyring>) -> Result<AppState> {

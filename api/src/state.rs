@@ -2,6 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use commands::tasks::Tasks;
 use commands::{handle::CommandHandler, personal::Keyring};
 use domain::clock::{Clock, IdSource};
 use futures_util::future::BoxFuture;
@@ -9,7 +10,6 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use projections::ReadModels;
 use serde::Serialize;
 use sqlx::PgPool;
-use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use crate::{
@@ -36,7 +36,7 @@ pub struct Parts {
     /// Stores what providers call back. Each waits for the disk, and nobody's query shall wait behind hundreds of them.
     pub call_back_pool: PgPool,
     /// Told when a call-back is to be looked into, so that a worker of this process need not find out by itself.
-    pub tasks: Arc<Notify>,
+    pub tasks: Arc<Tasks>,
     /// The log, for explanations: a role that may read it.
     pub log_pool: PgPool,
     /// Where webhook endpoints may be.

@@ -1,7 +1,9 @@
 //! What travels to the append function: items that are all-or-nothing, grouped into one batch.
 
+use chrono::{DateTime, Utc};
 use domain::{
-    envelope::{EventMeta, NewEvent, Origin, StreamKey},
+    envelope::{EventMeta, NewEvent, Origin, RecordedEvent, StreamKey},
+    event::{Commit, ReadEvent},
     ids::Ulid,
     integrity::{HashedColumns, event_hash},
 };
@@ -94,6 +96,27 @@ impl PreparedEvent {
             hash,
         }
     }
+
+    /// The same as the log has it.
+    pub fn recorded(&self, pos: i64, recorded_at: DateTime<Utc>) -> RecordedEvent {
+        RecordedEvent {
+            pos,
+            stream: self.stream,
+            version: self.version,
+            event_type: self.event.event_type.to_owned(),
+            schema_version: self.event.schema_version,
+            slice: self.slice,
+            occurred_at: DateTime::from_timestamp_micros(self.occurred_at_us).unwrap_or_default(),
+            recorded_at,
+            correlation_id: self.correlation_id,
+            causation_id: self.causation_id,
+            actor: self.actor.clone(),
+            meta: self.meta.clone(),
+            payload: self.event.payload.clone(),
+            pii: self.event.pii.clone(),
+            hash: self.hash,
+        }
+    }
 }
 
 /// One command's writes: all or nothing.
@@ -146,6 +169,26 @@ pub enum Refusal {
     },
 }
 
+/// A commit's place in the chain of commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The head's hash before it.
+    pub before: [u8; 32],
+    /// The head's hash with it.
+    pub hash: [u8; 32],
+    /// UTC, by the database.
+    pub recorded_at: DateTime<Utc>,
+}
+
+impl Link {
+    /// The commit of a batch that was written from `first_pos` on.
+    pub fn commit(&self, batch: &[AppendItem], first_pos: i64) -> Commit {
+        let events = batch.iter().flat_map(|item| &item.events).zip(first_pos..);
+        let events = events.map(|(event, pos)| ReadEvent::shared(event.recorded(pos, self.recorded_at))).collect();
+        Commit { before: self.before, hash: self.hash, events }
+    }
+}
+
 /// What the append function answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchAnswer {
@@ -153,6 +196,8 @@ pub enum BatchAnswer {
     Committed {
         /// Position of the first event.
         first_pos: i64,
+        /// Where it stands in the chain of commits; nothing when there were no events, or when it was found in the log afterwards.
+        link: Option<Link>,
     },
     /// Nothing is written, for these reasons.
     Refused(Vec<Refusal>),

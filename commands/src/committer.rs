@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use domain::envelope::StreamKey;
+use domain::{envelope::StreamKey, event::Commit};
 use metrics::{counter, gauge, histogram};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -153,7 +153,7 @@ impl<T> CommitterCore<T> {
         let items = std::mem::take(&mut self.batch).into_iter();
         let batch: Vec<_> = items.zip(std::mem::take(&mut self.replies)).map(|(item, reply)| Waiting { item, reply }).collect();
         match answer {
-            BatchAnswer::Committed { first_pos } => committed(batch, first_pos),
+            BatchAnswer::Committed { first_pos, .. } => committed(batch, first_pos),
             BatchAnswer::Refused(refusals) => self.refused(batch, &refusals),
             BatchAnswer::Failed(reason) if batch.len() == 1 => reply_all(batch, &ItemOutcome::Failed(reason)),
             BatchAnswer::Failed(_) => {
@@ -250,15 +250,34 @@ impl Committer {
     }
 }
 
-/// Starts a committer on an appender of its own. `committed` follows the newest position that this process wrote.
-/// It stops when `shutdown` is cancelled and nothing is waiting.
-pub fn spawn<L: Appender + 'static>(
-    log: L,
-    committed: Arc<watch::Sender<i64>>,
-    shutdown: CancellationToken,
-) -> (Committer, tokio::task::JoinHandle<()>) {
+/// Whom a committer tells what it wrote; by default nobody.
+#[derive(Debug, Clone, Default)]
+pub struct News {
+    /// Follows the newest position that this process wrote.
+    pub moved: Arc<watch::Sender<i64>>,
+    /// Is handed every commit, before `moved` moves. Whoever lets too many wait reads what they miss from the log.
+    pub commits: Option<broadcast::Sender<Arc<Commit>>>,
+}
+
+/// Commits that may wait for the slowest of those who are handed them.
+const HANDED_ON: usize = 256;
+
+impl News {
+    /// Hands on every commit.
+    pub fn of_commits() -> Self {
+        Self { commits: Some(broadcast::channel(HANDED_ON).0), ..Self::default() }
+    }
+
+    /// For one more of those who are handed the commits from now on.
+    pub fn follow(&self) -> Option<broadcast::Receiver<Arc<Commit>>> {
+        self.commits.as_ref().map(broadcast::Sender::subscribe)
+    }
+}
+
+/// Starts a committer on an appender of its own. It stops when `shutdown` is cancelled and nothing is waiting.
+pub fn spawn<L: Appender + 'static>(log: L, news: News, shutdown: CancellationToken) -> (Committer, tokio::task::JoinHandle<()>) {
     let (queue, inbox) = mpsc::channel(QUEUE);
-    let driver = Driver { log, committed };
+    let driver = Driver { log, news };
     let task = tokio::spawn(drive(driver, inbox, shutdown));
     (Committer { queue }, task)
 }
@@ -302,7 +321,7 @@ async fn drive<L: Appender>(mut driver: Driver<L>, mut inbox: mpsc::Receiver<(Ap
 
 struct Driver<L> {
     log: L,
-    committed: Arc<watch::Sender<i64>>,
+    news: News,
 }
 
 impl<L: Appender> Driver<L> {
@@ -340,7 +359,7 @@ impl<L: Appender> Driver<L> {
         if repeated && matches!(answer, BatchAnswer::Refused(_)) {
             // The earlier call may have been stored before its connection broke; then its first event is in place.
             if let Some(first_pos) = self.written_at(batch).await? {
-                return Ok(BatchAnswer::Committed { first_pos });
+                return Ok(BatchAnswer::Committed { first_pos, link: None });
             }
         }
         Ok(answer)
@@ -352,12 +371,17 @@ impl<L: Appender> Driver<L> {
     }
 
     fn observe(&self, batch: &[AppendItem], answer: &BatchAnswer, started: Instant) {
-        if let BatchAnswer::Committed { first_pos } = answer {
+        if let BatchAnswer::Committed { first_pos, link } = answer {
             let events: usize = batch.iter().map(|item| item.events.len()).sum();
             histogram!("smartpos_commit_seconds").record(started.elapsed().as_secs_f64());
             counter!("smartpos_commits_total").increment(1);
             counter!("smartpos_events_appended_total").increment(u64::try_from(events).unwrap_or(0));
-            self.committed.send_replace(first_pos - 1 + i64::try_from(events).unwrap_or(0));
+            if let (Some(commits), Some(link)) = (&self.news.commits, link)
+                && commits.receiver_count() > 0
+            {
+                let _ = commits.send(Arc::new(link.commit(batch, *first_pos)));
+            }
+            self.news.moved.send_replace(first_pos - 1 + i64::try_from(events).unwrap_or(0));
         }
     }
 }

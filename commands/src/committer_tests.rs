@@ -79,7 +79,7 @@ fn replies(effects: Vec<Effect<usize>>) -> Vec<(usize, ItemOutcome)> {
 /// Forms a batch, commits it and returns who was in it.
 fn commit(core: &mut Core) -> Vec<usize> {
     assert_eq!(core.form(), Some(Effect::Append));
-    let told = replies(core.answer(BatchAnswer::Committed { first_pos: 1 }));
+    let told = replies(core.answer(BatchAnswer::Committed { first_pos: 1, link: None }));
     told.into_iter().map(|(to, _)| to).collect()
 }
 
@@ -88,7 +88,7 @@ fn what_waits_goes_together_and_each_learns_its_own_position() {
     let mut core = core(vec![item(&[1]), item(&[2, 3]), sized(&[], &[1], 0), item(&[4])]);
     assert_eq!(core.form(), Some(Effect::Append));
     assert_eq!((core.batch().len(), core.len()), (4, 4));
-    let told = replies(core.answer(BatchAnswer::Committed { first_pos: 11 }));
+    let told = replies(core.answer(BatchAnswer::Committed { first_pos: 11, link: None }));
     let expected = [(0, 11), (1, 13), (2, 13), (3, 14)].map(|(to, last_pos)| (to, ItemOutcome::Committed { last_pos }));
     assert_eq!(told, expected);
     assert!(core.is_empty() && core.batch().is_empty());
@@ -102,7 +102,7 @@ fn there_is_one_batch_at_a_time() {
     core.submit(item(&[2]), 1);
     assert_eq!(core.form(), None);
     assert_eq!(core.batch().len(), 1);
-    core.answer(BatchAnswer::Committed { first_pos: 1 });
+    core.answer(BatchAnswer::Committed { first_pos: 1, link: None });
     assert_eq!(commit(&mut core), [1]);
 }
 
@@ -301,7 +301,7 @@ impl Watched {
         let streams: usize = items.iter().map(|item| item.streams.len()).sum();
         let keys: usize = items.iter().map(|item| item.keys.len()).sum();
         let answer = match answered {
-            Answered::Committed => BatchAnswer::Committed { first_pos: 1 },
+            Answered::Committed => BatchAnswer::Committed { first_pos: 1, link: None },
             Answered::Failed => BatchAnswer::Failed("bad".to_owned()),
             Answered::Lost(attempted) => BatchAnswer::Lost { attempted },
             Answered::Refused(moved, taken) => {
@@ -309,7 +309,7 @@ impl Watched {
                 let taken = taken.iter().filter_map(|place| place.checked_rem(keys));
                 let refusals: Vec<_> = versions.chain(taken.map(|index| Refusal::Key { index, stored: stored() })).collect();
                 // The function never refuses without a reason.
-                if refusals.is_empty() { BatchAnswer::Committed { first_pos: 1 } } else { BatchAnswer::Refused(refusals) }
+                if refusals.is_empty() { BatchAnswer::Committed { first_pos: 1, link: None } } else { BatchAnswer::Refused(refusals) }
             }
         };
         let kind = answer.clone();

@@ -8,7 +8,7 @@ use domain::{
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::batch::{AppendItem, BatchAnswer, Refusal, StoredKey};
+use crate::batch::{AppendItem, BatchAnswer, Link, Refusal, StoredKey};
 
 const APPEND: &str = include_str!("sql/append.sql");
 const LOAD_STREAM: &str = include_str!("sql/load_stream.sql");
@@ -35,12 +35,27 @@ pub async fn append(connection: &mut PgConnection, items: &[AppendItem]) -> Resu
     for row in &rows {
         let index = usize::try_from(row.try_get::<i32, _>("idx")? - 1).unwrap_or(0);
         match row.try_get::<i16, _>("kind")? {
-            0 => return Ok(BatchAnswer::Committed { first_pos: row.try_get("first_pos")? }),
+            0 => return Ok(BatchAnswer::Committed { first_pos: row.try_get("first_pos")?, link: link(row)? }),
             1 => refusals.push(Refusal::Version { index, actual: row.try_get("version")? }),
             _ => refusals.push(Refusal::Key { index, stored: stored_key(row)? }),
         }
     }
     Ok(BatchAnswer::Refused(refusals))
+}
+
+/// Where a commit stands in the chain; nothing when it had no events.
+fn link(row: &PgRow) -> Result<Option<Link>, sqlx::Error> {
+    let Some(recorded_at) = row.try_get("recorded_at")? else { return Ok(None) };
+    Ok(Some(Link { before: hash(row, "before")?, hash: hash(row, "hash")?, recorded_at }))
+}
+
+fn hash(row: &PgRow, column: &str) -> Result<[u8; 32], sqlx::Error> {
+    let bytes: &[u8] = row.try_get(column)?;
+    bytes.try_into().map_err(|_| corrupt(column, "hash is not 32 bytes".to_owned()))
+}
+
+fn corrupt(column: &str, what: String) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: what.into() }
 }
 
 type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
@@ -195,6 +210,8 @@ pub struct LogHead {
     pub epoch: i32,
     /// Identity.
     pub log_id: Uuid,
+    /// Hash of the newest commit.
+    pub hash: [u8; 32],
 }
 
 /// Reads the head.
@@ -202,8 +219,9 @@ pub struct LogHead {
 /// # Errors
 /// The driver's.
 pub async fn log_head(pool: &PgPool) -> Result<LogHead, sqlx::Error> {
-    let row = sqlx::query("select pos, epoch, log_id from log.head").fetch_one(pool).await?;
-    Ok(LogHead { pos: row.try_get("pos")?, epoch: row.try_get("epoch")?, log_id: row.try_get("log_id")? })
+    let row = sqlx::query("select pos, epoch, log_id, hash from log.head").fetch_one(pool).await?;
+    let (pos, epoch, log_id) = (row.try_get("pos")?, row.try_get("epoch")?, row.try_get("log_id")?);
+    Ok(LogHead { pos, epoch, log_id, hash: hash(&row, "hash")? })
 }
 
 /// A row of `log.event`.
@@ -211,9 +229,7 @@ pub async fn log_head(pool: &PgPool) -> Result<LogHead, sqlx::Error> {
 /// # Errors
 /// `ColumnDecode` for a stream type that this build does not know, or a hash that is not 32 bytes.
 pub fn recorded_event(row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
-    let corrupt = |index: &str, what: String| sqlx::Error::ColumnDecode { index: index.to_owned(), source: what.into() };
     let stream_type: &str = row.try_get("stream_type")?;
-    let hash: Vec<u8> = row.try_get("hash")?;
     Ok(RecordedEvent {
         pos: row.try_get("pos")?,
         stream: StreamKey {
@@ -234,6 +250,6 @@ pub fn recorded_event(row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
         meta: row.try_get("meta")?,
         payload: row.try_get("payload")?,
         pii: row.try_get("pii")?,
-        hash: hash.try_into().map_err(|_| corrupt("hash", "hash is not 32 bytes".to_owned()))?,
+        hash: hash(row, "hash")?,
     })
 }

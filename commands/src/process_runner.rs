@@ -3,40 +3,45 @@
 //! Commands go first, under keys derived from (manager, position, n); then tasks and the checkpoint move in one transaction,
 //! by compare-and-set. A crash between the two repeats commands whose keys are taken: nothing happens twice.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use chrono::Duration as ChronoDuration;
+use chrono::{DateTime, Duration as ChronoDuration, Utc};
 use domain::{
-    envelope::RecordedEvent,
-    event::{DecodeError, DomainEvent},
+    event::{DecodeError, ReadEvent},
     ids::MerchantId,
     process::{self, Happened, Intent, ProcessCommand},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use metrics::{counter, gauge};
 use serde_json::json;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::CommandError,
     event_log::EventLog,
+    event_store::uuid_of,
     fail_point,
     handle::{Caller, CommandHandler},
     idempotency::IdempotencyKey,
+    own_commits::OwnCommits,
     process_commands,
     process_store::{Leaves, ProcessStore, Stuck},
+    tasks::{Handed, Tasks, leased_until},
 };
 
 /// Events read at a time.
-const PAGE: i64 = 500;
+const PAGE: usize = 500;
+const PAGE_OF_LOG: i64 = 500;
 /// Reactions carried out side by side, so that they share commits.
 const SIDE_BY_SIDE: usize = 32;
 /// Poll of the log when nobody says that it moved.
 const POLL: Duration = Duration::from_millis(50);
-/// After a page that left nothing waiting, so that what comes meanwhile shares the next one. Somebody waits at a counter for what
-/// follows from the events, so it is short.
-const PACE: Duration = Duration::from_millis(3);
+/// After a page from which something followed, so that what comes meanwhile shares the next one. Somebody waits at a counter for it, so
+/// it is short.
+const PACE: Duration = Duration::from_millis(2);
+/// Events from which nothing followed before the checkpoint moves beyond them all the same.
+const MOST_BEHIND: i64 = 1_000;
 
 /// An intent with the place that it follows from.
 struct Reaction {
@@ -44,51 +49,52 @@ struct Reaction {
     pos: i64,
     n: usize,
     manager: &'static str,
-    event: RecordedEvent,
+    event: Arc<ReadEvent>,
     intent: Intent,
 }
 
-/// Runs until `shutdown`. `moved` wakes it when this process wrote to the log; `tasks` is told when there is new work.
+/// Runs until `shutdown`. `moved` wakes it when this process wrote to the log, `own` is what it wrote; `tasks` is handed new work, or told
+/// of it.
 pub async fn run(
     store: impl ProcessStore + EventLog,
     handler: CommandHandler,
     mut moved: watch::Receiver<i64>,
-    tasks: std::sync::Arc<Notify>,
+    own: OwnCommits,
+    tasks: Arc<Tasks>,
     shutdown: CancellationToken,
 ) {
-    let mut at = None;
+    let mut managers = Managers { store, handler, own, tasks, place: None };
     loop {
         let step = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            step = step(&store, &handler, &tasks, at) => step,
+            step = managers.step() => step,
         };
         match step {
-            Ok((Some(to), events)) => {
-                at = Some(to);
-                if events == PAGE {
+            Ok(Some(Step { seen, events, acted })) => {
+                if events >= PAGE {
                     continue;
                 }
-                if events > 0 {
+                if acted {
                     tokio::time::sleep(PACE).await;
                 }
                 let news = moved.has_changed().unwrap_or(false);
                 let newest = *moved.borrow_and_update();
                 // What this process wrote before the last read, and that did not show, is void: the log went back.
-                let more = newest > to && (events > 0 || news);
+                let more = newest > seen && (events > 0 || news);
                 if !more {
                     tokio::select! {
                         biased;
                         () = shutdown.cancelled() => return,
                         _ = moved.changed() => {}
                         // Nobody here wrote anything: the database may have been restored to the past.
-                        () = tokio::time::sleep(POLL) => at = None,
+                        () = tokio::time::sleep(POLL) => managers.rest().await,
                     }
                 }
             }
-            Ok((None, _)) => at = None,
+            Ok(None) => managers.place = None,
             Err(error) => {
-                at = None;
+                managers.place = None;
                 counter!("smartpos_process_faults_total").increment(1);
                 tracing::warn!(%error, "process managers start over");
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -97,57 +103,128 @@ pub async fn run(
     }
 }
 
-/// Handles one page after `at`, or after the checkpoint. Returns where that stands, unless somebody else moved it, and how many events
-/// there were.
-async fn step(
-    store: &(impl ProcessStore + EventLog),
-    handler: &CommandHandler,
-    tasks: &Notify,
-    at: Option<i64>,
-) -> Result<(Option<i64>, i64), CommandError> {
-    let from = match at {
-        Some(at) => at,
-        None => store.checkpoint().await?,
-    };
-    let page = store.read(from, PAGE).await?;
-    let Some(to) = page.last().map(|event| event.pos) else { return Ok((Some(from), 0)) };
-    let count = i64::try_from(page.len()).unwrap_or(PAGE);
-    let mut scheduled = Vec::new();
-    let (mut commands, mut stuck) = (Vec::new(), Vec::new());
-    for event in page {
-        for reaction in react(&event, &mut stuck)? {
-            if matches!(reaction.intent, Intent::Commands(_)) { commands.push(reaction) } else { scheduled.push(reaction) }
+/// What came of a step.
+struct Step {
+    /// Up to where events were looked at.
+    seen: i64,
+    /// How many of them.
+    events: usize,
+    /// Something followed from them.
+    acted: bool,
+}
+
+/// Where the managers stand.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The checkpoint in the store.
+    stored: i64,
+    /// Up to where events were looked at; behind the checkpoint nothing followed from them.
+    seen: i64,
+}
+
+struct Managers<S> {
+    store: S,
+    handler: CommandHandler,
+    own: OwnCommits,
+    tasks: Arc<Tasks>,
+    /// Nothing: as the store says.
+    place: Option<Place>,
+}
+
+impl<S: ProcessStore + EventLog> Managers<S> {
+    /// Handles what comes next; nothing when somebody else moved the checkpoint.
+    async fn step(&mut self) -> Result<Option<Step>, CommandError> {
+        let place = match self.place {
+            Some(place) => place,
+            None => {
+                let stored = self.store.checkpoint().await?;
+                Place { stored, seen: stored }
+            }
+        };
+        let own = if self.place.is_some() { self.own.take(place.seen, PAGE) } else { Vec::new() };
+        let page = if own.is_empty() { self.own.read(&self.store, place.seen, 0, PAGE_OF_LOG).await? } else { own };
+        self.place = Some(place);
+        let Some(seen) = page.last().map(|event| event.pos) else { return Ok(Some(Step { seen: place.seen, events: 0, acted: false })) };
+        let (events, page) = (page.len(), Page::of(&page)?);
+        let acted = !page.is_empty();
+        let stored = if acted || seen - place.stored >= MOST_BEHIND {
+            self.handle(place.stored, seen, page).await?.then_some(seen)
+        } else {
+            Some(place.stored)
+        };
+        self.place = stored.map(|stored| Place { stored, seen });
+        gauge!("smartpos_process_position").set(u32::try_from(seen).unwrap_or(u32::MAX));
+        Ok(stored.map(|_| Step { seen, events, acted }))
+    }
+
+    /// While nothing happens: the checkpoint comes after what was seen, and is read anew with the next step.
+    async fn rest(&mut self) {
+        if let Some(Place { stored, seen }) = self.place.take()
+            && seen > stored
+            && let Err(error) = self.store.advance(stored, seen, vec![], vec![]).await
+        {
+            tracing::debug!(%error, "the checkpoint of the process managers stays behind");
         }
     }
-    let refused: Vec<Stuck> = stream::iter(commands)
-        .map(|reaction| carry_out(handler, reaction))
-        .buffer_unordered(SIDE_BY_SIDE)
-        .try_filter_map(|stuck| async move { Ok(stuck) })
-        .try_collect()
-        .await?;
-    stuck.extend(refused);
-    if !scheduled.is_empty() {
-        fail_point::reach("before_task").await;
+
+    /// Carries out what follows from a page and moves the checkpoint; false when somebody else moved it.
+    async fn handle(&self, from: i64, to: i64, page: Page) -> Result<bool, CommandError> {
+        let Page { commands, scheduled, mut stuck, .. } = page;
+        let refused: Vec<Stuck> = stream::iter(commands)
+            .map(|reaction| carry_out(&self.handler, reaction))
+            .buffer_unordered(SIDE_BY_SIDE)
+            .try_filter_map(|stuck| async move { Ok(stuck) })
+            .try_collect()
+            .await?;
+        stuck.extend(refused);
+        if !scheduled.is_empty() {
+            fail_point::reach("before_task").await;
+        }
+        let mut left = Left::default();
+        scheduled.into_iter().for_each(|reaction| left.take(reaction, &self.tasks, self.handler.clock().now()));
+        let Left { leaves, mut held, news } = left;
+        let stored = self.store.advance(from, to, leaves, stuck).await?;
+        stored.iter().flatten().filter_map(|key| held.remove(key)).for_each(|task| self.tasks.hand_over(task));
+        if stored.is_some() && news {
+            self.tasks.notify();
+        }
+        Ok(stored.is_some())
     }
-    // What is due later is found by the worker's poll.
-    let news = scheduled.iter().any(|reaction| matches!(reaction.intent, Intent::Schedule { after_ms: 0, .. }));
-    let leaves = scheduled.into_iter().filter_map(left).collect();
-    let stored = store.advance(from, to, leaves, stuck).await?;
-    if stored && news {
-        tasks.notify_one();
+}
+
+/// What follows from some events.
+#[derive(Default)]
+struct Page {
+    commands: Vec<Reaction>,
+    scheduled: Vec<Reaction>,
+    stuck: Vec<Stuck>,
+}
+
+impl Page {
+    fn of(events: &[Arc<ReadEvent>]) -> Result<Self, CommandError> {
+        let mut page = Self::default();
+        for event in events {
+            for reaction in react(event, &mut page.stuck)? {
+                let commands = matches!(reaction.intent, Intent::Commands(_));
+                if commands { page.commands.push(reaction) } else { page.scheduled.push(reaction) }
+            }
+        }
+        Ok(page)
     }
-    gauge!("smartpos_process_position").set(u32::try_from(to).unwrap_or(u32::MAX));
-    Ok((stored.then_some(to), count))
+
+    const fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.scheduled.is_empty() && self.stuck.is_empty()
+    }
 }
 
 /// What follows from an event; nothing from history. A payload that nobody can read halts only itself; an event that a newer build wrote halts
 /// everything until this build is replaced, because skipping it would lose what must follow.
-fn react(event: &RecordedEvent, stuck: &mut Vec<Stuck>) -> Result<Vec<Reaction>, CommandError> {
+fn react(event: &Arc<ReadEvent>, stuck: &mut Vec<Stuck>) -> Result<Vec<Reaction>, CommandError> {
     // Before it is decoded: history is long.
     if event.actor.starts_with(process::HISTORY) {
         return Ok(vec![]);
     }
-    let decoded = match DomainEvent::decode(event) {
+    let decoded = match event.decoded() {
         Ok(decoded) => decoded,
         Err(error @ DecodeError::BadPayload { .. }) => {
             stuck.push(stuck_at(event.pos, 0, "all", error.to_string()));
@@ -155,15 +232,15 @@ fn react(event: &RecordedEvent, stuck: &mut Vec<Stuck>) -> Result<Vec<Reaction>,
         }
         Err(error @ (DecodeError::UnknownType(_) | DecodeError::UnknownVersion { .. })) => {
             let stream = format!("{}-{}", event.stream.stream_type.as_str(), event.stream.stream_id);
-            return Err(CommandError::Corrupt { stream, version: event.version, error });
+            return Err(CommandError::Corrupt { stream, version: event.version, error: error.clone() });
         }
     };
     let (tenant, stream_id) = (event.stream.tenant, event.stream.stream_id);
-    let happened = Happened { tenant, stream_id, position: event.pos, recorded_at: event.recorded_at, event: &decoded };
+    let happened = Happened { tenant, stream_id, position: event.pos, recorded_at: event.recorded_at, event: decoded };
     let mut reactions = Vec::new();
     for manager in process::ALL {
         for (n, intent) in (manager.react)(&happened).into_iter().enumerate() {
-            reactions.push(Reaction { tenant, pos: event.pos, n, manager: manager.name, event: event.clone(), intent });
+            reactions.push(Reaction { tenant, pos: event.pos, n, manager: manager.name, event: Arc::clone(event), intent });
         }
     }
     Ok(reactions)
@@ -215,15 +292,33 @@ pub(crate) async fn execute(handler: &CommandHandler, caller: &Caller, commands:
     answer.map(|answer| answer.position.is_some())
 }
 
-/// What a reaction leaves in the store.
-fn left(reaction: Reaction) -> Option<Leaves> {
-    let Reaction { tenant, event, intent, .. } = reaction;
-    match intent {
-        Intent::Schedule { key, task, after_ms } => {
-            let due_at = event.recorded_at + ChronoDuration::milliseconds(after_ms);
-            Some(Leaves::Task { key, tenant, task: Box::new(task), due_at })
+/// What a page leaves in the store.
+#[derive(Default)]
+struct Left {
+    leaves: Vec<Leaves>,
+    /// Of the tasks those that are left leased, to be handed to the worker of this process.
+    held: HashMap<String, Handed>,
+    /// Something is due that is not handed to anybody. What is due later is found by the worker's poll.
+    news: bool,
+}
+
+impl Left {
+    fn take(&mut self, reaction: Reaction, tasks: &Tasks, now: DateTime<Utc>) {
+        let Reaction { tenant, event, intent, .. } = reaction;
+        match intent {
+            Intent::Schedule { key, task, after_ms } => {
+                let due_at = event.recorded_at + ChronoDuration::milliseconds(after_ms);
+                let place = if after_ms == 0 { tasks.place() } else { None };
+                self.news |= after_ms == 0 && place.is_none();
+                let leased_until = place.as_ref().map(|_| leased_until(now));
+                if let Some(place) = place {
+                    let handed = || Handed { key: key.clone(), tenant: uuid_of(tenant), task: task.clone(), place };
+                    self.held.entry(key.clone()).or_insert_with(handed);
+                }
+                self.leaves.push(Leaves::Task { key, tenant, task: Box::new(task), due_at, leased_until });
+            }
+            Intent::RememberReference(attempt) => self.leaves.push(Leaves::Reference { tenant, attempt: Box::new(attempt) }),
+            Intent::Commands(_) => {} // carried out before
         }
-        Intent::RememberReference(attempt) => Some(Leaves::Reference { tenant, attempt: Box::new(attempt) }),
-        Intent::Commands(_) => None, // carried out before
     }
 }

@@ -54,6 +54,8 @@ pub enum Leaves {
         task: Box<Task>,
         /// When, UTC.
         due_at: DateTime<Utc>,
+        /// Until when whoever leaves it holds it for a worker, UTC; nothing: it is free.
+        leased_until: Option<DateTime<Utc>>,
     },
     /// What a provider calls an attempt.
     Reference {
@@ -62,6 +64,13 @@ pub enum Leaves {
         /// The attempt.
         attempt: Box<AttemptRef>,
     },
+}
+
+impl Leaves {
+    /// Whether it must not be forgotten that a worker may have begun it.
+    pub fn is_lease_that_begins_something(&self) -> bool {
+        matches!(self, Self::Task { task, leased_until: Some(_), .. } if task.begins_something())
+    }
 }
 
 /// A task that a worker holds for a while.
@@ -125,8 +134,16 @@ pub struct Said {
 pub trait ProcessStore: Send + Sync + 'static {
     /// Where the process managers stand in the log.
     fn checkpoint(&self) -> impl Future<Output = Result<i64, StoreError>> + Send;
-    /// Moves the checkpoint with everything that belongs to it, all or nothing; false when it does not stand at `from`.
-    fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Moves the checkpoint with everything that belongs to it, all or nothing; nothing when it does not stand at `from`. Gives the keys of
+    /// the tasks that were left leased: one whose key is known stays as it is, and is somebody else's. Waits for the disk where one of
+    /// those that are to be leased [begins something](Task::begins_something).
+    fn advance(
+        &self,
+        from: i64,
+        to: i64,
+        leaves: Vec<Leaves>,
+        stuck: Vec<Stuck>,
+    ) -> impl Future<Output = Result<Option<Vec<String>>, StoreError>> + Send;
     /// Takes at most `count` due tasks for `seconds`; two workers never hold one task, but one whose lease ran out is taken over.
     /// Waits for the disk where one of them [begins something](Task::begins_something).
     fn lease(&self, now: DateTime<Utc>, seconds: f64, count: i64) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
@@ -162,7 +179,7 @@ impl ProcessStore for PgPool {
         Ok(0)
     }
 
-    async fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<bool, StoreError> {
+    async fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<Option<Vec<String>>, StoreError> {
         Ok(advance(self, from, to, leaves, stuck).await?)
     }
 
@@ -234,16 +251,18 @@ async fn conclude(pool: &PgPool, conclusions: &[Conclusion]) -> Result<(), sqlx:
         .map(drop)
 }
 
-async fn advance(pool: &PgPool, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<bool, sqlx::Error> {
-    let (mut keys, mut owners, mut tasks, mut due) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+async fn advance(pool: &PgPool, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<Option<Vec<String>>, sqlx::Error> {
+    let waits = leaves.iter().any(Leaves::is_lease_that_begins_something);
+    let (mut keys, mut owners, mut tasks, mut due, mut leases) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut accounts, mut names, mut tenants, mut attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for left in leaves {
         match left {
-            Leaves::Task { key, tenant, task, due_at } => {
+            Leaves::Task { key, tenant, task, due_at, leased_until } => {
                 keys.push(key);
                 owners.push(uuid_of(tenant));
                 tasks.push(Json(task));
                 due.push(due_at);
+                leases.push(leased_until);
             }
             Leaves::Reference { tenant, attempt } => {
                 accounts.push(attempt.provider.clone());
@@ -273,6 +292,8 @@ async fn advance(pool: &PgPool, from: i64, to: i64, leaves: Vec<Leaves>, stuck: 
         .bind(places)
         .bind(managers)
         .bind(reasons)
+        .bind(leases)
+        .bind(waits)
         .fetch_one(pool)
         .await
 }

@@ -28,6 +28,20 @@ pub type Providers = Arc<dyn Fn(MerchantId, String) -> BoxFuture<'static, Option
 /// A call on the port: the provider, what is asked, and where what was said is written.
 type Call<R, T> = for<'a> fn(&'a (dyn PaymentProvider + 'static), &'a R, &'a ExchangeLog) -> BoxFuture<'a, CallOutcome<T>>;
 
+/// An attempt whose provider told its own name for it.
+pub struct Named {
+    attempt: AttemptRef,
+    provider_id: String,
+}
+
+impl Named {
+    /// By what came of a call; nothing when that tells no name, or a known one.
+    pub fn by(attempt: &AttemptRef, outcome: &CallOutcome<AttemptView>) -> Option<Self> {
+        let CallOutcome::Done(AttemptView { provider_id: Some(provider_id), .. }) = outcome else { return None };
+        attempt.provider_id.is_none().then(|| Self { attempt: attempt.clone(), provider_id: provider_id.clone() })
+    }
+}
+
 /// Makes the calls.
 pub struct Calls<S> {
     /// Keeps the provider's names of attempts.
@@ -55,9 +69,7 @@ impl<S: ProcessStore> Calls<S> {
             return_url: start.return_url.clone(),
             uncertain_since: start.uncertain_since,
         };
-        let outcome = self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::start).await;
-        self.learn_name(attempt, &outcome).await;
-        outcome
+        self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::start).await
     }
 
     /// Where an attempt stands. What was said is kept behind what `log` holds already.
@@ -70,9 +82,7 @@ impl<S: ProcessStore> Calls<S> {
     ) -> CallOutcome<AttemptView> {
         let request = InquiryRequest { key: key_of(attempt), method: kind_of(attempt.tender), now };
         let (subject, provider) = (attempt.attempt_id.to_string(), &attempt.provider);
-        let outcome = self.ask_after(log, tenant, &subject, provider, &request, <dyn PaymentProvider>::inquire).await;
-        self.learn_name(attempt, &outcome).await;
-        outcome
+        self.ask_after(log, tenant, &subject, provider, &request, <dyn PaymentProvider>::inquire).await
     }
 
     /// Stops an attempt. Each try has a key of its own: stopping twice is stopping, and a provider that keeps an error under a
@@ -150,11 +160,9 @@ impl<S: ProcessStore> Calls<S> {
     }
 
     /// Keeps the provider's own name for an attempt. Should that fail, the next inquiry tells it again.
-    async fn learn_name(&self, attempt: &AttemptRef, outcome: &CallOutcome<AttemptView>) {
-        let CallOutcome::Done(AttemptView { provider_id: Some(provider_id), .. }) = outcome else { return };
-        if attempt.provider_id.is_none()
-            && let Err(error) = self.store.remember(attempt, provider_id).await
-        {
+    pub async fn keep_name(&self, named: Option<Named>) {
+        let Some(Named { attempt, provider_id }) = named else { return };
+        if let Err(error) = self.store.remember(&attempt, &provider_id).await {
             tracing::warn!(%error, "a provider's name for an attempt could not be kept");
         }
     }

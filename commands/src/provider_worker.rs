@@ -21,7 +21,7 @@ use domain::{
     refund::Refund,
 };
 use metrics::{counter, gauge};
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -35,14 +35,13 @@ use crate::{
     handle::{Caller, CommandHandler},
     process_runner::execute,
     process_store::{Conclusion, Leased, ProcessStore, Said, Settled},
-    provider_calls::Calls,
+    provider_calls::{Calls, Named},
     refund_checks, routing,
+    tasks::{Handed, LEASE_SECONDS, Place, Tasks},
 };
 
 /// Calls under way side by side.
 const SIDE_BY_SIDE: usize = 64;
-/// How long a leased task is left alone: the longest pause after its worker died.
-const LEASE_SECONDS: f64 = 5.0;
 /// How often the lease of a task under way is renewed.
 const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// How long the ends of tasks, and what was said to providers, wait for company on their way to the database. What follows from a call
@@ -58,6 +57,14 @@ struct Held {
     task: Task,
     /// Somebody held it before and did not say what came of it: the call may have been made.
     abandoned: bool,
+    /// Of one that was handed over.
+    place: Option<Place>,
+}
+
+impl From<Handed> for Held {
+    fn from(Handed { key, tenant, task, place }: Handed) -> Self {
+        Self { key, tenant, task, abandoned: false, place: Some(place) }
+    }
 }
 
 /// What came of a call whose maker ended, or could not keep its outcome.
@@ -70,7 +77,7 @@ pub async fn run(
     store: impl ProcessStore + Clone,
     handler: CommandHandler,
     providers: Providers,
-    tasks: Arc<Notify>,
+    tasks: Arc<Tasks>,
     shutdown: CancellationToken,
 ) {
     let (conclude, keep) = (store.clone(), store.clone());
@@ -87,8 +94,12 @@ pub async fn run(
     tokio::join!(attend_all(worker, tasks, shutdown), concluding, keeping);
 }
 
-async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Notify>, shutdown: CancellationToken) {
-    let mut calls = JoinSet::new();
+async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, shutdown: CancellationToken) {
+    let (mut calls, mut handed) = (JoinSet::new(), tasks.serve());
+    let attend = |calls: &mut JoinSet<()>, task: Held| {
+        let worker = Arc::clone(&worker);
+        calls.spawn(async move { worker.attend(task).await });
+    };
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
         gauge!("smartpos_provider_calls").set(u32::try_from(calls.len()).unwrap_or(u32::MAX));
@@ -104,17 +115,27 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Notify>,
         };
         // With places left nothing more is due; with none the next place is waited for.
         let full = leased.len() >= places;
-        for task in leased {
-            let worker = Arc::clone(&worker);
-            calls.spawn(async move { worker.attend(task).await });
+        leased.into_iter().for_each(|task| attend(&mut calls, task));
+        let look_at = tokio::time::Instant::now() + POLL;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(task) = handed.recv() => {
+                    attend(&mut calls, task.into());
+                    continue;
+                }
+                () = tasks.news(), if !full => {}
+                Some(_) = calls.join_next(), if full => {}
+                () = tokio::time::sleep_until(look_at) => {}
+            }
+            break;
         }
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => {}
-            () = tasks.notified(), if !full => {}
-            Some(_) = calls.join_next(), if full => {}
-            () = tokio::time::sleep(POLL) => {}
-        }
+    }
+    // What was handed over is this worker's.
+    handed.close();
+    while let Some(task) = handed.recv().await {
+        attend(&mut calls, task.into());
     }
     while calls.join_next().await.is_some() {}
 }
@@ -130,8 +151,8 @@ impl<S: ProcessStore> Worker<S> {
         &self.calls.store
     }
 
-    async fn attend(&self, leased: Held) {
-        let key = leased.key.clone();
+    async fn attend(&self, mut leased: Held) {
+        let (key, _place) = (leased.key.clone(), leased.place.take());
         let mut work = std::pin::pin!(self.perform(leased));
         let mut renewals = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
         let done = loop {
@@ -150,11 +171,11 @@ impl<S: ProcessStore> Worker<S> {
     }
 
     async fn lease(&self, count: usize) -> Result<Vec<Held>, CommandError> {
-        let found = self.store().lease(self.now(), LEASE_SECONDS, i64::try_from(count).unwrap_or(0)).await?;
+        let found = self.store().lease(self.now(), LEASE_SECONDS.into(), i64::try_from(count).unwrap_or(0)).await?;
         let mut leased = Vec::with_capacity(found.len());
         for Leased { key, tenant, task, abandoned } in found {
             match task {
-                Ok(task) => leased.push(Held { key, tenant, task, abandoned }),
+                Ok(task) => leased.push(Held { key, tenant, task, abandoned, place: None }),
                 // Written by another build: a newer one will know it. The others go on.
                 Err(error) => {
                     tracing::error!(%error, key, "a provider task cannot be read");
@@ -172,7 +193,7 @@ impl<S: ProcessStore> Worker<S> {
         if moves_money {
             fail_point::reach("before_call").await;
         }
-        let mut paid = None;
+        let (mut paid, mut named) = (None, None);
         let step = match leased.task.clone() {
             Task::FollowHint { provider, reference, transaction_id, tried } => {
                 return self.follow_hint(leased, hint::Hint { provider, reference, transaction_id, tried }).await;
@@ -189,6 +210,7 @@ impl<S: ProcessStore> Worker<S> {
                     return self.remove(&leased.key).await;
                 }
                 paid = books::is_paid(&start.attempt, &outcome).then_some(start.attempt.attempt_id);
+                named = Named::by(&start.attempt, &outcome);
                 work::after_start(start, outcome, self.now())
             }
             Task::Reroute { payment_intent_id, attempt_id } => {
@@ -202,6 +224,7 @@ impl<S: ProcessStore> Worker<S> {
             Task::Inquire { attempt, mode, asked } => {
                 let standing = self.standing(tenant, &attempt).await?;
                 let outcome = self.calls.inquire(tenant, &attempt, self.now(), ExchangeLog::default()).await;
+                named = Named::by(&attempt, &outcome);
                 work::after_inquiry(attempt, mode, asked, standing, outcome, self.now())
             }
             Task::Stop { attempt, mode, tried } => {
@@ -225,7 +248,9 @@ impl<S: ProcessStore> Worker<S> {
         if moves_money {
             fail_point::reach("before_outcome").await;
         }
-        self.append(&leased, step.commands).await?;
+        // Side by side: for what was heard somebody waits at a counter.
+        let ((), appended) = tokio::join!(self.calls.keep_name(named), self.append(&leased, step.commands));
+        appended?;
         self.finish(&leased, step.next, paid, None).await
     }
 
@@ -333,8 +358,11 @@ impl<S: ProcessStore> Worker<S> {
         }
         let outcome = self.calls.inquire(merchant, &attempt, self.now(), log).await;
         let paid = books::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
+        let named = Named::by(&attempt, &outcome);
         let (mut step, found) = hint::after_hint(&attempt, hint.clone(), outcome, self.now());
-        let news = self.append(&leased, std::mem::take(&mut step.commands)).await?;
+        let commands = std::mem::take(&mut step.commands);
+        let ((), news) = tokio::join!(self.calls.keep_name(named), self.append(&leased, commands));
+        let news = news?;
         // What was appended was decided by the newest state: if that has no refunds, there are none to look for.
         let seen = self.handler.last_seen::<PaymentIntent>(merchant, attempt.payment_intent_id);
         if !news || seen.is_none_or(|seen| refund_checks::may_have_some(&seen)) {
@@ -401,7 +429,7 @@ impl<S: ProcessStore> Worker<S> {
     /// Keeps a task that is still under way. When this fails another worker may take the task over: the provider knows the
     /// repeat by its identifiers.
     async fn renew(&self, key: &str) {
-        if let Err(error) = self.store().renew(key, self.now(), LEASE_SECONDS).await {
+        if let Err(error) = self.store().renew(key, self.now(), LEASE_SECONDS.into()).await {
             tracing::warn!(%error, key, "a lease was not renewed");
         }
     }

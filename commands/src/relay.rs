@@ -9,9 +9,9 @@
 //! it again, its last message (while there is none, the event that its description names) is another event than the log has at
 //! that position.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use domain::{envelope::RecordedEvent, wire};
+use domain::{envelope::RecordedEvent, event::ReadEvent, wire};
 use futures_util::{StreamExt as _, future::join_all, stream::BoxStream};
 use metrics::{counter, gauge};
 use tokio::{sync::watch, time::timeout};
@@ -21,12 +21,17 @@ use crate::{
     bus::{Bus, BusError, FoundStream, MessageId, NATS_TIMEOUT, NewStream, Outgoing, message_id},
     event_log::{EventLog, StoreError},
     event_store::LogHead,
+    own_commits::OwnCommits,
 };
 
 /// Events read and published at a time.
 const PAGE: i64 = 500;
+const MOST: usize = 500;
 /// Poll of the log when nobody says that it moved.
 const POLL: Duration = Duration::from_millis(50);
+/// After a page, so that what comes meanwhile shares the next one. A process knows its own events without the bus: only who listens in
+/// another one waits for this.
+const PACE: Duration = Duration::from_millis(4);
 /// Compare stream and log anew at least this often.
 const INSPECT_EVERY: Duration = Duration::from_secs(3);
 
@@ -133,13 +138,14 @@ async fn asked<T>(request: impl Future<Output = Result<T, BusError>>) -> Result<
     timeout(NATS_TIMEOUT, request).await?.map_err(RelayError::Bus)
 }
 
-/// Runs the relay until `shutdown`. `moved` is bumped when this process writes to the log; others poke over the bus.
-pub async fn run(log: impl EventLog, bus: impl Bus, mut moved: watch::Receiver<i64>, shutdown: CancellationToken) {
+/// Runs the relay until `shutdown`. `moved` is bumped when this process writes to the log, `own` is what it writes; others poke over the
+/// bus.
+pub async fn run(log: impl EventLog, bus: impl Bus, mut moved: watch::Receiver<i64>, mut own: OwnCommits, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         let round = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            round = round(&log, &bus, &mut moved) => round,
+            round = round(&log, &bus, &mut moved, &mut own) => round,
         };
         if let Err(error) = round {
             counter!("smartpos_relay_faults_total").increment(1);
@@ -150,7 +156,7 @@ pub async fn run(log: impl EventLog, bus: impl Bus, mut moved: watch::Receiver<i
 }
 
 /// From looking at both sides until something is off or it is time to look again.
-async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<i64>) -> Result<(), RelayError> {
+async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<i64>, own: &mut OwnCommits) -> Result<(), RelayError> {
     let found = inspect(log, bus, &log.head().await?).await?;
     // Read after the stream: what another relay has published by then is in the log by then.
     let head = log.head().await?;
@@ -174,9 +180,13 @@ async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<
     let inspect_at = tokio::time::Instant::now() + INSPECT_EVERY;
     loop {
         // A stream that lags far is looked at only once it has caught up; its publishes notice trouble by themselves.
-        last = publish_after(log, bus, &log_name, base, last).await?;
+        let before = last.pos;
+        last = publish_after(log, bus, &log_name, base, own, last).await?;
         if tokio::time::Instant::now() >= inspect_at {
             return Ok(());
+        }
+        if last.pos > before {
+            tokio::time::sleep(PACE).await;
         }
         news(last.pos, moved, &mut pokes).await;
     }
@@ -256,10 +266,14 @@ struct Published {
 }
 
 /// The log after what was published last, which has to stand there still: a log that was restored to the past and has grown beyond
-/// it since would otherwise go on behind events that it does not have.
-async fn page_after(log: &impl EventLog, last: Published) -> Result<Vec<RecordedEvent>, RelayError> {
-    let Some(hash) = last.hash else { return Ok(log.read(last.pos, PAGE).await?) };
-    let mut page = log.read(last.pos - 1, PAGE + 1).await?;
+/// it since would otherwise go on behind events that it does not have. Of what this process wrote the chain says so.
+async fn page_after(log: &impl EventLog, own: &mut OwnCommits, last: Published) -> Result<Vec<Arc<ReadEvent>>, RelayError> {
+    let written = own.take(last.pos, MOST);
+    if !written.is_empty() {
+        return Ok(written);
+    }
+    let Some(hash) = last.hash else { return Ok(own.read(log, last.pos, 0, PAGE).await?) };
+    let mut page = own.read(log, last.pos, 1, PAGE).await?;
     if page.first().is_none_or(|event| event.pos != last.pos || event.hash != hash) {
         return Err(RelayError::Past(last.pos));
     }
@@ -267,31 +281,41 @@ async fn page_after(log: &impl EventLog, last: Published) -> Result<Vec<Recorded
     Ok(page)
 }
 
-/// Publishes what the log holds after `last`, page by page; the next page is read while the last one is being acknowledged.
+/// Publishes what the log holds after `last`, page by page; the log looks for the next page while one is on its way.
 /// Gives the newest that was published.
 async fn publish_after(
     log: &impl EventLog,
     bus: &impl Bus,
     log_name: &str,
     base: i64,
+    own: &mut OwnCommits,
     mut last: Published,
 ) -> Result<Published, RelayError> {
-    let mut page = page_after(log, last).await?;
+    let mut page = page_after(log, own, last).await?;
     while let Some(event) = page.last() {
-        let (pos, hash) = (event.pos, Some(event.hash));
-        let (acks, id) = send(bus, log_name, base, last.id, &page).await?;
-        let newest = Published { pos, hash, id };
-        let next = async {
-            let full = i64::try_from(page.len()).unwrap_or(0) == PAGE;
-            if full { page_after(log, newest).await } else { Ok(Vec::new()) }
-        };
-        let (acknowledged, next) = tokio::join!(acknowledged(acks, base, &page), next);
-        acknowledged?;
-        last = newest;
+        let newest = Published { pos: event.pos, hash: Some(event.hash), id: None };
+        let full = page.len() >= MOST;
+        let next = async { if full { page_after(log, own, newest).await } else { Ok(Vec::new()) } };
+        // Asked for first, so that the log is busy meanwhile.
+        let (next, id) = tokio::join!(next, publish(bus, log_name, base, last.id, &page));
+        last = Published { id: id?, ..newest };
         gauge!("smartpos_relay_position").set(u32::try_from(newest.pos).unwrap_or(u32::MAX));
         page = next?;
     }
     Ok(last)
+}
+
+/// Publishes a page and waits until the stream has taken it. Gives the newest message's id.
+async fn publish<B: Bus>(
+    bus: &B,
+    log_name: &str,
+    base: i64,
+    after: Option<MessageId>,
+    page: &[Arc<ReadEvent>],
+) -> Result<Option<MessageId>, RelayError> {
+    let (acks, id) = send(bus, log_name, base, after, page).await?;
+    acknowledged(acks, base, page).await?;
+    Ok(id)
 }
 
 /// Sends a page with all its messages in flight; each names the one before it. Gives the newest's id.
@@ -300,7 +324,7 @@ async fn send<B: Bus>(
     log_name: &str,
     base: i64,
     mut after: Option<MessageId>,
-    page: &[RecordedEvent],
+    page: &[Arc<ReadEvent>],
 ) -> Result<(Vec<B::Ack>, Option<MessageId>), RelayError> {
     let mut acks = Vec::with_capacity(page.len());
     for event in page {
@@ -314,7 +338,7 @@ async fn send<B: Bus>(
 }
 
 /// Waits until the stream has taken every event of `page` at its own sequence.
-async fn acknowledged<A>(acks: Vec<A>, base: i64, page: &[RecordedEvent]) -> Result<(), RelayError>
+async fn acknowledged<A>(acks: Vec<A>, base: i64, page: &[Arc<ReadEvent>]) -> Result<(), RelayError>
 where
     A: Future<Output = Result<i64, BusError>>,
 {
@@ -341,7 +365,7 @@ mod tests {
     use super::*;
 
     fn head(pos: i64, epoch: i32) -> LogHead {
-        LogHead { pos, epoch, log_id: uuid::Uuid::nil() }
+        LogHead { pos, epoch, log_id: uuid::Uuid::nil(), hash: [0; 32] }
     }
     #[expect(clippy::unnecessary_wraps, reason = "what the plan takes")]
     fn view(epoch: i32, base: i64, last_sequence: i64) -> Option<StreamView> {

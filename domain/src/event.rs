@@ -168,6 +168,29 @@ impl Deref for ReadEvent {
     }
 }
 
+/// What was appended to the log at once, as whoever appended it knows it.
+#[derive(Debug)]
+pub struct Commit {
+    /// The head's hash before it: of every commit up to there, see [`crate::integrity::commit_hash`].
+    pub before: [u8; 32],
+    /// The head's hash with it.
+    pub hash: [u8; 32],
+    /// Its events in order; never empty.
+    pub events: Vec<Arc<ReadEvent>>,
+}
+
+impl Commit {
+    /// Position and hash of the head before it.
+    pub fn place_before(&self) -> Option<(i64, [u8; 32])> {
+        self.events.first().map(|first| (first.pos - 1, self.before))
+    }
+
+    /// Position and hash of the head with it.
+    pub fn place(&self) -> Option<(i64, [u8; 32])> {
+        self.events.last().map(|last| (last.pos, self.hash))
+    }
+}
+
 impl DomainEvent {
     /// Decodes a stored event.
     ///

@@ -94,7 +94,7 @@ pub struct Running {
 
 /// Starts every projection of [`crate::all`] on one feed.
 pub fn start_all(pool: &PgPool, nats: Option<async_nats::Client>, shutdown: &CancellationToken) -> Running {
-    let feed = Feed::start(crate::LogReader::new(pool.clone()), nats, shutdown.clone());
+    let feed = Feed::start(crate::LogReader::new(pool.clone()), nats, None, shutdown.clone());
     let mut progress = Vec::new();
     let mut tasks = tokio::task::JoinSet::new();
     let turns = Turns::default();

@@ -18,7 +18,6 @@ use domain::{
     ids::{CustomerId, MerchantId, Ulid},
 };
 use serde_json::json;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -137,6 +136,6 @@ fn write_side(session: &Session) -> Result<(CommandHandler, CancellationToken, t
     let options = database::options(url, Role::App).context("the database URL is not one")?;
     let pool = database::pool(url, Role::App, 2)?;
     let stop = CancellationToken::new();
-    let (committer, task) = committer::spawn(PgAppender::new(options), Arc::new(watch::channel(0).0), stop.clone());
+    let (committer, task) = committer::spawn(PgAppender::new(options), committer::News::default(), stop.clone());
     Ok((CommandHandler::new(pool, committer, Arc::new(SystemClock), Arc::new(RandomIds)), stop, task))
 }

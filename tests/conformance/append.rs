@@ -1,7 +1,7 @@
 //! Appending: everything or nothing, dense positions, keys, the chain.
 
 use commands::{
-    batch::{AppendItem, BatchAnswer, KeyClaim},
+    batch::{AppendItem, BatchAnswer, KeyClaim, Link},
     event_log::{Appender, EventLog},
 };
 use domain::integrity::{commit_hash, merkle_root};
@@ -10,7 +10,7 @@ use support::{SeededIds, item, key_claim, stream};
 
 use crate::{
     stage::{Stage, append, connected},
-    told::{Told, seen, stored},
+    told::{Told, appended, seen, stored},
 };
 
 /// An item on a new stream that takes these keys.
@@ -102,7 +102,8 @@ pub async fn each_commit_is_linked_to_the_one_before_by_one_time_and_one_root<S:
     told.that("an empty log", source.head().await.map(|head| (head.pos, head.hash)).ok());
     for counts in [vec![1], vec![3, 1], vec![2, 2, 5]] {
         let batch: Vec<AppendItem> = counts.iter().map(|count| item(&ids, &[(stream(&ids), 0)], *count)).collect();
-        let Ok(BatchAnswer::Committed { first_pos }) = append(stage, &batch).await else { panic!("a new stream is free") };
+        let answer = connected(stage).await.append(&batch).await;
+        let Ok(BatchAnswer::Committed { first_pos, link: Some(told_link) }) = answer else { panic!("a new stream is free") };
         let head = source.head().await.expect("the log answers");
         let events = source.range(first_pos - 1, 100).await.expect("the log answers");
         let times: Vec<_> = events.iter().map(|event| event.recorded_at).collect();
@@ -111,6 +112,9 @@ pub async fn each_commit_is_linked_to_the_one_before_by_one_time_and_one_root<S:
         told.that("position of the head, number of events", (head.pos, events.len()));
         told.that("one time, not before the last", times.iter().all(|time| *time == times[0] && Some(*time) >= at));
         told.that("the chain", head.hash == link);
+        told.that("as the writer was told", told_link == Link { before: prev, hash: link, recorded_at: times[0] });
+        let commit = told_link.commit(&batch, first_pos);
+        told.that("what it makes of that", commit.events.iter().map(|event| &***event).eq(events.iter().map(|event| &***event)));
         (prev, at) = (head.hash, Some(times[0]));
     }
     let empty = AppendItem { streams: Vec::new(), keys: vec![key_claim("empty")], events: Vec::new() };
@@ -121,12 +125,12 @@ pub async fn each_commit_is_linked_to_the_one_before_by_one_time_and_one_root<S:
 pub async fn a_commit_whose_answer_was_lost_is_found_and_its_repeat_is_known<S: Stage>(stage: &S, told: &mut Told) {
     let ids = SeededIds::new(7);
     let mut appender = connected(stage).await;
-    told.that("answered", stored(appender.append(&[item(&ids, &[(stream(&ids), 0)], 1)]).await));
+    told.that("answered", appended(appender.append(&[item(&ids, &[(stream(&ids), 0)], 1)]).await));
     let key = stream(&ids);
     let wanted = AppendItem { keys: vec![key_claim("wanted")], ..item(&ids, &[(key, 0)], 2) };
     let [first, second] = [wanted.events[0].hash, wanted.events[1].hash];
     stage.lose_answers(true);
-    told.that("lost", stored(appender.append(std::slice::from_ref(&wanted)).await));
+    told.that("lost", appended(appender.append(std::slice::from_ref(&wanted)).await));
     stage.lose_answers(false);
     appender.disconnect();
     told.that("connected again", stored(appender.connect().await));
@@ -134,9 +138,9 @@ pub async fn a_commit_whose_answer_was_lost_is_found_and_its_repeat_is_known<S: 
     told.that("its second", stored(appender.find_written(key, 2, &second).await));
     told.that("another at its place", stored(appender.find_written(key, 2, &first).await));
     told.that("one that is not there", stored(appender.find_written(key, 3, &first).await));
-    told.that("the same again", stored(appender.append(&[wanted]).await));
+    told.that("the same again", appended(appender.append(&[wanted]).await));
     let repeat = AppendItem { keys: vec![key_claim("wanted")], ..item(&ids, &[(stream(&ids), 0)], 1) };
-    told.that("decided anew, under the same key", stored(appender.append(&[repeat]).await));
+    told.that("decided anew, under the same key", appended(appender.append(&[repeat]).await));
     log(stage, told).await;
 }
 
@@ -145,13 +149,13 @@ pub async fn nothing_goes_over_a_connection_that_is_not_there<S: Stage>(stage: &
     let (mut appender, key) = (stage.appender(), stream(&ids));
     let wanted = item(&ids, &[(key, 0)], 1);
     let hash = wanted.events[0].hash;
-    told.that("never connected", stored(appender.append(std::slice::from_ref(&wanted)).await));
+    told.that("never connected", appended(appender.append(std::slice::from_ref(&wanted)).await));
     told.that("connected", stored(appender.connect().await));
     told.that("once more", stored(appender.connect().await));
-    told.that("appended", stored(appender.append(&[wanted]).await));
+    told.that("appended", appended(appender.append(&[wanted]).await));
     told.that("found", stored(appender.find_written(key, 1, &hash).await));
     appender.disconnect();
-    told.that("given up", stored(appender.append(&[item(&ids, &[(key, 1)], 1)]).await));
+    told.that("given up", appended(appender.append(&[item(&ids, &[(key, 1)], 1)]).await));
     told.that("and not asked", stored(appender.find_written(key, 1, &hash).await));
     log(stage, told).await;
 }

@@ -21,8 +21,8 @@ use crate::{
     consumers::{MOMENT, filled, join, next},
     rows::{self, logged, rows, standing, words},
     stage::{Stage, append, connected},
-    tasks::{after, attempt, begin, held, lapse, lease, left, managed, remove, replace, start, tenant},
-    told::{Told, read, seen, stored},
+    tasks::{after, attempt, begin, held, lapse, lease, left, left_leased, managed, remove, replace, start, tenant},
+    told::{Told, appended, read, seen, stored},
 };
 
 async fn take_call_back<S: Stage>(stage: &S) -> Result<bool, &'static str> {
@@ -42,20 +42,20 @@ pub async fn what_was_acknowledged_is_there_with_all_that_was_written_before_it<
     stage.install().await;
     let ids = SeededIds::new(41);
     let (key, mut appender, store) = (stream(&ids), connected(stage).await, managed(stage).await);
-    told.that("first", stored(appender.append(&[item(&ids, &[(key, 0)], 1)]).await));
+    told.that("first", appended(appender.append(&[item(&ids, &[(key, 0)], 1)]).await));
     told.that("left", stored(store.advance(0, 1, vec![left("a", lapse(1), start()), left("b", lapse(2), start())], vec![]).await));
     told.that("leased", stored(store.lease(start(), 5.0, 5).await).map(held));
     told.that("removed", remove(&store, "a").await);
     told.that("rows", rows::write(stage, standing(stage).await, 1, &rows(&["a", "b"], "one")).await);
     told.that("snapshot", stored(stage.log().save_snapshot(key, 1, 1, b"state".to_vec()).await));
     told.that("call-back", take_call_back(stage).await);
-    told.that("appended", stored(appender.append(&[AppendItem { keys: vec![key_claim("k")], ..item(&ids, &[(key, 1)], 3) }]).await));
+    told.that("appended", appended(appender.append(&[AppendItem { keys: vec![key_claim("k")], ..item(&ids, &[(key, 1)], 3) }]).await));
     stage.kill_database().await;
-    told.that("over the broken connection", stored(appender.append(&[item(&ids, &[(key, 4)], 1)]).await));
+    told.that("over the broken connection", appended(appender.append(&[item(&ids, &[(key, 4)], 1)]).await));
     told.that("and asked over it", stored(appender.find_written(key, 1, &[0; 32]).await));
     appender.disconnect();
     told.that("connected again", stored(appender.connect().await));
-    told.that("goes on", stored(appender.append(&[item(&ids, &[(key, 4)], 1)]).await));
+    told.that("goes on", appended(appender.append(&[item(&ids, &[(key, 4)], 1)]).await));
     log(stage, told).await;
     told.that("the key", stored(stage.log().find_key(key_claim("").tenant, "test", "k").await));
     told.that("the snapshot", stored(stage.log().load_snapshot(key, 1).await));
@@ -104,6 +104,19 @@ pub async fn a_lease_of_a_call_that_begins_something_waits_for_the_disk<S: Stage
     let store = managed(stage).await;
     told.that("left", stored(store.advance(0, 1, vec![left("a", begin(), start()), left("b", lapse(1), start())], vec![]).await));
     told.that("leased", stored(store.lease(start(), 5.0, 5).await).map(held));
+    stage.kill_database().await;
+    let store = stage.processes();
+    told.that("the checkpoint", stored(store.checkpoint().await));
+    for seconds in [4, 5] {
+        lease(&store, told, seconds, 5).await;
+    }
+}
+
+pub async fn so_does_one_that_is_left_leased<S: Stage>(stage: &S, told: &mut Told) {
+    stage.install().await;
+    let store = managed(stage).await;
+    let page = vec![left_leased("a", begin(), after(5)), left("b", lapse(1), start())];
+    told.that("left", stored(store.advance(0, 1, page, vec![]).await));
     stage.kill_database().await;
     let store = stage.processes();
     told.that("the checkpoint", stored(store.checkpoint().await));

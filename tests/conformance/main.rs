@@ -94,6 +94,7 @@ scripts! {
         a_renewed_lease_holds_and_a_task_that_was_put_back_is_no_fresh_one
         a_zombie_that_finishes_late_meets_what_is_there_by_then
         a_task_that_is_known_stays_as_it_is
+        a_task_that_is_left_leased_is_its_workers_until_the_lease_runs_out
         tasks_that_are_done_with_together_go_or_are_replaced_each_by_its_own;
     managers:
         the_checkpoint_moves_with_all_that_belongs_to_it_or_not_at_all
@@ -227,6 +228,7 @@ async fn crashes_of_the_database_leave_the_same() {
     crashes! { &servers,
         what_was_acknowledged_is_there_with_all_that_was_written_before_it
         a_lease_of_a_call_that_begins_something_waits_for_the_disk
+        so_does_one_that_is_left_leased
         a_database_that_was_put_back_is_what_it_was
     }
     images! { &servers,

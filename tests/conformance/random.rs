@@ -16,7 +16,7 @@ use crate::{
     rows::{self, logged, standing, words},
     stage::{Stage, connected},
     tasks::{after, attempt, held, lapse, left, managed, remove, replace, tenant, watch},
-    told::{Told, read, seen, stored},
+    told::{Told, appended, read, seen, stored},
 };
 
 const OPERATIONS: usize = 250;
@@ -70,7 +70,7 @@ pub async fn whatever_is_appended_and_read<S: Stage>(stage: &S, told: &mut Told,
         match writer.dice.below(10) {
             0..=4 => {
                 let batch = writer.batch();
-                let answer = stored(appender.append(&batch).await);
+                let answer = appended(appender.append(&batch).await);
                 if matches!(answer, Ok(BatchAnswer::Committed { .. })) {
                     writer.wrote(&batch);
                 }
@@ -105,7 +105,7 @@ pub async fn whatever_is_done_with_tasks<S: Stage>(stage: &S, told: &mut Told, s
                 let from = if dice.percent(15) { checkpoint - 1 } else { checkpoint };
                 let reference = Leaves::Reference { tenant: tenant(), attempt: Box::new(attempt("scb", &key)) };
                 let moved = stored(store.advance(from, from + 2, vec![left(&key, task, due), reference], vec![]).await);
-                checkpoint += 2 * i64::from(moved == Ok(true));
+                checkpoint += 2 * i64::from(matches!(moved, Ok(Some(_))));
                 told.that(format!("{step}: advance"), moved);
             }
             4..=6 => {

@@ -8,7 +8,7 @@ use commands::{
 };
 use projections::{feed::EventBus, log_reader::LogSource, row_store::RowStore};
 
-use crate::told::stored;
+use crate::told::appended;
 
 /// A database and a bus.
 pub trait Stage {
@@ -63,5 +63,5 @@ pub async fn connected<S: Stage>(stage: &S) -> S::Appender {
 
 /// Appends one batch over a connection of its own.
 pub async fn append<S: Stage>(stage: &S, batch: &[AppendItem]) -> Result<BatchAnswer, &'static str> {
-    stored(connected(stage).await.append(batch).await)
+    appended(connected(stage).await.append(batch).await)
 }

@@ -64,7 +64,12 @@ pub fn begin() -> Task {
 
 /// Left behind by a page of the log.
 pub fn left(key: &str, task: Task, due_at: DateTime<Utc>) -> Leaves {
-    Leaves::Task { key: key.to_owned(), tenant: tenant(), task: Box::new(task), due_at }
+    Leaves::Task { key: key.to_owned(), tenant: tenant(), task: Box::new(task), due_at, leased_until: None }
+}
+
+/// The same, held for a worker until then.
+pub fn left_leased(key: &str, task: Task, leased_until: DateTime<Utc>) -> Leaves {
+    Leaves::Task { key: key.to_owned(), tenant: tenant(), task: Box::new(task), due_at: start(), leased_until: Some(leased_until) }
 }
 
 /// What stands beside the log, once managers have looked where they stand, as they do at their start.
@@ -170,6 +175,22 @@ pub async fn a_task_that_is_known_stays_as_it_is<S: Stage>(stage: &S, told: &mut
     told.that("left again", stored(store.advance(1, 2, vec![left("a", lapse(7), start())], vec![]).await));
     lease(&store, told, 2, 5).await;
     lease(&store, told, 7, 5).await;
+}
+
+pub async fn a_task_that_is_left_leased_is_its_workers_until_the_lease_runs_out<S: Stage>(stage: &S, told: &mut Told) {
+    let store = managed(stage).await;
+    let page = vec![left_leased("b", begin(), after(5)), left("free", lapse(2), start()), left_leased("a", lapse(1), after(5))];
+    told.that("left", stored(store.advance(0, 1, page.clone(), vec![]).await));
+    told.that("the twin's page", stored(store.advance(0, 1, page, vec![]).await));
+    lease(&store, told, 1, 5).await;
+    told.that(
+        "known ones stay",
+        stored(store.advance(1, 2, vec![left_leased("a", lapse(3), after(60)), left_leased("c", lapse(4), after(60))], vec![]).await),
+    );
+    told.that("renewed", stored(store.renew("a", after(4), 5.0).await));
+    told.that("done", remove(&store, "c").await);
+    lease(&store, told, 6, 5).await;
+    lease(&store, told, 9, 5).await;
 }
 
 pub async fn tasks_that_are_done_with_together_go_or_are_replaced_each_by_its_own<S: Stage>(stage: &S, told: &mut Told) {

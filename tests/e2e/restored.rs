@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use api::ws::{feed_hub, hub::Hub};
 use async_nats::jetstream::{self, stream as bus_stream};
-use commands::{database::Role, process_runner};
+use commands::{database::Role, own_commits::OwnCommits, process_runner};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use projections::{Feed, LogReader, feed::EventBus as _};
 use support::{TestDatabase, WriteSide, eventually, item, stream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 async fn append(write: &WriteSide) {
@@ -27,7 +27,8 @@ async fn managers_rest_though_this_process_wrote_beyond_what_the_log_holds_now()
     let before = transactions().await;
     let ((_void, moved), stop) = (watch::channel(1_000_000), CancellationToken::new());
     let pool = database.pool(Role::Worker);
-    let managers = tokio::spawn(process_runner::run(pool, write.handler.clone(), moved, Arc::new(Notify::new()), stop.clone()));
+    let run = process_runner::run(pool, write.handler.clone(), moved, OwnCommits::default(), Arc::default(), stop.clone());
+    let managers = tokio::spawn(run);
     tokio::time::sleep(Duration::from_secs(4)).await;
     stop.cancel();
     managers.await.unwrap();
@@ -47,7 +48,7 @@ async fn sessions_begin_anew_after_a_restore_though_events_never_pause() {
     let head = database.head().await;
     let hub = Hub::starting_at(head.pos, head.epoch);
     let beginnings = hub.beginnings();
-    let feed = Feed::start(LogReader::new(pool.clone()), None::<async_nats::Client>, stop.clone());
+    let feed = Feed::start(LogReader::new(pool.clone()), None::<async_nats::Client>, None, stop.clone());
     let feeding = tokio::spawn(feed_hub(feed, pool, hub.clone(), write.handler.clone(), head.pos, stop.clone()));
     // What the relay does when it finds that the log went back.
     sqlx::query("select log.raise_epoch()").execute(&database.pool(Role::Worker)).await.unwrap();

@@ -16,7 +16,6 @@ use domain::{
 };
 use futures_util::FutureExt;
 use support::{ManualClock, SeededIds, Shop, TestDatabase, new_line};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Opens an order under an id of the unit's own making, as the edge does.
@@ -34,7 +33,7 @@ async fn a_new_order_reads_nothing_from_the_database() {
     let database = TestDatabase::new().await;
     let stop = CancellationToken::new();
     let options = database::options(&database.url, Role::App).unwrap();
-    let (committer, _task) = committer::spawn(PgAppender::new(options), Arc::new(watch::channel(0).0), stop.clone());
+    let (committer, _task) = committer::spawn(PgAppender::new(options), committer::News::default(), stop.clone());
     let reads = database.pool(Role::App);
     let handler = CommandHandler::new(reads.clone(), committer, Arc::new(ManualClock::default()), Arc::new(SeededIds::new(9)));
     let shop = Shop::open(&handler).await;

@@ -36,7 +36,7 @@ async fn an_append_into_tables_that_were_never_analysed_reads_no_whole_table() {
         let size = if batch < 10 || batch % 10 == 9 { LARGE } else { 1 };
         let entries: Vec<_> = (0..size).map(|n| entry(&ids, items + n)).collect();
         let answer = event_store::append(&mut connection, &entries).await.unwrap();
-        assert_eq!(answer, BatchAnswer::Committed { first_pos: items + 1 });
+        assert!(matches!(answer, BatchAnswer::Committed { first_pos, .. } if first_pos == items + 1), "{answer:?}");
         items += size;
     }
     connection.close().await.unwrap();

@@ -76,12 +76,12 @@ impl TestDatabase {
     /// The same with its committer on another URL of this database, see [`crate::Proxy`].
     pub fn write_side_over(&self, url: &str) -> WriteSide {
         let options = database::options(url, Role::App).expect("a URL");
-        let (wrote, moved) = watch::channel(0);
-        let shutdown = CancellationToken::new();
-        let (committer, task) = committer::spawn(PgAppender::new(options), Arc::new(wrote), shutdown.clone());
+        let (news, shutdown) = (committer::News::of_commits(), CancellationToken::new());
+        let moved = news.moved.subscribe();
+        let (committer, task) = committer::spawn(PgAppender::new(options), news.clone(), shutdown.clone());
         let (clock, ids) = (Arc::new(ManualClock::default()), Arc::new(SeededIds::new(self.seeds.fetch_add(1, Ordering::SeqCst))));
         let handler = CommandHandler::new(self.pool(Role::App), committer.clone(), clock.clone(), ids.clone());
-        WriteSide { handler, committer, moved, clock, ids, shutdown, task }
+        WriteSide { handler, committer, news, moved, clock, ids, shutdown, task }
     }
 
     /// A connection to NATS.
@@ -129,6 +129,8 @@ pub struct WriteSide {
     pub committer: Committer,
     /// Follows what this process wrote.
     pub moved: watch::Receiver<i64>,
+    /// Whom the committer tells what it wrote.
+    pub news: committer::News,
     /// Its clock.
     pub clock: Arc<ManualClock>,
     /// Its ids.

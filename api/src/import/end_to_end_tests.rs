@@ -15,7 +15,6 @@ use domain::{
     refund::Refund,
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -53,8 +52,7 @@ impl Log {
         let options = database::options(embedded.database_url(), Role::App).unwrap();
         database::migrate(&owner, Some(options.get_username())).await.unwrap();
         let stop = CancellationToken::new();
-        let (committer, task) =
-            committer::spawn(commands::event_log::PgAppender::new(options), Arc::new(watch::channel(0).0), stop.clone());
+        let (committer, task) = committer::spawn(commands::event_log::PgAppender::new(options), committer::News::default(), stop.clone());
         let pool = database::pool(embedded.database_url(), Role::App, 16).unwrap();
         let handler = CommandHandler::new(pool, committer, Arc::new(SystemClock), Arc::new(RandomIds));
         Self { handler, owner, stop, committer: task }

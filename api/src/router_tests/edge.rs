@@ -26,7 +26,6 @@ use gateway::ProviderRegistry;
 use projections::ReadModels;
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -102,7 +101,7 @@ pub(super) fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer
     let options = PgConnectOptions::new().host("127.0.0.1").port(1).username("nobody");
     let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(20)).connect_lazy_with(options.clone());
     let (committer, _) =
-        committer::spawn(commands::event_log::PgAppender::new(options), Arc::new(watch::channel(0).0), CancellationToken::new());
+        committer::spawn(commands::event_log::PgAppender::new(options), committer::News::default(), CancellationToken::new());
     let key = SigningKey::generate().unwrap();
     let issuer = TokenIssuer::new(&key).unwrap();
     let keyring = Keyring::new(pool.clone(), MasterKey::new(Zeroizing::new([1; 32])), Arc::new(SystemRandom));

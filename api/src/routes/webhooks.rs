@@ -188,7 +188,7 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
         Ok(hint) => {
             fail_point::reach("before_webhook").await;
             let fresh = webhooks::take(&state.call_back_pool, &delivery, &hint).await.map_err(|error| Problem::unavailable(&error))?;
-            state.tasks.notify_one();
+            state.tasks.notify();
             fail_point::reach("before_webhook_answer").await;
             let kind = if fresh { "fresh" } else { "repeated" };
             counter!("smartpos_webhooks_total", "provider" => provider, "result" => kind).increment(1);

@@ -3,12 +3,15 @@
 -- tasks: $4 keys  $5 tenants  $6 tasks  $7 due at
 -- references: $8 accounts  $9 names  $10 tenants  $11 attempts
 -- stuck reactions: $12 positions  $13 places  $14 managers  $15 reasons
+-- tasks: $16 leased until, null for those that are free  $17 whether a lease waits for the disk, as in lease_tasks.sql
+-- Gives the keys of the tasks that were left leased; null when the checkpoint stands elsewhere.
 with moved as (
     update process.checkpoint set pos = $3 where name = $1 and pos = $2 returning true as moved
 ), tasks as (
-    insert into process.task (key, tenant, task, due_at)
-    select t.* from moved, unnest($4::text[], $5::uuid[], $6::jsonb[], $7::timestamptz[]) t
+    insert into process.task (key, tenant, task, due_at, leased_until)
+    select t.* from moved, unnest($4::text[], $5::uuid[], $6::jsonb[], $7::timestamptz[], $16::timestamptz[]) t
     on conflict (key) do nothing
+    returning key, leased_until
 ), names as (
     insert into process.provider_reference (provider, reference, tenant, attempt)
     select n.* from moved, unnest($8::text[], $9::text[], $10::uuid[], $11::jsonb[]) n
@@ -18,4 +21,5 @@ with moved as (
     select s.* from moved, unnest($12::bigint[], $13::integer[], $14::text[], $15::text[]) s
     on conflict do nothing
 )
-select exists (select from moved)
+select case when exists (select from moved) then array(select key from tasks where leased_until is not null order by key) end,
+    case when $17 then set_config('synchronous_commit', 'on', true) end

@@ -1,7 +1,7 @@
 //! The feed: the log as it grows, for any number of readers of one process.
 //!
-//! One follower keeps the newest events in memory ([`ring`]); it hears of them from JetStream and checks each against what the
-//! log must say. Readers at the tail are served from memory, others from PostgreSQL. NATS may lie, lose or be down: that
+//! One follower keeps the newest events in memory ([`ring`]); it hears of them from this process's own committer and from JetStream, and
+//! checks each against what the log must say. Readers at the tail are served from memory, others from PostgreSQL. NATS may lie, lose or be down: that
 //! costs latency, nothing else.
 
 mod bus;
@@ -10,8 +10,11 @@ mod ring;
 
 use std::{sync::Arc, time::Duration};
 
-use domain::event::ReadEvent;
-use tokio::{sync::watch, time::Instant};
+use domain::event::{Commit, ReadEvent};
+use tokio::{
+    sync::{broadcast, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{error::Error, log_reader::LogSource};
@@ -28,13 +31,19 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Starts the follower; it ends with `shutdown`. Without `nats`, and while that is away, it asks PostgreSQL every 50 ms.
-    pub fn start(reader: impl LogSource + 'static, nats: Option<impl EventBus + 'static>, shutdown: CancellationToken) -> Self {
+    /// Starts the follower; it ends with `shutdown`. `commits` are those that this process makes. Without `nats`, and while that is away,
+    /// what others write is asked of PostgreSQL every 50 ms.
+    pub fn start(
+        reader: impl LogSource + 'static,
+        nats: Option<impl EventBus + 'static>,
+        commits: Option<broadcast::Receiver<Arc<Commit>>>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let reader: Arc<dyn LogSource> = Arc::new(reader);
         let nats = nats.map(|nats| Arc::new(nats) as Arc<dyn EventBus>);
         let ring = Arc::new(Ring::default());
         let (sender, tail) = watch::channel(0);
-        let follower = follower::Follower::new(reader.clone(), nats, Arc::clone(&ring), sender);
+        let follower = follower::Follower::new(reader.clone(), nats, commits, Arc::clone(&ring), sender);
         tokio::spawn(follower.run(shutdown));
         Self { reader, ring, tail }
     }
@@ -85,3 +94,6 @@ impl Feed {
         if head < after { Err(Error::AheadOfLog { after, head }) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests;

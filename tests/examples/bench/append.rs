@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use commands::{committer, database, event_log::PgAppender, event_store};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use support::{OwnServers, SeededIds};
-use tokio::{process::Command, sync::watch};
+use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -94,7 +94,7 @@ async fn through(
 ) -> Result<f64> {
     let stop = CancellationToken::new();
     let (committers, tasks): (Vec<_>, Vec<_>) =
-        (0..connections).map(|_| committer::spawn(PgAppender::new(options.clone()), Arc::new(watch::channel(0).0), stop.clone())).unzip();
+        (0..connections).map(|_| committer::spawn(PgAppender::new(options.clone()), committer::News::default(), stop.clone())).unzip();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let rate = measure::rate(callers, window, |done| {
         let committer = committers[next.fetch_add(1, Ordering::Relaxed) % connections].clone();

@@ -10,7 +10,9 @@ use async_nats::{HeaderMap, jetstream};
 use commands::{
     bus::Nats,
     database::{self, Role},
-    event_store, relay,
+    event_store,
+    own_commits::OwnCommits,
+    relay,
 };
 use domain::wire;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -53,7 +55,8 @@ async fn relay_round(database: &TestDatabase, client: async_nats::Client, comman
     let name = relay::stream_name(&event_store::log_head(&database.admin).await?);
     let start = || {
         let stop = CancellationToken::new();
-        let work = relay::run(database.pool(Role::Worker), Nats::new(client.clone()), watch::channel(0).1, stop.clone());
+        let (log, bus) = (database.pool(Role::Worker), Nats::new(client.clone()));
+        let work = relay::run(log, bus, watch::channel(0).1, OwnCommits::default(), stop.clone());
         (stop, tokio::spawn(work))
     };
     let (stop, task) = start();

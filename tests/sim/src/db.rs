@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use commands::{
-    batch::{AppendItem, BatchAnswer, Refusal, StoredKey},
+    batch::{AppendItem, BatchAnswer, Link, Refusal, StoredKey},
     event_log::StoreError,
 };
 use domain::{
@@ -116,7 +116,7 @@ impl Db {
         cannot_be_stored(items)?;
         let first_pos = self.head() + 1;
         if world.sabotaged(Saboteur::AckBeforeCommit, 12) {
-            return Ok(BatchAnswer::Committed { first_pos });
+            return Ok(BatchAnswer::Committed { first_pos, link: None });
         }
         if items.len() > 1 {
             world.saw("commit shared by several commands");
@@ -148,11 +148,9 @@ impl Db {
                 self.keys.insert((key.tenant, key.scope.clone(), key.key.clone()), stored);
             }
         }
-        if !hashes.is_empty() {
-            self.link(world, first_pos, &hashes);
-        }
+        let link = (!hashes.is_empty()).then(|| self.link(world, first_pos, &hashes));
         self.durable();
-        Ok(BatchAnswer::Committed { first_pos })
+        Ok(BatchAnswer::Committed { first_pos, link })
     }
 
     /// Whoever waits for the disk takes along what did not wait for it.
@@ -170,34 +168,19 @@ impl Db {
         if world.sabotaged(Saboteur::PayloadChanged, 60) {
             payload.push(b' ');
         }
-        let recorded = RecordedEvent {
-            pos: self.head() + 1 + skipped,
-            stream: event.stream,
-            version: event.version,
-            event_type: event.event.event_type.to_owned(),
-            schema_version: event.event.schema_version,
-            slice: event.slice,
-            occurred_at: DateTime::from_timestamp_micros(event.occurred_at_us).unwrap_or_default(),
-            recorded_at: self.recorded_at,
-            correlation_id: event.correlation_id,
-            causation_id: event.causation_id,
-            actor: event.actor.clone(),
-            meta: event.meta.clone(),
-            payload,
-            pii: event.event.pii.clone(),
-            hash: event.hash,
-        };
+        let recorded = RecordedEvent { payload, ..event.recorded(self.head() + 1 + skipped, self.recorded_at) };
         let text = || format!("{} {} {}", recorded.pos, recorded.event_type, String::from_utf8_lossy(&recorded.payload));
         world.tell(text);
         self.streams.entry(event.stream).or_default().push(self.events.len());
         self.events.push(ReadEvent::shared(recorded));
     }
 
-    fn link(&mut self, world: &World, first_pos: i64, hashes: &[[u8; 32]]) {
-        let prev = if world.sabotaged(Saboteur::ChainBroken, 10) { [7; 32] } else { self.hash };
-        let hash = commit_hash(&prev, first_pos, self.recorded_at.timestamp_micros(), &merkle_root(hashes));
-        self.commits.push(Commit { first_pos, last_pos: self.head(), recorded_at: self.recorded_at, prev, hash });
+    fn link(&mut self, world: &World, first_pos: i64, hashes: &[[u8; 32]]) -> Link {
+        let before = if world.sabotaged(Saboteur::ChainBroken, 10) { [7; 32] } else { self.hash };
+        let hash = commit_hash(&before, first_pos, self.recorded_at.timestamp_micros(), &merkle_root(hashes));
+        self.commits.push(Commit { first_pos, last_pos: self.head(), recorded_at: self.recorded_at, prev: before, hash });
         self.hash = hash;
+        Link { before, hash, recorded_at: self.recorded_at }
     }
 
     fn refusals(&self, world: &World, items: &[AppendItem]) -> Vec<Refusal> {

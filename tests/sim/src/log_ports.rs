@@ -92,7 +92,9 @@ impl EventLog for SimLog {
     }
 
     fn head(&self) -> BoxFuture<'_, Result<LogHead, StoreError>> {
-        Box::pin(async move { self.0.ask("head", |db| LogHead { pos: db.head(), epoch: db.epoch, log_id: db.log_id }).await })
+        Box::pin(
+            async move { self.0.ask("head", |db| LogHead { pos: db.head(), epoch: db.epoch, log_id: db.log_id, hash: db.hash }).await },
+        )
     }
 
     fn read(&self, after: i64, limit: i64) -> BoxFuture<'_, Result<Vec<RecordedEvent>, StoreError>> {

@@ -22,9 +22,16 @@ impl ProcessStore for SimLog {
         self.0.ask("process checkpoint", |db| db.process.checkpoint).await
     }
 
-    async fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<bool, StoreError> {
+    async fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<Option<Vec<String>>, StoreError> {
         let world = &self.0.world;
-        self.0.ask("advance", |db| db.process.advance(world, from, to, leaves, stuck)).await
+        let advance = |db: &mut crate::db::Db| {
+            let (leased, waits) = db.process.advance(world, (from, to), leaves, stuck)?;
+            if waits {
+                db.durable();
+            }
+            Some(leased)
+        };
+        self.0.ask("advance", advance).await
     }
 
     async fn lease(&self, now: DateTime<Utc>, lease: f64, count: i64) -> Result<Vec<Leased>, StoreError> {

@@ -114,10 +114,17 @@ impl ProcessRows {
         Some((tenant, attempt))
     }
 
-    pub fn advance(&mut self, world: &World, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> bool {
+    /// With the keys of the tasks that were left leased, and whether one of them waits for the disk.
+    pub fn advance(
+        &mut self,
+        world: &World,
+        (from, to): (i64, i64),
+        leaves: Vec<Leaves>,
+        stuck: Vec<Stuck>,
+    ) -> Option<(Vec<String>, bool)> {
         if self.checkpoint != from && world.sabotage != Some(Saboteur::CheckpointNotCompared) {
             world.saw("process checkpoint moved by another");
-            return false;
+            return None;
         }
         if to < self.checkpoint {
             world.violated("I3", format!("the managers' checkpoint went back from {} to {to}", self.checkpoint));
@@ -125,10 +132,19 @@ impl ProcessRows {
         let mut undo = vec![Undo::Checkpoint(self.checkpoint), Undo::Stuck(self.stuck.len())];
         self.checkpoint = to;
         let leaves = if world.sabotaged(Saboteur::CheckpointOutsideTransaction, 8) { Vec::new() } else { leaves };
+        let (waits, mut leased) = (leaves.iter().any(Leaves::is_lease_that_begins_something), Vec::new());
         for left in leaves {
             match left {
-                Leaves::Task { key, tenant, task, due_at } => {
-                    undo.extend(self.add_task(key, TaskRow { tenant: uuid_of(tenant), task: *task, due_at, leased_until: None }));
+                Leaves::Task { key, tenant, task, due_at, leased_until } => {
+                    let held = leased_until.filter(|_| world.sabotage != Some(Saboteur::NoLeases));
+                    let row = TaskRow { tenant: uuid_of(tenant), task: *task, due_at, leased_until: held };
+                    if let Some(added) = self.add_task(key.clone(), row) {
+                        undo.push(added);
+                        if leased_until.is_some() {
+                            world.saw("task left leased");
+                            leased.push(key);
+                        }
+                    }
                 }
                 Leaves::Reference { tenant, attempt } => {
                     let name = (attempt.provider.clone(), attempt.provider_id.clone().unwrap_or_else(|| attempt.reference.clone()));
@@ -141,7 +157,8 @@ impl ProcessRows {
         }
         self.stuck.extend(stuck);
         self.unsynced.push(undo);
-        true
+        leased.sort();
+        Some((leased, waits))
     }
 
     /// Nothing when one with its key is there.

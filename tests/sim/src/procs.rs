@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use commands::{call_backs, committer, handle::CommandHandler, process_runner, provider_worker, relay};
-use projections::{Feed, runner};
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinSet,
+use commands::{
+    call_backs, committer, handle::CommandHandler, own_commits::OwnCommits, process_runner, provider_worker, relay, tasks::Tasks,
 };
+use projections::{Feed, runner};
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,16 +21,19 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Api,
+    /// An API that relays and folds the read models as well, what it writes itself and what others write.
+    Edge,
     Managers,
+    /// Managers that hand their tasks to a provider worker beside them.
+    ManagersAndProvider,
     Provider,
     Relay,
     Projector,
 }
 
-/// The processes of a simulation: API, managers and provider worker twice, relay and projector once (their second copies are twins), so
-/// that two copies are alive at any time.
+/// The processes of a simulation: each role twice, so that two copies are alive at any time, alone and beside others.
 pub(crate) const ROLES: [Role; crate::schedule::PROCESSES] =
-    [Role::Api, Role::Api, Role::Managers, Role::Provider, Role::Provider, Role::Relay, Role::Projector, Role::Managers];
+    [Role::Api, Role::Edge, Role::Managers, Role::Provider, Role::Provider, Role::Relay, Role::Projector, Role::ManagersAndProvider];
 
 /// A running process.
 pub(crate) struct Process {
@@ -46,31 +48,37 @@ impl Process {
     pub fn start(world: &Shared, role: Role, skew_us: i64) -> Self {
         let life = Arc::new(Life::default());
         let link = Link { world: world.clone(), life: life.clone() };
-        let (stop, moved, log) = (CancellationToken::new(), Arc::new(watch::channel(0).0), SimLog(link.clone()));
+        let (stop, log) = (CancellationToken::new(), SimLog(link.clone()));
+        let news = committer::News::of_commits();
+        let (moved, own) = (news.moved.subscribe(), OwnCommits::of(news.follow()));
         let appender = SimAppender { link: link.clone(), connected: None };
-        let (writer, committer) = committer::spawn(appender, moved.clone(), stop.clone());
+        let (writer, committer) = committer::spawn(appender, news.clone(), stop.clone());
         let clock = Arc::new(SimClock { world: world.clone(), skew_us });
         let handler = CommandHandler::new(log.clone(), writer, clock.clone(), Arc::new(SimIds(world.clone())));
         let mut loops = JoinSet::new();
-        let tasks = Arc::new(Notify::new());
+        let tasks = Arc::new(Tasks::default());
         match role {
             Role::Api => {}
-            Role::Managers => {
-                loops.spawn(process_runner::run(log, handler.clone(), moved.subscribe(), tasks, stop.clone()));
+            Role::Managers | Role::ManagersAndProvider | Role::Provider => {
+                if role != Role::Provider {
+                    loops.spawn(process_runner::run(log.clone(), handler.clone(), moved, own, tasks.clone(), stop.clone()));
+                }
+                if role != Role::Managers {
+                    loops.spawn(provider_worker::run(log.clone(), handler.clone(), bank::found(&link), tasks, stop.clone()));
+                    loops.spawn(call_backs::run(log, clock, stop.clone()));
+                }
             }
-            Role::Provider => {
-                loops.spawn(provider_worker::run(log.clone(), handler.clone(), bank::found(&link), tasks, stop.clone()));
-                loops.spawn(call_backs::run(log, clock, stop.clone()));
-            }
-            Role::Relay => {
-                loops.spawn(relay::run(log, SimBus(link), moved.subscribe(), stop.clone()));
-            }
-            Role::Projector => {
-                let feed = Feed::start(log.clone(), Some(SimBus(link)), stop.clone());
-                let turns = runner::Turns::of(1);
-                for projection in projections::all() {
-                    let progress = watch::channel(0).0;
-                    loops.spawn(runner::run(projection, log.clone(), feed.clone(), stop.clone(), progress, turns.clone()));
+            Role::Relay | Role::Projector | Role::Edge => {
+                if role != Role::Projector {
+                    loops.spawn(relay::run(log.clone(), SimBus(link.clone()), moved, own, stop.clone()));
+                }
+                if role != Role::Relay {
+                    let feed = Feed::start(log.clone(), Some(SimBus(link)), news.follow(), stop.clone());
+                    let turns = runner::Turns::of(1);
+                    for projection in projections::all() {
+                        let progress = watch::channel(0).0;
+                        loops.spawn(runner::run(projection, log.clone(), feed.clone(), stop.clone(), progress, turns.clone()));
+                    }
                 }
             }
         }
@@ -136,7 +144,7 @@ impl Fleet {
 
     /// How far the clocks of all provider workers are behind, at least.
     pub fn workers_lag_behind(&self) -> chrono::Duration {
-        let workers = ROLES.iter().zip(&self.skews).filter(|(role, _)| **role == Role::Provider);
+        let workers = ROLES.iter().zip(&self.skews).filter(|(role, _)| matches!(role, Role::Provider | Role::ManagersAndProvider));
         chrono::Duration::microseconds((-workers.map(|(_, skew)| *skew).max().unwrap_or(0)).max(0))
     }
 
