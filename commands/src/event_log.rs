@@ -45,8 +45,9 @@ fn is_statement_error(error: &sqlx::Error) -> bool {
     if database.try_downcast_ref::<PgDatabaseError>().is_some_and(of_server) {
         return false;
     }
-    // 08 connection, 53 resources, 55 lock not available, 57 operator intervention, 40 rollback: all pass by themselves.
-    !database.code().is_some_and(|code| ["08", "53", "55", "57", "40"].iter().any(|class| code.starts_with(class)))
+    // 08 connection, 53 resources, 55 lock not available, 57 operator intervention, 40 rollback: all pass by themselves. 0A000 is what a
+    // connection says of a statement whose result has another type since a migration: a new one does not.
+    !database.code().is_some_and(|code| ["08", "53", "55", "57", "40", "0A000"].iter().any(|class| code.starts_with(class)))
 }
 
 /// A round trip to the log.

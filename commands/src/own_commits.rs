@@ -50,6 +50,14 @@ impl OwnCommits {
         events
     }
 
+    /// Forgets what waits and what was known: after something went wrong the log may have been put back to before it.
+    pub fn forget(&mut self) {
+        self.known = None;
+        if let Some(commits) = &mut self.commits {
+            *commits = commits.resubscribe();
+        }
+    }
+
     /// Reads the log after `after`, at most `limit` events, in order, and before them the `with` newest up to there.
     ///
     /// # Errors
@@ -154,6 +162,17 @@ mod tests {
         // Nor by a reader that stands elsewhere.
         sender.send(commit(1, 6..=6)).unwrap();
         assert!(own.take(4, 9).is_empty());
+    }
+
+    #[test]
+    fn what_was_forgotten_is_not_taken_and_what_comes_after_it_waits_for_a_look_at_the_log() {
+        let (sender, mut own) = known(&commit(1, 4..=5));
+        sender.send(commit(1, 6..=6)).unwrap();
+        own.forget();
+        own.known = commit(1, 4..=5).place();
+        assert!(own.take(5, 9).is_empty());
+        sender.send(commit(1, 6..=6)).unwrap();
+        assert_eq!(positions(&own.take(5, 9)), [6]);
     }
 
     #[test]

@@ -63,14 +63,10 @@ pub async fn run(
     tasks: Arc<Tasks>,
     shutdown: CancellationToken,
 ) {
-    let mut managers = Managers { store, handler, own, tasks, place: None };
-    loop {
-        let step = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            step = managers.step() => step,
-        };
-        match step {
+    let mut managers = Managers { store, handler, own, tasks, place: None, doubtful: true };
+    // A step is not given up half way: what it leaves leased it hands over, or nobody would know that it was not begun.
+    while !shutdown.is_cancelled() {
+        match managers.step().await {
             Ok(Some(Step { seen, events, acted })) => {
                 if events >= PAGE {
                     continue;
@@ -92,9 +88,9 @@ pub async fn run(
                     }
                 }
             }
-            Ok(None) => managers.place = None,
+            Ok(None) => managers.start_over(),
             Err(error) => {
-                managers.place = None;
+                managers.start_over();
                 counter!("smartpos_process_faults_total").increment(1);
                 tracing::warn!(%error, "process managers start over");
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -120,6 +116,8 @@ struct Place {
     stored: i64,
     /// Up to where events were looked at; behind the checkpoint nothing followed from them.
     seen: i64,
+    /// Hash of the event there, once one was looked at.
+    hash: Option<[u8; 32]>,
 }
 
 struct Managers<S> {
@@ -129,46 +127,55 @@ struct Managers<S> {
     tasks: Arc<Tasks>,
     /// Nothing: as the store says.
     place: Option<Place>,
+    /// Something went wrong: what this process wrote before the store answers again may be void.
+    doubtful: bool,
 }
 
 impl<S: ProcessStore + EventLog> Managers<S> {
     /// Handles what comes next; nothing when somebody else moved the checkpoint.
     async fn step(&mut self) -> Result<Option<Step>, CommandError> {
-        let place = match self.place {
-            Some(place) => place,
-            None => {
-                let stored = self.store.checkpoint().await?;
-                Place { stored, seen: stored }
+        let place = if let Some(place) = self.place {
+            place
+        } else {
+            let stored = self.store.checkpoint().await?;
+            if std::mem::take(&mut self.doubtful) {
+                self.own.forget();
             }
+            Place { stored, seen: stored, hash: None }
         };
         let own = if self.place.is_some() { self.own.take(place.seen, PAGE) } else { Vec::new() };
         let page = if own.is_empty() { self.own.read(&self.store, place.seen, 0, PAGE_OF_LOG).await? } else { own };
         self.place = Some(place);
-        let Some(seen) = page.last().map(|event| event.pos) else { return Ok(Some(Step { seen: place.seen, events: 0, acted: false })) };
+        let Some((seen, hash)) = page.last().map(|event| (event.pos, event.hash)) else {
+            return Ok(Some(Step { seen: place.seen, events: 0, acted: false }));
+        };
         let (events, page) = (page.len(), Page::of(&page)?);
         let acted = !page.is_empty();
         let stored = if acted || seen - place.stored >= MOST_BEHIND {
-            self.handle(place.stored, seen, page).await?.then_some(seen)
+            self.handle(place.stored, (seen, hash), page).await?.then_some(seen)
         } else {
             Some(place.stored)
         };
-        self.place = stored.map(|stored| Place { stored, seen });
+        self.place = stored.map(|stored| Place { stored, seen, hash: Some(hash) });
         gauge!("smartpos_process_position").set(u32::try_from(seen).unwrap_or(u32::MAX));
         Ok(stored.map(|_| Step { seen, events, acted }))
     }
 
+    /// Nothing that is in memory counts any more.
+    const fn start_over(&mut self) {
+        (self.place, self.doubtful) = (None, true);
+    }
+
     /// While nothing happens: the checkpoint comes after what was seen, and is read anew with the next step.
     async fn rest(&mut self) {
-        if let Some(Place { stored, seen }) = self.place.take()
-            && seen > stored
-            && let Err(error) = self.store.advance(stored, seen, vec![], vec![]).await
-        {
-            tracing::debug!(%error, "the checkpoint of the process managers stays behind");
+        let Some(Place { stored, seen, hash }) = self.place.take() else { return };
+        if seen > stored && !matches!(self.store.advance(stored, (seen, hash), vec![], vec![]).await, Ok(Some(_))) {
+            self.start_over();
         }
     }
 
     /// Carries out what follows from a page and moves the checkpoint; false when somebody else moved it.
-    async fn handle(&self, from: i64, to: i64, page: Page) -> Result<bool, CommandError> {
+    async fn handle(&self, from: i64, (to, hash): (i64, [u8; 32]), page: Page) -> Result<bool, CommandError> {
         let Page { commands, scheduled, mut stuck, .. } = page;
         let refused: Vec<Stuck> = stream::iter(commands)
             .map(|reaction| carry_out(&self.handler, reaction))
@@ -181,10 +188,16 @@ impl<S: ProcessStore + EventLog> Managers<S> {
             fail_point::reach("before_task").await;
         }
         let mut left = Left::default();
-        scheduled.into_iter().for_each(|reaction| left.take(reaction, &self.tasks, self.handler.clock().now()));
+        for reaction in scheduled {
+            left.take(reaction, &self.tasks, self.handler.clock().now());
+        }
         let Left { leaves, mut held, news } = left;
-        let stored = self.store.advance(from, to, leaves, stuck).await?;
-        stored.iter().flatten().filter_map(|key| held.remove(key)).for_each(|task| self.tasks.hand_over(task));
+        let stored = self.store.advance(from, (to, Some(hash)), leaves, stuck).await?;
+        for task in stored.iter().flatten().filter_map(|key| held.remove(key)) {
+            if let Err(task) = self.tasks.hand_over(task) {
+                self.store.release(&task.key, task.leased_until).await?;
+            }
+        }
         if stored.is_some() && news {
             self.tasks.notify();
         }
@@ -310,9 +323,10 @@ impl Left {
                 let due_at = event.recorded_at + ChronoDuration::milliseconds(after_ms);
                 let place = if after_ms == 0 { tasks.place() } else { None };
                 self.news |= after_ms == 0 && place.is_none();
-                let leased_until = place.as_ref().map(|_| leased_until(now));
+                let until = leased_until(now);
+                let leased_until = place.as_ref().map(|_| until);
                 if let Some(place) = place {
-                    let handed = || Handed { key: key.clone(), tenant: uuid_of(tenant), task: task.clone(), place };
+                    let handed = || Handed { key: key.clone(), tenant: uuid_of(tenant), task: task.clone(), leased_until: until, place };
                     self.held.entry(key.clone()).or_insert_with(handed);
                 }
                 self.leaves.push(Leaves::Task { key, tenant, task: Box::new(task), due_at, leased_until });

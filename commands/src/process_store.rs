@@ -134,19 +134,22 @@ pub struct Said {
 pub trait ProcessStore: Send + Sync + 'static {
     /// Where the process managers stand in the log.
     fn checkpoint(&self) -> impl Future<Output = Result<i64, StoreError>> + Send;
-    /// Moves the checkpoint with everything that belongs to it, all or nothing; nothing when it does not stand at `from`. Gives the keys of
+    /// Moves the checkpoint with everything that belongs to it, all or nothing; nothing when it does not stand at `from`, or when the log
+    /// has another event at `to` than one of this hash, if one is named: it was restored to the past meanwhile. Gives the keys of
     /// the tasks that were left leased: one whose key is known stays as it is, and is somebody else's. Waits for the disk where one of
     /// those that are to be leased [begins something](Task::begins_something).
     fn advance(
         &self,
         from: i64,
-        to: i64,
+        to: (i64, Option<[u8; 32]>),
         leaves: Vec<Leaves>,
         stuck: Vec<Stuck>,
     ) -> impl Future<Output = Result<Option<Vec<String>>, StoreError>> + Send;
     /// Takes at most `count` due tasks for `seconds`; two workers never hold one task, but one whose lease ran out is taken over.
     /// Waits for the disk where one of them [begins something](Task::begins_something).
     fn lease(&self, now: DateTime<Utc>, seconds: f64, count: i64) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
+    /// Lets go of a task that stands leased until exactly then and that nobody has begun: as if it had been left free.
+    fn release(&self, key: &str, leased_until: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Holds a task on for `seconds`.
     fn renew(&self, key: &str, now: DateTime<Utc>, seconds: f64) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Lets go of a task until `due`, without a word on what came of it.
@@ -179,7 +182,13 @@ impl ProcessStore for PgPool {
         Ok(0)
     }
 
-    async fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<Option<Vec<String>>, StoreError> {
+    async fn advance(
+        &self,
+        from: i64,
+        to: (i64, Option<[u8; 32]>),
+        leaves: Vec<Leaves>,
+        stuck: Vec<Stuck>,
+    ) -> Result<Option<Vec<String>>, StoreError> {
         Ok(advance(self, from, to, leaves, stuck).await?)
     }
 
@@ -190,6 +199,11 @@ impl ProcessStore for PgPool {
             Ok(Leased { key: row.try_get("key")?, tenant: row.try_get("tenant")?, task, abandoned: row.try_get("abandoned")? })
         };
         rows.iter().map(leased).collect()
+    }
+
+    async fn release(&self, key: &str, leased_until: DateTime<Utc>) -> Result<(), StoreError> {
+        let sql = "update process.task set leased_until = null where key = $1 and leased_until = $2";
+        Ok(sqlx::query(sql).bind(key).bind(leased_until).execute(self).await.map(drop)?)
     }
 
     async fn renew(&self, key: &str, now: DateTime<Utc>, seconds: f64) -> Result<(), StoreError> {
@@ -251,7 +265,13 @@ async fn conclude(pool: &PgPool, conclusions: &[Conclusion]) -> Result<(), sqlx:
         .map(drop)
 }
 
-async fn advance(pool: &PgPool, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<Option<Vec<String>>, sqlx::Error> {
+async fn advance(
+    pool: &PgPool,
+    from: i64,
+    (to, hash): (i64, Option<[u8; 32]>),
+    leaves: Vec<Leaves>,
+    stuck: Vec<Stuck>,
+) -> Result<Option<Vec<String>>, sqlx::Error> {
     let waits = leaves.iter().any(Leaves::is_lease_that_begins_something);
     let (mut keys, mut owners, mut tasks, mut due, mut leases) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut accounts, mut names, mut tenants, mut attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -294,6 +314,7 @@ async fn advance(pool: &PgPool, from: i64, to: i64, leaves: Vec<Leaves>, stuck: 
         .bind(reasons)
         .bind(leases)
         .bind(waits)
+        .bind(hash.map(|hash| hash.to_vec()))
         .fetch_one(pool)
         .await
 }

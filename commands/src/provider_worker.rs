@@ -61,12 +61,6 @@ struct Held {
     place: Option<Place>,
 }
 
-impl From<Handed> for Held {
-    fn from(Handed { key, tenant, task, place }: Handed) -> Self {
-        Self { key, tenant, task, abandoned: false, place: Some(place) }
-    }
-}
-
 /// What came of a call whose maker ended, or could not keep its outcome.
 fn lost<T>() -> CallOutcome<T> {
     CallOutcome::Unknown("the call may have been made, and its outcome was not kept".to_owned())
@@ -100,11 +94,27 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
         let worker = Arc::clone(&worker);
         calls.spawn(async move { worker.attend(task).await });
     };
+    let take_over = |calls: &mut JoinSet<()>, task: Handed| {
+        let worker = Arc::clone(&worker);
+        calls.spawn(async move {
+            if let Some(held) = worker.held(task).await {
+                worker.attend(held).await;
+            }
+        });
+    };
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
         gauge!("smartpos_provider_calls").set(u32::try_from(calls.len()).unwrap_or(u32::MAX));
         let places = SIDE_BY_SIDE.saturating_sub(calls.len());
-        let leased = match worker.lease(places).await {
+        let mut leasing = std::pin::pin!(worker.lease(places));
+        let leased = loop {
+            tokio::select! {
+                biased;
+                Some(task) = handed.recv() => take_over(&mut calls, task),
+                leased = &mut leasing => break leased,
+            }
+        };
+        let leased = match leased {
             Ok(leased) => leased,
             Err(error) => {
                 counter!("smartpos_provider_worker_faults_total").increment(1);
@@ -115,14 +125,16 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
         };
         // With places left nothing more is due; with none the next place is waited for.
         let full = leased.len() >= places;
-        leased.into_iter().for_each(|task| attend(&mut calls, task));
+        for task in leased {
+            attend(&mut calls, task);
+        }
         let look_at = tokio::time::Instant::now() + POLL;
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(task) = handed.recv() => {
-                    attend(&mut calls, task.into());
+                    take_over(&mut calls, task);
                     continue;
                 }
                 () = tasks.news(), if !full => {}
@@ -135,7 +147,7 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
     // What was handed over is this worker's.
     handed.close();
     while let Some(task) = handed.recv().await {
-        attend(&mut calls, task.into());
+        take_over(&mut calls, task);
     }
     while calls.join_next().await.is_some() {}
 }
@@ -149,6 +161,18 @@ struct Worker<S> {
 impl<S: ProcessStore> Worker<S> {
     const fn store(&self) -> &S {
         &self.calls.store
+    }
+
+    /// What was handed over, while its lease holds for long enough to be renewed. Otherwise it is free again, unless it is somebody
+    /// else's by now, who takes it for one that was perhaps begun.
+    async fn held(&self, Handed { key, tenant, task, leased_until, place }: Handed) -> Option<Held> {
+        if self.now() + 2 * RENEW_EVERY <= leased_until {
+            return Some(Held { key, tenant, task, abandoned: false, place: Some(place) });
+        }
+        if let Err(error) = self.store().release(&key, leased_until).await {
+            tracing::warn!(%error, key, "a task that was handed over too late waits until its lease runs out");
+        }
+        None
     }
 
     async fn attend(&self, mut leased: Held) {

@@ -157,9 +157,12 @@ pub async fn run(log: impl EventLog, bus: impl Bus, mut moved: watch::Receiver<i
 
 /// From looking at both sides until something is off or it is time to look again.
 async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<i64>, own: &mut OwnCommits) -> Result<(), RelayError> {
+    // What waited while something was off is not kept for later, and may be void by now.
+    own.forget();
     let found = inspect(log, bus, &log.head().await?).await?;
     // Read after the stream: what another relay has published by then is in the log by then.
     let head = log.head().await?;
+    own.forget();
     let log_name = head.log_id.simple().to_string();
     gauge!("smartpos_relay_ahead_of_log").set(0.0);
     let view = found.map(|(view, _)| view);
@@ -187,6 +190,9 @@ async fn round(log: &impl EventLog, bus: &impl Bus, moved: &mut watch::Receiver<
         }
         if last.pos > before {
             tokio::time::sleep(PACE).await;
+            if *moved.borrow_and_update() > last.pos {
+                continue;
+            }
         }
         news(last.pos, moved, &mut pokes).await;
     }

@@ -41,6 +41,8 @@ pub(crate) struct Handed {
     pub tenant: Uuid,
     /// What to do.
     pub task: Task,
+    /// Until when it stands leased, UTC.
+    pub leased_until: DateTime<Utc>,
     /// Its place.
     pub place: Place,
 }
@@ -72,9 +74,9 @@ impl Tasks {
         Arc::clone(&self.places).try_acquire_owned().ok().map(Place)
     }
 
-    /// Hands over a task that was left leased. Should the worker be gone, the lease runs out.
-    pub(crate) fn hand_over(&self, handed: Handed) {
-        let _ = self.queue.send(handed);
+    /// Hands over a task that was left leased; gives it back when the worker is gone.
+    pub(crate) fn hand_over(&self, handed: Handed) -> Result<(), Box<Handed>> {
+        self.queue.send(handed).map_err(|refused| Box::new(refused.0))
     }
 
     /// For the worker: from now on there are places. The second one has none.
@@ -87,4 +89,41 @@ impl Tasks {
 /// Until when a lease that begins now holds.
 pub(crate) fn leased_until(now: DateTime<Utc>) -> DateTime<Utc> {
     now + Duration::seconds(LEASE_SECONDS.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::PaymentIntentId;
+
+    use super::*;
+
+    fn task(place: Place) -> Handed {
+        let task = Task::Lapse { payment_intent_id: PaymentIntentId(ulid::Ulid::nil()) };
+        Handed { key: "a".to_owned(), tenant: Uuid::nil(), task, leased_until: DateTime::UNIX_EPOCH, place }
+    }
+
+    #[tokio::test]
+    async fn there_are_as_many_places_as_the_worker_has_and_each_is_free_again_when_its_task_is_done_with() {
+        let tasks = Tasks::default();
+        let mut inbox = tasks.serve();
+        let mut taken: Vec<Place> = std::iter::from_fn(|| tasks.place()).collect();
+        assert_eq!(taken.len(), PLACES);
+        tasks.hand_over(task(taken.pop().unwrap())).unwrap();
+        assert!(tasks.place().is_none());
+        drop(inbox.recv().await.unwrap());
+        assert!(tasks.place().is_some());
+    }
+
+    #[test]
+    fn without_a_worker_there_are_none() {
+        let tasks = Tasks::default();
+        assert!(tasks.place().is_none(), "it has not begun");
+        let inbox = tasks.serve();
+        assert!(tasks.place().is_some());
+        assert!(tasks.serve().is_closed(), "a second one is handed nothing");
+        let place = tasks.place().unwrap();
+        drop(inbox);
+        assert!(tasks.hand_over(task(place)).is_err());
+        assert!(tasks.place().is_none(), "it has ended");
+    }
 }

@@ -117,7 +117,7 @@ pub async fn a_parked_call_back_waits_until_its_name_is_known<S: Stage>(stage: &
     told.that("comes again", take(stage, 4, "scb", None, &hint("by ours", ours("REF"))).await);
     lease(&store, told, 2, 10).await;
     let known = Leaves::Reference { tenant: tenant(), attempt: Box::new(attempt("scb", "REF")) };
-    told.that("known", stored(store.advance(0, 1, vec![known], vec![]).await));
+    told.that("known", stored(store.advance(0, (1, None), vec![known], vec![]).await));
     told.that("a second sweep", reopened(store.unpark(after(3), 0).await));
     lease(&store, told, 2, 10).await;
     lease(&store, told, 3, 10).await;
@@ -135,7 +135,7 @@ pub async fn a_parked_call_back_is_found_by_the_name_that_the_log_tells<S: Stage
     let mut named = attempt("omise", "REF");
     named.provider_id = Some("chrg_9".to_owned());
     let accepted = Leaves::Reference { tenant: tenant(), attempt: Box::new(named) };
-    told.that("accepted", stored(store.advance(0, 1, vec![accepted], vec![]).await));
+    told.that("accepted", stored(store.advance(0, (1, None), vec![accepted], vec![]).await));
     told.that("the worker would find it", stored(store.attempt_of("omise", "chrg_9").await).map(|found| found.is_some()));
     told.that("so does the sweep", reopened(store.unpark(after(1), 0).await));
     lease(&store, told, 1, 10).await;
@@ -148,7 +148,7 @@ pub async fn parked_call_backs_of_every_account_are_swept_each_by_its_own_names<
         told.that("parked", stored(store.park(uuid(n), &key(n)).await));
     }
     let known = Leaves::Reference { tenant: tenant(), attempt: Box::new(attempt("pac_1", "REF")) };
-    told.that("one account knows it", stored(store.advance(0, 1, vec![known], vec![]).await));
+    told.that("one account knows it", stored(store.advance(0, (1, None), vec![known], vec![]).await));
     told.that("a sweep", reopened(store.unpark(after(1), 0).await));
     told.that("stored", stage.call_backs().await);
     lease(&store, told, 1, 10).await;

@@ -43,7 +43,7 @@ pub async fn what_was_acknowledged_is_there_with_all_that_was_written_before_it<
     let ids = SeededIds::new(41);
     let (key, mut appender, store) = (stream(&ids), connected(stage).await, managed(stage).await);
     told.that("first", appended(appender.append(&[item(&ids, &[(key, 0)], 1)]).await));
-    told.that("left", stored(store.advance(0, 1, vec![left("a", lapse(1), start()), left("b", lapse(2), start())], vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), vec![left("a", lapse(1), start()), left("b", lapse(2), start())], vec![]).await));
     told.that("leased", stored(store.lease(start(), 5.0, 5).await).map(held));
     told.that("removed", remove(&store, "a").await);
     told.that("rows", rows::write(stage, standing(stage).await, 1, &rows(&["a", "b"], "one")).await);
@@ -72,7 +72,7 @@ pub async fn what_did_not_wait_is_there_or_not_but_never_torn<S: Stage>(stage: &
     stage.install().await;
     let (store, known) = (managed(stage).await, Leaves::Reference { tenant: tenant(), attempt: Box::new(attempt("scb", "REF")) });
     let tasks = ["a", "b", "c", "d"].map(|key| left(key, lapse(1), start()));
-    told.that("left", stored(store.advance(0, 1, tasks.to_vec(), vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), tasks.to_vec(), vec![]).await));
     // Waits for the disk, and so does all before it.
     logged(stage, 44, 4).await;
     told.that("rows", rows::write(stage, standing(stage).await, 2, &rows(&["a", "b"], "one")).await);
@@ -82,8 +82,8 @@ pub async fn what_did_not_wait_is_there_or_not_but_never_torn<S: Stage>(stage: &
     told.that("put back", stored(store.put_back("c", after(2)).await));
     told.that("renewed", stored(store.renew("d", after(4), 5.0).await));
     told.that("named", stored(store.remember(&attempt("scb", "REF"), "chrg_1").await));
-    told.that("a page", stored(store.advance(1, 2, vec![left("e", lapse(3), start()), known], vec![]).await));
-    told.that("a page of nothing", stored(store.advance(2, 3, vec![], vec![]).await));
+    told.that("a page", stored(store.advance(1, (2, None), vec![left("e", lapse(3), start()), known], vec![]).await));
+    told.that("a page of nothing", stored(store.advance(2, (3, None), vec![], vec![]).await));
     told.that("more rows", rows::write(stage, standing(stage).await, 4, &rows(&["b", "c"], "two")).await);
     stage.kill_database().await;
     let store = stage.processes();
@@ -102,7 +102,7 @@ pub async fn what_did_not_wait_is_there_or_not_but_never_torn<S: Stage>(stage: &
 pub async fn a_lease_of_a_call_that_begins_something_waits_for_the_disk<S: Stage>(stage: &S, told: &mut Told) {
     stage.install().await;
     let store = managed(stage).await;
-    told.that("left", stored(store.advance(0, 1, vec![left("a", begin(), start()), left("b", lapse(1), start())], vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), vec![left("a", begin(), start()), left("b", lapse(1), start())], vec![]).await));
     told.that("leased", stored(store.lease(start(), 5.0, 5).await).map(held));
     stage.kill_database().await;
     let store = stage.processes();
@@ -116,7 +116,7 @@ pub async fn so_does_one_that_is_left_leased<S: Stage>(stage: &S, told: &mut Tol
     stage.install().await;
     let store = managed(stage).await;
     let page = vec![left_leased("a", begin(), after(5)), left("b", lapse(1), start())];
-    told.that("left", stored(store.advance(0, 1, page, vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), page, vec![]).await));
     stage.kill_database().await;
     let store = stage.processes();
     told.that("the checkpoint", stored(store.checkpoint().await));
@@ -131,13 +131,13 @@ pub async fn a_database_that_was_put_back_is_what_it_was<S: Stage>(stage: &S, to
     let (key, late) = (stream(&ids), stream(&ids));
     let kept = AppendItem { keys: vec![key_claim("kept")], ..item(&ids, &[(key, 0)], 2) };
     told.that("kept", append(stage, &[kept]).await);
-    told.that("left", stored(managed(stage).await.advance(0, 2, vec![left("kept", lapse(1), start())], vec![]).await));
+    told.that("left", stored(managed(stage).await.advance(0, (2, None), vec![left("kept", lapse(1), start())], vec![]).await));
     told.that("rows", rows::write(stage, standing(stage).await, 2, &rows(&["a"], "kept")).await);
     told.that("call-back", take_call_back(stage).await);
     stage.keep_copy().await;
     let void = AppendItem { keys: vec![key_claim("void")], ..item(&ids, &[(key, 2), (late, 0)], 2) };
     told.that("void", append(stage, &[void]).await);
-    told.that("left", stored(stage.processes().advance(2, 6, vec![left("void", lapse(2), start())], vec![]).await));
+    told.that("left", stored(stage.processes().advance(2, (6, None), vec![left("void", lapse(2), start())], vec![]).await));
     told.that("removed", remove(&stage.processes(), "kept").await);
     let from = standing(stage).await;
     told.that("rows", rows::write(stage, from, 6, &rows(&["a", "b"], "void")).await);

@@ -98,6 +98,7 @@ scripts! {
         tasks_that_are_done_with_together_go_or_are_replaced_each_by_its_own;
     managers:
         the_checkpoint_moves_with_all_that_belongs_to_it_or_not_at_all
+        the_checkpoint_moves_only_to_the_very_event_that_was_handled
         an_attempt_is_known_by_both_names_at_its_account_alone
         a_name_that_the_log_tells_stands_beside_ours;
     call_backs:

@@ -104,7 +104,7 @@ pub async fn whatever_is_done_with_tasks<S: Stage>(stage: &S, told: &mut Told, s
             0..=3 => {
                 let from = if dice.percent(15) { checkpoint - 1 } else { checkpoint };
                 let reference = Leaves::Reference { tenant: tenant(), attempt: Box::new(attempt("scb", &key)) };
-                let moved = stored(store.advance(from, from + 2, vec![left(&key, task, due), reference], vec![]).await);
+                let moved = stored(store.advance(from, (from + 2, None), vec![left(&key, task, due), reference], vec![]).await);
                 checkpoint += 2 * i64::from(matches!(moved, Ok(Some(_))));
                 told.that(format!("{step}: advance"), moved);
             }

@@ -105,7 +105,7 @@ pub async fn lease(store: &impl ProcessStore, told: &mut Told, now: i64, count: 
 pub async fn the_first_due_are_leased_once_and_taken_over_when_the_lease_runs_out<S: Stage>(stage: &S, told: &mut Told) {
     let store = managed(stage).await;
     let tasks = [("a", 3), ("b", 1), ("c", 2), ("d", 30)].map(|(key, due)| left(key, lapse(1), after(due)));
-    told.that("left", stored(store.advance(0, 1, tasks.to_vec(), vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), tasks.to_vec(), vec![]).await));
     lease(&store, told, 0, 10).await;
     lease(&store, told, 3, 2).await;
     lease(&store, told, 3, 10).await;
@@ -125,7 +125,7 @@ pub async fn what_somebody_waits_for_comes_before_watches<S: Stage>(stage: &S, t
         left("soon", lapse(1), after(2)),
         left("later", lapse(2), after(4)),
     ];
-    told.that("left", stored(store.advance(0, 1, tasks, vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), tasks, vec![]).await));
     lease(&store, told, 10, 1).await;
     lease(&store, told, 10, 2).await;
     lease(&store, told, 10, 5).await;
@@ -135,7 +135,7 @@ pub async fn what_somebody_waits_for_comes_before_watches<S: Stage>(stage: &S, t
 
 pub async fn a_renewed_lease_holds_and_a_task_that_was_put_back_is_no_fresh_one<S: Stage>(stage: &S, told: &mut Told) {
     let store = managed(stage).await;
-    told.that("left", stored(store.advance(0, 1, vec![left("a", lapse(1), start()), left("b", lapse(2), start())], vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), vec![left("a", lapse(1), start()), left("b", lapse(2), start())], vec![]).await));
     lease(&store, told, 0, 5).await;
     told.that("renewed", stored(store.renew("a", after(4), 5.0).await));
     lease(&store, told, 6, 5).await;
@@ -152,7 +152,7 @@ pub async fn a_renewed_lease_holds_and_a_task_that_was_put_back_is_no_fresh_one<
 
 pub async fn a_zombie_that_finishes_late_meets_what_is_there_by_then<S: Stage>(stage: &S, told: &mut Told) {
     let store = managed(stage).await;
-    told.that("left", stored(store.advance(0, 1, vec![left("a", lapse(1), start())], vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), vec![left("a", lapse(1), start())], vec![]).await));
     lease(&store, told, 0, 5).await;
     lease(&store, told, 6, 5).await;
     told.that("the second is done", remove(&store, "a").await);
@@ -161,7 +161,7 @@ pub async fn a_zombie_that_finishes_late_meets_what_is_there_by_then<S: Stage>(s
     told.that("renews nothing", stored(store.renew("a", start(), 5.0).await));
     told.that("puts nothing back", stored(store.put_back("a", start()).await));
     lease(&store, told, 100, 5).await;
-    told.that("left again by the log", stored(store.advance(1, 2, vec![left("a", lapse(3), after(101))], vec![]).await));
+    told.that("left again by the log", stored(store.advance(1, (2, None), vec![left("a", lapse(3), after(101))], vec![]).await));
     lease(&store, told, 101, 5).await;
     told.that("a late follow-up takes its place", replace(&store, "a", lapse(4), after(102)).await);
     lease(&store, told, 102, 5).await;
@@ -170,9 +170,9 @@ pub async fn a_zombie_that_finishes_late_meets_what_is_there_by_then<S: Stage>(s
 pub async fn a_task_that_is_known_stays_as_it_is<S: Stage>(stage: &S, told: &mut Told) {
     let store = managed(stage).await;
     let twice = vec![left("a", lapse(1), after(1)), left("a", lapse(2), after(9)), left("b", lapse(3), after(1))];
-    told.that("left", stored(store.advance(0, 1, twice, vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), twice, vec![]).await));
     lease(&store, told, 1, 5).await;
-    told.that("left again", stored(store.advance(1, 2, vec![left("a", lapse(7), start())], vec![]).await));
+    told.that("left again", stored(store.advance(1, (2, None), vec![left("a", lapse(7), start())], vec![]).await));
     lease(&store, told, 2, 5).await;
     lease(&store, told, 7, 5).await;
 }
@@ -180,12 +180,20 @@ pub async fn a_task_that_is_known_stays_as_it_is<S: Stage>(stage: &S, told: &mut
 pub async fn a_task_that_is_left_leased_is_its_workers_until_the_lease_runs_out<S: Stage>(stage: &S, told: &mut Told) {
     let store = managed(stage).await;
     let page = vec![left_leased("b", begin(), after(5)), left("free", lapse(2), start()), left_leased("a", lapse(1), after(5))];
-    told.that("left", stored(store.advance(0, 1, page.clone(), vec![]).await));
-    told.that("the twin's page", stored(store.advance(0, 1, page, vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), page.clone(), vec![]).await));
+    told.that("the twin's page", stored(store.advance(0, (1, None), page, vec![]).await));
     lease(&store, told, 1, 5).await;
+    told.that("released by one who held it at another time", stored(store.release("b", after(4)).await));
+    lease(&store, told, 2, 5).await;
+    told.that("released", stored(store.release("b", after(5)).await));
+    lease(&store, told, 2, 5).await;
+    told.that("released too late", stored(store.release("b", after(5)).await));
+    lease(&store, told, 3, 5).await;
     told.that(
         "known ones stay",
-        stored(store.advance(1, 2, vec![left_leased("a", lapse(3), after(60)), left_leased("c", lapse(4), after(60))], vec![]).await),
+        stored(
+            store.advance(1, (2, None), vec![left_leased("a", lapse(3), after(60)), left_leased("c", lapse(4), after(60))], vec![]).await,
+        ),
     );
     told.that("renewed", stored(store.renew("a", after(4), 5.0).await));
     told.that("done", remove(&store, "c").await);
@@ -196,7 +204,7 @@ pub async fn a_task_that_is_left_leased_is_its_workers_until_the_lease_runs_out<
 pub async fn tasks_that_are_done_with_together_go_or_are_replaced_each_by_its_own<S: Stage>(stage: &S, told: &mut Told) {
     let store = managed(stage).await;
     let tasks = ["a", "b", "c", "d"].map(|key| left(key, lapse(1), start()));
-    told.that("left", stored(store.advance(0, 1, tasks.to_vec(), vec![]).await));
+    told.that("left", stored(store.advance(0, (1, None), tasks.to_vec(), vec![]).await));
     lease(&store, told, 0, 9).await;
     let done = |key: &str| Conclusion::of(key.to_owned());
     let group = [

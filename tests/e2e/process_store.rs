@@ -56,18 +56,18 @@ async fn a_page_leaves_all_that_follows_from_it_or_nothing() {
     };
     assert_eq!(store.checkpoint().await.unwrap(), 0);
     let (leaves, stuck) = page();
-    assert!(store.advance(5, 9, leaves, stuck).await.unwrap().is_none(), "the checkpoint does not stand at 5");
+    assert!(store.advance(5, (9, None), leaves, stuck).await.unwrap().is_none(), "the checkpoint does not stand at 5");
     assert_eq!((store.checkpoint().await.unwrap(), left(&database.admin).await), (0, (0, 0, 0)));
     let (leaves, stuck) = page();
-    assert!(store.advance(0, 9, leaves, stuck).await.unwrap().is_some());
+    assert!(store.advance(0, (9, None), leaves, stuck).await.unwrap().is_some());
     assert_eq!((store.checkpoint().await.unwrap(), left(&database.admin).await), (9, (2, 1, 1)));
     let found = store.attempt_of("scb", "REFERENCE").await.unwrap();
     assert_eq!(found, Some((uuid::Uuid::from_bytes(tenant.0.to_bytes()), attempt.clone())));
     // The same page again, after a restore: what is there stays as it is.
     let (leaves, stuck) = page();
-    assert!(store.advance(9, 10, leaves, stuck).await.unwrap().is_some());
+    assert!(store.advance(9, (10, None), leaves, stuck).await.unwrap().is_some());
     assert_eq!(left(&database.admin).await, (2, 1, 1));
-    assert!(store.advance(10, 11, vec![], vec![]).await.unwrap().is_some(), "a page without a reaction moves the checkpoint too");
+    assert!(store.advance(10, (11, None), vec![], vec![]).await.unwrap().is_some(), "a page without a reaction moves the checkpoint too");
     let mut leased: Vec<String> = store.lease(now, 5.0, 10).await.unwrap().into_iter().map(|held| held.key).collect();
     leased.sort();
     assert_eq!(leased, ["one", "two"]);

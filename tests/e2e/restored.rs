@@ -5,10 +5,14 @@ use std::{sync::Arc, time::Duration};
 use api::ws::{feed_hub, hub::Hub};
 use async_nats::jetstream::{self, stream as bus_stream};
 use commands::{database::Role, own_commits::OwnCommits, process_runner};
+use domain::{
+    envelope::RecordedEvent,
+    event::{Commit, ReadEvent},
+};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use projections::{Feed, LogReader, feed::EventBus as _};
 use support::{TestDatabase, WriteSide, eventually, item, stream};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 async fn append(write: &WriteSide) {
@@ -63,6 +67,31 @@ async fn sessions_begin_anew_after_a_restore_though_events_never_pause() {
     append(&write).await;
     let end = database.head().await.pos;
     eventually("live events go on", Duration::from_secs(30), async || (hub.position() == end).then_some(())).await;
+    stop.cancel();
+    feeding.await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_begin_anew_though_the_log_grew_beyond_the_void_event_that_only_they_had_heard_of() {
+    let database = TestDatabase::new().await;
+    let (write, others) = (database.write_side(), database.write_side());
+    append(&write).await;
+    let (pool, stop) = (database.pool(Role::Worker), CancellationToken::new());
+    let head = database.head().await;
+    let hub = Hub::starting_at(head.pos, head.epoch);
+    let (commits, own) = broadcast::channel(4);
+    let feed = Feed::start(LogReader::new(pool.clone()), None::<async_nats::Client>, Some(own), stop.clone());
+    let feeding = tokio::spawn(feed_hub(feed, pool, hub.clone(), write.handler.clone(), head.pos, stop.clone()));
+    // Acknowledged, and gone with the database that had it.
+    let void = RecordedEvent { pos: head.pos + 1, hash: [7; 32], ..database.log().await.pop().unwrap() };
+    commits.send(Arc::new(Commit { before: head.hash, hash: [8; 32], events: vec![ReadEvent::shared(void)] })).unwrap();
+    eventually("sessions hear of it", Duration::from_secs(10), async || (hub.position() > head.pos).then_some(())).await;
+    append(&others).await;
+    append(&others).await;
+    eventually("a new epoch", Duration::from_secs(30), async || (hub.epoch() == 2).then_some(())).await;
+    let end = database.head().await.pos;
+    eventually("live events go on", Duration::from_secs(30), async || (hub.position() == end).then_some(())).await;
+    assert_eq!(database.head().await.epoch, 2);
     stop.cancel();
     feeding.await.unwrap();
 }

@@ -81,7 +81,7 @@ impl TestDatabase {
         let (committer, task) = committer::spawn(PgAppender::new(options), news.clone(), shutdown.clone());
         let (clock, ids) = (Arc::new(ManualClock::default()), Arc::new(SeededIds::new(self.seeds.fetch_add(1, Ordering::SeqCst))));
         let handler = CommandHandler::new(self.pool(Role::App), committer.clone(), clock.clone(), ids.clone());
-        WriteSide { handler, committer, news, moved, clock, ids, shutdown, task }
+        WriteSide { handler, committer, moved, news, clock, ids, shutdown, task }
     }
 
     /// A connection to NATS.

@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use commands::handle::CommandHandler;
+use commands::{
+    event_log::{EventLog, StoreError},
+    handle::CommandHandler,
+};
 use projections::Feed;
 use serde::Deserialize;
 use sqlx::PgPool;
@@ -80,7 +83,7 @@ async fn upgrade(
 /// Feeds the hub from the log's tail until `shutdown`, and tells the command handler what other processes wrote.
 /// When the log turns out to have been restored to the past, everything begins anew at its present head.
 pub async fn feed_hub(feed: Feed, log: PgPool, hub: Hub, commands: CommandHandler, mut after: i64, shutdown: CancellationToken) {
-    let mut look_at = Instant::now() + LOOK_EVERY;
+    let (mut look_at, mut went_back) = (Instant::now() + LOOK_EVERY, feed.went_back());
     while !shutdown.is_cancelled() {
         let batch = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -90,6 +93,16 @@ pub async fn feed_hub(feed: Feed, log: PgPool, hub: Hub, commands: CommandHandle
             Ok(events) => {
                 // Under steady traffic, too: a log that went back may have grown beyond `after` before anybody looked.
                 let due = Instant::now() >= look_at;
+                // Sessions may have seen what this process wrote and the bus never had: then nobody else notices.
+                if feed.went_back() != went_back {
+                    match raise_epoch(&log, &hub).await {
+                        Ok(()) => went_back = feed.went_back(),
+                        Err(error) => tracing::warn!(%error, "live events wait for the log"),
+                    }
+                    look_at = Instant::now();
+                    after = notice_a_restore(&log, &hub, &commands, after).await;
+                    continue;
+                }
                 if due || events.is_empty() {
                     look_at = Instant::now() + LOOK_EVERY;
                     let known = after;
@@ -115,6 +128,12 @@ pub async fn feed_hub(feed: Feed, log: PgPool, hub: Hub, commands: CommandHandle
             }
         }
     }
+}
+
+/// A new epoch of the log, unless somebody else has begun one already.
+async fn raise_epoch(log: &PgPool, hub: &Hub) -> Result<(), StoreError> {
+    let epoch = EventLog::head(log).await?.epoch;
+    if epoch == hub.epoch() { log.raise_epoch(epoch).await } else { Ok(()) }
 }
 
 /// Looks, when nothing comes or less than was there, whether the log is still the one that was read; says from where to go on.

@@ -4,9 +4,12 @@
 -- references: $8 accounts  $9 names  $10 tenants  $11 attempts
 -- stuck reactions: $12 positions  $13 places  $14 managers  $15 reasons
 -- tasks: $16 leased until, null for those that are free  $17 whether a lease waits for the disk, as in lease_tasks.sql
--- Gives the keys of the tasks that were left leased; null when the checkpoint stands elsewhere.
+-- $18 hash of the event at $3, where the log has to hold it: it may have been restored to the past since that was read
+-- Gives the keys of the tasks that were left leased; null when the checkpoint stands elsewhere, or the log holds another event.
 with moved as (
-    update process.checkpoint set pos = $3 where name = $1 and pos = $2 returning true as moved
+    update process.checkpoint set pos = $3
+    where name = $1 and pos = $2 and ($18::bytea is null or exists (select from log.event e where e.pos = $3 and e.hash = $18))
+    returning true as moved
 ), tasks as (
     insert into process.task (key, tenant, task, due_at, leased_until)
     select t.* from moved, unnest($4::text[], $5::uuid[], $6::jsonb[], $7::timestamptz[], $16::timestamptz[]) t

@@ -6,7 +6,13 @@
 //! the stream's base says, and hashes to what it claims.
 //! Anything else is read from PostgreSQL, and the stream is joined anew.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use domain::{
@@ -66,6 +72,8 @@ pub(super) struct Follower {
     commits: Option<Receiver<Arc<Commit>>>,
     ring: Arc<Ring>,
     tail: watch::Sender<i64>,
+    /// How often the log turned out to hold less than was in memory.
+    went_back: Arc<AtomicU64>,
     /// The head's hash at the tail, where it is known.
     chain: Option<[u8; 32]>,
     /// Events that were read from the log and may be this process's own: its commit comes a moment later then.
@@ -97,6 +105,7 @@ impl Follower {
         commits: Option<Receiver<Arc<Commit>>>,
         ring: Arc<Ring>,
         tail: watch::Sender<i64>,
+        went_back: Arc<AtomicU64>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -105,6 +114,7 @@ impl Follower {
             commits,
             ring,
             tail,
+            went_back,
             chain: None,
             unexplained: 0,
             passed_over: 0,
@@ -198,7 +208,8 @@ impl Follower {
         if self.chain.map(|hash| (tail, hash)) != commit.place_before() {
             // Another process wrote in between, and the stream brings both; or the log is another one. Now and then it is asked, so that
             // the next ones can be taken.
-            self.next_check = self.next_check.min(self.last_check + IDLE_CHECK);
+            let at = if self.joined.is_some() { self.last_check + IDLE_CHECK } else { Instant::now() + POKE_GRACE };
+            self.next_check = self.next_check.min(at);
             self.passed_over += commit.events.len();
             return;
         }
@@ -323,6 +334,7 @@ impl Follower {
         tracing::error!(head = head.pos, tail = self.tail(), "the log does not hold what was read: the database was restored to the past");
         self.joined = None;
         self.start_at(head);
+        self.went_back.fetch_add(1, Ordering::Release);
         0
     }
 
@@ -331,8 +343,9 @@ impl Follower {
             return;
         }
         let Some(nats) = self.connected() else { return };
+        let joined = tokio::time::timeout(REJOIN, nats.join(log_id, self.tail())).await;
         self.next_join = Instant::now() + REJOIN;
-        match tokio::time::timeout(REJOIN, nats.join(log_id, self.tail())).await {
+        match joined {
             Ok(Ok((base, messages))) => {
                 self.joined = Some(Joined { base, messages, deaf: 0, vetted: false });
                 self.next_check = Instant::now();

@@ -8,7 +8,13 @@ mod bus;
 mod follower;
 mod ring;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use domain::event::{Commit, ReadEvent};
 use tokio::{
@@ -28,6 +34,7 @@ pub struct Feed {
     reader: Arc<dyn LogSource>,
     ring: Arc<Ring>,
     tail: watch::Receiver<i64>,
+    went_back: Arc<AtomicU64>,
 }
 
 impl Feed {
@@ -43,9 +50,15 @@ impl Feed {
         let nats = nats.map(|nats| Arc::new(nats) as Arc<dyn EventBus>);
         let ring = Arc::new(Ring::default());
         let (sender, tail) = watch::channel(0);
-        let follower = follower::Follower::new(reader.clone(), nats, commits, Arc::clone(&ring), sender);
+        let went_back = Arc::new(AtomicU64::new(0));
+        let follower = follower::Follower::new(reader.clone(), nats, commits, Arc::clone(&ring), sender, Arc::clone(&went_back));
         tokio::spawn(follower.run(shutdown));
-        Self { reader, ring, tail }
+        Self { reader, ring, tail, went_back }
+    }
+
+    /// How often the log turned out to have been restored to the past: what was read before may be void, whatever stands there now.
+    pub fn went_back(&self) -> u64 {
+        self.went_back.load(Ordering::Acquire)
     }
 
     /// The newest position that this process has heard of.

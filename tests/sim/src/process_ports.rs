@@ -22,9 +22,18 @@ impl ProcessStore for SimLog {
         self.0.ask("process checkpoint", |db| db.process.checkpoint).await
     }
 
-    async fn advance(&self, from: i64, to: i64, leaves: Vec<Leaves>, stuck: Vec<Stuck>) -> Result<Option<Vec<String>>, StoreError> {
+    async fn advance(
+        &self,
+        from: i64,
+        (to, hash): (i64, Option<[u8; 32]>),
+        leaves: Vec<Leaves>,
+        stuck: Vec<Stuck>,
+    ) -> Result<Option<Vec<String>>, StoreError> {
         let world = &self.0.world;
         let advance = |db: &mut crate::db::Db| {
+            if hash.is_some_and(|hash| db.range(to - 1, 1).first().is_none_or(|event| event.hash != hash)) {
+                return None;
+            }
             let (leased, waits) = db.process.advance(world, (from, to), leaves, stuck)?;
             if waits {
                 db.durable();
@@ -44,6 +53,11 @@ impl ProcessStore for SimLog {
             leased
         };
         self.0.ask("lease", take).await
+    }
+
+    async fn release(&self, key: &str, leased_until: DateTime<Utc>) -> Result<(), StoreError> {
+        let free = |row: &mut TaskRow| row.leased_until = row.leased_until.filter(|until| *until != leased_until);
+        self.0.ask("release", |db| db.process.change_task(key, free)).await
     }
 
     async fn renew(&self, key: &str, now: DateTime<Utc>, lease: f64) -> Result<(), StoreError> {
