@@ -194,8 +194,11 @@ impl<S: ProcessStore + EventLog> Managers<S> {
         let Left { leaves, mut held, news } = left;
         let stored = self.store.advance(from, (to, Some(hash)), leaves, stuck).await?;
         for task in stored.iter().flatten().filter_map(|key| held.remove(key)) {
-            if let Err(task) = self.tasks.hand_over(task) {
-                self.store.release(&task.key, task.leased_until).await?;
+            // The worker has stopped meanwhile.
+            if let Err(task) = self.tasks.hand_over(task)
+                && let Err(error) = self.store.release(&task.key, task.leased_until).await
+            {
+                tracing::warn!(%error, key = task.key, "a task that nobody was handed waits until its lease runs out");
             }
         }
         if stored.is_some() && news {

@@ -81,7 +81,9 @@ async fn sessions_begin_anew_though_the_log_grew_beyond_the_void_event_that_only
     let hub = Hub::starting_at(head.pos, head.epoch);
     let (commits, own) = broadcast::channel(4);
     let feed = Feed::start(LogReader::new(pool.clone()), None::<async_nats::Client>, Some(own), stop.clone());
+    let mut tail = feed.watch();
     let feeding = tokio::spawn(feed_hub(feed, pool, hub.clone(), write.handler.clone(), head.pos, stop.clone()));
+    tail.wait_for(|tail| *tail == head.pos).await.unwrap();
     // Acknowledged, and gone with the database that had it.
     let void = RecordedEvent { pos: head.pos + 1, hash: [7; 32], ..database.log().await.pop().unwrap() };
     commits.send(Arc::new(Commit { before: head.hash, hash: [8; 32], events: vec![ReadEvent::shared(void)] })).unwrap();

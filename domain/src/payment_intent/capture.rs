@@ -7,10 +7,12 @@ use super::{
 };
 use crate::{ids::AttemptId, money::Money, order::MAX_PRICE};
 
-/// The provider says what it holds; said again only when the amount changed.
+/// The provider says what it holds; said again only when that is more. A hold falls by a capture or ends, so less is what a look found that
+/// was made before the hold was raised, and whose answer came late. Were it true, the provider would refuse to capture more.
 pub(super) fn authorize(state: &State, attempt_id: AttemptId, amount: Money, capture_before: Option<DateTime<Utc>>) -> Vec<Event> {
     let Some(attempt) = state.live_attempt(attempt_id).filter(|_| state.is_open()) else { return vec![] };
-    let known = attempt.authorized.as_ref().is_some_and(|held| held.amount == amount);
+    let known =
+        attempt.authorized.as_ref().is_some_and(|held| held.amount.currency == amount.currency && held.amount.amount >= amount.amount);
     // An increase under way that the books do not show yet is not undone by them.
     if known { vec![] } else { vec![Authorized { attempt_id, amount, capture_before }.into()] }
 }
