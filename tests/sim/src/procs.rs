@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Api,
-    /// An API that relays and folds the read models as well, what it writes itself and what others write.
+    /// An API that folds the read models as well, what it writes itself and what others write.
     Edge,
     Managers,
     /// Managers that hand their tasks to a provider worker beside them.
@@ -31,7 +31,8 @@ pub(crate) enum Role {
     Projector,
 }
 
-/// The processes of a simulation: each role twice, so that two copies are alive at any time, alone and beside others.
+/// The processes of a simulation: each role twice, alone and beside others, so that two copies are alive at any time, but for the relay, whose
+/// second copy is a twin.
 pub(crate) const ROLES: [Role; crate::schedule::PROCESSES] =
     [Role::Api, Role::Edge, Role::Managers, Role::Provider, Role::Provider, Role::Relay, Role::Projector, Role::ManagersAndProvider];
 
@@ -68,17 +69,15 @@ impl Process {
                     loops.spawn(call_backs::run(log, clock, stop.clone()));
                 }
             }
-            Role::Relay | Role::Projector | Role::Edge => {
-                if role != Role::Projector {
-                    loops.spawn(relay::run(log.clone(), SimBus(link.clone()), moved, own, stop.clone()));
-                }
-                if role != Role::Relay {
-                    let feed = Feed::start(log.clone(), Some(SimBus(link)), news.follow(), stop.clone());
-                    let turns = runner::Turns::of(1);
-                    for projection in projections::all() {
-                        let progress = watch::channel(0).0;
-                        loops.spawn(runner::run(projection, log.clone(), feed.clone(), stop.clone(), progress, turns.clone()));
-                    }
+            Role::Relay => {
+                loops.spawn(relay::run(log, SimBus(link), moved, own, stop.clone()));
+            }
+            Role::Projector | Role::Edge => {
+                let feed = Feed::start(log.clone(), Some(SimBus(link)), news.follow(), stop.clone());
+                let turns = runner::Turns::of(1);
+                for projection in projections::all() {
+                    let progress = watch::channel(0).0;
+                    loops.spawn(runner::run(projection, log.clone(), feed.clone(), stop.clone(), progress, turns.clone()));
                 }
             }
         }
