@@ -25,8 +25,7 @@ use crate::{
 };
 
 /// Events read and published at a time.
-const PAGE: i64 = 500;
-const MOST: usize = 500;
+const PAGE: u16 = 500;
 /// Poll of the log when nobody says that it moved.
 const POLL: Duration = Duration::from_millis(50);
 /// After a page, so that what comes meanwhile shares the next one. A process knows its own events without the bus: only who listens in
@@ -274,12 +273,12 @@ struct Published {
 /// The log after what was published last, which has to stand there still: a log that was restored to the past and has grown beyond
 /// it since would otherwise go on behind events that it does not have. Of what this process wrote the chain says so.
 async fn page_after(log: &impl EventLog, own: &mut OwnCommits, last: Published) -> Result<Vec<Arc<ReadEvent>>, RelayError> {
-    let written = own.take(last.pos, MOST);
+    let written = own.take(last.pos, PAGE.into());
     if !written.is_empty() {
         return Ok(written);
     }
-    let Some(hash) = last.hash else { return Ok(own.read(log, last.pos, 0, PAGE).await?) };
-    let mut page = own.read(log, last.pos, 1, PAGE).await?;
+    let Some(hash) = last.hash else { return Ok(own.read(log, last.pos, 0, PAGE.into()).await?) };
+    let mut page = own.read(log, last.pos, 1, PAGE.into()).await?;
     if page.first().is_none_or(|event| event.pos != last.pos || event.hash != hash) {
         return Err(RelayError::Past(last.pos));
     }
@@ -287,80 +286,90 @@ async fn page_after(log: &impl EventLog, own: &mut OwnCommits, last: Published) 
     Ok(page)
 }
 
-/// Publishes what the log holds after `last`, page by page; the log looks for the next page while one is on its way.
-/// Gives the newest that was published.
-async fn publish_after(
+/// Publishes what the log holds after `last`, page by page; gives the newest that the stream has taken. While it takes a page the next one is
+/// sent, for which the log was asked before: a message names the one that it follows, so that none is taken after one that was not.
+async fn publish_after<B: Bus>(
     log: &impl EventLog,
-    bus: &impl Bus,
+    bus: &B,
     log_name: &str,
     base: i64,
     own: &mut OwnCommits,
     mut last: Published,
 ) -> Result<Published, RelayError> {
     let mut page = page_after(log, own, last).await?;
+    let mut under_way: Option<Sent<B>> = None;
     while let Some(event) = page.last() {
         let newest = Published { pos: event.pos, hash: Some(event.hash), id: None };
-        let full = page.len() >= MOST;
+        let full = page.len() >= usize::from(PAGE);
         let next = async { if full { page_after(log, own, newest).await } else { Ok(Vec::new()) } };
+        let before = under_way.take();
+        let publish = async {
+            let sent = send(bus, log_name, base, last.id, std::mem::take(&mut page)).await?;
+            if let Some(before) = before {
+                before.acknowledged(base).await?;
+            }
+            Ok::<_, RelayError>(sent)
+        };
         // Asked for first, so that the log is busy meanwhile.
-        let (next, id) = tokio::join!(next, publish(bus, log_name, base, last.id, &page));
-        last = Published { id: id?, ..newest };
-        gauge!("smartpos_relay_position").set(u32::try_from(newest.pos).unwrap_or(u32::MAX));
+        let (next, sent) = tokio::join!(next, publish);
+        let sent = under_way.insert(sent?);
+        last = Published { id: sent.newest, ..newest };
         page = next?;
+    }
+    if let Some(sent) = under_way {
+        sent.acknowledged(base).await?;
     }
     Ok(last)
 }
 
-/// Publishes a page and waits until the stream has taken it. Gives the newest message's id.
-async fn publish<B: Bus>(
-    bus: &B,
-    log_name: &str,
-    base: i64,
-    after: Option<MessageId>,
-    page: &[Arc<ReadEvent>],
-) -> Result<Option<MessageId>, RelayError> {
-    let (acks, id) = send(bus, log_name, base, after, page).await?;
-    acknowledged(acks, base, page).await?;
-    Ok(id)
+/// A page that was sent.
+struct Sent<B: Bus> {
+    events: Vec<Arc<ReadEvent>>,
+    acks: Vec<B::Ack>,
+    /// The newest message's id.
+    newest: Option<MessageId>,
 }
 
-/// Sends a page with all its messages in flight; each names the one before it. Gives the newest's id.
+/// Sends a page with all its messages in flight; each names the one before it.
 async fn send<B: Bus>(
     bus: &B,
     log_name: &str,
     base: i64,
     mut after: Option<MessageId>,
-    page: &[Arc<ReadEvent>],
-) -> Result<(Vec<B::Ack>, Option<MessageId>), RelayError> {
-    let mut acks = Vec::with_capacity(page.len());
-    for event in page {
+    events: Vec<Arc<ReadEvent>>,
+) -> Result<Sent<B>, RelayError> {
+    let mut acks = Vec::with_capacity(events.len());
+    for event in &events {
         let (body, position) = (wire::encode(event), event.pos);
         let id = message_id(&body);
         let message = Outgoing { id, subject: subject(log_name, event), position, expected: position - base - 1, after, body };
         acks.push(asked(bus.publish(message)).await?);
         after = Some(id);
     }
-    Ok((acks, after))
+    Ok(Sent { events, acks, newest: after })
 }
 
-/// Waits until the stream has taken every event of `page` at its own sequence.
-async fn acknowledged<A>(acks: Vec<A>, base: i64, page: &[Arc<ReadEvent>]) -> Result<(), RelayError>
-where
-    A: Future<Output = Result<i64, BusError>>,
-{
-    let answers = timeout(NATS_TIMEOUT * 2, join_all(acks)).await?;
-    for (event, answer) in page.iter().zip(answers) {
-        let sequence = answer.map_err(|_| RelayError::Refused(event.pos))?;
-        if sequence != event.pos - base {
-            return Err(RelayError::Refused(event.pos));
+impl<B: Bus> Sent<B> {
+    /// Waits until the stream has taken every event at its own sequence.
+    async fn acknowledged(self, base: i64) -> Result<(), RelayError> {
+        let answers = timeout(NATS_TIMEOUT * 2, join_all(self.acks)).await?;
+        for (event, answer) in self.events.iter().zip(answers) {
+            let sequence = answer.map_err(|_| RelayError::Refused(event.pos))?;
+            if sequence != event.pos - base {
+                return Err(RelayError::Refused(event.pos));
+            }
         }
+        counter!("smartpos_relay_published_total").increment(u64::try_from(self.events.len()).unwrap_or(0));
+        let position = self.events.last().map_or(0, |event| event.pos);
+        gauge!("smartpos_relay_position").set(u32::try_from(position).unwrap_or(u32::MAX));
+        Ok(())
     }
-    counter!("smartpos_relay_published_total").increment(u64::try_from(page.len()).unwrap_or(0));
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{future, sync::Mutex};
+
     use chrono::DateTime;
     use domain::{
         envelope::{StreamKey, StreamType},
@@ -369,6 +378,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::{batch::StoredKey, event_log::Reading};
 
     fn head(pos: i64, epoch: i32) -> LogHead {
         LogHead { pos, epoch, log_id: uuid::Uuid::nil(), hash: [0; 32] }
@@ -437,6 +447,99 @@ mod tests {
         // What does not survive the way is no reason to raise the epoch again and again.
         let unreadable = event(7, b"not json");
         assert!(is_event(&wire::encode(&unreadable), &unreadable));
+    }
+
+    /// A log of so many events that is only read.
+    struct Log(Vec<RecordedEvent>);
+
+    impl EventLog for Log {
+        fn read(&self, after: i64, limit: i64) -> Reading<'_, Vec<RecordedEvent>> {
+            let page = self.0.iter().filter(move |event| event.pos > after).take(usize::try_from(limit).unwrap()).cloned().collect();
+            Box::pin(async move { Ok(page) })
+        }
+        fn load_stream(&self, _: StreamKey, _: i64) -> Reading<'_, Vec<RecordedEvent>> {
+            unreachable!()
+        }
+        fn stand_at<'a>(&'a self, _: MerchantId, _: &'a [(StreamKey, i64)]) -> Reading<'a, bool> {
+            unreachable!()
+        }
+        fn find_key<'a>(&'a self, _: Ulid, _: &'a str, _: &'a str) -> Reading<'a, Option<StoredKey>> {
+            unreachable!()
+        }
+        fn load_snapshot(&self, _: StreamKey, _: i16) -> Reading<'_, Option<(i64, Vec<u8>)>> {
+            unreachable!()
+        }
+        fn save_snapshot(&self, _: StreamKey, _: i64, _: i16, _: Vec<u8>) -> Reading<'_, ()> {
+            unreachable!()
+        }
+        fn head(&self) -> Reading<'_, LogHead> {
+            unreachable!()
+        }
+        fn raise_epoch(&self, _: i32) -> Reading<'_, ()> {
+            unreachable!()
+        }
+    }
+
+    /// A stream that takes what follows its newest message, and loses the one at `loses`.
+    #[derive(Default)]
+    struct Stream {
+        loses: i64,
+        taken: Mutex<Vec<i64>>,
+        sent: Mutex<i64>,
+    }
+
+    impl Bus for Stream {
+        type Ack = future::Ready<Result<i64, BusError>>;
+
+        async fn publish(&self, message: Outgoing) -> Result<Self::Ack, BusError> {
+            *self.sent.lock().unwrap() = message.position;
+            let mut taken = self.taken.lock().unwrap();
+            let newest = i64::try_from(taken.len()).unwrap();
+            if message.position == self.loses || message.expected != newest {
+                return Ok(future::ready(Err(BusError("wrong last sequence".to_owned()))));
+            }
+            taken.push(message.position);
+            Ok(future::ready(Ok(newest + 1)))
+        }
+        async fn stream(&self, _: &str) -> Result<Option<FoundStream>, BusError> {
+            unreachable!()
+        }
+        async fn message(&self, _: &str, _: i64) -> Result<Option<Vec<u8>>, BusError> {
+            unreachable!()
+        }
+        async fn create(&self, _: NewStream) -> Result<(), BusError> {
+            unreachable!()
+        }
+        async fn delete(&self, _: &str) -> Result<(), BusError> {
+            unreachable!()
+        }
+        async fn pokes(&self, _: String) -> Result<BoxStream<'static, i64>, BusError> {
+            unreachable!()
+        }
+    }
+
+    async fn published(events: i64, bus: &Stream) -> Result<i64, RelayError> {
+        let log = Log((1..=events).map(|pos| event(pos, b"{}")).collect());
+        let begin = Published { pos: 0, hash: None, id: None };
+        publish_after(&log, bus, "log", 0, &mut OwnCommits::default(), begin).await.map(|last| last.pos)
+    }
+
+    #[tokio::test]
+    async fn every_page_is_published_in_its_order() {
+        for events in [0, 1, 500, 501, 1_750] {
+            let bus = Stream::default();
+            assert_eq!(published(events, &bus).await.unwrap(), events);
+            assert_eq!(bus.taken.into_inner().unwrap(), (1..=events).collect::<Vec<_>>());
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_published_behind_a_message_that_was_lost_though_the_next_page_is_on_its_way() {
+        let bus = Stream { loses: 300, ..Stream::default() };
+        let refused = published(5_000, &bus).await.unwrap_err();
+        assert!(matches!(refused, RelayError::Refused(300)), "{refused}");
+        assert_eq!(bus.taken.into_inner().unwrap(), (1..300).collect::<Vec<_>>());
+        assert_eq!(bus.sent.into_inner().unwrap(), 1_000, "two pages are in flight at most");
     }
 
     #[test]
