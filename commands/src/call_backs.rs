@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::{
     clock::Clock,
-    ids::{AttemptId, MerchantId},
+    ids::{AttemptId, MerchantId, WebhookId},
     process::AttemptRef,
     provider::Exchange,
 };
@@ -25,6 +25,11 @@ const SWEEP_LIMIT: i64 = 500;
 /// The stored call-back that a task with this key looks into; nothing for tasks of an older build.
 pub(crate) fn of_task(key: &str) -> Option<Uuid> {
     key.strip_prefix("webhook:").and_then(|id| id.parse().ok())
+}
+
+/// Names the task that looks into a stored call-back.
+pub(crate) fn task_key(id: WebhookId) -> String {
+    format!("webhook:{}", uuid_of(id))
 }
 
 /// How a call-back about an attempt stands beside the calls; its body stays in `process.webhook`.
@@ -165,6 +170,7 @@ mod tests {
     fn a_task_names_its_call_back() {
         let id = Uuid::from_u128(7);
         assert_eq!(of_task(&format!("webhook:{id}")), Some(id));
+        assert_eq!(of_task(&task_key(WebhookId(ulid::Ulid(7)))), Some(id));
         assert_eq!(of_task("hint:scb:T1"), None);
     }
 }

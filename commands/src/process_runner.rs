@@ -31,8 +31,7 @@ use crate::{
 };
 
 /// Events read at a time.
-const PAGE: usize = 500;
-const PAGE_OF_LOG: i64 = 500;
+const PAGE: u16 = 500;
 /// Reactions carried out side by side, so that they share commits.
 const SIDE_BY_SIDE: usize = 32;
 /// Poll of the log when nobody says that it moved.
@@ -68,7 +67,7 @@ pub async fn run(
     while !shutdown.is_cancelled() {
         match managers.step().await {
             Ok(Some(Step { seen, events, acted })) => {
-                if events >= PAGE {
+                if events >= usize::from(PAGE) {
                     continue;
                 }
                 if acted {
@@ -143,8 +142,8 @@ impl<S: ProcessStore + EventLog> Managers<S> {
             }
             Place { stored, seen: stored, hash: None }
         };
-        let own = if self.place.is_some() { self.own.take(place.seen, PAGE) } else { Vec::new() };
-        let page = if own.is_empty() { self.own.read(&self.store, place.seen, 0, PAGE_OF_LOG).await? } else { own };
+        let own = if self.place.is_some() { self.own.take(place.seen, PAGE.into()) } else { Vec::new() };
+        let page = if own.is_empty() { self.own.read(&self.store, place.seen, 0, PAGE.into()).await? } else { own };
         self.place = Some(place);
         let Some((seen, hash)) = page.last().map(|event| (event.pos, event.hash)) else {
             return Ok(Some(Step { seen: place.seen, events: 0, acted: false }));
@@ -194,12 +193,7 @@ impl<S: ProcessStore + EventLog> Managers<S> {
         let Left { leaves, mut held, news } = left;
         let stored = self.store.advance(from, (to, Some(hash)), leaves, stuck).await?;
         for task in stored.iter().flatten().filter_map(|key| held.remove(key)) {
-            // The worker has stopped meanwhile.
-            if let Err(task) = self.tasks.hand_over(task)
-                && let Err(error) = self.store.release(&task.key, task.leased_until).await
-            {
-                tracing::warn!(%error, key = task.key, "a task that nobody was handed waits until its lease runs out");
-            }
+            self.tasks.hand_over_or_release(&self.store, task).await;
         }
         if stored.is_some() && news {
             self.tasks.notify();

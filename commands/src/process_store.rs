@@ -160,8 +160,14 @@ pub trait ProcessStore: Send + Sync + 'static {
     fn attempt_of(&self, account: &str, name: &str) -> impl Future<Output = Result<Option<(Uuid, AttemptRef)>, StoreError>> + Send;
     /// Keeps a provider's own name for an attempt, for call-backs that know no other.
     fn remember(&self, attempt: &AttemptRef, provider_id: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Stores a call-back that proved its sender, with the task that looks into it; whether it was new.
-    fn take_webhook(&self, delivery: &Delivery<'_>, hint: &WebhookHint) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Stores a call-back that proved its sender, with the task that looks into it; whether it was new. The task of a new one stands leased
+    /// until then, UTC, if a time is named.
+    fn take_webhook(
+        &self,
+        delivery: &Delivery<'_>,
+        hint: &WebhookHint,
+        leased_until: Option<DateTime<Utc>>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Puts a call-back aside until its name becomes known, and its task away.
     fn park(&self, id: Uuid, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Takes parked call-backs behind the place `after` up again whose name has become known.
@@ -229,8 +235,13 @@ impl ProcessStore for PgPool {
         Ok(call_backs::remember(self, attempt, provider_id).await?)
     }
 
-    async fn take_webhook(&self, delivery: &Delivery<'_>, hint: &WebhookHint) -> Result<bool, StoreError> {
-        Ok(webhooks::take(self, delivery, hint).await?)
+    async fn take_webhook(
+        &self,
+        delivery: &Delivery<'_>,
+        hint: &WebhookHint,
+        leased_until: Option<DateTime<Utc>>,
+    ) -> Result<bool, StoreError> {
+        Ok(webhooks::take(self, delivery, hint, leased_until).await?)
     }
 
     async fn park(&self, id: Uuid, key: &str) -> Result<(), StoreError> {

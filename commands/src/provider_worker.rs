@@ -195,6 +195,9 @@ impl<S: ProcessStore> Worker<S> {
     }
 
     async fn lease(&self, count: usize) -> Result<Vec<Held>, CommandError> {
+        if count == 0 {
+            return Ok(vec![]);
+        }
         let found = self.store().lease(self.now(), LEASE_SECONDS.into(), i64::try_from(count).unwrap_or(0)).await?;
         let mut leased = Vec::with_capacity(found.len());
         for Leased { key, tenant, task, abandoned } in found {

@@ -1,7 +1,7 @@
 //! From whoever leaves a task to the provider worker of the same process.
 //!
-//! A worker is told that there is news and looks for what is due. Process managers do more: while it has places they leave a task
-//! leased and hand it over, which saves a look, a lease of its own and a wait for the disk.
+//! A worker is told that there is news and looks for what is due. Process managers, and the door for call-backs, do more: while it has
+//! places they leave a task leased and hand it over, which saves a look, a lease of its own and a wait for the disk.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +9,8 @@ use chrono::{DateTime, Duration, Utc};
 use domain::process::Task;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified, mpsc};
 use uuid::Uuid;
+
+use crate::process_store::ProcessStore;
 
 /// Tasks that were handed over and are not done with, at most: what comes beyond is found by the worker when it looks.
 const PLACES: usize = 32;
@@ -74,9 +76,23 @@ impl Tasks {
         Arc::clone(&self.places).try_acquire_owned().ok().map(Place)
     }
 
+    /// The same for those of whom many come at once: half of the places are left to others, who have somebody waiting at a counter.
+    pub(crate) fn place_among_many(&self) -> Option<Place> {
+        if self.places.available_permits() > PLACES / 2 { self.place() } else { None }
+    }
+
     /// Hands over a task that was left leased; gives it back when the worker is gone.
-    pub(crate) fn hand_over(&self, handed: Handed) -> Result<(), Box<Handed>> {
+    fn hand_over(&self, handed: Handed) -> Result<(), Box<Handed>> {
         self.queue.send(handed).map_err(|refused| Box::new(refused.0))
+    }
+
+    /// Hands over a task that was left leased; should the worker have stopped meanwhile, it is free again.
+    pub(crate) async fn hand_over_or_release(&self, store: &impl ProcessStore, handed: Handed) {
+        if let Err(task) = self.hand_over(handed)
+            && let Err(error) = store.release(&task.key, task.leased_until).await
+        {
+            tracing::warn!(%error, key = task.key, "a task that nobody was handed waits until its lease runs out");
+        }
     }
 
     /// For the worker: from now on there are places. The second one has none.
@@ -112,6 +128,15 @@ mod tests {
         assert!(tasks.place().is_none());
         drop(inbox.recv().await.unwrap());
         assert!(tasks.place().is_some());
+    }
+
+    #[tokio::test]
+    async fn those_of_whom_many_come_leave_half_of_the_places() {
+        let tasks = Tasks::default();
+        let _inbox = tasks.serve();
+        let many: Vec<Place> = std::iter::from_fn(|| tasks.place_among_many()).collect();
+        let others: Vec<Place> = std::iter::from_fn(|| tasks.place()).collect();
+        assert_eq!((many.len(), others.len()), (PLACES / 2, PLACES / 2));
     }
 
     #[test]

@@ -11,7 +11,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, types::Json};
 use uuid::Uuid;
 
-use crate::event_store::uuid_of;
+use crate::{
+    call_backs,
+    event_log::StoreError,
+    event_store::uuid_of,
+    process_store::ProcessStore,
+    tasks::{Handed, Tasks, leased_until},
+};
 
 /// Refused deliveries kept of each account and reason.
 const REFUSED_KEPT: i32 = 200;
@@ -57,14 +63,47 @@ fn subject_of<'a>(account: &str, hint: &'a WebhookHint) -> Subject<'a> {
     }
 }
 
+/// Takes in a call-back that proved its sender: stores it by `door` with the task that looks into it, which goes to the worker of this
+/// process while that has places, and is found by any worker otherwise. `now` is UTC; `workers` may let go of tasks. Returns whether the
+/// call-back was new. To be driven to its end: a task that is left leased and not handed over waits until its lease runs out.
+///
+/// # Errors
+/// The sender must then not be acknowledged.
+pub async fn receive(
+    (door, workers): (&impl ProcessStore, &impl ProcessStore),
+    tasks: &Tasks,
+    now: DateTime<Utc>,
+    delivery: &Delivery<'_>,
+    hint: &WebhookHint,
+) -> Result<bool, StoreError> {
+    let task = subject_of(delivery.account, hint).task;
+    let place = task.as_ref().and_then(|_| tasks.place_among_many());
+    let until = leased_until(now);
+    let fresh = door.take_webhook(delivery, hint, place.as_ref().map(|_| until)).await?;
+    match (task, place) {
+        (Some(task), Some(place)) if fresh => {
+            let (key, tenant) = (call_backs::task_key(delivery.id), delivery.tenant.map(uuid_of).unwrap_or_default());
+            tasks.hand_over_or_release(workers, Handed { key, tenant, task, leased_until: until, place }).await;
+        }
+        (Some(_), _) => tasks.notify(),
+        (None, _) => {} // it spoke of nothing
+    }
+    Ok(fresh)
+}
+
 /// Stores a call-back that proved its sender and schedules the look at the provider's books; one row and one task per delivery
-/// id, however often it is delivered. Returns whether it was new.
+/// id, however often it is delivered. The task of a new one stands leased for as long as is said. Returns whether it was new.
 ///
 /// # Errors
 /// The driver's; the sender must then not be acknowledged.
-pub async fn take(pool: &PgPool, delivery: &Delivery<'_>, hint: &WebhookHint) -> Result<bool, sqlx::Error> {
+pub async fn take(
+    pool: &PgPool,
+    delivery: &Delivery<'_>,
+    hint: &WebhookHint,
+    leased_until: Option<DateTime<Utc>>,
+) -> Result<bool, sqlx::Error> {
     let subject = subject_of(delivery.account, hint);
-    sqlx::query_scalar("select process.take_webhook($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)")
+    sqlx::query_scalar("select process.take_webhook($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
         .bind(uuid_of(delivery.id))
         .bind(delivery.provider)
         .bind(delivery.account)
@@ -78,6 +117,7 @@ pub async fn take(pool: &PgPool, delivery: &Delivery<'_>, hint: &WebhookHint) ->
         .bind(delivery.body)
         .bind(subject.state)
         .bind(subject.task.map(Json))
+        .bind(leased_until)
         .fetch_one(pool)
         .await
 }

@@ -1,5 +1,6 @@
 //! Call-backs: stored once, however often they come; parked until their name is known; settled; looked into again.
 
+use chrono::{DateTime, Utc};
 use commands::{
     call_backs::Sweep,
     event_log::StoreError,
@@ -51,9 +52,20 @@ fn theirs(name: &str) -> HintSubject {
 
 /// The `n`th delivery to an account, whose owner is a merchant or nobody.
 async fn take<S: Stage>(stage: &S, n: u64, account: &str, owner: Option<MerchantId>, hint: &WebhookHint) -> Result<bool, &'static str> {
+    take_leased(stage, n, (account, owner), hint, None).await
+}
+
+/// As [`take`]; whoever takes it holds its task for so long.
+async fn take_leased<S: Stage>(
+    stage: &S,
+    n: u64,
+    (account, owner): (&str, Option<MerchantId>),
+    hint: &WebhookHint,
+    until: Option<DateTime<Utc>>,
+) -> Result<bool, &'static str> {
     let body = hint.delivery_id.as_bytes();
     let delivery = Delivery { id: id(n), provider: "scb", account, tenant: owner, received_at: start(), headers: &[], body };
-    stored(stage.log().take_webhook(&delivery, hint).await)
+    stored(stage.log().take_webhook(&delivery, hint, until).await)
 }
 
 /// The task of the `n`th delivery is done with, and this came of it.
@@ -79,6 +91,24 @@ pub async fn a_call_back_is_stored_once_with_one_task_however_often_it_comes<S: 
     told.that("again, while it is looked into", take(stage, 6, "scb", None, &one).await);
     lease(&store, told, 1, 10).await;
     told.that("stored then", stage.call_backs().await);
+}
+
+pub async fn the_task_of_a_new_call_back_can_be_left_leased_that_of_a_repeat_cannot<S: Stage>(stage: &S, told: &mut Told) {
+    let store = managed(stage).await;
+    let (one, two) = (hint("one", ours("REF")), hint("two", ours("REF")));
+    let scb = ("scb", None);
+    told.that("one", take_leased(stage, 1, scb, &one, Some(after(5))).await);
+    told.that("two", take_leased(stage, 2, scb, &two, Some(after(5))).await);
+    told.that("two again, for longer", take_leased(stage, 3, scb, &two, Some(after(60))).await);
+    lease(&store, told, 4, 10).await;
+    told.that("one is let go of", stored(store.release(&key(1), after(5)).await));
+    lease(&store, told, 4, 10).await;
+    lease(&store, told, 5, 10).await;
+    told.that("two is parked meanwhile", stored(store.park(uuid(2), &key(2)).await));
+    told.that("three, that comes once more when it was never found", take(stage, 4, "scb", None, &hint("three", ours("REF"))).await);
+    told.that("never found", settle(&store, 4, false).await);
+    told.that("its repeat is nobody's", take_leased(stage, 5, scb, &hint("three", ours("REF")), Some(after(60))).await);
+    lease(&store, told, 6, 10).await;
 }
 
 pub async fn deliveries_of_two_accounts_never_are_one<S: Stage>(stage: &S, told: &mut Told) {

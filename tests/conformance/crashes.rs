@@ -30,7 +30,7 @@ async fn take_call_back<S: Stage>(stage: &S) -> Result<bool, &'static str> {
     let subject = HintSubject::Reference("REF".to_owned());
     let hint = WebhookHint { delivery_id: "d".to_owned(), subject, transaction_id: None, acknowledgement: String::new() };
     let delivery = Delivery { id, provider: "scb", account: "scb", tenant: None, received_at: start(), headers: &[], body: b"d" };
-    stored(stage.log().take_webhook(&delivery, &hint).await)
+    stored(stage.log().take_webhook(&delivery, &hint, None).await)
 }
 
 async fn log<S: Stage>(stage: &S, told: &mut Told) {

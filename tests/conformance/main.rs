@@ -103,6 +103,7 @@ scripts! {
         a_name_that_the_log_tells_stands_beside_ours;
     call_backs:
         a_call_back_is_stored_once_with_one_task_however_often_it_comes
+        the_task_of_a_new_call_back_can_be_left_leased_that_of_a_repeat_cannot
         deliveries_of_two_accounts_never_are_one
         what_came_of_a_call_back_is_noted_once
         a_parked_call_back_waits_until_its_name_is_known

@@ -17,6 +17,7 @@ use domain::{
     provider::{PaymentProvider, RawWebhook, WebhookHint, WebhookRefusal},
 };
 use metrics::counter;
+use tracing::Instrument as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -54,7 +55,8 @@ pub fn router() -> OpenApiRouter<AppState> {
     request_body(content = String, description = "As the provider sends it", content_type = "application/json"),
     responses((status = 200, description = "Taken; in the provider's own words", content_type = "application/json")))]
 async fn receive(State(state): State<AppState>, Path(provider): Path<String>, request: Request) -> Result<Response, Problem> {
-    take(&state, &Door::own(&state, &provider)?, None, request).await
+    let door = Door::own(&state, &provider)?;
+    take(state, door, None, request).await
 }
 
 /// Takes a call-back of a provider that proves itself by a secret in the path, for the platform's own account there.
@@ -67,7 +69,8 @@ async fn receive_with_secret(
     Path((provider, secret)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    take(&state, &Door::own(&state, &provider)?, Some(&secret), request).await
+    let door = Door::own(&state, &provider)?;
+    take(state, door, Some(secret), request).await
 }
 
 /// Takes a call-back for a merchant's account at a provider that signs what it sends.
@@ -80,7 +83,8 @@ async fn receive_for_account(
     Path((provider, account)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    take(&state, &Door::account(&state, &provider, &account).await?, None, request).await
+    let door = Door::account(&state, &provider, &account).await?;
+    take(state, door, None, request).await
 }
 
 /// Takes a call-back for a merchant's account at a provider that proves itself by a secret in the path.
@@ -94,7 +98,8 @@ async fn receive_for_account_with_secret(
     Path((provider, account, secret)): Path<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    take(&state, &Door::account(&state, &provider, &account).await?, Some(&secret), request).await
+    let door = Door::account(&state, &provider, &account).await?;
+    take(state, door, Some(secret), request).await
 }
 
 /// Whose call-backs come in here, and who can tell whether they are genuine.
@@ -162,7 +167,13 @@ fn unknown() -> Problem {
     Problem::new(Kind::NotFound, "there is no such provider")
 }
 
-async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Request) -> Result<Response, Problem> {
+/// Goes on when the sender hangs up: what was stored is handed to whoever looks into it.
+async fn take(state: AppState, door: Door, secret: Option<String>, request: Request) -> Result<Response, Problem> {
+    let taking = async move { taken(&state, &door, secret.as_deref(), request).await };
+    tokio::spawn(taking.in_current_span()).await.map_err(|error| Problem::internal(&error))?
+}
+
+async fn taken(state: &AppState, door: &Door, secret: Option<&str>, request: Request) -> Result<Response, Problem> {
     let headers = texts(request.headers());
     let body = body_bytes(request, state).await?;
     let most = state.limiter.limits().call_back_bytes;
@@ -187,8 +198,9 @@ async fn take(state: &AppState, door: &Door, secret: Option<&str>, request: Requ
     match read {
         Ok(hint) => {
             fail_point::reach("before_webhook").await;
-            let fresh = webhooks::take(&state.call_back_pool, &delivery, &hint).await.map_err(|error| Problem::unavailable(&error))?;
-            state.tasks.notify();
+            let stores = (&state.call_back_pool, &state.log_pool);
+            let received = webhooks::receive(stores, &state.tasks, state.clock.now(), &delivery, &hint).await;
+            let fresh = received.map_err(|error| Problem::unavailable(&error))?;
             fail_point::reach("before_webhook_answer").await;
             let kind = if fresh { "fresh" } else { "repeated" };
             counter!("smartpos_webhooks_total", "provider" => provider, "result" => kind).increment(1);

@@ -216,7 +216,7 @@ async fn bare_take(url: &str, window: Duration, ids: Arc<SeededIds>) -> Result<f
                 };
                 let (provider, account) = ("stripe", "pac_of_the_bench");
                 let delivery = Delivery { id: WebhookId(id), provider, account, tenant: None, received_at: now, headers: &[], body: &body };
-                match webhooks::take(&pool, &delivery, &hint).await {
+                match webhooks::take(&pool, &delivery, &hint, None).await {
                     Ok(_) => done.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
                     Err(error) => return println!("  the bare statement stopped: {error}"),
                 };

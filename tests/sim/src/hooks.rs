@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use commands::{process_store::ProcessStore as _, webhooks::Delivery};
+use commands::{
+    tasks::Tasks,
+    webhooks::{self, Delivery},
+};
 use domain::{
     clock::IdSource as _,
     ids::WebhookId,
@@ -123,7 +126,9 @@ async fn arrive(world: &Shared, reference: &str, transaction_id: Option<&str>, s
     let id = WebhookId(SimIds(world.clone()).next());
     let delivery =
         Delivery { id, provider: NAME, account: NAME, tenant: None, received_at: world.now(), headers: &[], body: body.as_bytes() };
-    match SimLog(link).take_webhook(&delivery, &hint).await {
+    // A door with no worker beside it.
+    let log = SimLog(link);
+    match webhooks::receive((&log, &log), &Tasks::default(), world.now(), &delivery, &hint).await {
         Ok(_) => {
             world.journal().hooks.insert(hint.delivery_id);
             true

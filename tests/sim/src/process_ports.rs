@@ -85,14 +85,19 @@ impl ProcessStore for SimLog {
         self.0.ask("remember", |db| db.process.remember(&attempt.provider, provider_id, &attempt.reference)).await
     }
 
-    async fn take_webhook(&self, delivery: &Delivery<'_>, hint: &WebhookHint) -> Result<bool, StoreError> {
+    async fn take_webhook(
+        &self,
+        delivery: &Delivery<'_>,
+        hint: &WebhookHint,
+        leased_until: Option<DateTime<Utc>>,
+    ) -> Result<bool, StoreError> {
         let world = &self.0.world;
         let id = Uuid::from_bytes(delivery.id.0.to_bytes());
         if world.sabotaged(Saboteur::HookAckedUnstored, 3) {
             return Ok(true);
         }
         let take = |db: &mut crate::db::Db| {
-            let fresh = db.process.take(id, delivery, hint, world);
+            let fresh = db.process.take((id, leased_until), delivery, hint, world);
             // The sender is acknowledged: whoever stores a call-back waits for the disk.
             db.durable();
             fresh

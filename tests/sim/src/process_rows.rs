@@ -245,7 +245,13 @@ impl ProcessRows {
     }
 
     /// As `process.take_webhook`, whose caller waits for the disk.
-    pub fn take(&mut self, id: Uuid, delivery: &Delivery<'_>, hint: &WebhookHint, world: &World) -> bool {
+    pub fn take(
+        &mut self,
+        (id, leased_until): (Uuid, Option<DateTime<Utc>>),
+        delivery: &Delivery<'_>,
+        hint: &WebhookHint,
+        world: &World,
+    ) -> bool {
         let (name, state) = match &hint.subject {
             HintSubject::Reference(name) | HintSubject::ProviderId(name) => (Some(name.clone()), "received"),
             HintSubject::Nothing => (None, "done"),
@@ -264,7 +270,12 @@ impl ProcessRows {
         }
         if let (Some(reference), "received") = (name, row.state) {
             let (key, task) = (format!("webhook:{}", row.id), follow(delivery.account, reference, hint.transaction_id.clone()));
-            let row = TaskRow { tenant: owner.unwrap_or_default(), task, due_at: delivery.received_at, leased_until: None };
+            let row = TaskRow {
+                tenant: owner.unwrap_or_default(),
+                task,
+                due_at: delivery.received_at,
+                leased_until: leased_until.filter(|_| fresh),
+            };
             self.tasks.entry(key).or_insert(row);
         }
         fresh
