@@ -37,6 +37,7 @@ public_types! {
     INTENT_FAILED = "payment_intent.failed";
     INTENT_NEEDS_ATTENTION = "payment_intent.needs_attention";
     INTENT_UNMATCHED_RESOLVED = "payment_intent.unmatched_resolved";
+    INTENT_OVER_REFUND_ACKNOWLEDGED = "payment_intent.over_refund_acknowledged";
     INTENT_REQUIRES_ACTION = "payment_intent.requires_action";
     INTENT_PAYMENT_FAILED = "payment_intent.payment_failed";
     INTENT_OUTCOME_UNKNOWN = "payment_intent.outcome_unknown";
@@ -132,6 +133,7 @@ const fn of_intent(event: &payment_intent::Event) -> &'static str {
         E::Authorized(_) => INTENT_REQUIRES_CAPTURE,
         E::CaptureFailed(_) => INTENT_CAPTURE_FAILED,
         E::IncreaseFailed(_) => INTENT_INCREASE_FAILED,
+        E::OverRefundAcknowledged(_) => INTENT_OVER_REFUND_ACKNOWLEDGED,
         E::LeftToPerson(_) | E::RefundTakenBack(_) | E::RefundLeftToPerson(_) => INTENT_NEEDS_ATTENTION,
         // More went back than came.
         E::RefundFoundSent(found) if found.excess > 0 => INTENT_NEEDS_ATTENTION,

@@ -8,8 +8,8 @@ use api::{
     problem::Kind,
     routes::{
         api_keys::CreateApiKey, auth::DevToken, bills::IssueBill, customers, inbound_webhooks::ReprocessInput, merchants, order_lines,
-        orders, payment_intents, payments::PayBill, provider_accounts, refunds, stores, webhook_deliveries::ResendInput,
-        webhook_endpoints::EndpointInput,
+        orders, payment_intent_changes, payment_intents, payments::PayBill, provider_accounts, refunds, stores,
+        webhook_deliveries::ResendInput, webhook_endpoints::EndpointInput,
     },
 };
 use serde::de::DeserializeOwned;
@@ -41,6 +41,7 @@ fn as_every_command(value: &Value) -> Vec<Option<String>> {
         shown::<PayBill>(value),
         shown::<payment_intents::CreateIntent>(value),
         shown::<payment_intents::ConfirmIntent>(value),
+        shown::<payment_intent_changes::AcknowledgeOverRefund>(value),
         shown::<refunds::RequestRefund>(value),
         shown::<refunds::RefundPayment>(value),
         shown::<refunds::ResolveRefund>(value),

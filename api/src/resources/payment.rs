@@ -5,6 +5,7 @@ use domain::{
     money::Money,
     payment_intent::{self, Status, Tender},
 };
+use projections::models::payments::PaymentRow;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -77,11 +78,21 @@ pub struct PaymentResource {
     /// When the money arrived, UTC.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub paid_at: Option<DateTime<Utc>>,
-    /// Money came on its reference that does not close it (another amount, a second payment, too late), or the payer
-    /// contests it.
+    /// Someone has to look: money came that does not close it (another amount, a second payment, too late) or that its bill had no use
+    /// for, the payer contests it, the provider does not tell, or more went back than came. What its bill had no use for is known to
+    /// `GET` only.
     pub needs_attention: bool,
     /// Version, as in `ETag`.
     pub version: i64,
+}
+
+impl PaymentResource {
+    /// The same as the read model has it, which knows what the bill had no use for.
+    #[must_use]
+    pub const fn as_read(mut self, row: &PaymentRow) -> Self {
+        self.needs_attention = row.needs_attention;
+        self
+    }
 }
 
 impl Resource<payment_intent::State> for PaymentResource {

@@ -6,6 +6,7 @@ use domain::{
     payment_intent::{self, Attempt, DisputeOutcome, Status, Tender},
     process::work::resolves_by,
 };
+use projections::models::payments::PaymentRow;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -41,6 +42,9 @@ pub struct PaymentIntentResource {
     /// Given back, or set aside for it, beyond what came: a refund that a person had declared not sent was, and another had been made.
     #[schema(value_type = MoneySchema)]
     pub over_refunded: Money,
+    /// Of that, what somebody has taken note of: `needs_attention` is for the rest.
+    #[schema(value_type = MoneySchema)]
+    pub over_refund_acknowledged: Money,
     /// How it is tendered.
     #[schema(value_type = TenderSchema)]
     pub tender: Tender,
@@ -75,7 +79,8 @@ pub struct PaymentIntentResource {
     pub dispute: Option<&'static str>,
     /// How many attempts there were.
     pub attempts: usize,
-    /// Someone has to look.
+    /// Someone has to look. What its bill had no use for is known to `GET` only: answers to commands, and events, say what the payment itself
+    /// knows.
     pub needs_attention: bool,
     /// Why the last attempt failed.
     pub failure: Option<Failure>,
@@ -157,9 +162,10 @@ pub struct UnmatchedPayment {
 }
 
 impl PaymentIntentResource {
-    /// The same with the moment at which the provider is asked next.
+    /// The same as the read model has it, which knows what the bill had no use for, with the moment at which the provider is asked next.
     #[must_use]
-    pub fn looked_at(mut self, next: Option<DateTime<Utc>>) -> Self {
+    pub fn as_read(mut self, row: &PaymentRow, next: Option<DateTime<Utc>>) -> Self {
+        self.needs_attention = row.needs_attention;
         self.outcome.next_inquiry_at = next;
         self
     }
@@ -181,6 +187,7 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             captured: money(state.captured()),
             refunded: money(state.refunded_total),
             over_refunded: money(state.over_refunded()),
+            over_refund_acknowledged: money(state.over_refund_acknowledged),
             tender: details.tender,
             provider: attempt.map(|attempt| attempt.started.provider.clone()),
             reference: attempt.map(|attempt| attempt.started.reference.clone()),

@@ -16,7 +16,7 @@ pub mod inbound_webhooks;
 pub mod merchants;
 pub mod order_lines;
 pub mod orders;
-mod payment_intent_changes;
+pub mod payment_intent_changes;
 pub mod payment_intent_views;
 pub mod payment_intents;
 pub mod payment_token;

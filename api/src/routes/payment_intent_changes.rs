@@ -35,6 +35,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(resolve_unmatched))
         .routes(routes!(dispute))
         .routes(routes!(resolve_dispute))
+        .routes(routes!(acknowledge_over_refund))
 }
 
 /// What is to change; the rest stays.
@@ -197,6 +198,17 @@ async fn increment(
     ask(&state, &change, &body.raw, id, Command::Increase { amount: body.value.amount }).await
 }
 
+/// Somebody takes note of what was given back beyond what came.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcknowledgeOverRefund {
+    /// As `over_refunded` says; refused when it has become another amount.
+    #[schema(value_type = MoneySchema)]
+    amount: Money,
+    /// What is done about it, 1 to 200 characters.
+    reason: String,
+}
+
 /// A change that is one command to the intent and to nothing else.
 async fn ask<P: Policy>(
     state: &AppState,
@@ -273,4 +285,19 @@ async fn resolve_dispute(
 ) -> Result<Response, Problem> {
     let (outcome, now) = (body.value.outcome, state.clock.now());
     change_intent(&state, &change, &body.raw, id, move |unit| Box::pin(payment_cases::resolve_dispute(unit, id, outcome, now))).await
+}
+
+/// Takes note that more was given back than came; the payment needs no attention for it any more.
+#[utoipa::path(post, path = "/v1/payment-intents/{id}/over-refund/acknowledge", tag = "payment-intents",
+    request_body = AcknowledgeOverRefund, params(("id" = String, Path, description = "`pi_…`")),
+    responses((status = 200, description = "Noted, with what is done about it", body = PaymentIntentResource)),
+    extensions(("x-permission" = json!("refund_request"))))]
+async fn acknowledge_over_refund(
+    State(state): State<AppState>,
+    change: Change<may::RefundRequest>,
+    Id(id): Id<PaymentIntentId>,
+    body: Json<AcknowledgeOverRefund>,
+) -> Result<Response, Problem> {
+    let AcknowledgeOverRefund { amount, reason } = body.value;
+    ask(&state, &change, &body.raw, id, Command::AcknowledgeOverRefund { amount, reason }).await
 }

@@ -87,7 +87,7 @@ async fn list(
     let looks = next_looks(&ask, &state, &rows).await?;
     let show = |row: PaymentRow| {
         let shown = PaymentIntentResource::of(&row.document, row.stamp.version)?;
-        Some(shown.looked_at(row.attempt_id.and_then(|id| looks.get(&id).copied())))
+        Some(shown.as_read(&row, row.attempt_id.and_then(|id| looks.get(&id).copied())))
     };
     Ok(ask.list("payment-intents", page, rows, |row| row.stamp.opened_pos, show))
 }
@@ -104,9 +104,11 @@ async fn get(
 ) -> Result<Response, Problem> {
     let row = ask.reads.payment(&ask.scope, id).await?;
     let looks = next_looks(&ask, &state, row.as_slice()).await?;
-    let next = row.as_ref().and_then(|row| row.attempt_id).and_then(|id| looks.get(&id).copied());
-    let found = row.as_ref().map(|row| (&row.document, row.stamp.version));
-    ask.one_with(found, payment_intent::Rejection::PaymentIntentNotFound, |shown: PaymentIntentResource| shown.looked_at(next))
+    let missing = payment_intent::Rejection::PaymentIntentNotFound;
+    let Some(row) = row else { return Err(Problem::missing(missing)) };
+    let next = row.attempt_id.and_then(|id| looks.get(&id).copied());
+    let found = Some((&row.document, row.stamp.version));
+    ask.anew(row.parked > 0).one_with(found, missing, |shown: PaymentIntentResource| shown.as_read(&row, next))
 }
 
 /// When the provider is asked next about these payments; nothing of the past.

@@ -12,7 +12,7 @@ use domain::{
     money::Money,
     payment_intent::{self, DEFAULT_VALID_MINUTES, Evidence, PaymentIntent, Tender},
 };
-use projections::models::payments::PaymentFilter;
+use projections::models::payments::{PaymentFilter, PaymentRow};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -185,7 +185,8 @@ async fn list(ask: Ask<may::PaymentRead, Payments>, Filter(query): Filter<Paymen
         unmatched: None,
     };
     let rows = ask.reads.payments(&ask.scope, &filter, page).await?;
-    Ok(ask.list("payments", page, rows, |row| row.stamp.opened_pos, |row| PaymentResource::of(&row.document, row.stamp.version)))
+    let show = |row: PaymentRow| PaymentResource::of(&row.document, row.stamp.version).map(|shown| shown.as_read(&row));
+    Ok(ask.list("payments", page, rows, |row| row.stamp.opened_pos, show))
 }
 
 /// One payment.
@@ -194,8 +195,9 @@ async fn list(ask: Ask<may::PaymentRead, Payments>, Filter(query): Filter<Paymen
     extensions(("x-permission" = json!("payment_read"))))]
 async fn get(ask: Ask<may::PaymentRead, Payments>, Id(payment_id): Id<PaymentId>) -> Result<Response, Problem> {
     let row = ask.reads.payment(&ask.scope, payment_id.intent_id()).await?;
-    let found = row.as_ref().map(|row| (&row.document, row.stamp.version));
-    ask.one::<_, PaymentResource>(found, payment_intent::Rejection::PaymentIntentNotFound)
+    let missing = payment_intent::Rejection::PaymentIntentNotFound;
+    let Some(row) = row else { return Err(Problem::missing(missing)) };
+    ask.anew(row.parked > 0).one_with(Some((&row.document, row.stamp.version)), missing, |shown: PaymentResource| shown.as_read(&row))
 }
 
 #[cfg(test)]

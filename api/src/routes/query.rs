@@ -146,6 +146,12 @@ fn of_moment(error: MomentError) -> Problem {
 }
 
 impl<P: Policy, R: Reads> Ask<P, R> {
+    /// Answers in full whatever version the caller has, where the version does not tell all of it.
+    #[must_use]
+    pub fn anew(self, anew: bool) -> Self {
+        Self { if_none_match: self.if_none_match.filter(|_| !anew), ..self }
+    }
+
     /// The answer to a question about one thing; `missing` says that there is none.
     ///
     /// # Errors

@@ -300,6 +300,13 @@ pub enum Command {
         /// Of money that did not close the intent: the provider's transaction.
         unmatched_transaction_id: Option<String>,
     },
+    /// A person takes note that more was given back than came.
+    AcknowledgeOverRefund {
+        /// By how much, as the person has seen it.
+        amount: Money,
+        /// What is done about it.
+        reason: String,
+    },
 }
 
 rejections! {
@@ -343,5 +350,7 @@ rejections! {
         UnmatchedNotRefundable => State, "the attempt on which the money arrived is not known; it cannot be sent back by a call";
         NotDisputed => State, "there is no open dispute";
         RefundUnknown => Missing, "no such refund is reserved on this payment";
+        NotOverRefunded => State, "no more was given back than came, or somebody has taken note of it";
+        OverRefundDiffers { over_refunded: i64 } => State, "{over_refunded} minor units more were given back than came, not the amount that is acknowledged";
     }
 }

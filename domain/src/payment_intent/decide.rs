@@ -17,7 +17,7 @@ pub struct PaymentIntent;
 
 impl Aggregate for PaymentIntent {
     const STREAM_TYPE: StreamType = StreamType::PaymentIntent;
-    const STATE_SCHEMA: i16 = 7;
+    const STATE_SCHEMA: i16 = 8;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -81,6 +81,7 @@ impl Aggregate for PaymentIntent {
             Command::CountFoundRefund { refund_id, amount, unmatched_transaction_id } => {
                 Ok(refunds::count_found(state, refund_id, amount, unmatched_transaction_id.as_deref()))
             }
+            Command::AcknowledgeOverRefund { amount, reason } => refunds::acknowledge(state, details, amount, reason),
         }
     }
 

@@ -11,8 +11,8 @@ use crate::{
 };
 
 pub use super::event_cases::{
-    AttemptAccepted, DisputeOutcome, DisputeResolved, Failed, LeftToPerson, ProviderConfirmed, Resolution, ResolvedByPerson,
-    UnmatchedRefunded, UnmatchedReopened, UnmatchedResolved, Updated,
+    AttemptAccepted, DisputeOutcome, DisputeResolved, Failed, LeftToPerson, OverRefundAcknowledged, ProviderConfirmed, Resolution,
+    ResolvedByPerson, UnmatchedRefunded, UnmatchedReopened, UnmatchedResolved, Updated,
 };
 pub use super::event_hold::{Authorized, CaptureFailed, CaptureRequested, IncreaseFailed, IncreaseRequested};
 use super::terms::Terms;
@@ -417,5 +417,7 @@ events! {
         RefundFoundSent = "payment_intent.refund_found_sent" v 1;
         /// For too long nobody knows how the refund stands.
         RefundLeftToPerson = "payment_intent.refund_left_to_person" v 1;
+        /// Somebody took note that more was given back than came.
+        OverRefundAcknowledged = "payment_intent.over_refund_acknowledged" v 1;
     }
 }

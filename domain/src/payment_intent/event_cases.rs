@@ -119,6 +119,15 @@ pub struct UnmatchedReopened {
     pub refund_id: RefundId,
 }
 
+/// Somebody took note that more was given back than came: what the payer got twice is asked back outside of the platform, or let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OverRefundAcknowledged {
+    /// Minor units that were given back, or set aside for it, beyond what came.
+    pub over_refunded: i64,
+    /// What is done about it.
+    pub reason: String,
+}
+
 /// Who keeps the money after a dispute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

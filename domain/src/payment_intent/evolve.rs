@@ -57,6 +57,7 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
         Event::Canceled(_) => end(&mut state, Status::Canceled),
         Event::Expired(_) => end(&mut state, Status::Expired),
         Event::Failed(_) => end(&mut state, Status::Failed),
+        Event::OverRefundAcknowledged(acknowledged) => state.over_refund_acknowledged = acknowledged.over_refunded,
         Event::RefundReserved(_)
         | Event::RefundSettled(_)
         | Event::RefundReleased(_)
@@ -75,6 +76,10 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
         | Event::CaptureFailed(_)
         | Event::IncreaseRequested(_)
         | Event::IncreaseFailed(_) => evolve_attempt(&mut state, event),
+    }
+    if state.over_refund_acknowledged > 0 {
+        // What is no more needs no note, and would hide what comes later.
+        state.over_refund_acknowledged = state.over_refund_acknowledged.min(state.over_refunded());
     }
     state
 }

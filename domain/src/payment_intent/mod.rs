@@ -30,9 +30,9 @@ pub use decide::{MAX_ATTEMPTS, PaymentIntent};
 pub use event::{
     ActionRequired, AttemptAccepted, AttemptFailed, AttemptStarted, Authorized, CancelRequested, Canceled, CaptureFailed, CaptureRequested,
     Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Expired, Failed, IncreaseFailed, IncreaseRequested, LeftToPerson,
-    OutcomeUnknown, ProviderConfirmed, RefundFoundSent, RefundLeftToPerson, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack,
-    Resolution, ResolvedByPerson, Succeeded, Tender, UnmatchedPaymentReceived, UnmatchedReason, UnmatchedRefunded, UnmatchedReopened,
-    UnmatchedResolved, Updated,
+    OutcomeUnknown, OverRefundAcknowledged, ProviderConfirmed, RefundFoundSent, RefundLeftToPerson, RefundReleased, RefundReserved,
+    RefundSettled, RefundTakenBack, Resolution, ResolvedByPerson, Succeeded, Tender, UnmatchedPaymentReceived, UnmatchedReason,
+    UnmatchedRefunded, UnmatchedReopened, UnmatchedResolved, Updated,
 };
 pub use standing::Standing;
 pub use state::{Attempt, FailedRefund, RefundBeyond, RefundEntry, State, Status, UnmatchedPayment};

@@ -1,10 +1,10 @@
 //! Refunds under a payment: the balance out of which they come.
 
 use super::{
-    Event, RefundFoundSent, RefundLeftToPerson, RefundReleased, RefundReserved, RefundSettled, RefundTakenBack, Rejection, Resolution,
-    State, UnmatchedPayment, UnmatchedRefunded, UnmatchedReopened,
+    Created, Event, OverRefundAcknowledged, RefundFoundSent, RefundLeftToPerson, RefundReleased, RefundReserved, RefundSettled,
+    RefundTakenBack, Rejection, Resolution, State, UnmatchedPayment, UnmatchedRefunded, UnmatchedReopened,
 };
-use crate::{ids::RefundId, money::Money};
+use crate::{ids::RefundId, merchant::is_text, money::Money};
 
 /// The money beside the payment that this refund sends back.
 fn beside(state: &State, refund_id: RefundId) -> Option<&UnmatchedPayment> {
@@ -114,6 +114,21 @@ pub(super) fn count_found(state: &State, refund_id: RefundId, amount: i64, trans
     let excess = total.saturating_sub(state.captured()).max(0);
     let refunded_total = state.refunded_total.saturating_add(amount);
     vec![RefundFoundSent { refund_id, amount, refunded_total, excess, unmatched_transaction_id: None }.into()]
+}
+
+/// Somebody takes note of what was given back beyond what came. Should it become more, somebody has to look again.
+pub(super) fn acknowledge(state: &State, details: &Created, amount: Money, reason: String) -> Result<Vec<Event>, Rejection> {
+    if !is_text(&reason, 200) {
+        return Err(Rejection::ReasonRequired);
+    }
+    let over_refunded = state.over_refunded();
+    if over_refunded <= state.over_refund_acknowledged {
+        return Err(Rejection::NotOverRefunded);
+    }
+    if amount != Money::new(over_refunded, details.amount.currency) {
+        return Err(Rejection::OverRefundDiffers { over_refunded });
+    }
+    Ok(vec![OverRefundAcknowledged { over_refunded, reason }.into()])
 }
 
 fn count_found_beside(state: &State, payment: &UnmatchedPayment, refund_id: RefundId, amount: i64) -> Vec<Event> {

@@ -183,6 +183,8 @@ pub struct State {
     pub refunds_in_doubt: BTreeSet<RefundId>,
     /// Refunds beyond those that the money beside the payment has room for.
     pub refunds_beyond: Vec<RefundBeyond>,
+    /// Minor units given back beyond what came of which a person has taken note; never more than there are.
+    pub over_refund_acknowledged: i64,
 }
 
 impl State {
@@ -234,13 +236,13 @@ impl State {
     }
 
     /// A person has to look: money that nothing asks for, an open dispute, an outcome that the provider does not tell, of the payment
-    /// or of a refund, a refund that did not happen after all, more given back than came.
+    /// or of a refund, a refund that did not happen after all, more given back than came of which nobody has taken note.
     pub fn needs_attention(&self) -> bool {
         let left = self.attempt.as_ref().is_some_and(|attempt| attempt.left_to_person.is_some());
         let open = self.unmatched.iter().any(|payment| payment.resolution.is_none());
         let owed_back = self.failed_refunds.iter().any(|refund| refund.followed_by.is_none());
         let untold = !self.refunds_left_to_person.is_empty();
-        let too_much = self.over_refunded() > 0;
+        let too_much = self.over_refunded() > self.over_refund_acknowledged;
         let contested = self.dispute.is_some() && self.dispute_outcome.is_none();
         open || owed_back || untold || too_much || contested || (left && self.is_open())
     }

@@ -8,7 +8,7 @@ use domain::{
     event::DomainEvent,
     ids::{AttemptId, BillId, MerchantId, OrderId, PaymentIntentId, StoreId, Ulid},
     money::Currency,
-    payment_intent::{self, PaymentIntent, Status, Tender},
+    payment_intent::{self, DisputeOutcome, PaymentIntent, Status, Tender},
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,8 +73,8 @@ pub struct PaymentRow {
     pub paid_at: Option<DateTime<Utc>>,
     /// The outcome of the last call to the provider is not known.
     pub outcome_unknown: bool,
-    /// Money is there that nothing asks for, it is contested, the provider does not tell, or more went back than came: someone has to
-    /// look.
+    /// Money is there that nothing asks for and that was not given back, it is contested, the provider does not tell, or more went back
+    /// than came: someone has to look.
     pub needs_attention: bool,
     /// Money arrived on its reference that did not close it, and nobody has decided about it.
     pub unmatched: bool,
@@ -102,7 +102,7 @@ impl Projection for Payments {
         "payments"
     }
     fn version(&self) -> i32 {
-        7
+        8
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -145,7 +145,7 @@ impl Projection for Payments {
             DomainEvent::Bill(bill::Event::OverpaymentParked(parked)) => {
                 rows.update::<PaymentRow>(&parked.payment_intent_id.to_string(), |row| {
                     row.parked = parked.amount;
-                    row.needs_attention = true;
+                    row.needs_attention = is_open(row.parked, &row.document);
                     (row.stamp.updated_at, row.stamp.updated_pos) = (event.occurred_at, event.pos);
                     Ok(())
                 })?;
@@ -162,6 +162,13 @@ impl Projection for Payments {
             | DomainEvent::LedgerAdjustment(_) => Ok(()),
         }
     }
+}
+
+/// Whether someone has to look: what its bill did not ask for goes back first, as in the daily sales.
+fn is_open(parked: i64, document: &payment_intent::State) -> bool {
+    let lost = document.dispute.as_ref().filter(|_| document.dispute_outcome == Some(DisputeOutcome::Lost));
+    let gone = lost.map_or(0, |dispute| dispute.amount.amount).saturating_add(document.refunded_total);
+    parked > gone || document.needs_attention()
 }
 
 fn apply_intent(rows: &mut Rows, event: &RecordedEvent, change: &payment_intent::Event) -> Result<(), ApplyError> {
@@ -198,7 +205,7 @@ fn apply_intent(rows: &mut Rows, event: &RecordedEvent, change: &payment_intent:
         expires_at: details.expires_at.map(|at| at.trunc_subsecs(6)),
         paid_at: payment.map(|payment| payment.paid_at.trunc_subsecs(6)),
         outcome_unknown: attempt.is_some_and(|attempt| attempt.unknown && attempt.failed.is_none()) && payment.is_none(),
-        needs_attention: parked > 0 || document.needs_attention(),
+        needs_attention: is_open(parked, &document),
         unmatched: document.unmatched.iter().any(|payment| payment.resolution.is_none()),
         stamp,
         document,

@@ -170,9 +170,24 @@ fn bills_payments_and_refunds_show_where_the_money_is() {
     let link: BillOrderRow = row(&mut rows, format!("{}|{}", BillId(Ulid(2001)), OrderId(Ulid(1001))));
     assert_eq!(link.order_id, OrderId(Ulid(1001)));
     let payment: PaymentRow = row(&mut rows, PaymentIntentId(Ulid(3001)));
-    assert_eq!((payment.captured, payment.refunded, payment.parked, payment.needs_attention), (107_00, 53_50, 1_00, true));
+    assert_eq!(
+        (payment.captured, payment.refunded, payment.parked, payment.needs_attention),
+        (107_00, 53_50, 1_00, false),
+        "what was parked went back first"
+    );
     let refund: RefundRow = row(&mut rows, RefundId(Ulid(4001)));
     assert_eq!((refund.status, refund.amount, refund.completed_at.is_some()), (refund::Status::Succeeded, 53_50, true));
+}
+
+#[test]
+fn what_a_bill_had_no_use_for_needs_attention_until_it_went_back() {
+    let mut paid = History::default();
+    paid.order(1).bill(1).pay(1);
+    let before: PaymentRow = row(&mut folded(&paid.0), PaymentIntentId(Ulid(3001)));
+    assert_eq!((before.parked, before.needs_attention), (1_00, true));
+    paid.refund(1);
+    let after: PaymentRow = row(&mut folded(&paid.0), PaymentIntentId(Ulid(3001)));
+    assert_eq!((after.refunded, after.needs_attention), (53_50, false));
 }
 
 #[test]

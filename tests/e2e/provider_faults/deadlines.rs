@@ -318,6 +318,14 @@ async fn a_person_decides_a_refund_that_was_left_to_one_and_money_that_went_all_
     let payment = platform.get(&misread.shop.cashier, &format!("/v1/payments/{}", intent.replacen("pi_", "pay_", 1))).await.ok().body;
     assert_eq!((&payment["refundable"], &payment["refunded"]), (&thb(0), &thb(160_00)));
     refused(&misread.refund(intent, Some(1)).await, 409, "RefundExceedsCaptured");
+    let acknowledge = format!("/v1/payment-intents/{intent}/over-refund/acknowledge");
+    let note = |amount| json!({"amount": thb(amount), "reason": "the guest pays it back"});
+    refused(&misread.post(&misread.shop.cashier, &acknowledge, note(80_00)).await, 403, "Forbidden");
+    refused(&misread.post(&misread.shop.manager, &acknowledge, note(60_00)).await, 409, "OverRefundDiffers");
+    let noted = misread.post(&misread.shop.manager, &acknowledge, note(80_00)).await.ok().body;
+    assert_eq!((&noted["over_refund_acknowledged"], &noted["needs_attention"]), (&thb(80_00), &json!(false)), "{noted}");
+    refused(&misread.post(&misread.shop.manager, &acknowledge, note(80_00)).await, 409, "NotOverRefunded");
+    misread.until("nobody has to look any more", intent, |shown| shown["needs_attention"] == false).await;
 
     // What a person has decided is looked for and never asked for again.
     for _ in 0..15 {

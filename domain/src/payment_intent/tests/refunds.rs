@@ -162,6 +162,30 @@ fn more_given_back_than_came_is_recorded_and_nothing_more_can_be_given_back() {
 }
 
 #[test]
+fn more_given_back_than_came_is_acknowledged_with_a_reason_and_what_comes_later_is_not() {
+    let note = |amount, reason: &str| Command::AcknowledgeOverRefund { amount: Money::thb(amount), reason: reason.to_owned() };
+    let acknowledge = |reason| note(40_00, reason);
+    let acknowledged = |over_refunded| Event::from(OverRefundAcknowledged { over_refunded, reason: "the guest pays it back".into() });
+    given::<PaymentIntent>(&in_doubt()).when(acknowledge("why")).then_rejected("NotOverRefunded");
+    let settled: Event = RefundSettled { refund_id: id(2), amount: 80_00, refunded_total: 80_00 }.into();
+    let twice = [in_doubt(), vec![refund_reserved(2, 80_00), settled, found(1, 60_00, 140_00, 40_00)]].concat();
+    given::<PaymentIntent>(&twice).when(acknowledge(" ")).then_rejected("ReasonRequired");
+    given::<PaymentIntent>(&twice).when(note(39_99, "seen before")).then_rejected("OverRefundDiffers");
+    given::<PaymentIntent>(&twice).when(acknowledge("the guest pays it back")).then(&[acknowledged(40_00)]);
+    let noted = and(twice, acknowledged(40_00));
+    let state = PaymentIntent::fold(&noted);
+    assert_eq!((state.over_refunded(), state.over_refund_acknowledged, state.needs_attention()), (40_00, 40_00, false));
+    given::<PaymentIntent>(&noted).when(acknowledge("once more")).then_rejected("NotOverRefunded");
+    // It becomes less, and then as much as before: that is news.
+    let taken: Event = RefundTakenBack { refund_id: id(1), amount: 60_00, refunded_total: 80_00 }.into();
+    let less = and(noted, taken);
+    let state = PaymentIntent::fold(&less);
+    assert_eq!((state.over_refunded(), state.over_refund_acknowledged), (0, 0));
+    let state = PaymentIntent::fold(&and(less, found(1, 60_00, 140_00, 40_00)));
+    assert_eq!((state.over_refunded(), state.needs_attention()), (40_00, true));
+}
+
+#[test]
 fn nothing_is_owed_where_the_same_money_went_back_by_another_refund() {
     let settled: Event = RefundSettled { refund_id: id(2), amount: OWED, refunded_total: OWED }.into();
     let twice = [in_doubt(), vec![refund_reserved(2, OWED), settled, found(1, 60_00, 160_00, 60_00)]].concat();
