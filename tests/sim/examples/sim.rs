@@ -1,5 +1,5 @@
 //! Runs schedules: `sim --seeds 1000`, `sim --seed 42` (replays and prints), `sim --saboteurs` (each but `WipesCheckpointOnly` must be caught
-//! within 2,000 schedules; with `--within N` each of those must that do not take long).
+//! within 2,000 schedules).
 #![expect(clippy::expect_used, reason = "a thread that panicked is a bug of the simulator, and ends it")]
 
 use std::{
@@ -43,13 +43,12 @@ struct Options {
     payments: u64,
     threads: u64,
     saboteurs: bool,
-    within: Option<u64>,
 }
 
 const USAGE: &str = "\
 sim [--seeds N] [--first N] [--payments N] [--threads N]     schedules by consecutive seeds (1000 from 0, about 100 payments each)
 sim --seed N [--payments N]                                  one schedule, printed; a failing one is shrunk
-sim --saboteurs [--within N] [--payments N] [--threads N]    every broken promise has to be caught";
+sim --saboteurs [--payments N] [--threads N]                 every broken promise has to be caught";
 
 fn usage(problem: &str) -> ! {
     eprintln!("{problem}\n\n{USAGE}");
@@ -57,7 +56,7 @@ fn usage(problem: &str) -> ! {
 }
 
 fn options() -> Options {
-    let mut options = Options { seeds: 1_000, first: 0, seed: None, payments: 100, threads: processors(), saboteurs: false, within: None };
+    let mut options = Options { seeds: 1_000, first: 0, seed: None, payments: 100, threads: processors(), saboteurs: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| usage(&format!("{word} needs a number")));
@@ -68,7 +67,6 @@ fn options() -> Options {
             "--payments" => options.payments = number(),
             "--threads" => options.threads = number(),
             "--saboteurs" => options.saboteurs = true,
-            "--within" => options.within = Some(number()),
             "--help" | "-h" => {
                 println!("{USAGE}");
                 std::process::exit(0);
@@ -179,22 +177,20 @@ fn report(options: &Options, totals: &Totals, seconds: f64) -> bool {
     !totals.failed.is_empty() || !never.is_empty()
 }
 
-/// Each saboteur has to be caught; says after how many schedules. Within fewer schedules those are left out that take long.
+/// Each saboteur has to be caught; says after how many schedules.
 fn saboteurs(options: &Options) -> bool {
-    let within = options.within.unwrap_or(SABOTEUR_SEEDS);
-    let wanted = |one: &Saboteur| one.is_provoked() && (within >= SABOTEUR_SEEDS || !one.takes_long());
-    let chosen: Vec<Saboteur> = Saboteur::ALL.iter().copied().filter(wanted).collect();
+    let chosen: Vec<Saboteur> = Saboteur::ALL.iter().copied().filter(|one| one.is_provoked()).collect();
     let missed = Mutex::new(Vec::new());
     side_by_side(options.threads, 0, u64::try_from(chosen.len()).unwrap_or(0), |piece| {
         let Some(saboteur) = usize::try_from(piece).ok().and_then(|piece| chosen.get(piece)) else { return };
-        let caught = (0..within).find_map(|seed| {
+        let caught = (0..SABOTEUR_SEEDS).find_map(|seed| {
             let outcome = simulate(&Schedule::of(seed, options.payments), Some(*saboteur));
             outcome.violations.first().cloned().map(|violation| (seed + 1, violation))
         });
         if let Some((schedules, violation)) = caught {
             println!("{saboteur:?}: caught by schedule {schedules}: {violation}");
         } else {
-            println!("{saboteur:?}: NOT caught within {within} schedules");
+            println!("{saboteur:?}: NOT caught within {SABOTEUR_SEEDS} schedules");
             missed.lock().expect("nobody panicked").push(*saboteur);
         }
     });

@@ -28,11 +28,6 @@ macro_rules! saboteurs {
                 )
             }
 
-            /// It is caught, but too late for the saboteurs of `make test`.
-            pub const fn takes_long(self) -> bool {
-                matches!(self, Self::TimeoutIsNothing | Self::BusComparesNothing | Self::FoldsVoidHistory)
-            }
-
             /// Schedules come to where its promise matters, more often than once in thousands.
             pub const fn is_provoked(self) -> bool {
                 !matches!(self, Self::WipesCheckpointOnly)
