@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Step, books::from_books, later, retry_delay_ms};
+use super::{Step, books::from_books, later, retry_delay_ms, spread_ms};
 use crate::process::{AttemptRef, Task};
 use crate::provider::{AttemptView, CallOutcome};
 
@@ -36,8 +36,9 @@ pub fn after_hint(attempt: &AttemptRef, hint: Hint, outcome: CallOutcome<Attempt
 /// The next look for a call-back's transaction; nothing when it was looked for often enough.
 pub fn look_again(hint: Hint, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
     let Hint { provider, reference, transaction_id, tried } = hint;
+    let due = later(now, spread_ms(retry_delay_ms(tried), &reference, tried));
     let task = Task::FollowHint { provider, reference, transaction_id, tried: tried.saturating_add(1) };
-    (tried < HINT_TRIES).then(|| (task, later(now, retry_delay_ms(tried))))
+    (tried < HINT_TRIES).then_some((task, due))
 }
 
 #[cfg(test)]

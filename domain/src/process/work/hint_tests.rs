@@ -1,7 +1,5 @@
 //! What a call-back leads to.
 
-use chrono::Duration;
-
 use super::{
     super::tests::{at, attempt},
     *,
@@ -39,7 +37,10 @@ fn a_call_back_may_run_ahead_of_the_books() {
             |command: &ProcessCommand| !matches!(command, ProcessCommand::ConfirmPayment { .. } | ProcessCommand::AcceptAttempt { .. });
         assert!(!step.commands.iter().any(ends), "a hint expires nothing: {step:?}");
         let Some((Task::FollowHint { transaction_id, tried, .. }, due)) = step.next else { panic!("it is looked for again") };
-        assert_eq!((transaction_id.as_deref(), tried, due), (Some("T2"), 4, at(60) + Duration::milliseconds(retry_delay_ms(3))));
+        assert_eq!(
+            (transaction_id.as_deref(), tried, due),
+            (Some("T2"), 4, later(at(60), spread_ms(retry_delay_ms(3), &hint(3).reference, 3)))
+        );
     }
 }
 

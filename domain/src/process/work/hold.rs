@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{Step, after_inquiry, books::from_books, later, retry_delay_ms};
+use super::{Step, after_inquiry, books::from_books, later, retry_delay_ms, spread_ms};
 use crate::process::{AttemptRef, InquiryMode, ProcessCommand, Task};
 use crate::{
     payment_intent::Standing,
@@ -46,7 +46,7 @@ pub fn after_stop(
         }
         CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => {
             let refused = matches!(outcome, CallOutcome::Declined(_));
-            let due = if refused && tried == 0 { now } else { later(now, retry_delay_ms(tried)) };
+            let due = if refused && tried == 0 { now } else { repeated(now, &attempt, tried) };
             Step { commands: vec![], next: Some((Task::Inquire { attempt, mode, asked: tried }, due)) }
         }
     }
@@ -63,12 +63,18 @@ pub struct Asked {
     pub tried: u32,
 }
 
+/// When a call about an attempt is repeated.
+fn repeated(now: DateTime<Utc>, attempt: &AttemptRef, tried: u32) -> DateTime<Utc> {
+    later(now, spread_ms(retry_delay_ms(tried), &attempt.reference, tried))
+}
+
 /// After asking for a capture. A hold is captured once, so the call may be repeated.
 pub fn after_capture(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
     let Asked { amount: capture, request, tried } = asked;
     let again = |attempt: AttemptRef| {
-        (Task::Capture { attempt, capture, request, tried: tried.saturating_add(1) }, later(now, retry_delay_ms(tried)))
+        let due = repeated(now, &attempt, tried);
+        (Task::Capture { attempt, capture, request, tried: tried.saturating_add(1) }, due)
     };
     match outcome {
         CallOutcome::Done(view) => {
@@ -97,7 +103,8 @@ pub fn after_increase(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<At
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
     let Asked { amount: total, request, tried } = asked;
     let again = |attempt: AttemptRef| {
-        (Task::Increase { attempt, total, request, tried: tried.saturating_add(1) }, later(now, retry_delay_ms(tried)))
+        let due = repeated(now, &attempt, tried);
+        (Task::Increase { attempt, total, request, tried: tried.saturating_add(1) }, due)
     };
     match outcome {
         CallOutcome::Done(view) => {

@@ -47,9 +47,7 @@ fn a_capture_is_done_once_the_books_show_the_money() {
 
 #[test]
 fn a_capture_without_a_clear_answer_is_repeated_and_never_a_failure() {
-    let again = |tried| {
-        Some((Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried }, at(60) + Duration::milliseconds(retry_delay_ms(2))))
-    };
+    let again = |tried| Some((Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried }, repeated(at(60), &attempt(), 2)));
     let step = after_capture(attempt(), asked(40_00, 2), unknown(), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::MarkAttemptUnknown { .. }]), "{step:?}");
     assert_eq!(step.next, again(3));
@@ -143,7 +141,10 @@ fn a_stop_without_an_answer_decides_nothing_and_the_books_are_read() {
     for outcome in [unknown(), CallOutcome::NotAttempted("breaker open".into())] {
         let step = after_stop(attempt(), InquiryMode::Cancel, 1, AWAITED, outcome, at(60));
         assert!(step.commands.is_empty());
-        assert_eq!(step.next, Some((Task::Inquire { attempt: attempt(), mode: InquiryMode::Cancel, asked: 1 }, at(61))));
+        assert_eq!(
+            step.next,
+            Some((Task::Inquire { attempt: attempt(), mode: InquiryMode::Cancel, asked: 1 }, repeated(at(60), &attempt(), 1)))
+        );
     }
 }
 

@@ -4,6 +4,7 @@
 //! the books are asked on a schedule to the deadline and beyond it, and nothing is declared failed without proof.
 
 use chrono::{DateTime, Duration, Utc};
+use sha2::{Digest as _, Sha256};
 
 pub mod books;
 pub mod hint;
@@ -54,6 +55,15 @@ pub const fn retry_delay_ms(tried: u32) -> i64 {
     let doublings = if tried > 6 { 6 } else { tried };
     let delay = 500_i64 << doublings;
     if delay > 30_000 { 30_000 } else { delay }
+}
+
+/// A pause less up to a fifth of it, milliseconds, so that calls that failed together are not repeated together. It follows from what the
+/// call is about and from how often it was tried: whoever decides a step once more decides the same.
+pub fn spread_ms(pause_ms: i64, of: &str, tried: u32) -> i64 {
+    let digest = Sha256::new().chain_update(of).chain_update(tried.to_be_bytes()).finalize();
+    let dice = digest.first_chunk().map_or(0, |first| u16::from_be_bytes(*first));
+    let less = i128::from(pause_ms) * i128::from(dice) / (5 * i128::from(u16::MAX));
+    pause_ms.saturating_sub(i64::try_from(less).unwrap_or(0))
 }
 
 /// What follows from an answer.
@@ -118,7 +128,7 @@ impl Start {
     fn again(self, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
         let Self { attempt, card_token, return_url, tried, uncertain_since } = self;
         let tried_again = tried.saturating_add(1);
-        let due = later(now, retry_delay_ms(tried));
+        let due = later(now, spread_ms(retry_delay_ms(tried), &attempt.reference, tried));
         (later(due, LONGEST_CALL_MS) <= attempt.expires_at)
             .then_some((Task::Start { attempt, card_token, return_url, tried: tried_again, uncertain_since }, due))
     }
@@ -143,7 +153,7 @@ pub fn after_inquiry(
                 return Step::default();
             }
             let commands = if late { vec![ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now }] } else { vec![] };
-            let due = later(now, silence_delay_ms(asked));
+            let due = later(now, spread_ms(silence_delay_ms(asked), &attempt.reference, asked));
             let next = Some((Task::Inquire { attempt, mode, asked: asked.saturating_add(1) }, due));
             return Step { commands, next };
         }

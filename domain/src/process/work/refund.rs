@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{Step, later};
+use super::{Step, later, spread_ms};
 use crate::process::{ProcessCommand, RefundRef, Task};
 use crate::{
     provider::{CallOutcome, Decline, RefundStatus},
@@ -107,11 +107,17 @@ fn failed(refund: &RefundRef, Decline { code, message }: Decline) -> Step {
     Step { commands: vec![ProcessCommand::FailRefund { refund_id: refund.refund_id, code, message }], next: None }
 }
 
+/// When a call about a refund is repeated.
+fn repeated(now: DateTime<Utc>, refund: &RefundRef, tried: u32) -> DateTime<Utc> {
+    later(now, spread_ms(refund_delay_ms(tried), &refund.refund_id.to_string(), tried))
+}
+
 /// The provider has it, and will say how it ends.
 fn waits(refund: RefundRef, now: DateTime<Utc>) -> Step {
     let tried = refund.tried.saturating_add(1);
+    let due = repeated(now, &refund, tried);
     let next = Task::CheckRefund(RefundRef { tried, unclear_since: None, ..refund });
-    Step { commands: vec![], next: Some((next, later(now, refund_delay_ms(tried)))) }
+    Step { commands: vec![], next: Some((next, due)) }
 }
 
 /// No answer says how it stands. It is gone on with for ever, and once that has lasted a person is told.
@@ -120,7 +126,7 @@ fn unclear(refund: RefundRef, next: fn(RefundRef) -> Task, now: DateTime<Utc>) -
     let (tried, since) = (refund.tried.saturating_add(1), refund.unclear_since.unwrap_or(now));
     let told_at = since + Duration::minutes(UNCLEAR_MINUTES);
     let late = now >= told_at;
-    let due = later(now, refund_delay_ms(tried));
+    let due = repeated(now, &refund, tried);
     Step {
         commands: if late { vec![ProcessCommand::LeaveRefundToPerson { refund_id, at: now }] } else { vec![] },
         // The person is told after a look, so there is one at that time.

@@ -118,30 +118,35 @@ fn a_refused_creation_fails_the_attempt_in_the_words_of_the_provider() {
     assert_eq!(step.next, None);
 }
 
+/// The pause after which a call about the attempt is repeated, spread.
+fn after(second: i64, pause_ms: i64, tried: u32) -> DateTime<Utc> {
+    later(at(second), spread_ms(pause_ms, &attempt().reference, tried))
+}
+
 #[test]
 fn a_creation_that_never_left_is_tried_again() {
     let step = after_start(begin(2), not_attempted(), at(1));
     assert!(step.commands.is_empty());
-    assert_eq!(step.next, Some((begun(3, None), at(3))));
+    assert_eq!(step.next, Some((begun(3, None), after(1, 2_000, 2))));
 }
 
 #[test]
 fn a_creation_with_an_unknown_outcome_is_said_and_tried_again_under_the_same_reference() {
     let step = after_start(begin(0), unknown(), at(1));
     assert_eq!(told(&step), ["MarkAttemptUnknown"]);
-    assert_eq!(step.next, Some((begun(1, Some(at(1))), at(1) + Duration::milliseconds(500))));
+    assert_eq!(step.next, Some((begun(1, Some(at(1))), after(1, 500, 0))));
 }
 
 #[test]
 fn what_an_earlier_try_left_uncertain_stays_so_when_the_next_never_left() {
     let uncertain = Start { uncertain_since: Some(at(1)), ..begin(2) };
-    assert_eq!(after_start(uncertain, not_attempted(), at(5)).next, Some((begun(3, Some(at(1))), at(7))));
+    assert_eq!(after_start(uncertain, not_attempted(), at(5)).next, Some((begun(3, Some(at(1))), after(5, 2_000, 2))));
 }
 
 #[test]
 fn nobody_needs_a_qr_after_the_deadline() {
     for outcome in [unknown(), not_attempted()] {
-        assert_eq!(after_start(begin(9), outcome, at(EXPIRES - 59)).next, None);
+        assert_eq!(after_start(begin(9), outcome, at(EXPIRES - 53)).next, None, "24 seconds later at the soonest, and 30 for the call");
     }
     assert!(may_start(UNANSWERED, &attempt(), at(EXPIRES - 30)));
     assert!(!may_start(UNANSWERED, &attempt(), at(EXPIRES - 29)), "the call could outlive the attempt");
@@ -288,7 +293,7 @@ fn a_read_that_failed_says_nothing_and_is_repeated() {
         for outcome in [declined(), not_attempted(), unknown()] {
             let step = after_inquiry(attempt(), mode, 4, AWAITED, outcome, at(DEADLINE + 10));
             assert!(step.commands.is_empty(), "{step:?}");
-            assert_eq!(step.next, Some((inquire(mode, 5), at(DEADLINE + 10 + 48))));
+            assert_eq!(step.next, Some((inquire(mode, 5), after(DEADLINE + 10, 48_000, 4))));
         }
     }
 }
@@ -297,6 +302,17 @@ fn a_read_that_failed_says_nothing_and_is_repeated() {
 fn a_cancel_is_confirmed_when_the_books_show_nothing() {
     let step = after_inquiry(attempt(), InquiryMode::Cancel, 0, AWAITED, nothing_seen(), at(60));
     assert_eq!((told(&step), step.next), (vec!["ConfirmCancel".to_owned()], None));
+}
+
+#[test]
+fn what_failed_together_is_not_repeated_together() {
+    let pauses: Vec<i64> = (0..1_000).map(|n| spread_ms(10_000, &format!("SMP{n}"), 3)).collect();
+    assert!(pauses.iter().all(|pause| (8_000..=10_000).contains(pause)), "a fifth less at most, and never more");
+    let fullest = (8_000..10_000).step_by(200).map(|from| pauses.iter().filter(|pause| (from..from + 200).contains(*pause)).count()).max();
+    assert!(fullest.is_some_and(|fullest| fullest < 150), "a tenth of them in each tenth of that: {fullest:?}");
+    assert_eq!(spread_ms(10_000, "SMP1", 3), spread_ms(10_000, "SMP1", 3));
+    assert_ne!(spread_ms(10_000, "SMP1", 3), spread_ms(10_000, "SMP1", 4));
+    assert_eq!((spread_ms(0, "SMP1", 3), spread_ms(i64::MAX, "SMP1", 3) > 0), (0, true));
 }
 
 #[test]
