@@ -1,14 +1,18 @@
-//! Why a payment is as it is: its trail, with what was said to and heard from providers between the events.
+//! Why a payment is as it is: its trail, with what was said to and heard from providers, and what its merchant was told, between the
+//! events.
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamType},
     event::DomainEvent,
-    ids::PaymentIntentId,
+    ids::{PaymentIntentId, Ulid, WebhookEndpointId},
     payment_intent, refund,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use crate::{
     error::Error,
@@ -41,6 +45,31 @@ pub struct ExchangeRow {
     pub took_ms: i64,
 }
 
+/// An event on its way to an endpoint of the merchant, and one attempt at it. What the endpoint answered is its owner's.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct DeliveryRow {
+    /// The endpoint.
+    pub endpoint: Uuid,
+    /// `evt_…`.
+    pub event: String,
+    /// Its public type.
+    pub event_type: String,
+    /// Where it stands in the log.
+    pub pos: i64,
+    /// `pending`, `delivered` or `failed`, by now.
+    pub state: String,
+    /// Which attempt it was, from 1 on; nothing before the first.
+    pub attempt: Option<i32>,
+    /// When it was made (UTC).
+    pub at: Option<DateTime<Utc>>,
+    /// HTTP status; nothing when no answer came.
+    pub status: Option<i16>,
+    /// How long it took, milliseconds.
+    pub elapsed_ms: Option<i32>,
+    /// Why no answer came.
+    pub error: Option<String>,
+}
+
 /// A line of an explanation.
 #[derive(Debug, Clone)]
 pub enum Line {
@@ -48,33 +77,71 @@ pub enum Line {
     Event(Step),
     /// A word with a provider.
     Exchange(ExchangeRow),
+    /// A word to the merchant.
+    Delivery(DeliveryRow),
 }
 
-/// Everything around a payment intent: events in the order of the log, each exchange after the last event that was recorded
-/// before it was sent. Of the events only those that `sees` lets through, and the exchanges that follow from these. Empty when there
-/// is no such intent. `pool`: a role that is a member of `smartpos_worker`.
+/// What of a payment may be told to whoever asks.
+pub struct Seen<F> {
+    /// Of its events those that this lets through, and the exchanges that follow from these.
+    pub events: F,
+    /// Deliveries of these events to endpoints of the merchant.
+    pub deliveries: bool,
+}
+
+/// Everything around a payment intent that is `seen`: events in the order of the log, each exchange and each delivery after the last event
+/// that was recorded before it was sent. Empty when there is no such intent. `pool`: a role that is a member of `smartpos_worker`.
 ///
 /// # Errors
 /// `Sql`, `Corrupt`.
-pub async fn explain(pool: &PgPool, id: PaymentIntentId, sees: impl Fn(&RecordedEvent) -> bool) -> Result<Vec<Line>, Error> {
+pub async fn explain(pool: &PgPool, id: PaymentIntentId, seen: Seen<impl Fn(&RecordedEvent) -> bool>) -> Result<Vec<Line>, Error> {
     let mut steps = trail(pool, StreamName { stream_type: StreamType::PaymentIntent, id: id.0 }).await?;
-    steps.retain(|step| sees(&step.event));
+    steps.retain(|step| (seen.events)(&step.event));
     let Some(first) = steps.first() else { return Ok(vec![]) };
-    let subjects: Vec<String> = steps.iter().filter_map(subject).collect();
-    let sql = "select subject, provider, operation, request_line, request_body, status, response_body, sent_at, took_ms \
-               from gateway.exchange where tenant = $1 and subject = any($2) order by sent_at, id";
     let tenant = tenant_to_uuid(first.event.stream.tenant);
-    let exchanges: Vec<ExchangeRow> = sqlx::query_as(sql).bind(tenant).bind(subjects).fetch_all(pool).await?;
-    let mut exchanges = exchanges.into_iter().peekable();
+    let mut between = exchanges(pool, tenant, &steps).await?;
+    if seen.deliveries {
+        between.extend(deliveries(pool, tenant, &steps).await?);
+    }
+    between.sort_by_key(|(at, _)| *at);
+    let mut between = between.into_iter().peekable();
     let mut lines = Vec::new();
     for step in steps {
-        while let Some(exchange) = exchanges.next_if(|exchange| exchange.sent_at < step.event.recorded_at) {
-            lines.push(Line::Exchange(exchange));
+        while let Some((_, line)) = between.next_if(|(at, _)| *at < step.event.recorded_at) {
+            lines.push(line);
         }
         lines.push(Line::Event(step));
     }
-    lines.extend(exchanges.map(Line::Exchange));
+    lines.extend(between.map(|(_, line)| line));
     Ok(lines)
+}
+
+/// Lines that stand between events, each with its time.
+type Between = Vec<(DateTime<Utc>, Line)>;
+
+async fn exchanges(pool: &PgPool, tenant: Uuid, steps: &[Step]) -> Result<Between, Error> {
+    let subjects: Vec<String> = steps.iter().filter_map(subject).collect();
+    let sql = "select subject, provider, operation, request_line, request_body, status, response_body, sent_at, took_ms \
+               from gateway.exchange where tenant = $1 and subject = any($2) order by sent_at, id";
+    let rows: Vec<ExchangeRow> = sqlx::query_as(sql).bind(tenant).bind(subjects).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| (row.sent_at, Line::Exchange(row))).collect())
+}
+
+/// One that waits for its first attempt stands behind its event.
+async fn deliveries(pool: &PgPool, tenant: Uuid, steps: &[Step]) -> Result<Between, Error> {
+    let recorded: HashMap<i64, DateTime<Utc>> = steps.iter().map(|step| (step.event.pos, step.event.recorded_at)).collect();
+    let positions: Vec<i64> = recorded.keys().copied().collect();
+    let sql = "select d.endpoint, d.event, d.event_type, d.pos, d.status as state, a.n as attempt, a.at, a.status, a.elapsed_ms, a.error \
+               from process.webhook_cursor c \
+               join process.webhook_delivery d on d.endpoint = c.endpoint and d.pos = any($2) \
+               left join process.webhook_attempt a on a.endpoint = d.endpoint and a.event = d.event \
+               where c.tenant = $1 order by a.at, d.pos, d.endpoint";
+    let rows: Vec<DeliveryRow> = sqlx::query_as(sql).bind(tenant).bind(positions).fetch_all(pool).await?;
+    let timed = |row: DeliveryRow| {
+        let at = row.at.or_else(|| recorded.get(&row.pos).copied())?;
+        Some((at, Line::Delivery(row)))
+    };
+    Ok(rows.into_iter().filter_map(timed).collect())
 }
 
 /// What a provider was called about because of an event.
@@ -92,6 +159,13 @@ fn subject(step: &Step) -> Option<String> {
         | DomainEvent::ProviderAccount(_)
         | DomainEvent::WebhookEndpoint(_)
         | DomainEvent::LedgerAdjustment(_) => None,
+    }
+}
+
+impl DeliveryRow {
+    /// `whe_…`.
+    pub fn endpoint_id(&self) -> String {
+        WebhookEndpointId(Ulid::from_bytes(*self.endpoint.as_bytes())).to_string()
     }
 }
 
@@ -123,6 +197,18 @@ impl Line {
                 "request": { "line": exchange.request_line, "body": exchange.request_body },
                 "response": { "status": exchange.status, "body": exchange.response_body },
                 "took_ms": exchange.took_ms,
+            }),
+            Self::Delivery(delivery) => json!({
+                "kind": "delivery",
+                "at": delivery.at,
+                "endpoint": delivery.endpoint_id(),
+                "event": delivery.event,
+                "type": delivery.event_type,
+                "state": delivery.state,
+                "attempt": delivery.attempt,
+                "status": delivery.status,
+                "error": delivery.error,
+                "took_ms": delivery.elapsed_ms,
             }),
         }
     }

@@ -1,9 +1,12 @@
 //! `replay explain`.
 
 use clap::Args;
-use domain::{envelope::StreamType, ids::PaymentIntentId};
+use domain::{
+    envelope::{RecordedEvent, StreamType},
+    ids::PaymentIntentId,
+};
 use projections::{
-    explain::{Line, explain},
+    explain::{Line, Seen, explain},
     search::StreamName,
 };
 
@@ -19,7 +22,8 @@ use crate::{
 Example:
   replay explain pi_01J9ZQ8T3V5W7X9Y1Z2A3B4C5D
 
-As `timeline`, with what was said to and heard from providers between the events, masked.")]
+As `timeline`, with what was said to and heard from providers between the events, masked, and what was delivered to the merchant's
+webhook endpoints.")]
 pub struct ExplainArgs {
     /// A payment intent.
     #[arg(value_name = "PAYMENT_INTENT")]
@@ -35,7 +39,7 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
         return Err(Failure::usage("only a payment intent can be explained: `replay timeline` shows the rest"));
     }
     let pool = session.reader().await?;
-    let lines = explain(&pool, PaymentIntentId(args.intent.id), |_| true).await?;
+    let lines = explain(&pool, PaymentIntentId(args.intent.id), Seen { events: |_: &RecordedEvent| true, deliveries: true }).await?;
     if lines.is_empty() {
         return Err(Failure::usage(format!("the log has no {}", args.intent)));
     }
@@ -57,6 +61,19 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
                 said.took_ms,
                 said.request_body,
                 said.response_body
+            ),
+            Line::Delivery(told) => format!(
+                "           {}  webhook {} {} to {}: {}, {}",
+                told.at.map_or_else(|| "not sent yet".to_owned(), crate::event_line::time),
+                told.event,
+                told.event_type,
+                told.endpoint_id(),
+                match (told.status, &told.error) {
+                    (Some(status), _) => format!("{status} in {} ms", told.elapsed_ms.unwrap_or_default()),
+                    (None, Some(error)) => error.clone(),
+                    (None, None) => "no attempt".to_owned(),
+                },
+                told.state
             ),
         };
         answer.line(&line.value(), &text)?;

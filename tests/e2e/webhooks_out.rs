@@ -108,6 +108,34 @@ async fn every_event_is_taken_once_and_equals_the_feed_whatever_the_receiver_doe
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_payment_explains_what_its_merchant_was_told() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let receiver = Receiver::start().await;
+    let (endpoint, _) = endpoint(&platform, &shop, &receiver.url, "payment_intent.succeeded").await;
+    receiver.then([Reply::Status(500)]);
+    sale(&platform, &shop).await;
+    let events = feed(&platform, &shop).await;
+    let told = events.iter().find(|event| event["type"] == "payment_intent.succeeded").expect("it was paid");
+    let path = format!("/v1/payment-intents/{}/explain", told["object"]["id"].as_str().unwrap());
+    let lines = eventually("the second attempt is among the lines", LIMIT, || async {
+        let lines = platform.get(&shop.admin, &path).await.ok().body["data"].as_array().unwrap().clone();
+        let deliveries: Vec<Value> = lines.into_iter().filter(|line| line["kind"] == "delivery").collect();
+        (deliveries.len() == 2).then_some(deliveries)
+    })
+    .await;
+    for (line, (attempt, status)) in lines.iter().zip([(1, 500), (2, 200)]) {
+        assert_eq!((&line["attempt"], &line["status"], &line["state"]), (&json!(attempt), &json!(status), &json!("delivered")), "{line}");
+        assert_eq!((&line["event"], &line["type"], &line["endpoint"]), (&told["id"], &told["type"], &json!(endpoint)));
+    }
+    let lines = platform.get(&shop.cashier, &path).await.ok().body["data"].as_array().unwrap().clone();
+    assert!(!lines.is_empty() && lines.iter().all(|line| line["kind"] != "delivery"), "who does not manage endpoints is not told of them");
+    let printed = support::replay(&platform.database, &["explain", told["object"]["id"].as_str().unwrap()]).await.sound();
+    assert_eq!(printed.lines.iter().filter(|line| line["kind"] == "delivery").count(), 2, "the command line tells the same");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_filter_lets_through_what_it_names_and_a_page_of_rare_types_goes_on() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;

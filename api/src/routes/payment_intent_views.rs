@@ -6,10 +6,14 @@ use axum::{extract::State, http::header, response::Response};
 use chrono::{DateTime, Utc};
 use commands::call_backs;
 use domain::{
+    envelope::{RecordedEvent, StreamType},
     ids::{AttemptId, BillId, PaymentIntentId, StoreId},
     payment_intent::{self, Status},
 };
-use projections::models::payments::{PaymentFilter, PaymentRow};
+use projections::{
+    explain::Seen,
+    models::payments::{PaymentFilter, PaymentRow},
+};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -125,17 +129,18 @@ async fn next_looks(
     }
 }
 
-/// A line of an explanation: an event or an exchange with a provider.
+/// Lines of an explanation: events, exchanges with a provider, deliveries to webhook endpoints.
 #[derive(Debug, serde::Serialize, ToSchema)]
 #[schema(as = Explanation)]
 pub struct ExplanationResource {
-    /// Lines in the order of the log; exchanges stand between the events by the time at which they were sent.
+    /// Lines in the order of the log; exchanges and deliveries stand between the events by the time at which they were sent.
     #[schema(value_type = Vec<Object>)]
     data: Vec<Value>,
 }
 
 /// Why a payment is as it is: every event of it, its bill, order and refunds with actor and cause, the provider that was chosen and
-/// why, every exchange with it (masked) and the call-backs that came. Of what belongs to it the caller is told what it may read.
+/// why, every exchange with it (masked), the call-backs that came, and what was delivered to the merchant's webhook endpoints. Of what
+/// belongs to it the caller is told what it may read.
 #[utoipa::path(get, path = "/v1/payment-intents/{id}/explain", tag = "payment-intents",
     params(("id" = String, Path, description = "`pi_…`")),
     responses((status = 200, description = "The whole timeline", body = ExplanationResource)),
@@ -150,7 +155,9 @@ async fn explain(
     // belongs to the payment the caller is told what it could read by itself.
     ask.reads.payment(&ask.scope, id).await?.ok_or_else(missing)?;
     let sight = ask.sight.ok_or_else(missing)?;
-    let lines = projections::explain::explain(&state.log_pool, id, |event| sight.sees_event(event)).await?;
+    // What left for the merchant's endpoints is for those who manage them.
+    let seen = Seen { events: |event: &RecordedEvent| sight.sees_event(event), deliveries: sight.reads(StreamType::WebhookEndpoint) };
+    let lines = projections::explain::explain(&state.log_pool, id, seen).await?;
     let data = lines.iter().map(projections::explain::Line::value).collect();
     Ok(ask.answer(axum::Json(ExplanationResource { data })))
 }
