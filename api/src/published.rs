@@ -26,6 +26,9 @@ use crate::{
 
 const CANONICAL: &str = "/v1/payment-intents";
 const ONE: &str = "/v1/payment-intents/{id}";
+const CANCEL: &str = "/v1/payment-intents/{id}/cancel";
+/// Why an intent is canceled by whoever does not say: the published form has no field for it.
+const NO_REASON: &str = "no reason was given";
 /// How long a QR is good unless told, in the published form.
 const DEFAULT_MINUTES: i64 = 30;
 /// Larger answers than a page of intents do not occur.
@@ -43,6 +46,7 @@ pub async fn translate(State(state): State<AppState>, request: Request, next: Ne
     let request = match (route, request.method()) {
         (CANONICAL, &Method::POST) => canonical(request, created_fields).await,
         (ONE, &Method::PATCH) => canonical(request, changed_fields).await,
+        (CANCEL, &Method::POST) => canonical(request, canceled_fields).await,
         _ => Ok(request),
     };
     match request {
@@ -106,6 +110,13 @@ fn changed_fields(mut fields: Fields) -> Result<Fields, Problem> {
         }
         fields.entry("tender").or_insert(json!(first));
     }
+    Ok(fields)
+}
+
+/// The canonical fields of a request to cancel.
+#[expect(clippy::unnecessary_wraps, reason = "as the others")]
+fn canceled_fields(mut fields: Fields) -> Result<Fields, Problem> {
+    fields.entry("reason").or_insert(json!(NO_REASON));
     Ok(fields)
 }
 
@@ -227,8 +238,10 @@ fn published_fields(value: &mut Value, accounts: &[Candidate]) {
     if let Some(status) = fields.get("status").and_then(Value::as_str).map(published_status) {
         fields.insert("status".to_owned(), status.into());
     }
-    if let Some(payload) = fields.get("next_action").and_then(|action| action.get("qr_payload")).cloned() {
-        fields.insert("qr_content".to_owned(), payload);
+    for (canonical, published) in [("qr_payload", "qr_content"), ("qr_png", "qr_code_url")] {
+        if let Some(value) = fields.get("next_action").and_then(|action| action.get(canonical)).cloned() {
+            fields.insert(published.to_owned(), value);
+        }
     }
 }
 
@@ -295,11 +308,12 @@ mod tests {
     #[test]
     fn an_answer_has_the_published_names() {
         let mut intent = json!({"id": "pi_1", "status": "canceled", "amount": {"amount": 5, "currency": "THB"}, "tender": "promptpay",
-            "merchant_reference": "A", "store_id": "sto_1", "next_action": {"type": "display_qr", "qr_payload": "0002"}});
+            "merchant_reference": "A", "store_id": "sto_1", "next_action": {"type": "display_qr", "qr_payload": "0002", "qr_png": "/q"}});
         published_fields(&mut intent, &[]);
         assert_eq!((&intent["amount"], &intent["currency"], &intent["status"]), (&json!(5), &json!("THB"), &json!("cancelled")));
         assert_eq!((&intent["merchant_ref_id"], &intent["merchant_store_id"]), (&json!("A"), &json!("sto_1")));
-        assert_eq!((&intent["qr_content"], &intent["payment_method_types"]), (&json!("0002"), &json!(["qr_mpm"])));
+        assert_eq!((&intent["qr_content"], &intent["qr_code_url"]), (&json!("0002"), &json!("/q")));
+        assert_eq!(&intent["payment_method_types"], &json!(["qr_mpm"]));
     }
 
     #[test]

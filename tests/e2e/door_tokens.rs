@@ -25,6 +25,14 @@ async fn a_payment_token_opens_its_intent_and_nothing_else() {
     let alias = path.replace("payment-intents", "payment_intents");
     answered(platform.raw(Method::GET, &format!("{alias}?payment_token={token}"))).await.ok();
 
+    let waiting = platform.get_until(&shop.cashier, &path, |intent| intent["next_action"]["qr_png"].is_string()).await;
+    for (kind, content) in [("qr_png", "image/png"), ("qr_svg", "image/svg+xml")] {
+        let picture = waiting["next_action"][kind].as_str().unwrap();
+        let shown = answered(platform.raw(Method::GET, &format!("{picture}?payment_token={token}"))).await;
+        assert_eq!((shown.status.as_u16(), shown.header("content-type")), (200, content));
+        assert_eq!(answered(platform.raw(Method::GET, picture)).await.status, 401, "for nobody else");
+    }
+
     let elsewhere = format!("/v1/payment-intents/{}", other.id());
     let other_digit = if token.ends_with('0') { '1' } else { '0' };
     for refused in [
@@ -105,6 +113,7 @@ async fn the_published_names_work_under_the_published_path() {
     let path = format!("/v1/payment_intents/{}", made.id());
     let intent = platform.get_until(&shop.cashier, &path, |intent| intent["qr_content"].is_string()).await;
     assert_eq!((&intent["status"], &intent["payment_method_types"]), (&json!("requires_action"), &json!(["qr_mpm"])));
+    assert_eq!(intent["qr_code_url"], format!("/v1/payment-intents/{}/qr.png", made.id()));
     let canonical = platform.get(&shop.cashier, &path.replace("payment_intents", "payment-intents")).await.ok();
     assert_eq!((&canonical.body["amount"]["amount"], &canonical.body["merchant_ref_id"]), (&json!(120_00), &json!(null)));
 
@@ -114,6 +123,12 @@ async fn the_published_names_work_under_the_published_path() {
     assert_eq!((taken.status.as_u16(), &taken.body["code"]), (409, &json!("AlreadyTaken")));
     assert!(taken.body["detail"].as_str().unwrap().contains(&made.id()), "{taken:?}");
     assert_eq!(platform.database.head().await.pos, head, "nothing was done");
+    // The published cancel has no field for a reason.
+    let token = made.body["payment_token"].as_str().unwrap();
+    let canceled = answered(platform.raw(Method::POST, &format!("{path}/cancel")).json(&json!({"payment_token": token}))).await.ok();
+    assert_eq!((canceled.id(), canceled.status.as_u16()), (made.id(), 200));
+    assert_eq!(platform.raw(Method::GET, "/health").send().await.unwrap().text().await.unwrap(), r#"{"status":"ok"}"#);
+
     let other = platform.shop().await;
     let elsewhere = json!({"amount": 120_00, "currency": "THB", "payment_method_types": ["qr_mpm"], "merchant_ref_id": "ORD-1", "merchant_store_id": other.store});
     platform.post(&other.cashier, "/v1/payment_intents", elsewhere).await.ok();

@@ -39,8 +39,10 @@ pub struct Sent(pub Uri);
 /// Routes whose requests are counted, by the beginning of their template.
 const LIMITED: [&str; 3] = ["/v1/payment-intents", "/v1/payments", "/v1/refunds"];
 /// Routes that a payment token opens, with their methods.
-const OF_PAYERS: [(&str, Method); 3] = [
+const OF_PAYERS: [(&str, Method); 5] = [
     ("/v1/payment-intents/{id}", Method::GET),
+    ("/v1/payment-intents/{id}/qr.png", Method::GET),
+    ("/v1/payment-intents/{id}/qr.svg", Method::GET),
     ("/v1/payment-intents/{id}/confirm", Method::POST),
     ("/v1/payment-intents/{id}/cancel", Method::POST),
 ];

@@ -170,7 +170,8 @@ impl Limiter {
                 Party::Merchant(_) => self.limits.per_merchant_per_minute,
                 Party::Intent(_) => self.limits.per_payment_token_per_minute,
                 Party::Payers(_) => self.limits.payers_per_merchant_per_minute,
-                Party::CallBacks(_) | Party::Forgeries(_) => self.limits.call_backs_per_account_per_minute,
+                Party::CallBacks(_) => self.limits.call_backs_per_account_per_minute,
+                Party::Forgeries(_) => self.limits.forgeries_per_account_per_minute,
             };
             Quota { party, limit }
         });
@@ -297,7 +298,7 @@ mod tests {
 
     #[tokio::test]
     async fn forgeries_take_nothing_from_genuine_call_backs() {
-        let limiter = Limiter::local(Limits { call_backs_per_account_per_minute: 2, ..Limits::off() });
+        let limiter = Limiter::local(Limits { call_backs_per_account_per_minute: 2, forgeries_per_account_per_minute: 2, ..Limits::off() });
         let account = Account::Own("scb");
         for admitted in [true, true, false, false] {
             assert_eq!(limiter.take([Party::Forgeries(account)]).await.admitted, admitted);

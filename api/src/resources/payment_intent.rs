@@ -107,6 +107,12 @@ pub struct NextAction {
     /// EMVCo payload to show as a QR code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qr_payload: Option<String>,
+    /// The same as a picture: path of a PNG.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qr_png: Option<String>,
+    /// Path of an SVG.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qr_svg: Option<String>,
     /// Address for the payer's browser (3-D Secure).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect_url: Option<String>,
@@ -281,7 +287,10 @@ fn dispute_word(state: &payment_intent::State) -> Option<&'static str> {
 pub(super) fn next_action(state: &payment_intent::State) -> Option<NextAction> {
     let attempt = state.attempt.as_ref().filter(|attempt| attempt.failed.is_none() && state.status == Status::RequiresAction)?;
     let (qr_payload, redirect_url) = (attempt.qr_payload.clone(), attempt.redirect_url.clone());
-    Some(NextAction { r#type: if qr_payload.is_some() { "display_qr" } else { "redirect" }, qr_payload, redirect_url })
+    let id = state.details.as_ref().filter(|_| qr_payload.is_some()).map(|details| details.payment_intent_id);
+    let picture = |kind| id.map(|id| format!("/v1/payment-intents/{id}/qr.{kind}"));
+    let r#type = if qr_payload.is_some() { "display_qr" } else { "redirect" };
+    Some(NextAction { r#type, qr_payload, qr_png: picture("png"), qr_svg: picture("svg"), redirect_url })
 }
 
 pub(super) fn failure(attempt: &Attempt) -> Option<Failure> {

@@ -230,7 +230,10 @@ fn a_qr_is_shown_while_it_can_be_paid() {
     let intent = |commands: Vec<payment_intent::Command>| {
         shown::<_, PaymentIntentResource>(&after::<PaymentIntent>([vec![created(Tender::PromptPay)], commands].concat()))
     };
-    assert_eq!(intent(vec![started(), ready()])["next_action"], json!({"type": "display_qr", "qr_payload": "000201"}));
+    let shown = intent(vec![started(), ready()]);
+    let picture = |kind: &str| format!("/v1/payment-intents/{}/qr.{kind}", shown["id"].as_str().unwrap());
+    let action = json!({"type": "display_qr", "qr_payload": "000201", "qr_png": picture("png"), "qr_svg": picture("svg")});
+    assert_eq!(shown["next_action"], action);
     assert_eq!(intent(vec![started()])["next_action"], Value::Null);
     assert_eq!(intent(vec![started(), ready(), paid()])["next_action"], Value::Null);
     let failed = intent(vec![started(), failed()]);

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz`, `/metrics`: how the process is.
+//! `/healthz` (published as `/health`), `/readyz`, `/metrics`: how the process is.
 
 use axum::{
     Json,
@@ -17,7 +17,7 @@ use crate::{
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(health)).routes(routes!(readyz)).routes(routes!(metrics))
 }
 
 /// The process is alive.
@@ -32,6 +32,13 @@ pub struct Health {
     responses((status = 200, description = "Alive", body = Health)))]
 async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
+}
+
+/// The same by its published name.
+#[utoipa::path(get, path = "/health", tag = "operation", security(()),
+    responses((status = 200, description = "Alive", body = Health)))]
+async fn health() -> Json<Health> {
+    healthz().await
 }
 
 /// Whether requests can be served: the database answers and the read models are not far behind.
