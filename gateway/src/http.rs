@@ -4,38 +4,25 @@
 //! name at any depth; an answer that is not JSON could quote anything, so only its length is kept.
 
 use std::{
-    borrow::Cow,
-    fmt,
     sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
+use crate::{Clock, GatewayError, failure::Failure};
 use chrono::{DateTime, Utc};
-use domain::provider::{Exchange, ExchangeLog};
+use domain::provider::{Exchange, ExchangeLog, masking};
 use reqwest::{
     Client, Method, RequestBuilder,
     header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
     redirect::Policy,
 };
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::{Value, value::RawValue};
-
-use crate::{Clock, GatewayError, failure::Failure};
 
 /// No honest answer is longer: a QR picture is some tens of kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
 /// Longer pauses are not believed.
 const MAX_PAUSE_MS: i64 = 3_600_000;
-/// Of a recorded body.
-const MAX_RECORDED: usize = 16 * 1024;
 /// Masked whoever the provider is.
 const ALWAYS_MASKED: [&str; 4] = ["authorization", "access_token", "client_secret", "password"];
-/// Deeper JSON is masked whole.
-const MAX_DEPTH: u8 = 32;
-const MASK: &str = "***";
 
 /// A client for one provider's base address.
 pub struct Http {
@@ -115,7 +102,7 @@ impl Http {
         let mut status = None;
         let answer = self.send(request, &mut status).await;
         let response_body = match &answer {
-            Ok(body) => masked_answer(body, recorded.masked),
+            Ok(body) => masking::json(body, |name| is_masked(name, recorded.masked)),
             Err(Failure::NotAttempted(reason) | Failure::Uncertain(reason)) => reason.clone(),
             Err(_) => String::new(),
         };
@@ -180,122 +167,15 @@ fn written(request: &reqwest::Request, masked: &[&str]) -> (String, String) {
     let mut line = format!("{} {}", request.method(), url.path());
     if let Some(query) = url.query() {
         line.push('?');
-        line.push_str(&masked_form(query, masked));
+        line.push_str(&masking::form(query, |name| is_masked(name, masked)));
     }
     let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
     let is_form = request.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-    let body = if is_form { cut(&masked_form(&String::from_utf8_lossy(body), masked)) } else { masked_answer(body, masked) };
+    let hides = |name: &str| is_masked(name, masked);
+    let body = if is_form { masking::form(&String::from_utf8_lossy(body), hides) } else { masking::json(body, hides) };
     (line, body)
 }
 
 fn is_masked(name: &str, masked: &[&str]) -> bool {
     ALWAYS_MASKED.iter().chain(masked).any(|hidden| hidden.eq_ignore_ascii_case(name))
-}
-
-fn masked_form(text: &str, masked: &[&str]) -> String {
-    let pair = |pair: &str| match pair.split_once('=') {
-        // `card[number]` and `payment_method_data%5Bcvc%5D` are named by their last part.
-        Some((name, _)) if is_masked(last_part(&name.replace("%5B", "[").replace("%5D", "]")), masked) => format!("{name}={MASK}"),
-        Some(_) | None => pair.to_owned(),
-    };
-    text.split('&').map(pair).collect::<Vec<_>>().join("&")
-}
-
-fn last_part(name: &str) -> &str {
-    name.trim_end_matches(']').rsplit('[').next().unwrap_or(name)
-}
-
-fn masked_answer(body: &[u8], masked: &[&str]) -> String {
-    if body.is_empty() {
-        return String::new();
-    }
-    match serde_json::from_slice::<&RawValue>(body) {
-        Ok(json) => cut(&masked_json(json, masked, 0)),
-        Err(_) => format!("[{} bytes that are not JSON]", body.len()),
-    }
-}
-
-/// The same text with masked values; everything else keeps its spelling, since numbers are evidence.
-fn masked_json(json: &RawValue, masked: &[&str], depth: u8) -> String {
-    let text = json.get();
-    if depth > MAX_DEPTH {
-        return format!("\"{MASK}\"");
-    }
-    if let Ok(Fields(fields)) = serde_json::from_str(text) {
-        let field = |(name, value): (Cow<'_, str>, &RawValue)| {
-            let shown = if value.get() != "null" && is_masked(&name, masked) {
-                format!("\"{MASK}\"")
-            } else {
-                masked_json(value, masked, depth + 1)
-            };
-            format!("{}:{shown}", Value::from(name))
-        };
-        return format!("{{{}}}", fields.into_iter().map(field).collect::<Vec<_>>().join(","));
-    }
-    match serde_json::from_str::<Vec<&RawValue>>(text) {
-        Ok(items) => format!("[{}]", items.into_iter().map(|item| masked_json(item, masked, depth + 1)).collect::<Vec<_>>().join(",")),
-        Err(_) => text.to_owned(),
-    }
-}
-
-/// The fields of an object in the order they came, repeated ones too.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Fields<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
-}
-
-fn cut(text: &str) -> String {
-    if text.len() <= MAX_RECORDED {
-        return text.to_owned();
-    }
-    let end = (0..=MAX_RECORDED).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &text[..end])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_masked_at_any_depth_and_in_any_case() {
-        let body = br#"{"a":{"PartnerSecret":"s","b":[{"cardNo":4111}]},"n":null,"amount":100.50,"access_token":"t"}"#;
-        let shown = masked_answer(body, &["partnerSecret", "cardNo", "n"]);
-        assert_eq!(shown, r#"{"a":{"PartnerSecret":"***","b":[{"cardNo":"***"}]},"n":null,"amount":100.50,"access_token":"***"}"#);
-    }
-
-    #[test]
-    fn forms_and_queries_are_masked_by_the_last_part_of_a_name() {
-        let shown = masked_form("amount=5&card[token]=tok&data%5Bcvc%5D=123&client_secret=x&plain", &["token", "cvc"]);
-        assert_eq!(shown, "amount=5&card[token]=***&data%5Bcvc%5D=***&client_secret=***&plain");
-    }
-
-    #[test]
-    fn what_is_not_json_is_only_counted() {
-        assert_eq!(masked_answer(b"<html>secret</html>", &[]), "[19 bytes that are not JSON]");
-        assert_eq!(masked_answer(br#"{"access_token":"cut he"#, &[]), "[23 bytes that are not JSON]");
-        assert_eq!(masked_answer(b"", &[]), "");
-    }
-
-    #[test]
-    fn a_long_text_is_cut_between_characters() {
-        let text = "ก".repeat(MAX_RECORDED);
-        assert!(cut(&text).len() <= MAX_RECORDED + 3);
-    }
 }

@@ -8,7 +8,7 @@ use domain::{
     envelope::{RecordedEvent, StreamType},
     event::DomainEvent,
     ids::{PaymentIntentId, Ulid, WebhookEndpointId},
-    payment_intent, refund,
+    payment_intent, provider, refund,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -43,6 +43,9 @@ pub struct ExchangeRow {
     pub sent_at: DateTime<Utc>,
     /// Milliseconds until the whole answer was there.
     pub took_ms: i64,
+    /// What a call-back said, masked, where it is kept.
+    #[sqlx(skip)]
+    pub received: Option<String>,
 }
 
 /// An event on its way to an endpoint of the merchant, and one attempt at it. What the endpoint answered is its owner's.
@@ -123,8 +126,25 @@ async fn exchanges(pool: &PgPool, tenant: Uuid, steps: &[Step]) -> Result<Betwee
     let subjects: Vec<String> = steps.iter().filter_map(subject).collect();
     let sql = "select subject, provider, operation, request_line, request_body, status, response_body, sent_at, took_ms \
                from gateway.exchange where tenant = $1 and subject = any($2) order by sent_at, id";
-    let rows: Vec<ExchangeRow> = sqlx::query_as(sql).bind(tenant).bind(subjects).fetch_all(pool).await?;
+    let mut rows: Vec<ExchangeRow> = sqlx::query_as(sql).bind(tenant).bind(subjects).fetch_all(pool).await?;
+    let kept: Vec<Uuid> = rows.iter().filter_map(ExchangeRow::call_back).collect();
+    let sql = "select id, body from process.webhook where id = any($1)";
+    let bodies: HashMap<Uuid, Vec<u8>> = sqlx::query_as(sql).bind(kept).fetch_all(pool).await?.into_iter().collect();
+    for row in &mut rows {
+        row.received =
+            row.call_back().and_then(|id| bodies.get(&id)).map(|body| provider::masking::json(body, provider::masking::is_private));
+    }
     Ok(rows.into_iter().map(|row| (row.sent_at, Line::Exchange(row))).collect())
+}
+
+impl ExchangeRow {
+    /// The stored call-back that it tells of: its line names it, `webhook:…; …`.
+    fn call_back(&self) -> Option<Uuid> {
+        if self.operation != "call_back" {
+            return None;
+        }
+        self.request_body.strip_prefix("webhook:")?.split(';').next()?.parse().ok()
+    }
 }
 
 /// One that waits for its first attempt stands behind its event.
@@ -188,16 +208,22 @@ impl Line {
                     "payload": masking::payload_json(event),
                 })
             }
-            Self::Exchange(exchange) => json!({
-                "kind": "exchange",
-                "at": exchange.sent_at,
-                "subject": exchange.subject,
-                "provider": exchange.provider,
-                "operation": exchange.operation,
-                "request": { "line": exchange.request_line, "body": exchange.request_body },
-                "response": { "status": exchange.status, "body": exchange.response_body },
-                "took_ms": exchange.took_ms,
-            }),
+            Self::Exchange(exchange) => {
+                let mut line = json!({
+                    "kind": "exchange",
+                    "at": exchange.sent_at,
+                    "subject": exchange.subject,
+                    "provider": exchange.provider,
+                    "operation": exchange.operation,
+                    "request": { "line": exchange.request_line, "body": exchange.request_body },
+                    "response": { "status": exchange.status, "body": exchange.response_body },
+                    "took_ms": exchange.took_ms,
+                });
+                if let (Some(received), Some(line)) = (&exchange.received, line.as_object_mut()) {
+                    line.insert("received".to_owned(), received.as_str().into());
+                }
+                line
+            }
             Self::Delivery(delivery) => json!({
                 "kind": "delivery",
                 "at": delivery.at,

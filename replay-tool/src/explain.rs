@@ -52,7 +52,7 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
                 timeline::text(step, first)
             }
             Line::Exchange(said) => format!(
-                "           {}  {} {}: {} → {} in {} ms\n             {}\n             {}",
+                "           {}  {} {}: {} → {} in {} ms\n             {}\n             {}{}",
                 crate::event_line::time(said.sent_at),
                 said.provider,
                 said.operation,
@@ -60,7 +60,8 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
                 said.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string()),
                 said.took_ms,
                 said.request_body,
-                said.response_body
+                said.response_body,
+                said.received.as_deref().unwrap_or_default()
             ),
             Line::Delivery(told) => format!(
                 "           {}  webhook {} {} to {}: {}, {}",

@@ -195,6 +195,9 @@ async fn a_payment_explains_itself_with_what_was_said_to_the_bank() {
     assert!(positions.is_sorted(), "events stand in the order of the log");
     let operations: Vec<&str> = explained.iter().filter_map(|line| line["operation"].as_str()).collect();
     assert!(operations.contains(&"start") && operations.contains(&"inquire"), "{operations:?}");
+    let called_back = explained.iter().find(|line| line["operation"] == "call_back").unwrap();
+    let received: Value = serde_json::from_str(called_back["received"].as_str().expect("what it said")).unwrap();
+    assert_eq!((&received["billPaymentRef1"], &received["payerName"]), (&json!(reference), &json!("***")), "{received}");
     let changed = sqlx::query("update gateway.exchange set response_body = 'nothing'").execute(&platform.database.admin).await;
     assert!(changed.is_err(), "what was said is only ever added to");
     let printed = support::replay(&platform.database, &["explain", &intent]).await.sound();

@@ -12,6 +12,7 @@ use crate::ids::AttemptId;
 
 mod books;
 mod exchange;
+pub mod masking;
 mod request;
 mod webhook;
 

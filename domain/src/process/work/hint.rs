@@ -6,7 +6,7 @@ use super::{Step, books::from_books, later, retry_delay_ms, spread_ms};
 use crate::process::{AttemptRef, Task};
 use crate::provider::{AttemptView, CallOutcome};
 
-/// How often a call-back's transaction is looked for before it is left to a person: about half an hour.
+/// How often a call-back's transaction is looked for before it is left to a person: 22 to 28 minutes.
 pub const HINT_TRIES: u32 = 60;
 
 /// A call-back to be followed: who spoke of which transaction on which reference, and how often it was looked for.

@@ -154,6 +154,8 @@ pub fn after_inquiry(
             }
             let commands = if late { vec![ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now }] } else { vec![] };
             let due = later(now, spread_ms(silence_delay_ms(asked), &attempt.reference, asked));
+            // The person is told after a look, so there is one at the published time.
+            let due = if late { due } else { due.min(resolves_by(attempt.expires_at)) };
             let next = Some((Task::Inquire { attempt, mode, asked: asked.saturating_add(1) }, due));
             return Step { commands, next };
         }

@@ -299,6 +299,22 @@ fn a_read_that_failed_says_nothing_and_is_repeated() {
 }
 
 #[test]
+fn a_person_is_told_at_the_published_time_of_what_nobody_can_read() {
+    for mode in [InquiryMode::Watch, InquiryMode::Cancel] {
+        let (mut asked, mut now) = (0, at(0));
+        let told_at = loop {
+            let step = after_inquiry(attempt(), mode, asked, UNANSWERED, unknown(), now);
+            let Some((Task::Inquire { asked: next, .. }, due)) = step.next else { panic!("{step:?}") };
+            if !step.commands.is_empty() {
+                break now;
+            }
+            (asked, now) = (next, due);
+        };
+        assert_eq!(told_at, resolves_by(at(EXPIRES)), "neither early nor late");
+    }
+}
+
+#[test]
 fn a_cancel_is_confirmed_when_the_books_show_nothing() {
     let step = after_inquiry(attempt(), InquiryMode::Cancel, 0, AWAITED, nothing_seen(), at(60));
     assert_eq!((told(&step), step.next), (vec!["ConfirmCancel".to_owned()], None));
