@@ -74,8 +74,10 @@ pub struct Limits {
     pub payers_per_merchant_per_minute: u32,
     /// Of all callers together.
     pub all_per_minute: u32,
-    /// Call-backs for one account at a provider that prove their sender.
+    /// Call-backs for one account of a merchant at a provider that prove their sender.
     pub call_backs_per_account_per_minute: u32,
+    /// The same for an account of the platform, which all merchants without one share.
+    pub call_backs_per_platform_account_per_minute: u32,
     /// Those beside them that do not.
     pub forgeries_per_account_per_minute: u32,
     /// Bytes of one call-back.
@@ -91,6 +93,7 @@ impl Limits {
             payers_per_merchant_per_minute: 0,
             all_per_minute: 0,
             call_backs_per_account_per_minute: 0,
+            call_backs_per_platform_account_per_minute: 0,
             forgeries_per_account_per_minute: 0,
             call_back_bytes: 0,
         }
@@ -105,8 +108,9 @@ impl Default for Limits {
             per_payment_token_per_minute: 120,
             payers_per_merchant_per_minute: 2_000,
             all_per_minute: 10_000,
-            // A provider that is refused may not come again. All merchants without accounts of their own share the platform's.
-            call_backs_per_account_per_minute: 30_000,
+            // A provider that is refused may not come again.
+            call_backs_per_account_per_minute: 3_000,
+            call_backs_per_platform_account_per_minute: 30_000,
             forgeries_per_account_per_minute: 600,
             call_back_bytes: 32 * 1024,
         }

@@ -4,7 +4,7 @@
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{MatchedPath, Request, State},
-    http::{Method, header},
+    http::{HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -27,7 +27,8 @@ use crate::{
 const CANONICAL: &str = "/v1/payment-intents";
 const ONE: &str = "/v1/payment-intents/{id}";
 const CANCEL: &str = "/v1/payment-intents/{id}/cancel";
-/// Why an intent is canceled by whoever does not say: the published form has no field for it.
+/// Why an intent is canceled by whoever does not say: the published form has no field for it. Part of what a repeat is compared by, so it
+/// stays as it is.
 const NO_REASON: &str = "no reason was given";
 /// How long a QR is good unless told, in the published form.
 const DEFAULT_MINUTES: i64 = 30;
@@ -68,7 +69,12 @@ type Fields = Map<String, Value>;
 
 async fn canonical(request: Request, fields_of: fn(Fields) -> Result<Fields, Problem>) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();
-    let bytes = body_bytes(Request::from_parts(parts.clone(), body), &()).await?;
+    let mut bytes = body_bytes(Request::from_parts(parts.clone(), body), &()).await?;
+    if bytes.is_empty() {
+        // Nothing was left to say: the payment token stood elsewhere.
+        bytes = Bytes::from_static(b"{}");
+        parts.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    }
     let body = match strict_json::parse(&bytes)? {
         Value::Object(fields) => Bytes::from(Value::Object(fields_of(fields)?).to_string()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => bytes,
@@ -116,7 +122,9 @@ fn changed_fields(mut fields: Fields) -> Result<Fields, Problem> {
 /// The canonical fields of a request to cancel.
 #[expect(clippy::unnecessary_wraps, reason = "as the others")]
 fn canceled_fields(mut fields: Fields) -> Result<Fields, Problem> {
-    fields.entry("reason").or_insert(json!(NO_REASON));
+    if fields.get("reason").is_none_or(Value::is_null) {
+        fields.insert("reason".to_owned(), json!(NO_REASON));
+    }
     Ok(fields)
 }
 

@@ -127,6 +127,7 @@ async fn the_published_names_work_under_the_published_path() {
     let token = made.body["payment_token"].as_str().unwrap();
     let canceled = answered(platform.raw(Method::POST, &format!("{path}/cancel")).json(&json!({"payment_token": token}))).await.ok();
     assert_eq!((canceled.id(), canceled.status.as_u16()), (made.id(), 200));
+    answered(platform.raw(Method::POST, &format!("{path}/cancel?payment_token={token}"))).await.ok();
     assert_eq!(platform.raw(Method::GET, "/health").send().await.unwrap().text().await.unwrap(), r#"{"status":"ok"}"#);
 
     let other = platform.shop().await;

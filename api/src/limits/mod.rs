@@ -170,7 +170,8 @@ impl Limiter {
                 Party::Merchant(_) => self.limits.per_merchant_per_minute,
                 Party::Intent(_) => self.limits.per_payment_token_per_minute,
                 Party::Payers(_) => self.limits.payers_per_merchant_per_minute,
-                Party::CallBacks(_) => self.limits.call_backs_per_account_per_minute,
+                Party::CallBacks(Account::Merchants(_)) => self.limits.call_backs_per_account_per_minute,
+                Party::CallBacks(Account::Own(_)) => self.limits.call_backs_per_platform_account_per_minute,
                 Party::Forgeries(_) => self.limits.forgeries_per_account_per_minute,
             };
             Quota { party, limit }
@@ -297,15 +298,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forgeries_take_nothing_from_genuine_call_backs() {
-        let limiter = Limiter::local(Limits { call_backs_per_account_per_minute: 2, forgeries_per_account_per_minute: 2, ..Limits::off() });
-        let account = Account::Own("scb");
-        for admitted in [true, true, false, false] {
-            assert_eq!(limiter.take([Party::Forgeries(account)]).await.admitted, admitted);
+    async fn forgeries_take_nothing_from_genuine_call_backs_and_each_has_its_own_limit() {
+        let limits = Limits {
+            call_backs_per_account_per_minute: 3,
+            call_backs_per_platform_account_per_minute: 4,
+            forgeries_per_account_per_minute: 2,
+            ..Limits::off()
+        };
+        let limiter = Limiter::local(limits);
+        let merchants = |n: u8| Account::Merchants(ProviderAccountId(Ulid::from_bytes([n; 16])));
+        for (party, limit) in [
+            (Party::Forgeries(Account::Own("scb")), 2),
+            (Party::CallBacks(Account::Own("scb")), 4),
+            (Party::Forgeries(merchants(1)), 2),
+            (Party::CallBacks(merchants(1)), 3),
+            (Party::CallBacks(merchants(2)), 3),
+        ] {
+            let mut admitted = 0;
+            while limiter.take([party]).await.admitted {
+                admitted += 1;
+            }
+            assert_eq!(admitted, limit, "{party:?}");
         }
-        assert!(limiter.take([Party::CallBacks(account)]).await.admitted);
-        let of_merchant = Account::Merchants(ProviderAccountId(Ulid::from_bytes([1; 16])));
-        assert!(limiter.take([Party::Forgeries(of_merchant)]).await.admitted, "each account has its own");
     }
 
     #[tokio::test]

@@ -32,8 +32,12 @@ async fn a_call_back_is_acknowledged_only_when_it_was_stored() {
 
 #[tokio::test]
 async fn call_backs_are_limited_before_anything_is_kept() {
-    let limits =
-        Limits { call_backs_per_account_per_minute: 2, forgeries_per_account_per_minute: 2, call_back_bytes: 100, ..Limits::off() };
+    let limits = Limits {
+        call_backs_per_platform_account_per_minute: 2,
+        forgeries_per_account_per_minute: 2,
+        call_back_bytes: 100,
+        ..Limits::off()
+    };
     let (state, issuer) = edge_of(|parts| parts.limiter = Limiter::local(limits));
     let edge = Edge { app: gateway_router(state), issuer };
     let code = |answer: &Answer| (answer.status, answer.body["code"].as_str().unwrap_or_default().to_owned());

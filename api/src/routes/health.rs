@@ -34,7 +34,7 @@ async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// The same by its published name.
+/// Whether the process is alive, by the published name.
 #[utoipa::path(get, path = "/health", tag = "operation", security(()),
     responses((status = 200, description = "Alive", body = Health)))]
 async fn health() -> Json<Health> {

@@ -166,6 +166,9 @@ async fn explain(
 async fn qr_payload(ask: &Ask<may::PaymentRead, Payments>, id: PaymentIntentId) -> Result<String, Problem> {
     let row = ask.reads.payment(&ask.scope, id).await?;
     let row = row.ok_or_else(|| Problem::missing(payment_intent::Rejection::PaymentIntentNotFound))?;
+    if ask.is_past() {
+        return Err(Problem::new(Kind::ParameterInvalid, "as_of: a QR of the past is not to be scanned"));
+    }
     let resource = PaymentIntentResource::of(&row.document, row.stamp.version);
     let payload = resource.and_then(|intent| intent.next_action).and_then(|action| action.qr_payload);
     payload.ok_or_else(|| Problem::new(Kind::NotFound, "there is no QR to be scanned at the moment"))

@@ -183,8 +183,8 @@ async fn an_outcome_that_the_provider_does_not_tell_is_left_to_a_person_in_the_p
     stage.pay(&reference, json!({})).await;
     let left = async || shown(&stage, &intent).await["outcome"]["step"] == "person";
     passing("a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
-    // The ladder's last step may begin at its published end, or at the question after it.
-    assert!(clock.now() < resolves_by + TimeDelta::minutes(16), "{} is long after {resolves_by}", clock.now());
+    // The clock goes by five minutes, and may have gone once more before it was seen.
+    assert!(clock.now() <= resolves_by + TimeDelta::minutes(10), "{} is long after {resolves_by}", clock.now());
     let page = platform.get(&stage.shop.cashier, "/v1/payment-intents?needs_attention=true").await.ok().body;
     assert_eq!(page["data"][0]["id"], json!(intent), "{page}");
     assert_eq!(shown(&stage, &intent).await["status"], "processing", "nothing was declared without proof");

@@ -187,6 +187,8 @@ fn environment(database: &TestDatabase, dir: &Path, bank: Option<SocketAddr>) ->
         "PAYERS_PER_MERCHANT_PER_MINUTE",
         "ALL_PER_MINUTE",
         "CALL_BACKS_PER_ACCOUNT_PER_MINUTE",
+        "CALL_BACKS_PER_PLATFORM_ACCOUNT_PER_MINUTE",
+        "FORGERIES_PER_ACCOUNT_PER_MINUTE",
     ] {
         set.push((format!("SMARTPOS_LIMITS__{limit}"), "0".to_owned()));
     }
