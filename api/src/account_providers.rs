@@ -22,7 +22,7 @@ use domain::{
 };
 use gateway::{
     Clock, ProviderRegistry, catalog,
-    guard::{Circuit, GuardSettings, Guarded},
+    guard::{Bulkhead, CALLS_OF_PROVIDER, Circuit, GuardSettings, Guarded},
 };
 use quick_cache::sync::Cache;
 use serde_json::Value;
@@ -42,6 +42,8 @@ struct Inner {
     /// Nothing in processes that neither call providers nor serve the edge: they have no master key.
     accounts: Option<ProviderAccounts>,
     own: BTreeMap<&'static str, Arc<Guarded>>,
+    /// What all accounts of a provider have in common.
+    bulkheads: BTreeMap<&'static str, Arc<Bulkhead>>,
     kept: Cache<ProviderAccountId, Arc<Connected>>,
     clock: Clock,
     settings: config::AccountSettings,
@@ -81,9 +83,9 @@ impl Connected {
 impl AccountProviders {
     /// Over the platform's own providers and the accounts of merchants.
     pub fn new(accounts: Option<ProviderAccounts>, own: &ProviderRegistry, clock: Clock, settings: config::AccountSettings) -> Self {
-        let guard = |name| own.get(name).map(|provider| (name, Arc::new(Guarded::new(provider, GuardSettings::default(), clock.clone()))));
-        let own = own.names().filter_map(guard).collect();
-        Self(Arc::new(Inner { accounts, own, kept: Cache::new(KEPT), clock, settings }))
+        let bulkheads = catalog::all().iter().map(|kind| (kind.name, Arc::new(Bulkhead::new(CALLS_OF_PROVIDER)))).collect();
+        let own = own.names().filter_map(|name| Some((name, guard(own.get(name)?, &bulkheads, &clock)))).collect();
+        Self(Arc::new(Inner { accounts, own, bulkheads, kept: Cache::new(KEPT), clock, settings }))
     }
 
     /// The accounts of merchants.
@@ -146,7 +148,7 @@ impl AccountProviders {
             let made = self.connect(&details.provider, &details.terms, secrets);
             made.map_err(|rejection| CommandError::Fault(rejection.to_string()))
         };
-        let guarded = Arc::new(Guarded::new(connect(&secrets.current)?, GuardSettings::default(), self.0.clock.clone()));
+        let guarded = guard(connect(&secrets.current)?, &self.0.bulkheads, &self.0.clock);
         let former = match (account.state.former_good_until, &secrets.former) {
             (Some(until), Some(former)) => Some((until, connect(former)?)),
             (Some(_) | None, _) => None,
@@ -211,6 +213,12 @@ impl AccountProviders {
         let health = |id: &ProviderAccountId| self.0.kept.peek(id).map_or(Health::Good, |connected| health_of(&connected.guarded));
         Ok(accounts.iter().filter_map(|account| Candidate::of(&account.state, health(&account.id))).collect())
     }
+}
+
+/// Around a connector, with the bulkhead of its provider.
+fn guard(provider: Arc<dyn PaymentProvider>, bulkheads: &BTreeMap<&'static str, Arc<Bulkhead>>, clock: &Clock) -> Arc<Guarded> {
+    let shared = bulkheads.get(provider.name()).cloned().unwrap_or_else(|| Arc::new(Bulkhead::new(CALLS_OF_PROVIDER)));
+    Arc::new(Guarded::new(provider, GuardSettings::default(), shared, clock.clone()))
 }
 
 fn own_candidate(name: &str, guarded: &Guarded) -> Candidate {
@@ -281,5 +289,17 @@ impl PaymentProvider for NotNow {
     }
     fn read_webhook(&self, _: &RawWebhook<'_>) -> Result<WebhookHint, WebhookRefusal> {
         Err(WebhookRefusal::NotAuthentic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_has_a_place_for_every_call_that_all_providers_together_let_under_way() {
+        // So that those that hang, however many, leave the others theirs.
+        let calls = catalog::all().len() * CALLS_OF_PROVIDER * 2;
+        assert!(calls <= commands::provider_worker::SIDE_BY_SIDE, "{calls}");
     }
 }

@@ -88,8 +88,8 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
         }
         ProcessCommand::SucceedRefund { refund_id: id, provider_reference } => refund_findings::succeed(unit, id, provider_reference).await,
         ProcessCommand::FailRefund { refund_id, code, message } => refunds::fail(unit, refund_id, code, message).await,
-        ProcessCommand::MarkRefundUnknown { refund_id, reason } => {
-            refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason }).await
+        ProcessCommand::MarkRefundUnknown { refund_id, reason, since } => {
+            refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason, since }).await
         }
         ProcessCommand::LeaveRefundToPerson { refund_id, at } => refund(unit, refund_id, refund::Command::LeaveToPerson { at }).await,
     }

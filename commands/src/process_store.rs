@@ -150,8 +150,8 @@ pub trait ProcessStore: Send + Sync + 'static {
     fn lease(&self, now: DateTime<Utc>, seconds: f64, count: i64) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
     /// Lets go of a task that stands leased until exactly then and that nobody has begun: as if it had been left free.
     fn release(&self, key: &str, leased_until: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Holds a task on for `seconds`.
-    fn renew(&self, key: &str, now: DateTime<Utc>, seconds: f64) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Holds tasks on for `seconds`.
+    fn renew(&self, keys: &[String], now: DateTime<Utc>, seconds: f64) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Lets go of a task until `due`, without a word on what came of it.
     fn put_back(&self, key: &str, due: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Tasks are done with, all of them or none.
@@ -212,9 +212,9 @@ impl ProcessStore for PgPool {
         Ok(sqlx::query(sql).bind(key).bind(leased_until).execute(self).await.map(drop)?)
     }
 
-    async fn renew(&self, key: &str, now: DateTime<Utc>, seconds: f64) -> Result<(), StoreError> {
-        let sql = "update process.task set leased_until = $2 + $3 * interval '1 second' where key = $1";
-        Ok(sqlx::query(sql).bind(key).bind(now).bind(seconds).execute(self).await.map(drop)?)
+    async fn renew(&self, keys: &[String], now: DateTime<Utc>, seconds: f64) -> Result<(), StoreError> {
+        let sql = "update process.task set leased_until = $2 + $3 * interval '1 second' where key = any($1)";
+        Ok(sqlx::query(sql).bind(keys).bind(now).bind(seconds).execute(self).await.map(drop)?)
     }
 
     async fn put_back(&self, key: &str, due: DateTime<Utc>) -> Result<(), StoreError> {

@@ -93,8 +93,8 @@ impl<S: ProcessStore> Calls<S> {
         self.ask_of(tenant, attempt, &request, <dyn PaymentProvider>::cancel).await
     }
 
-    /// Captures what is held. Each try has a key of its own: a hold is captured once, and a provider that keeps an error under a key
-    /// would give it again for a day.
+    /// Captures what is held. Each try has a key of its own: the books were asked before it, and a provider that keeps an error under a
+    /// key would give it again for a day.
     pub async fn capture(&self, tenant: MerchantId, attempt: &AttemptRef, asked: Asked) -> CallOutcome<AttemptView> {
         let amount = Money::new(asked.amount, attempt.amount.currency);
         let idempotency_key = format!("{}-capture-{}-{}", attempt.reference, asked.request, asked.tried);

@@ -40,8 +40,11 @@ use crate::{
     tasks::{Handed, LEASE_SECONDS, Place, Tasks},
 };
 
-/// Calls under way side by side.
-const SIDE_BY_SIDE: usize = 64;
+/// Tasks under way side by side: as many as the guards of all providers together let call, so that a provider that hangs takes no place
+/// of another's.
+pub const SIDE_BY_SIDE: usize = 768;
+/// Tasks leased at a look, and conclusions written together, at most.
+const AT_ONCE: usize = 64;
 /// How often the lease of a task under way is renewed.
 const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// How long the ends of tasks, and what was said to providers, wait for company on their way to the database. What follows from a call
@@ -75,17 +78,22 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let (conclude, keep) = (store.clone(), store.clone());
-    let (conclusions, concluding) = Grouped::new(SIDE_BY_SIDE, MOMENT, move |conclusions: Vec<Conclusion>| {
+    let (conclusions, concluding) = Grouped::new(AT_ONCE, MOMENT, move |conclusions: Vec<Conclusion>| {
         let store = conclude.clone();
         async move { store.conclude(&conclusions).await }
     });
-    let (said, keeping) = Grouped::new(SIDE_BY_SIDE, MOMENT, move |said: Vec<Said>| {
+    let (said, keeping) = Grouped::new(AT_ONCE, MOMENT, move |said: Vec<Said>| {
         let store = keep.clone();
         async move { store.keep_exchanges(&said).await }
     });
-    let worker = Arc::new(Worker { calls: Calls { store, said, providers }, conclusions, handler });
+    let (renew, clock) = (store.clone(), handler.clone());
+    let (renewals, renewing) = Grouped::new(AT_ONCE, MOMENT, move |keys: Vec<String>| {
+        let (store, now) = (renew.clone(), clock.clock().now());
+        async move { store.renew(&keys, now, LEASE_SECONDS.into()).await }
+    });
+    let worker = Arc::new(Worker { calls: Calls { store, said, providers }, conclusions, renewals, handler });
     // What was handed in is written before this ends.
-    tokio::join!(attend_all(worker, tasks, shutdown), concluding, keeping);
+    tokio::join!(attend_all(worker, tasks, shutdown), concluding, keeping, renewing);
 }
 
 async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, shutdown: CancellationToken) {
@@ -105,7 +113,8 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
         gauge!("smartpos_provider_calls").set(u32::try_from(calls.len()).unwrap_or(u32::MAX));
-        let places = SIDE_BY_SIDE.saturating_sub(calls.len());
+        let free = SIDE_BY_SIDE.saturating_sub(calls.len());
+        let places = free.min(AT_ONCE);
         let mut leasing = std::pin::pin!(worker.lease(places));
         let leased = loop {
             tokio::select! {
@@ -123,11 +132,15 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
                 continue;
             }
         };
-        // With places left nothing more is due; with none the next place is waited for.
-        let full = leased.len() >= places;
+        // With as many as were asked for there may be more; with less nothing more is due.
+        let more = leased.len() >= places;
         for task in leased {
             attend(&mut calls, task);
         }
+        if more && places < free {
+            continue;
+        }
+        let full = more;
         let look_at = tokio::time::Instant::now() + POLL;
         loop {
             tokio::select! {
@@ -156,6 +169,7 @@ struct Worker<S> {
     handler: CommandHandler,
     calls: Calls<S>,
     conclusions: Grouped<Conclusion>,
+    renewals: Grouped<String>,
 }
 
 impl<S: ProcessStore> Worker<S> {
@@ -259,13 +273,12 @@ impl<S: ProcessStore> Worker<S> {
                 let outcome = self.calls.cancel(tenant, &attempt, tried, self.now()).await;
                 hold::after_stop(attempt, mode, tried, standing, outcome, self.now())
             }
-            Task::Capture { attempt, capture: amount, request, tried } => {
-                let asked = hold::Asked { amount, request, tried };
-                let outcome = self.calls.capture(tenant, &attempt, asked).await;
-                hold::after_capture(attempt, asked, outcome, self.now())
+            Task::Capture { attempt, capture: amount, request, tried, unclear_since } => {
+                let asked = hold::Asked { amount, request, tried, unclear_since };
+                self.capture(tenant, attempt, asked, leased.abandoned).await?
             }
-            Task::Increase { attempt, total: amount, request, tried } => {
-                let asked = hold::Asked { amount, request, tried };
+            Task::Increase { attempt, total: amount, request, tried, unclear_since } => {
+                let asked = hold::Asked { amount, request, tried, unclear_since };
                 let outcome = self.calls.increase(tenant, &attempt, asked).await;
                 hold::after_increase(attempt, asked, outcome, self.now())
             }
@@ -279,6 +292,28 @@ impl<S: ProcessStore> Worker<S> {
         let ((), appended) = tokio::join!(self.calls.keep_name(named), self.append(&leased, step.commands));
         appended?;
         self.finish(&leased, step.next, paid, None).await
+    }
+
+    /// Captures what is held. Where an earlier call may have done so, the books are asked first, and somebody may have decided meanwhile.
+    async fn capture(
+        &self,
+        tenant: MerchantId,
+        attempt: AttemptRef,
+        asked: hold::Asked,
+        abandoned: bool,
+    ) -> Result<work::Step, CommandError> {
+        if abandoned || asked.tried > 0 {
+            let intent = self.handler.read::<PaymentIntent>(tenant, attempt.payment_intent_id).await?;
+            if !intent.awaits_capture(attempt.attempt_id, asked.amount) {
+                return Ok(work::Step::default());
+            }
+            let seen = self.calls.inquire(tenant, &attempt, self.now(), ExchangeLog::default()).await;
+            if let Some(step) = hold::before_capture_again(&attempt, asked, &seen, self.now()) {
+                return Ok(step);
+            }
+        }
+        let outcome = self.calls.capture(tenant, &attempt, asked).await;
+        Ok(hold::after_capture(attempt, asked, outcome, self.now()))
     }
 
     /// Sends money back, unless how the refund ended is known meanwhile, or was said by a person: then it is looked for at most.
@@ -456,7 +491,7 @@ impl<S: ProcessStore> Worker<S> {
     /// Keeps a task that is still under way. When this fails another worker may take the task over: the provider knows the
     /// repeat by its identifiers.
     async fn renew(&self, key: &str) {
-        if let Err(error) = self.store().renew(key, self.now(), LEASE_SECONDS.into()).await {
+        if let Err(error) = self.renewals.ask(key.to_owned()).await {
             tracing::warn!(%error, key, "a lease was not renewed");
         }
     }

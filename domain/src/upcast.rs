@@ -44,6 +44,7 @@ pub const STEPS: &[Step] = &[
     Step { event_type: "payment_intent.action_required", from: 1, lift: |value| with(value, &[("redirect_url", Value::Null)]) },
     Step { event_type: "payment_intent.outcome_unknown", from: 1, lift: |value| with(value, &[("since", Value::Null)]) },
     Step { event_type: "payment_intent.unmatched_payment_received", from: 1, lift: |value| with(value, &[("attempt_id", Value::Null)]) },
+    Step { event_type: "refund.outcome_unknown", from: 1, lift: |value| with(value, &[("since", Value::Null)]) },
     // Version 2 only allows a refund without a payment.
     Step { event_type: "refund.succeeded", from: 1, lift: |value| value },
 ];

@@ -19,7 +19,10 @@ use domain::{
         PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
     },
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use crate::Clock;
 
@@ -28,13 +31,19 @@ mod breaker;
 pub use breaker::Circuit;
 use breaker::{Breaker, Call};
 
-/// How much a provider may cost us.
+/// Calls to the accounts of one provider at the same time that begin something; as many again that only look. Whoever makes calls for
+/// several providers side by side needs room for all of them, so that one that hangs takes nobody else's place.
+pub const CALLS_OF_PROVIDER: usize = 96;
+
+/// How much an account may cost us.
 #[derive(Debug, Clone, Copy)]
 pub struct GuardSettings {
-    /// For one call on the port, with all its exchanges.
+    /// For one call on the port, with the wait for its place and all its exchanges.
     pub timeout: Duration,
     /// Calls that begin something, at the same time; as many again that only look.
     pub concurrent_calls: usize,
+    /// So long a call waits for a place: a moment's crowd passes, and who is slow is not waited for.
+    pub wait: Duration,
     /// So many calls in a row without an answer open the circuit.
     pub open_after: u32,
     /// So long it stays open before one call may try.
@@ -47,10 +56,32 @@ impl Default for GuardSettings {
     fn default() -> Self {
         Self {
             timeout: Duration::from_millis(LONGEST_CALL_MS.unsigned_abs()),
-            concurrent_calls: 64,
+            concurrent_calls: CALLS_OF_PROVIDER / 2,
+            wait: Duration::from_millis(250),
             open_after: 5,
             open_for: TimeDelta::seconds(30),
             look_every: TimeDelta::seconds(5),
+        }
+    }
+}
+
+/// Places for calls: of one account, or of all accounts of one provider.
+#[derive(Debug)]
+pub struct Bulkhead {
+    beginnings: Semaphore,
+    looks: Semaphore,
+}
+
+impl Bulkhead {
+    /// For as many calls that begin something, and as many again that only look.
+    pub fn new(calls: usize) -> Self {
+        Self { beginnings: Semaphore::new(calls), looks: Semaphore::new(calls) }
+    }
+
+    const fn of(&self, call: Call) -> &Semaphore {
+        match call {
+            Call::Begin => &self.beginnings,
+            Call::Look => &self.looks,
         }
     }
 }
@@ -79,8 +110,8 @@ pub struct Guarded {
     settings: GuardSettings,
     clock: Clock,
     breaker: Mutex<Breaker>,
-    beginnings: Semaphore,
-    looks: Semaphore,
+    own: Bulkhead,
+    shared: Arc<Bulkhead>,
 }
 
 impl fmt::Debug for Guarded {
@@ -90,12 +121,12 @@ impl fmt::Debug for Guarded {
 }
 
 impl Guarded {
-    /// Around `inner`.
-    pub fn new(inner: Arc<dyn PaymentProvider>, settings: GuardSettings, clock: Clock) -> Self {
+    /// Around `inner`, which has `shared` in common with the other accounts of its provider.
+    pub fn new(inner: Arc<dyn PaymentProvider>, settings: GuardSettings, shared: Arc<Bulkhead>, clock: Clock) -> Self {
         Self {
             breaker: Mutex::new(Breaker::new(settings.open_after, settings.open_for, settings.look_every)),
-            beginnings: Semaphore::new(settings.concurrent_calls),
-            looks: Semaphore::new(settings.concurrent_calls),
+            own: Bulkhead::new(settings.concurrent_calls),
+            shared,
             inner,
             settings,
             clock,
@@ -106,7 +137,8 @@ impl Guarded {
     pub fn health(&self) -> Health {
         let now = (self.clock)();
         let breaker = self.breaker();
-        Health { circuit: breaker.circuit(now), failures_in_a_row: breaker.failures(), free_places: self.beginnings.available_permits() }
+        let free_places = self.own.beginnings.available_permits().min(self.shared.beginnings.available_permits());
+        Health { circuit: breaker.circuit(now), failures_in_a_row: breaker.failures(), free_places }
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -114,16 +146,13 @@ impl Guarded {
     }
 
     async fn guarded<T>(&self, call: Call, log: &ExchangeLog, inner: BoxFuture<'_, CallOutcome<T>>) -> CallOutcome<T> {
-        let places = match call {
-            Call::Begin => &self.beginnings,
-            Call::Look => &self.looks,
-        };
-        let Ok(_place) = places.try_acquire() else { return self.refuse("full", "too many calls to the provider are under way") };
+        let ends_at = Instant::now() + self.settings.timeout;
+        let Some(_places) = self.places(call).await else { return self.refuse("full", "too many calls to the provider are under way") };
         if !self.breaker().admits(call, (self.clock)()) {
             return self.refuse("open", "the provider did not answer lately, so it is not called");
         }
         let mut pass = Pass { guard: self, call, answered: None };
-        let Ok(outcome) = tokio::time::timeout(self.settings.timeout, inner).await else {
+        let Ok(outcome) = tokio::time::timeout_at(ends_at, inner).await else {
             pass.answered = Some(false);
             return self.too_slow(call);
         };
@@ -134,6 +163,15 @@ impl Guarded {
             CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => Some(false),
         };
         outcome
+    }
+
+    /// A place of the account, and one of its provider.
+    async fn places(&self, call: Call) -> Option<(SemaphorePermit<'_>, SemaphorePermit<'_>)> {
+        let both = async {
+            let own = self.own.of(call).acquire().await.ok()?;
+            Some((own, self.shared.of(call).acquire().await.ok()?))
+        };
+        tokio::time::timeout(self.settings.wait, both).await.ok().flatten()
     }
 
     fn too_slow<T>(&self, call: Call) -> CallOutcome<T> {

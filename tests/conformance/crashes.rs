@@ -80,7 +80,7 @@ pub async fn what_did_not_wait_is_there_or_not_but_never_torn<S: Stage>(stage: &
     told.that("removed", remove(&store, "a").await);
     told.that("replaced", replace(&store, "b", lapse(2), after(1)).await);
     told.that("put back", stored(store.put_back("c", after(2)).await));
-    told.that("renewed", stored(store.renew("d", after(4), 5.0).await));
+    told.that("renewed", stored(store.renew(&["d".to_owned()], after(4), 5.0).await));
     told.that("named", stored(store.remember(&attempt("scb", "REF"), "chrg_1").await));
     told.that("a page", stored(store.advance(1, (2, None), vec![left("e", lapse(3), start()), known], vec![]).await));
     told.that("a page of nothing", stored(store.advance(2, (3, None), vec![], vec![]).await));

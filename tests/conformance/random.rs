@@ -112,7 +112,7 @@ pub async fn whatever_is_done_with_tasks<S: Stage>(stage: &S, told: &mut Told, s
                 let count = i64::try_from(dice.between(1, 4)).unwrap_or(1);
                 told.that(format!("{step}: lease"), stored(store.lease(after(now), 5.0, count).await).map(held));
             }
-            7 => told.that(format!("{step}: renew"), stored(store.renew(&key, after(now), 5.0).await)),
+            7 => told.that(format!("{step}: renew"), stored(store.renew(std::slice::from_ref(&key), after(now), 5.0).await)),
             8 => told.that(format!("{step}: put back"), stored(store.put_back(&key, due).await)),
             9 => told.that(format!("{step}: replace"), replace(&store, &key, task, due).await),
             10 => told.that(format!("{step}: remove"), remove(&store, &key).await),

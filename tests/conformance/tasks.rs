@@ -137,7 +137,7 @@ pub async fn a_renewed_lease_holds_and_a_task_that_was_put_back_is_no_fresh_one<
     let store = managed(stage).await;
     told.that("left", stored(store.advance(0, (1, None), vec![left("a", lapse(1), start()), left("b", lapse(2), start())], vec![]).await));
     lease(&store, told, 0, 5).await;
-    told.that("renewed", stored(store.renew("a", after(4), 5.0).await));
+    told.that("renewed", stored(store.renew(&["a".to_owned()], after(4), 5.0).await));
     lease(&store, told, 6, 5).await;
     lease(&store, told, 9, 5).await;
     told.that("put back", stored(store.put_back("a", after(12)).await));
@@ -158,7 +158,7 @@ pub async fn a_zombie_that_finishes_late_meets_what_is_there_by_then<S: Stage>(s
     told.that("the second is done", remove(&store, "a").await);
     told.that("the first removes nothing", remove(&store, "a").await);
     told.that("replaces nothing", replace(&store, "a", lapse(2), start()).await);
-    told.that("renews nothing", stored(store.renew("a", start(), 5.0).await));
+    told.that("renews nothing", stored(store.renew(&["a".to_owned()], start(), 5.0).await));
     told.that("puts nothing back", stored(store.put_back("a", start()).await));
     lease(&store, told, 100, 5).await;
     told.that("left again by the log", stored(store.advance(1, (2, None), vec![left("a", lapse(3), after(101))], vec![]).await));
@@ -195,7 +195,7 @@ pub async fn a_task_that_is_left_leased_is_its_workers_until_the_lease_runs_out<
             store.advance(1, (2, None), vec![left_leased("a", lapse(3), after(60)), left_leased("c", lapse(4), after(60))], vec![]).await,
         ),
     );
-    told.that("renewed", stored(store.renew("a", after(4), 5.0).await));
+    told.that("renewed", stored(store.renew(&["a".to_owned()], after(4), 5.0).await));
     told.that("done", remove(&store, "c").await);
     lease(&store, told, 6, 5).await;
     lease(&store, told, 9, 5).await;

@@ -1,10 +1,10 @@
 //! Payment intents as callers see them: the gateway's view of a payment.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 use domain::{
     money::Money,
     payment_intent::{self, Attempt, DisputeOutcome, Status, Tender},
-    process::work::resolves_by,
+    process::work::{SETTLING_MARGIN_MS, UNCLEAR_MINUTES, resolves_by},
 };
 use projections::models::payments::PaymentRow;
 use serde::Serialize;
@@ -119,21 +119,75 @@ pub struct NextAction {
 }
 
 /// How an outcome that is not known is found out; a step is left for the next when it gave no answer.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct OutcomeLadder {
     /// `known` or `unknown`.
     pub state: &'static str,
     /// Since when it is not known, UTC.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<DateTime<Utc>>,
-    /// `inquiry` while the provider is asked, `person` when it gave no answer to the end of the schedule.
+    /// The step of the ladder that it stands on while it is not known. A command's answer, which is kept for ever, says `inquiry` for
+    /// `webhook`, too.
     pub step: Option<&'static str>,
+    /// The whole ladder with its times, while an outcome is awaited.
+    pub ladder: Vec<Rung>,
     /// When the provider is asked next, UTC; an answer to a query about now says so while an attempt is under way.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_inquiry_at: Option<DateTime<Utc>>,
     /// The worst case: by then the outcome is known or a person is told, UTC. From the beginning of an attempt to its end.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub resolves_by: Option<DateTime<Utc>>,
+}
+
+/// A step on the way to an outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Rung {
+    /// `inquiry`: the provider's books are asked on a schedule. `webhook`: its call-back is waited for, the books are asked rarely.
+    /// `person`: somebody decides by a statement; the books are still asked.
+    #[schema(examples("inquiry"))]
+    pub step: &'static str,
+    /// When the next step begins, UTC; nothing for the last one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl Rung {
+    /// The books are asked until then, and after that a person is.
+    pub fn asked_until(until: DateTime<Utc>) -> Vec<Self> {
+        vec![Self { step: INQUIRY, until: Some(until) }, Self { step: PERSON, until: None }]
+    }
+}
+
+const INQUIRY: &str = "inquiry";
+const WEBHOOK: &str = "webhook";
+const PERSON: &str = "person";
+
+impl OutcomeLadder {
+    /// Nothing is unclear; the steps are those that there would be.
+    pub fn known(ladder: Vec<Rung>) -> Self {
+        Self { state: "known", resolves_by: worst_case(&ladder), ladder, ..Self::default() }
+    }
+
+    /// Nobody knows; a person has been told at `told`, if at all.
+    pub fn unknown(since: Option<DateTime<Utc>>, told: Option<DateTime<Utc>>, ladder: Vec<Rung>) -> Self {
+        let step = Some(if told.is_some() { PERSON } else { INQUIRY });
+        Self { state: "unknown", since: since.or(told), step, resolves_by: worst_case(&ladder), ladder, next_inquiry_at: None }
+    }
+
+    /// The same with the moment at which the provider is asked next: beyond the end of the inquiries what tells sooner is a call-back.
+    pub(super) fn asked_next(&mut self, next: Option<DateTime<Utc>>) {
+        self.next_inquiry_at = next;
+        let asked_until = self.ladder.iter().find(|rung| rung.step == INQUIRY).and_then(|rung| rung.until);
+        let waits = self.ladder.iter().any(|rung| rung.step == WEBHOOK);
+        if self.step == Some(INQUIRY) && waits && next.zip(asked_until).is_some_and(|(next, until)| next > until) {
+            self.step = Some(WEBHOOK);
+        }
+    }
+}
+
+/// When the last step begins, at which a person is told.
+fn worst_case(ladder: &[Rung]) -> Option<DateTime<Utc>> {
+    ladder.iter().filter_map(|rung| rung.until).max()
 }
 
 /// Why something failed.
@@ -172,7 +226,7 @@ impl PaymentIntentResource {
     #[must_use]
     pub fn as_read(mut self, row: &PaymentRow, next: Option<DateTime<Utc>>) -> Self {
         self.needs_attention = row.needs_attention;
-        self.outcome.next_inquiry_at = next;
+        self.outcome.asked_next(next);
         self
     }
 }
@@ -240,19 +294,29 @@ fn unmatched(payment: &payment_intent::UnmatchedPayment) -> UnmatchedPayment {
 }
 
 fn ladder(state: &payment_intent::State) -> OutcomeLadder {
-    let under_way = matches!(state.status, Status::Processing | Status::RequiresAction);
-    let live = state.attempt.as_ref().filter(|attempt| under_way && attempt.failed.is_none());
-    let resolves_by = live.map(|attempt| resolves_by(attempt.started.expires_at));
-    let unknown = state.attempt.as_ref().filter(|attempt| attempt.unknown || attempt.left_to_person.is_some());
-    match unknown {
-        Some(attempt) => OutcomeLadder {
-            state: "unknown",
-            since: attempt.unknown_since.or(attempt.left_to_person),
-            step: Some(if attempt.left_to_person.is_some() { "person" } else { "inquiry" }),
-            next_inquiry_at: None,
-            resolves_by,
-        },
-        None => OutcomeLadder { state: "known", since: None, step: None, next_inquiry_at: None, resolves_by },
+    let live = state.attempt.as_ref().filter(|attempt| attempt.failed.is_none());
+    let Some(attempt) = live else { return OutcomeLadder::known(vec![]) };
+    let ladder = match state.status {
+        Status::Processing | Status::RequiresAction => {
+            let expires_at = attempt.started.expires_at;
+            let asked_until = expires_at + Duration::milliseconds(SETTLING_MARGIN_MS);
+            vec![
+                Rung { step: INQUIRY, until: Some(asked_until) },
+                Rung { step: WEBHOOK, until: Some(resolves_by(expires_at)) },
+                Rung { step: PERSON, until: None },
+            ]
+        }
+        // Of what is held: a capture or an increase whose answer is awaited.
+        Status::RequiresCapture => {
+            let asked_until = attempt.unknown_since.map(|since| since + Duration::minutes(UNCLEAR_MINUTES)).or(attempt.left_to_person);
+            asked_until.map(Rung::asked_until).unwrap_or_default()
+        }
+        Status::Absent | Status::RequiresPaymentMethod | Status::Succeeded | Status::Canceled | Status::Expired | Status::Failed => vec![],
+    };
+    if attempt.unknown || attempt.left_to_person.is_some() {
+        OutcomeLadder::unknown(attempt.unknown_since, attempt.left_to_person, ladder)
+    } else {
+        OutcomeLadder::known(ladder)
     }
 }
 

@@ -1,15 +1,19 @@
 //! Refunds as callers see them.
 
-use chrono::NaiveDate;
+use chrono::{Duration, NaiveDate};
 use domain::{
     money::Money,
     payment_intent::Tender,
+    process::work::UNCLEAR_MINUTES,
     refund::{self, Status},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{MoneySchema, Resource, TenderSchema, payment_intent::Failure};
+use super::{
+    MoneySchema, Resource, TenderSchema,
+    payment_intent::{Failure, OutcomeLadder, Rung},
+};
 
 /// Money given back: out of one payment, or recorded without one.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,6 +50,8 @@ pub struct RefundResource {
     pub business_date: NaiveDate,
     /// The outcome of the last call to the provider is not known; it is being asked.
     pub outcome_unknown: bool,
+    /// How the outcome is being found out.
+    pub outcome: OutcomeLadder,
     /// For an hour no answer of the provider said how it stands: someone has to look. It is asked on; its answer ends this, or what
     /// somebody finds on a statement (`…/resolve`).
     pub needs_attention: bool,
@@ -76,6 +82,7 @@ impl Resource<refund::State> for RefundResource {
             reason: details.reason.clone(),
             business_date: details.business_date,
             outcome_unknown: state.unknown,
+            outcome: ladder(state),
             needs_attention: state.left_to_person.is_some(),
             provider_reference: state.provider_reference.clone(),
             failure: failure.map(|failed| Failure { code: failed.code.clone(), message: failed.message.clone() }),
@@ -83,6 +90,14 @@ impl Resource<refund::State> for RefundResource {
             version,
         })
     }
+}
+
+fn ladder(state: &refund::State) -> OutcomeLadder {
+    if !state.unknown && state.left_to_person.is_none() {
+        return OutcomeLadder::known(vec![]);
+    }
+    let asked_until = state.unknown_since.map(|since| since + Duration::minutes(UNCLEAR_MINUTES)).or(state.left_to_person);
+    OutcomeLadder::unknown(state.unknown_since, state.left_to_person, asked_until.map(Rung::asked_until).unwrap_or_default())
 }
 
 /// The status that a word means.

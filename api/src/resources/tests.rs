@@ -260,3 +260,35 @@ fn the_shapes_in_the_document_are_those_on_the_wire() {
     assert_eq!(schema("Order"), names(&shown::<_, OrderResource>(&order())));
     assert_eq!(schema("Money"), names(&json!(Money::thb(1))));
 }
+
+#[test]
+fn the_ladder_of_an_unknown_outcome_names_each_step_with_its_time() {
+    let unknown = payment_intent::Command::MarkOutcomeUnknown {
+        attempt_id: AttemptId(ulid(10)),
+        reason: "time-out".into(),
+        since: chrono::DateTime::from_timestamp(1_800_000_010, 0).unwrap(),
+    };
+    let intent = after::<PaymentIntent>(vec![created(Tender::PromptPay), started(), unknown]);
+    let shown = shown::<_, PaymentIntentResource>(&intent);
+    let ladder = json!([{"step": "inquiry", "until": "2027-01-15T08:15:05Z"}, {"step": "webhook", "until": "2027-01-15T09:15:05Z"},
+                        {"step": "person", "until": null}]);
+    assert_eq!((&shown["outcome"]["step"], &shown["outcome"]["ladder"]), (&json!("inquiry"), &ladder));
+    assert_eq!(shown["outcome"]["resolves_by"], ladder[1]["until"], "the worst case is the last step");
+}
+
+#[test]
+fn beyond_the_schedule_of_inquiries_a_call_back_is_waited_for() {
+    let at = |second| chrono::DateTime::from_timestamp(second, 0).unwrap();
+    let mut ladder = super::payment_intent::OutcomeLadder::unknown(
+        Some(at(0)),
+        None,
+        vec![
+            super::payment_intent::Rung { step: "inquiry", until: Some(at(100)) },
+            super::payment_intent::Rung { step: "webhook", until: Some(at(3_700)) },
+        ],
+    );
+    for (next, step) in [(None, "inquiry"), (Some(at(100)), "inquiry"), (Some(at(160)), "webhook")] {
+        ladder.asked_next(next);
+        assert_eq!(ladder.step, Some(step), "{next:?}");
+    }
+}

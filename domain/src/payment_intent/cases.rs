@@ -3,8 +3,9 @@
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
-    Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Finding, LeftToPerson, PaymentReport, ProviderConfirmed,
-    Rejection, Resolution, ResolvedByPerson, State, Status, UnmatchedReason, UnmatchedResolved, Update, Updated, Verdict,
+    CaptureFailed, Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Finding, IncreaseFailed, LeftToPerson,
+    PaymentReport, ProviderConfirmed, Rejection, Resolution, ResolvedByPerson, State, Status, UnmatchedReason, UnmatchedResolved, Update,
+    Updated, Verdict,
     decide::{failed, succeeded},
 };
 use crate::{ids::AttemptId, merchant::is_text, money::Money, order::MAX_PRICE};
@@ -72,16 +73,26 @@ pub(super) fn resolve_by_person(
     if !is_text(&statement_reference, 200) {
         return Err(Rejection::ReasonRequired);
     }
-    let attempt_id = state.left_to_person().ok_or(Rejection::OutcomeNotUnknown)?.started.attempt_id;
+    let attempt = state.left_to_person().ok_or(Rejection::OutcomeNotUnknown)?;
+    let attempt_id = attempt.started.attempt_id;
     match finding {
         Finding::NotPaid => {
             let resolved = ResolvedByPerson { attempt_id, paid: false, statement_reference: statement_reference.clone() };
-            let mut events = vec![resolved.into()];
-            events.extend(failed(state, details, attempt_id, "not_on_statement".to_owned(), statement_reference));
-            Ok(events)
+            let code = "not_on_statement".to_owned();
+            let ended = match state.held() {
+                // The hold stands as before: its watch looks on, and whatever the books show counts.
+                Some(_) if attempt.capturing.is_some() => vec![CaptureFailed { attempt_id, code, message: statement_reference }.into()],
+                Some(_) if attempt.increasing.is_some() => vec![IncreaseFailed { attempt_id, code, message: statement_reference }.into()],
+                Some(_) | None => failed(state, details, attempt_id, code, statement_reference),
+            };
+            Ok(std::iter::once(resolved.into()).chain(ended).collect())
         }
         Finding::Paid { transaction_id, amount, paid_at } => {
-            if amount != details.amount {
+            // Of a hold what was captured, otherwise what is owed.
+            let fits = state.held().map_or(amount == details.amount, |held| {
+                amount.currency == held.amount.currency && (1..=held.amount.amount).contains(&amount.amount)
+            });
+            if !fits {
                 return Err(Rejection::TenderAmountDiffers);
             }
             let resolved = ResolvedByPerson { attempt_id, paid: true, statement_reference };

@@ -224,6 +224,11 @@ impl State {
         if self.status == Status::RequiresCapture { self.attempt.as_ref()?.authorized.as_ref() } else { None }
     }
 
+    /// A capture of so much (minor units) is under way on this attempt.
+    pub fn awaits_capture(&self, attempt_id: AttemptId, amount: i64) -> bool {
+        self.is_open() && self.live_attempt(attempt_id).is_some_and(|attempt| attempt.capturing == Some(amount))
+    }
+
     /// The attempt that a person may resolve out of a statement: its provider does not tell, and the intent is still open.
     pub fn left_to_person(&self) -> Option<&Attempt> {
         let left = |attempt: &&Attempt| self.is_open() && attempt.failed.is_none() && attempt.left_to_person.is_some();

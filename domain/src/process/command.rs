@@ -260,6 +260,8 @@ pub enum ProcessCommand {
         refund_id: RefundId,
         /// What happened.
         reason: String,
+        /// Since when no answer says how it stands (UTC).
+        since: DateTime<Utc>,
     },
     /// For too long the provider does not say how the refund stands.
     LeaveRefundToPerson {

@@ -44,6 +44,9 @@ pub enum Task {
         request: i64,
         /// How often it was tried before.
         tried: u32,
+        /// Since when nobody knows what came of it (UTC).
+        #[serde(default)]
+        unclear_since: Option<DateTime<Utc>>,
     },
     /// Hold more.
     Increase {
@@ -57,6 +60,9 @@ pub enum Task {
         request: i64,
         /// How often it was tried before.
         tried: u32,
+        /// Since when nobody knows what came of it (UTC).
+        #[serde(default)]
+        unclear_since: Option<DateTime<Utc>>,
     },
     /// Stop an attempt at the provider.
     Stop {

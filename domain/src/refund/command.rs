@@ -14,6 +14,8 @@ pub enum Command {
     MarkOutcomeUnknown {
         /// What happened.
         reason: String,
+        /// Since when no answer says how it stands (UTC).
+        since: DateTime<Utc>,
     },
     /// For too long no answer said how it stands.
     LeaveToPerson {

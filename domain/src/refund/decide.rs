@@ -11,7 +11,7 @@ pub struct Refund;
 
 impl Aggregate for Refund {
     const STREAM_TYPE: StreamType = StreamType::Refund;
-    const STATE_SCHEMA: i16 = 6;
+    const STATE_SCHEMA: i16 = 7;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -24,7 +24,9 @@ impl Aggregate for Refund {
         let Some(details) = &state.details else { return Err(Rejection::RefundNotFound) };
         let (refund_id, payment_intent_id) = (details.refund_id, details.payment_intent_id);
         match (command, state.status) {
-            (Command::MarkOutcomeUnknown { reason }, Status::Pending) if !state.unknown => Ok(vec![OutcomeUnknown { reason }.into()]),
+            (Command::MarkOutcomeUnknown { reason, since }, Status::Pending) if !state.unknown => {
+                Ok(vec![OutcomeUnknown { reason, since: Some(since) }.into()])
+            }
             (Command::LeaveToPerson { at }, Status::Pending) if state.left_to_person.is_none() => {
                 let left = payment_intent_id.map(|payment_intent_id| LeftToPerson { refund_id, payment_intent_id, at }.into());
                 Ok(left.into_iter().collect())
@@ -57,17 +59,17 @@ impl Aggregate for Refund {
                 state.status = Status::Pending;
                 state.details = Some(details.clone());
             }
-            Event::OutcomeUnknown(_) => state.unknown = true,
+            Event::OutcomeUnknown(unknown) => (state.unknown, state.unknown_since) = (true, unknown.since),
             Event::LeftToPerson(left) => state.left_to_person = Some(left.at),
             Event::ResolvedByPerson(resolved) => state.resolved_by_person = Some(resolved.clone()),
             Event::Succeeded(succeeded) => {
                 state.status = Status::Succeeded;
-                (state.unknown, state.left_to_person) = (false, None);
+                state.know();
                 state.provider_reference.clone_from(&succeeded.provider_reference);
             }
             Event::Failed(failed) => {
                 state.status = Status::Failed;
-                (state.unknown, state.left_to_person) = (false, None);
+                state.know();
                 state.failure = Some(failed.clone());
             }
             Event::TakenBack(taken) => {

@@ -132,6 +132,8 @@ impl ProviderPayment {
 pub struct OutcomeUnknown {
     /// What happened.
     pub reason: String,
+    /// Since when no answer says how it stands (UTC).
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// For too long no answer of the provider said how the refund stands: a person has to look. It is asked on.
@@ -226,7 +228,7 @@ events! {
         /// Requested, within what was captured.
         Requested = "refund.requested" v 4;
         /// Nobody knows whether it went back.
-        OutcomeUnknown = "refund.outcome_unknown" v 1;
+        OutcomeUnknown = "refund.outcome_unknown" v 2;
         /// For too long nobody knows how it stands.
         LeftToPerson = "refund.left_to_person" v 1;
         /// A person says how it ended.

@@ -41,6 +41,8 @@ pub struct State {
     pub details: Option<Requested>,
     /// The outcome of the last call is not known.
     pub unknown: bool,
+    /// Since when (UTC).
+    pub unknown_since: Option<DateTime<Utc>>,
     /// For too long no answer said how it stands; since then a person has to look (UTC).
     pub left_to_person: Option<DateTime<Utc>>,
     /// What a person said of it, out of a statement.
@@ -52,6 +54,13 @@ pub struct State {
 }
 
 impl State {
+    /// The outcome is known now.
+    pub(super) const fn know(&mut self) {
+        self.unknown = false;
+        self.unknown_since = None;
+        self.left_to_person = None;
+    }
+
     /// It failed by the word of a person, which the provider's books may still contradict.
     pub fn is_declared_unsent(&self) -> bool {
         self.status == Status::Failed && self.resolved_by_person.as_ref().is_some_and(|said| !said.sent)

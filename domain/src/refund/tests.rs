@@ -42,7 +42,7 @@ fn request(details: Requested) -> Command {
 }
 
 fn unknown() -> Command {
-    Command::MarkOutcomeUnknown { reason: "time-out".into() }
+    Command::MarkOutcomeUnknown { reason: "time-out".into(), since: DateTime::UNIX_EPOCH }
 }
 
 fn succeed() -> Command {
@@ -63,7 +63,7 @@ fn failed() -> Event {
 }
 
 fn not_known() -> Event {
-    OutcomeUnknown { reason: "time-out".into() }.into()
+    OutcomeUnknown { reason: "time-out".into(), since: Some(DateTime::UNIX_EPOCH) }.into()
 }
 
 fn leave() -> Command {

@@ -77,6 +77,9 @@ fn nobody_there() -> Exchange {
     }
 }
 
+/// Of the account in these tests.
+const PLACES: usize = 2;
+
 struct World {
     moody: Arc<Moody>,
     guarded: Arc<Guarded>,
@@ -85,15 +88,20 @@ struct World {
 
 impl World {
     fn new(mood: Mood) -> Self {
+        Self::beside(mood, Arc::new(Bulkhead::new(8)))
+    }
+
+    fn beside(mood: Mood, shared: Arc<Bulkhead>) -> Self {
         let moody = Arc::new(Moody { mood: Mutex::new(mood), calls: AtomicUsize::new(0) });
         let seconds = Arc::new(AtomicI64::new(0));
         let clock: Clock = {
             let seconds = Arc::clone(&seconds);
             Arc::new(move || DateTime::from_timestamp(seconds.load(Ordering::SeqCst), 0).unwrap())
         };
-        let settings = GuardSettings { timeout: Duration::from_millis(50), concurrent_calls: 2, open_after: 3, ..GuardSettings::default() };
+        let (timeout, wait) = (Duration::from_millis(50), Duration::from_millis(20));
+        let settings = GuardSettings { timeout, wait, concurrent_calls: PLACES, open_after: 3, ..GuardSettings::default() };
         let inner: Arc<dyn PaymentProvider> = moody.clone();
-        Self { guarded: Arc::new(Guarded::new(inner, settings, clock)), moody, seconds }
+        Self { guarded: Arc::new(Guarded::new(inner, settings, shared, clock)), moody, seconds }
     }
 
     fn turn(&self, mood: Mood) {
@@ -164,7 +172,35 @@ async fn a_full_bulkhead_refuses_payments_and_still_looks() {
     assert!(matches!(&third, CallOutcome::NotAttempted(reason) if reason.contains("too many")), "{third:?}");
     assert!(matches!(&look, CallOutcome::NotAttempted(reason) if reason.contains("no outcome")), "{look:?}");
     assert_eq!(world.calls(), 3);
-    assert_eq!(world.guarded.health().free_places, 2, "places are given back");
+    assert_eq!(world.guarded.health().free_places, PLACES, "places are given back");
+}
+
+#[tokio::test]
+async fn a_crowd_of_a_moment_is_let_through_one_after_the_other() {
+    let world = World::new(Mood::Answers);
+    let crowd = futures_util::future::join_all((0..20).map(|_| world.start())).await;
+    assert!(crowd.iter().all(|outcome| matches!(outcome, CallOutcome::Declined(_))), "{crowd:?}");
+}
+
+#[tokio::test]
+async fn the_wait_for_a_place_is_part_of_the_longest_call() {
+    let world = World::new(Mood::Hangs);
+    let _hanging = world.guarded.own.beginnings.acquire_many(2).await.unwrap();
+    let started = Instant::now();
+    let (outcome, ()) = tokio::join!(world.start(), async { tokio::time::sleep(Duration::from_millis(10)).await });
+    assert!(matches!(outcome, CallOutcome::NotAttempted(_)));
+    assert!(started.elapsed() < Duration::from_millis(50));
+}
+
+#[tokio::test]
+async fn accounts_of_a_provider_that_hangs_take_the_places_of_their_provider_and_nobody_elses() {
+    let shared = Arc::new(Bulkhead::new(3));
+    let (one, other) = (World::beside(Mood::Hangs, shared.clone()), World::beside(Mood::Hangs, shared));
+    let elsewhere = World::new(Mood::Answers);
+    let (a, b, c, d, e) = tokio::join!(one.start(), one.start(), other.start(), other.start(), elsewhere.start());
+    assert!([a, b, c].iter().all(|outcome| matches!(outcome, CallOutcome::Unknown(_))), "three places");
+    assert!(matches!(d, CallOutcome::NotAttempted(_)), "the fourth has none");
+    assert!(matches!(e, CallOutcome::Declined(_)), "another provider answers as ever");
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ impl Projection for Refunds {
         "refunds"
     }
     fn version(&self) -> i32 {
-        6
+        7
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES

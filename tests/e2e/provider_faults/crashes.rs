@@ -83,6 +83,37 @@ async fn end(stage: &Stage, intent: &str) {
     assert_eq!(stage.payments_there().await, 1, "{:?}: charged twice", stage.bank);
 }
 
+/// Captures of holds at the two providers of cards, with the process killed at each of these.
+async fn captures_killed_at(fail_points: &[&str]) {
+    let mut world = World::start().await;
+    for fail_point in fail_points {
+        let stages = join_all([Bank::Omise, Bank::Stripe].map(|bank| world.stage(bank))).await;
+        world.gateway("").await;
+        let hold = |stage| async move { Stage::card_intent(stage, 64_00, stage.bank.card(), json!({"capture_method": "manual"})).await };
+        let intents = join_all(stages.iter().map(hold)).await;
+        for (stage, intent) in stages.iter().zip(&intents) {
+            stage.status(intent, "requires_capture").await;
+        }
+        world.gateway.take().unwrap().kill();
+        world.gateway(fail_point).await;
+        for (stage, intent) in stages.iter().zip(&intents) {
+            let body = json!({"amount": {"amount": 40_00, "currency": "THB"}});
+            stage.post(&stage.shop.cashier, &format!("/v1/payment-intents/{intent}/capture"), body).await.ok();
+        }
+        world.kill_at_the_fail_point(stages.len()).await;
+        world.gateway("").await;
+        for (stage, intent) in stages.iter().zip(&intents) {
+            let paid = stage.status(intent, "succeeded").await;
+            assert_eq!(paid["captured"]["amount"], 40_00, "{:?} at {fail_point}", stage.bank);
+            stage.ledgers_agree().await;
+            assert_eq!(stage.payments_there().await, 1, "{:?} at {fail_point}: captured twice", stage.bank);
+        }
+        world.gateway.take().unwrap().kill();
+    }
+    world.gateway("").await;
+    world.platform.proves_itself().await;
+}
+
 async fn killed_at(fail_points: &[&str]) {
     let mut world = World::start().await;
     for fail_point in fail_points {
@@ -119,6 +150,11 @@ async fn f30_a_process_killed_between_the_intent_to_call_and_the_call_charges_an
 #[tokio::test(flavor = "multi_thread")]
 async fn f30_a_process_killed_between_the_call_and_its_outcome_charges_and_refunds_once() {
     killed_at(&["before_outcome", "after_outcome"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f30_a_process_killed_around_a_capture_captures_once() {
+    captures_killed_at(&["before_call", "before_outcome", "after_outcome"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@
 mod call_backs;
 mod calls;
 mod crashes;
+mod crowds;
 mod deadlines;
 mod ledgers;
 mod money;

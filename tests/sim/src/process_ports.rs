@@ -60,9 +60,10 @@ impl ProcessStore for SimLog {
         self.0.ask("release", |db| db.process.change_task(key, free)).await
     }
 
-    async fn renew(&self, key: &str, now: DateTime<Utc>, lease: f64) -> Result<(), StoreError> {
+    async fn renew(&self, keys: &[String], now: DateTime<Utc>, lease: f64) -> Result<(), StoreError> {
         let until = now + seconds(lease);
-        self.0.ask("renew", |db| db.process.change_task(key, |row| row.leased_until = Some(until))).await
+        let renew = |db: &mut crate::db::Db| keys.iter().for_each(|key| db.process.change_task(key, |row| row.leased_until = Some(until)));
+        self.0.ask("renew", renew).await
     }
 
     async fn put_back(&self, key: &str, due: DateTime<Utc>) -> Result<(), StoreError> {

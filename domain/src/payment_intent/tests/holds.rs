@@ -152,3 +152,44 @@ fn a_hold_is_raised_but_not_against_a_bill() {
     let on_bill = [Created { bill_id: Some(id(3)), ..by_card() }.into(), card_attempt(1).into(), authorized(OWED)];
     given::<PaymentIntent>(&on_bill).when(increase(150_00)).then_rejected("BillAmountFixed");
 }
+
+fn left_to_person() -> Event {
+    LeftToPerson { attempt_id: id(1), at: at(80) }.into()
+}
+
+fn resolve(finding: Finding) -> Command {
+    Command::ResolveByPerson { finding, statement_reference: "line 12".into() }
+}
+
+fn found(amount: i64) -> Command {
+    resolve(Finding::Paid { transaction_id: "T1".into(), amount: Money::thb(amount), paid_at: at(1) })
+}
+
+fn said(paid: bool) -> Event {
+    ResolvedByPerson { attempt_id: id(1), paid, statement_reference: "line 12".into() }.into()
+}
+
+#[test]
+fn a_person_finds_what_was_captured_of_a_hold_or_that_nothing_was() {
+    let history = [held(), vec![capture_requested(40_00), not_known(1), left_to_person()]].concat();
+    let mut by_statement = captured_out_of_hold(40_00);
+    if let Event::Succeeded(payment) = &mut by_statement {
+        payment.evidence = Evidence::Statement;
+    }
+    given::<PaymentIntent>(&history).when(found(40_00)).then(&[said(true), by_statement]);
+    given::<PaymentIntent>(&history).when(found(OWED + 1)).then_rejected("TenderAmountDiffers");
+    let failed: Event = CaptureFailed { attempt_id: id(1), code: "not_on_statement".into(), message: "line 12".into() }.into();
+    let after = given::<PaymentIntent>(&history).when(resolve(Finding::NotPaid)).events();
+    assert_eq!(after, [said(false), failed]);
+    let state = PaymentIntent::fold(&[history, after].concat());
+    assert!(state.status == Status::RequiresCapture && !state.needs_attention(), "the hold stands, and can be captured again");
+    assert!(!state.awaits_capture(id(1), 40_00) && PaymentIntent::decide(&state, capture(Some(30_00))).is_ok());
+}
+
+#[test]
+fn a_person_finds_that_a_hold_was_not_raised() {
+    let asked: Event = IncreaseRequested { attempt: card_attempt(1).named(), provider_id: None, amount: Money::thb(OWED + 1) }.into();
+    let history = [held(), vec![asked, not_known(1), left_to_person()]].concat();
+    let failed: Event = IncreaseFailed { attempt_id: id(1), code: "not_on_statement".into(), message: "line 12".into() }.into();
+    given::<PaymentIntent>(&history).when(resolve(Finding::NotPaid)).then(&[said(false), failed]);
+}

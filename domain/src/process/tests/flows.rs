@@ -170,7 +170,7 @@ fn a_refund_of_which_nobody_knows_needs_attention_on_its_payment_until_the_provi
         let silent = |refund, now| work::refund::after_refund(refund, CallOutcome::Unknown("time-out".into()), now);
         world.step(silent(sent.clone(), at(20)));
         assert!(!world.payment.needs_attention());
-        let hour_ago = at(20) - chrono::Duration::minutes(work::refund::UNCLEAR_MINUTES);
+        let hour_ago = at(20) - chrono::Duration::minutes(work::UNCLEAR_MINUTES);
         world.step(silent(RefundRef { unclear_since: Some(hour_ago), ..sent.clone() }, at(20)));
         assert_eq!((world.refund.left_to_person, world.payment.needs_attention()), (Some(at(20)), true));
         world.step(work::refund::after_refund_check(sent, end, at(21)));
@@ -182,7 +182,7 @@ fn a_refund_of_which_nobody_knows_needs_attention_on_its_payment_until_the_provi
 fn decided(times: usize, sent: bool) -> (World, RefundRef) {
     let mut world = refunding(times);
     let call = RefundRef::new(id(5), Money::thb(50_00), provider_payment());
-    let hour_ago = at(20) - chrono::Duration::minutes(work::refund::UNCLEAR_MINUTES);
+    let hour_ago = at(20) - chrono::Duration::minutes(work::UNCLEAR_MINUTES);
     let call = RefundRef { tried: 13, unclear_since: Some(hour_ago), ..call };
     world.step(work::refund::after_refund_check(call.clone(), CallOutcome::Unknown("time-out".into()), at(20)));
     assert!(world.payment.needs_attention());

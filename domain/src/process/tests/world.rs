@@ -202,7 +202,9 @@ impl World {
                 self.refund(refund::Command::Succeed { provider_reference: Some(provider_reference) });
             }
             ProcessCommand::FailRefund { code, message, .. } => self.refund(refund::Command::Fail { code, message }),
-            ProcessCommand::MarkRefundUnknown { reason, .. } => self.refund(refund::Command::MarkOutcomeUnknown { reason }),
+            ProcessCommand::MarkRefundUnknown { reason, since, .. } => {
+                self.refund(refund::Command::MarkOutcomeUnknown { reason, since });
+            }
             ProcessCommand::LeaveRefundToPerson { at, .. } => self.refund(refund::Command::LeaveToPerson { at }),
         }
     }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{Step, after_inquiry, books::from_books, later, retry_delay_ms, spread_ms};
+use super::{Step, UNCLEAR_MINUTES, after_inquiry, books::from_books, later, retry_delay_ms, spread_ms};
 use crate::process::{AttemptRef, InquiryMode, ProcessCommand, Task};
 use crate::{
     payment_intent::Standing,
@@ -61,6 +61,8 @@ pub struct Asked {
     pub request: i64,
     /// How often it was tried before.
     pub tried: u32,
+    /// Since when nobody knows what came of it (UTC).
+    pub unclear_since: Option<DateTime<Utc>>,
 }
 
 /// When a call about an attempt is repeated.
@@ -68,32 +70,72 @@ fn repeated(now: DateTime<Utc>, attempt: &AttemptRef, tried: u32) -> DateTime<Ut
     later(now, spread_ms(retry_delay_ms(tried), &attempt.reference, tried))
 }
 
-/// After asking for a capture. A hold is captured once, so the call may be repeated.
+/// Nobody knows what came of it: it is gone on with, and once that has lasted a person is told.
+fn unclear(
+    attempt: AttemptRef,
+    asked: Asked,
+    mut commands: Vec<ProcessCommand>,
+    next: fn(AttemptRef, Asked) -> Task,
+    now: DateTime<Utc>,
+) -> Step {
+    let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
+    let since = asked.unclear_since.unwrap_or(now);
+    let told_at = since + Duration::minutes(UNCLEAR_MINUTES);
+    let late = now >= told_at;
+    if late {
+        commands.push(ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now });
+    }
+    let due = repeated(now, &attempt, asked.tried);
+    let asked = Asked { tried: asked.tried.saturating_add(1), unclear_since: Some(since), ..asked };
+    // The person is told after a look, so there is one at that time.
+    Step { commands, next: Some((next(attempt, asked), if late { due } else { due.min(told_at) })) }
+}
+
+fn capture(attempt: AttemptRef, Asked { amount, request, tried, unclear_since }: Asked) -> Task {
+    Task::Capture { attempt, capture: amount, request, tried, unclear_since }
+}
+
+fn increase(attempt: AttemptRef, Asked { amount, request, tried, unclear_since }: Asked) -> Task {
+    Task::Increase { attempt, total: amount, request, tried, unclear_since }
+}
+
+/// After a look at the books before a capture is asked for once more: what follows from them, or nothing where they show the hold, so
+/// that nothing was captured and the call may be made.
+pub fn before_capture_again(attempt: &AttemptRef, asked: Asked, outcome: &CallOutcome<AttemptView>, now: DateTime<Utc>) -> Option<Step> {
+    match outcome {
+        CallOutcome::Done(AttemptView { status: AttemptStatus::Authorized { .. }, payments, .. }) if payments.is_empty() => None,
+        CallOutcome::Done(view) => Some(by_books(attempt.clone(), asked, view, now)),
+        CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => {
+            Some(unclear(attempt.clone(), asked, vec![], capture, now))
+        }
+    }
+}
+
+/// What the books say of a capture. Taken but not shown yet: they are asked again.
+fn by_books(attempt: AttemptRef, asked: Asked, view: &AttemptView, now: DateTime<Utc>) -> Step {
+    let commands = from_books(&attempt, view, now);
+    let decides = |command: &ProcessCommand| matches!(command, ProcessCommand::ConfirmPayment { .. } | ProcessCommand::EndAttempt { .. });
+    if commands.iter().any(decides) {
+        return Step { commands, next: None };
+    }
+    unclear(attempt, asked, commands, capture, now)
+}
+
+/// After asking for a capture.
 pub fn after_capture(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
-    let Asked { amount: capture, request, tried } = asked;
-    let again = |attempt: AttemptRef| {
-        let due = repeated(now, &attempt, tried);
-        (Task::Capture { attempt, capture, request, tried: tried.saturating_add(1) }, due)
-    };
     match outcome {
-        CallOutcome::Done(view) => {
-            let commands = from_books(&attempt, &view, now);
-            let decided =
-                commands.iter().any(|command| matches!(command, ProcessCommand::ConfirmPayment { .. } | ProcessCommand::EndAttempt { .. }));
-            // Taken but not shown yet: ask again.
-            Step { commands, next: if decided { None } else { Some(again(attempt)) } }
-        }
+        CallOutcome::Done(view) => by_books(attempt, asked, &view, now),
         CallOutcome::Declined(decline) => {
             let (code, message) = (decline.code, decline.message);
             let command = ProcessCommand::FailCapture { payment_intent_id, attempt_id, code, message };
             // The hold may be gone: its watch sees that.
             Step { commands: vec![command], next: None }
         }
-        CallOutcome::NotAttempted(_) => Step { commands: vec![], next: Some(again(attempt)) },
+        CallOutcome::NotAttempted(_) => unclear(attempt, asked, vec![], capture, now),
         CallOutcome::Unknown(reason) => {
             let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now };
-            Step { commands: vec![command], next: Some(again(attempt)) }
+            unclear(attempt, asked, vec![command], capture, now)
         }
     }
 }
@@ -101,17 +143,12 @@ pub fn after_capture(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<Att
 /// After asking for a higher hold. The call may be repeated under its key and then happens once.
 pub fn after_increase(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
-    let Asked { amount: total, request, tried } = asked;
-    let again = |attempt: AttemptRef| {
-        let due = repeated(now, &attempt, tried);
-        (Task::Increase { attempt, total, request, tried: tried.saturating_add(1) }, due)
-    };
     match outcome {
         CallOutcome::Done(view) => {
             let mut commands = from_books(&attempt, &view, now);
             // The provider answered with what it held before: nothing was raised, and the next request may come.
             if let AttemptStatus::Authorized { amount, .. } = view.status
-                && amount.amount != total
+                && amount.amount != asked.amount
             {
                 let (code, message) = ("not_raised".to_owned(), format!("the provider holds {} minor units", amount.amount));
                 commands.push(ProcessCommand::FailIncrease { payment_intent_id, attempt_id, code, message });
@@ -122,10 +159,10 @@ pub fn after_increase(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<At
             let (code, message) = (decline.code, decline.message);
             Step { commands: vec![ProcessCommand::FailIncrease { payment_intent_id, attempt_id, code, message }], next: None }
         }
-        CallOutcome::NotAttempted(_) => Step { commands: vec![], next: Some(again(attempt)) },
+        CallOutcome::NotAttempted(_) => unclear(attempt, asked, vec![], increase, now),
         CallOutcome::Unknown(reason) => {
             let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now };
-            Step { commands: vec![command], next: Some(again(attempt)) }
+            unclear(attempt, asked, vec![command], increase, now)
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 fn asked(amount: i64, tried: u32) -> Asked {
-    Asked { amount, request: 7, tried }
+    Asked { amount, request: 7, tried, unclear_since: None }
 }
 
 /// A card whose amount is held.
@@ -47,7 +47,9 @@ fn a_capture_is_done_once_the_books_show_the_money() {
 
 #[test]
 fn a_capture_without_a_clear_answer_is_repeated_and_never_a_failure() {
-    let again = |tried| Some((Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried }, repeated(at(60), &attempt(), 2)));
+    let unclear_since = Some(at(60));
+    let task = |tried| Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried, unclear_since };
+    let again = |tried| Some((task(tried), repeated(at(60), &attempt(), 2)));
     let step = after_capture(attempt(), asked(40_00, 2), unknown(), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::MarkAttemptUnknown { .. }]), "{step:?}");
     assert_eq!(step.next, again(3));
@@ -55,6 +57,37 @@ fn a_capture_without_a_clear_answer_is_repeated_and_never_a_failure() {
     assert_eq!((silent.commands.len(), silent.next), (0, again(3)));
     let lagging = after_capture(attempt(), asked(40_00, 2), books(held(), None), at(60));
     assert_eq!(lagging.next, again(3), "the books still show the hold: the same capture is asked for again");
+}
+
+#[test]
+fn a_capture_is_asked_for_once_more_only_where_the_books_show_the_hold() {
+    let look = |outcome| before_capture_again(&attempt(), asked(40_00, 1), &outcome, at(60));
+    assert!(look(books(held(), None)).is_none(), "nothing was captured");
+    let taken = look(books(AttemptStatus::Paid, Some(40_00))).unwrap();
+    assert!(matches!(taken.commands[..], [ProcessCommand::ConfirmPayment { .. }]), "{taken:?}");
+    assert_eq!(taken.next, None);
+    for outcome in [unknown(), refused(), books(AttemptStatus::Pending, None)] {
+        let step = look(outcome).unwrap();
+        assert!(matches!(step.next, Some((Task::Capture { tried: 2, .. }, _))), "{step:?}");
+    }
+    // Shown as held and as taken in one answer: the money counts.
+    assert!(look(books(held(), Some(40_00))).is_some());
+}
+
+#[test]
+fn of_a_capture_or_an_increase_that_stays_unclear_a_person_is_told_after_an_hour() {
+    let told = |step: &Step| step.commands.iter().any(|command| matches!(command, ProcessCommand::LeaveToPerson { .. }));
+    let since = |tried| Asked { unclear_since: Some(at(60)), ..asked(40_00, tried) };
+    let an_hour_later = at(60 + 3_600);
+    for after in [after_capture, after_increase] {
+        let step = after(attempt(), since(90), unknown(), at(60 + 3_590));
+        assert!(!told(&step));
+        assert_eq!(step.next.map(|(_, due)| due), Some(an_hour_later), "a look at the published time");
+        let step = after(attempt(), since(91), unknown(), an_hour_later);
+        assert!(told(&step) && step.next.is_some(), "it is asked on");
+        assert!(told(&after(attempt(), since(91), CallOutcome::NotAttempted("breaker open".into()), an_hour_later)));
+    }
+    assert!(told(&before_capture_again(&attempt(), since(91), &unknown(), an_hour_later).unwrap()));
 }
 
 #[test]

@@ -32,6 +32,9 @@ const HIDDEN_MS: i64 = 120_000;
 /// Inquiries after the attempt ended without a payment: minutes after the deadline. Late money is found by these.
 const LATE_INQUIRY_MINUTES: [i64; 4] = [1, 5, 15, 60];
 
+/// How long no answer may say what came of a refund, of a capture or of an increase before a person is told, minutes.
+pub const UNCLEAR_MINUTES: i64 = 60;
+
 /// Pause before inquiry number `asked` (0 = first), milliseconds: 3 s, 6 s, 12 s, then every 30 s.
 pub const fn inquiry_delay_ms(asked: u32) -> i64 {
     match asked {

@@ -2,15 +2,13 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{Step, later, spread_ms};
+use super::{Step, UNCLEAR_MINUTES, later, spread_ms};
 use crate::process::{ProcessCommand, RefundRef, Task};
 use crate::{
     provider::{CallOutcome, Decline, RefundStatus},
     refund::{State, Status},
 };
 
-/// How long no answer may say how a refund stands before a person is told, minutes.
-pub const UNCLEAR_MINUTES: i64 = 60;
 /// How long the provider's books are looked at after a person has decided a refund, days.
 pub const LOOKED_ON_DAYS: i64 = 30;
 
@@ -59,7 +57,8 @@ pub fn after_refund(refund: RefundRef, outcome: CallOutcome<RefundStatus>, now: 
         CallOutcome::NotAttempted(_) => unclear(refund, Task::Refund, now),
         // Money may have gone back: look before anything else.
         CallOutcome::Unknown(reason) => {
-            let unknown = ProcessCommand::MarkRefundUnknown { refund_id: refund.refund_id, reason };
+            let since = refund.unclear_since.unwrap_or(now);
+            let unknown = ProcessCommand::MarkRefundUnknown { refund_id: refund.refund_id, reason, since };
             let Step { commands, next } = unclear(reached(refund), Task::CheckRefund, now);
             Step { commands: std::iter::once(unknown).chain(commands).collect(), next }
         }
