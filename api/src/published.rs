@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use domain::{
-    ids::StoreId,
+    ids::{MerchantId, StoreId},
     money::Money,
     payment_intent::Tender,
     provider::MethodKind,
@@ -21,11 +21,13 @@ use crate::{
     auth::{Principal, admit::Sent},
     extract::{body_bytes, strict_json},
     problem::{Kind, Problem},
+    routes::payment_intent_sync::once_answered,
     state::AppState,
 };
 
 const CANONICAL: &str = "/v1/payment-intents";
 const ONE: &str = "/v1/payment-intents/{id}";
+const CONFIRM: &str = "/v1/payment-intents/{id}/confirm";
 const CANCEL: &str = "/v1/payment-intents/{id}/cancel";
 /// Why an intent is canceled by whoever does not say: the published form has no field for it. Part of what a repeat is compared by, so it
 /// stays as it is.
@@ -42,8 +44,9 @@ pub async fn translate(State(state): State<AppState>, request: Request, next: Ne
     if !spelled || !route.starts_with(CANONICAL) {
         return next.run(request).await;
     }
-    let reader =
-        request.extensions().get::<Principal>().and_then(|principal| principal.merchant).filter(|_| request.method() == Method::GET);
+    let merchant = request.extensions().get::<Principal>().and_then(|principal| principal.merchant);
+    let reader = merchant.filter(|_| request.method() == Method::GET);
+    let begins = matches!((route, request.method()), (CANONICAL | CONFIRM, &Method::POST));
     let request = match (route, request.method()) {
         (CANONICAL, &Method::POST) => canonical(request, created_fields).await,
         (ONE, &Method::PATCH) => canonical(request, changed_fields).await,
@@ -57,6 +60,10 @@ pub async fn translate(State(state): State<AppState>, request: Request, next: Ne
             let accounts = match reader.filter(|_| response.status().is_success()) {
                 Some(merchant) => state.providers.candidates(merchant).await.unwrap_or_default(),
                 None => vec![],
+            };
+            let response = match merchant.filter(|_| begins) {
+                Some(merchant) => with_action(&state, merchant, response).await,
+                None => response,
             };
             published(response, &accounts).await
         }
@@ -200,6 +207,28 @@ fn tender_word(word: &str) -> Option<MethodKind> {
     [(Tender::PromptPay, MethodKind::PromptPay), (Tender::OnlineCard, MethodKind::Card)]
         .into_iter()
         .find_map(|(tender, method)| (tender.as_str() == word).then_some(method))
+}
+
+/// The published form answers what the payer must do (`qr_content`), where ours says that the provider is being called: so it is waited
+/// for. What is kept under the request's key stays as it was answered first.
+async fn with_action(state: &AppState, merchant: MerchantId, response: Response) -> Response {
+    if !response.status().is_success() {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(bytes) = to_bytes(body, MAX_ANSWER).await else {
+        return Problem::internal(&"an answer was too long to be completed").into_response();
+    };
+    let Ok(mut shown) = serde_json::from_slice::<Value>(&bytes) else { return Response::from_parts(parts, Body::from(bytes)) };
+    let Some((version, Value::Object(fresh))) = once_answered(state, merchant, &shown).await else {
+        return Response::from_parts(parts, Body::from(bytes));
+    };
+    if let Some(fields) = shown.as_object_mut() {
+        fields.extend(fresh); // the payment token stays
+    }
+    parts.headers.insert(header::ETAG, version);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(shown.to_string()))
 }
 
 async fn published(response: Response, accounts: &[Candidate]) -> Response {

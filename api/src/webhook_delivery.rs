@@ -254,6 +254,7 @@ impl Courier {
             tenant: leased.tenant,
             actor: "process:webhook_delivery".to_owned(),
             device: None,
+            operation: None,
             correlation_id: self.0.commands.ids().next(),
             idempotency: None,
             if_match: None,

@@ -42,6 +42,8 @@ pub struct Caller {
     pub actor: String,
     /// The device, if any.
     pub device: Option<String>,
+    /// The call of the API, as method and path template; nothing when it was none.
+    pub operation: Option<String>,
     /// Ties together all that follows from one request.
     pub correlation_id: Ulid,
     /// The key under which the answer is remembered.
@@ -110,6 +112,7 @@ impl CommandHandler {
             causation_id: CommandId(self.0.ids.next()),
             actor: caller.actor.clone(),
             device: caller.device.clone(),
+            operation: caller.operation.clone(),
         };
         for attempt in 0..MAX_ATTEMPTS {
             let mut unit = UnitOfWork::new(self.clone(), caller, attempt == 0);
@@ -136,12 +139,21 @@ impl CommandHandler {
     /// # Errors
     /// `Unavailable`, `Corrupt`.
     pub async fn read<A: Aggregate>(&self, tenant: MerchantId, id: impl Into<Ulid>) -> Result<Arc<A::State>, CommandError> {
+        self.read_at::<A>(tenant, id).await.map(|(_, state)| state)
+    }
+
+    /// The same with the version of its stream; 0 of what was never written.
+    ///
+    /// # Errors
+    /// As of [`Self::read`].
+    pub async fn read_at<A: Aggregate>(&self, tenant: MerchantId, id: impl Into<Ulid>) -> Result<(i64, Arc<A::State>), CommandError> {
         let key = StreamKey { tenant, stream_type: A::STREAM_TYPE, stream_id: id.into() };
         let warm = match self.0.warm.get(&key) {
             Some(warm) => self.bring_up_to_date::<A>(key, warm).await?,
             None => self.load::<A>(key).await?,
         };
-        warm.state.downcast().map_err(|_| CommandError::Fault(format!("stream {} holds another kind of state", key.stream_type.as_str())))
+        let other = |_| CommandError::Fault(format!("stream {} holds another kind of state", key.stream_type.as_str()));
+        Ok((warm.version, warm.state.downcast().map_err(other)?))
     }
 
     /// An aggregate as this process saw it last: what it wrote a moment ago, perhaps not what others wrote since. Nothing when it is not

@@ -21,6 +21,7 @@ pub mod handle;
 pub mod holder;
 pub mod idempotency;
 pub mod ledger_adjustments;
+pub mod looks;
 pub mod orders;
 pub mod own_commits;
 pub mod partner;

@@ -265,6 +265,7 @@ async fn carry_out(handler: &CommandHandler, reaction: Reaction) -> Result<Optio
         tenant: reaction.tenant,
         actor: scope.clone(),
         device: None,
+        operation: None,
         correlation_id: reaction.event.correlation_id,
         idempotency: Some(IdempotencyKey::new(reaction.tenant.0, scope, key, reaction.manager, &json!(reaction.pos))),
         if_match: None,

@@ -395,6 +395,7 @@ impl<S: ProcessStore> Worker<S> {
             tenant,
             actor: "process:provider_worker".to_owned(),
             device: None,
+            operation: None,
             correlation_id: CommandId(self.handler.ids().next()).0,
             idempotency: None,
             if_match: None,
@@ -434,7 +435,7 @@ impl<S: ProcessStore> Worker<S> {
                 step.next = step.next.or_else(|| hint::look_again(hint, self.now()));
             }
         }
-        let unconfirmed = last && !found;
+        let unconfirmed = call_back.is_some() && last && !found;
         if unconfirmed {
             tracing::error!(key = leased.key, reference = attempt.reference, "the provider's books do not show what a call-back spoke of");
             counter!("smartpos_webhooks_unconfirmed_total").increment(1);
@@ -451,6 +452,7 @@ impl<S: ProcessStore> Worker<S> {
                 tenant: MerchantId(ulid_of(leased.tenant)),
                 actor: "process:provider_worker".to_owned(),
                 device: None,
+                operation: None,
                 correlation_id: CommandId(self.handler.ids().next()).0,
                 idempotency: None,
                 if_match: None,

@@ -111,6 +111,9 @@ pub struct EventMeta {
     /// The device that asked, as named by its token.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub device: Option<String>,
+    /// The call of the API that asked, as method and path template: `POST /v1/payment-intents/{id}/confirm`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub operation: Option<String>,
 }
 
 /// Who asked for a command, when, and as part of what.
@@ -126,6 +129,8 @@ pub struct Origin {
     pub actor: String,
     /// The device, if any.
     pub device: Option<String>,
+    /// The call of the API, as method and path template; nothing when it was none.
+    pub operation: Option<String>,
 }
 
 /// A stored fact.

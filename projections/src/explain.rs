@@ -1,5 +1,7 @@
-//! Why a payment is as it is: its trail, with what was said to and heard from providers, and what its merchant was told, between the
-//! events.
+//! Why a payment is as it is: its trail, with what was asked of the API, what was said to and heard from providers, and what its
+//! merchant was told, between the events.
+
+mod call_backs;
 
 use std::collections::HashMap;
 
@@ -21,6 +23,8 @@ use crate::{
     search::StreamName,
     trail::{Step, trail},
 };
+
+pub use call_backs::CallBackRow;
 
 /// One exchange with a provider, as it was kept: masked.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -73,13 +77,41 @@ pub struct DeliveryRow {
     pub error: Option<String>,
 }
 
+/// A call of the API, out of which the events that follow came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestRow {
+    /// When it was decided (UTC).
+    pub at: DateTime<Utc>,
+    /// Method and path template.
+    pub operation: String,
+    /// Who asked.
+    pub actor: String,
+    /// The device, if any.
+    pub device: Option<String>,
+    /// Ties together all that follows from it; its answer named it.
+    pub correlation_id: Ulid,
+}
+
+impl RequestRow {
+    /// The call behind an event; nothing for what follows by itself.
+    fn behind(event: &RecordedEvent) -> Option<Self> {
+        let meta = event.event_meta();
+        let (actor, correlation_id) = (event.actor.clone(), event.correlation_id);
+        meta.operation.map(|operation| Self { at: event.occurred_at, operation, actor, device: meta.device, correlation_id })
+    }
+}
+
 /// A line of an explanation.
 #[derive(Debug, Clone)]
 pub enum Line {
+    /// What was asked of the API.
+    Request(RequestRow),
     /// A fact of the log.
     Event(Step),
     /// A word with a provider.
     Exchange(ExchangeRow),
+    /// A word of a provider that had no effect, or of somebody who claims to be one.
+    CallBack(CallBackRow),
     /// A word to the merchant.
     Delivery(DeliveryRow),
 }
@@ -90,6 +122,8 @@ pub struct Seen<F> {
     pub events: F,
     /// Deliveries of these events to endpoints of the merchant.
     pub deliveries: bool,
+    /// Up to this position of the log and its time; nothing for all.
+    pub until: Option<i64>,
 }
 
 /// Everything around a payment intent that is `seen`: events in the order of the log, each exchange and each delivery after the last event
@@ -99,24 +133,40 @@ pub struct Seen<F> {
 /// `Sql`, `Corrupt`.
 pub async fn explain(pool: &PgPool, id: PaymentIntentId, seen: Seen<impl Fn(&RecordedEvent) -> bool>) -> Result<Vec<Line>, Error> {
     let mut steps = trail(pool, StreamName { stream_type: StreamType::PaymentIntent, id: id.0 }).await?;
-    steps.retain(|step| (seen.events)(&step.event));
+    steps.retain(|step| seen.until.is_none_or(|until| step.event.pos <= until) && (seen.events)(&step.event));
     let Some(first) = steps.first() else { return Ok(vec![]) };
     let tenant = tenant_to_uuid(first.event.stream.tenant);
     let mut between = exchanges(pool, tenant, &steps).await?;
     if seen.deliveries {
         between.extend(deliveries(pool, tenant, &steps).await?);
     }
+    between.extend(call_backs::without_effect(pool, &steps).await?.into_iter().map(|row| (row.received_at, Line::CallBack(row))));
+    if let Some(until) = seen.until {
+        let sql = "select recorded_at from log.event where pos = $1";
+        let end: Option<DateTime<Utc>> = sqlx::query_scalar(sql).bind(until).fetch_optional(pool).await?;
+        between.retain(|(at, _)| end.is_none_or(|end| *at <= end));
+    }
     between.sort_by_key(|(at, _)| *at);
+    Ok(merged(steps, between))
+}
+
+/// Events in their order, with what was said between them, each call of the API before its events.
+fn merged(steps: Vec<Step>, between: Between) -> Vec<Line> {
     let mut between = between.into_iter().peekable();
-    let mut lines = Vec::new();
+    let (mut lines, mut request) = (Vec::new(), None);
     for step in steps {
         while let Some((_, line)) = between.next_if(|(at, _)| *at < step.event.recorded_at) {
             lines.push(line);
         }
+        if let Some(behind) = RequestRow::behind(&step.event)
+            && request.replace(step.event.causation_id) != Some(step.event.causation_id)
+        {
+            lines.push(Line::Request(behind));
+        }
         lines.push(Line::Event(step));
     }
     lines.extend(between.map(|(_, line)| line));
-    Ok(lines)
+    lines
 }
 
 /// Lines that stand between events, each with its time.
@@ -224,6 +274,15 @@ impl Line {
                 }
                 line
             }
+            Self::Request(request) => json!({
+                "kind": "request",
+                "at": request.at,
+                "operation": request.operation,
+                "actor": request.actor,
+                "device": request.device,
+                "correlation_id": request.correlation_id.to_string(),
+            }),
+            Self::CallBack(call_back) => call_back.value(),
             Self::Delivery(delivery) => json!({
                 "kind": "delivery",
                 "at": delivery.at,

@@ -93,6 +93,7 @@ pub async fn run(session: &Session, args: EraseArgs) -> Verdict {
         tenant,
         actor: format!("user:{}", args.actor),
         device: None,
+        operation: None,
         correlation_id: RandomIds.next(),
         idempotency: None,
         if_match: None,

@@ -22,8 +22,8 @@ use crate::{
 Example:
   replay explain pi_01J9ZQ8T3V5W7X9Y1Z2A3B4C5D
 
-As `timeline`, with what was said to and heard from providers between the events, masked, and what was delivered to the merchant's
-webhook endpoints.")]
+As `timeline`, with the calls of the API, what was said to and heard from providers between the events, masked, call-backs that had no
+effect, and what was delivered to the merchant's webhook endpoints.")]
 pub struct ExplainArgs {
     /// A payment intent.
     #[arg(value_name = "PAYMENT_INTENT")]
@@ -39,7 +39,8 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
         return Err(Failure::usage("only a payment intent can be explained: `replay timeline` shows the rest"));
     }
     let pool = session.reader().await?;
-    let lines = explain(&pool, PaymentIntentId(args.intent.id), Seen { events: |_: &RecordedEvent| true, deliveries: true }).await?;
+    let lines =
+        explain(&pool, PaymentIntentId(args.intent.id), Seen { events: |_: &RecordedEvent| true, deliveries: true, until: None }).await?;
     if lines.is_empty() {
         return Err(Failure::usage(format!("the log has no {}", args.intent)));
     }
@@ -62,6 +63,21 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
                 said.request_body,
                 said.response_body,
                 said.received.as_deref().unwrap_or_default()
+            ),
+            Line::Request(request) => format!(
+                "           {}  {} by {}, correlation {}",
+                crate::event_line::time(request.at),
+                request.operation,
+                request.actor,
+                request.correlation_id
+            ),
+            Line::CallBack(call_back) => format!(
+                "           {}  {} call-back {}: {}\n             {}",
+                crate::event_line::time(call_back.received_at),
+                call_back.account,
+                call_back.state,
+                call_back.problem.as_deref().unwrap_or(&call_back.signature),
+                call_back.said()
             ),
             Line::Delivery(told) => format!(
                 "           {}  webhook {} {} to {}: {}, {}",

@@ -198,6 +198,15 @@ async fn a_payment_explains_itself_with_what_was_said_to_the_bank() {
     let called_back = explained.iter().find(|line| line["operation"] == "call_back").unwrap();
     let received: Value = serde_json::from_str(called_back["received"].as_str().expect("what it said")).unwrap();
     assert_eq!((&received["billPaymentRef1"], &received["payerName"]), (&json!(reference), &json!("***")), "{received}");
+    let asked = explained.iter().position(|line| line["kind"] == "request").expect("what was asked of the API");
+    let (request, next) = (&explained[asked], &explained[asked + 1]);
+    assert_eq!((&request["operation"], &next["type"]), (&json!("POST /v1/payment-intents"), &json!("payment_intent.created")));
+    assert_eq!((&request["correlation_id"], &request["actor"]), (&next["correlation_id"], &next["actor"]));
+    let past = format!("{}/explain?as_of={}", path(&intent), positions[1]);
+    let past = platform.get(&shop.cashier, &past).await.ok().body["data"].as_array().unwrap().clone();
+    let then: Vec<i64> = past.iter().filter_map(|line| line["position"].as_i64()).collect();
+    assert_eq!(then, positions[..2], "as much as there was then");
+    assert!(past.iter().all(|line| line["operation"] != "call_back"), "the call-back came later");
     let changed = sqlx::query("update gateway.exchange set response_body = 'nothing'").execute(&platform.database.admin).await;
     assert!(changed.is_err(), "what was said is only ever added to");
     let printed = support::replay(&platform.database, &["explain", &intent]).await.sound();

@@ -1,5 +1,6 @@
 //! What a payment intent shows of itself: the caller's own words, where it is found again, and how far its outcome is known.
 
+use api::auth::Role;
 use chrono::{DateTime, Duration, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -94,5 +95,44 @@ async fn the_next_inquiry_and_the_worst_case_are_shown_until_the_outcome_is_know
     platform.pay(after["reference"].as_str().unwrap(), json!({})).await;
     let paid = platform.get_until(&shop.cashier, &path, |intent| intent["status"] == "succeeded").await;
     assert_eq!((&paid["outcome"]["resolves_by"], &paid["outcome"]["next_inquiry_at"]), (&json!(null), &json!(null)));
+    platform.stop().await;
+}
+
+async fn synced(platform: &TestPlatform, token: &str, path: &str) -> support::Answered {
+    platform.send(token, Method::POST, &format!("{path}/sync"), None, None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_is_brought_up_to_date_with_its_provider_on_request() {
+    let platform = TestPlatform::start().await;
+    let (shop, other) = (platform.shop().await, platform.shop().await);
+    let made = platform.post(&shop.cashier, "/v1/payment-intents", body(&shop, json!({}))).await;
+    let path = format!("/v1/payment-intents/{}", made.id());
+    let waiting = platform.get_until(&shop.cashier, &path, |intent| intent["status"] == "requires_action").await;
+    assert_eq!(synced(&platform, &shop.cashier, &path).await.ok().body["status"], "requires_action", "nothing was paid");
+    platform.pay(waiting["reference"].as_str().unwrap(), json!({"webhook": "never"})).await;
+    let paid = synced(&platform, &shop.cashier, &path).await.ok();
+    assert_eq!((&paid.body["status"], &paid.body["captured"]["amount"]), (&json!("succeeded"), &json!(80_00)), "{paid:?}");
+    assert_eq!(paid.header("etag"), format!("\"{}\"", paid.body["version"]));
+    let published = path.replace("payment-intents", "payment_intents");
+    assert_eq!(synced(&platform, &shop.cashier, &published).await.ok().body["amount"], 80_00, "again, and in the published form");
+    // A provider that does not answer changes nothing.
+    let next = platform.post(&shop.cashier, "/v1/payment-intents", body(&shop, json!({}))).await;
+    let next_path = format!("/v1/payment-intents/{}", next.id());
+    platform.get_until(&shop.cashier, &next_path, |intent| intent["status"] == "requires_action").await;
+    platform.faults(json!([{"operation": "inquire", "fault": "http_500", "times": 2}])).await;
+    assert_eq!(synced(&platform, &shop.cashier, &next_path).await.ok().body["status"], "requires_action");
+    // An intent that no provider was asked about is as it is.
+    let idle = platform.post(&shop.cashier, "/v1/payment-intents", body(&shop, json!({"confirm": false}))).await;
+    let idle_path = format!("/v1/payment-intents/{}", idle.id());
+    assert_eq!(synced(&platform, &shop.cashier, &idle_path).await.ok().body["status"], "requires_payment_method");
+    let refused = |token: &str, path: &str| synced(&platform, token, path);
+    assert_eq!(refused(&other.cashier, &path).await.status.as_u16(), 404, "another merchant's does not exist");
+    assert_eq!(refused(&platform.token(Role::Auditor, Some(shop.merchant), None), &path).await.status.as_u16(), 403);
+    assert_eq!(refused(idle.body["payment_token"].as_str().unwrap(), &idle_path).await.status.as_u16(), 401);
+    let tasks: i64 =
+        sqlx::query_scalar("select count(*) from process.task where key like 'look:%'").fetch_one(&platform.database.admin).await.unwrap();
+    assert_eq!(tasks, 0, "each was one look");
+    platform.proves_itself().await;
     platform.stop().await;
 }

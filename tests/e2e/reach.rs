@@ -200,6 +200,7 @@ async fn an_explanation_tells_a_caller_of_its_own_store() {
         tenant: shop.merchant,
         actor: "user:nobody".to_owned(),
         device: None,
+        operation: None,
         correlation_id: handler.ids().next(),
         idempotency: None,
         if_match: None,

@@ -31,6 +31,7 @@ async fn written() -> TestDatabase {
             causation_id: CommandId(write.ids.next()),
             actor: "user:\"ก\"".to_owned(),
             device: None,
+            operation: None,
         };
         let pii = (n % 2 == 1).then(|| vec![0, 255, 7]);
         let event = NewEvent { event_type: "order.cancelled", schema_version: 1, payload: payload.as_bytes().to_vec(), pii };

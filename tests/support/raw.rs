@@ -22,6 +22,7 @@ pub fn item(ids: &SeededIds, streams: &[(StreamKey, i64)], count: i64) -> Append
         causation_id: CommandId(ids.next()),
         actor: "test".to_owned(),
         device: None,
+        operation: None,
     };
     let event = |key: StreamKey, version: i64| {
         let payload = format!(r#"{{"reason":"version {version}"}}"#).into_bytes();

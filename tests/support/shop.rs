@@ -91,6 +91,7 @@ impl Shop {
             tenant: self.merchant,
             actor: "user:cashier".to_owned(),
             device: None,
+            operation: None,
             correlation_id: handler.ids().next(),
             idempotency: None,
             if_match: None,

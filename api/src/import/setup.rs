@@ -44,7 +44,7 @@ pub(super) fn store_of(mapping: &Mapping, code: &str, name: &str, id: Option<Sto
 /// Who imports.
 pub(super) fn caller(mapping: &Mapping, tenant: MerchantId, correlation_id: Ulid) -> Caller {
     let actor = format!("{}{}", process::HISTORY, mapping.source);
-    Caller { tenant, actor, device: None, correlation_id, idempotency: None, if_match: None }
+    Caller { tenant, actor, device: None, operation: None, correlation_id, idempotency: None, if_match: None }
 }
 
 /// Registers the merchant unless it is there.

@@ -118,6 +118,7 @@ impl<P: Policy> Change<P> {
             tenant,
             actor,
             device: self.principal().device.clone(),
+            operation: Some(self.route.clone()),
             correlation_id: self.correlation.0,
             idempotency,
             if_match: self.if_match,

@@ -17,6 +17,7 @@ pub mod merchants;
 pub mod order_lines;
 pub mod orders;
 pub mod payment_intent_changes;
+pub mod payment_intent_sync;
 pub mod payment_intent_views;
 pub mod payment_intents;
 pub mod payment_token;

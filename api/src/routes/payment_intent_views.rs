@@ -129,18 +129,21 @@ async fn next_looks(
     }
 }
 
-/// Lines of an explanation: events, exchanges with a provider, deliveries to webhook endpoints.
+/// Lines of an explanation: calls of the API, events, exchanges with a provider, call-backs without effect, deliveries to webhook
+/// endpoints.
 #[derive(Debug, serde::Serialize, ToSchema)]
 #[schema(as = Explanation)]
 pub struct ExplanationResource {
-    /// Lines in the order of the log; exchanges and deliveries stand between the events by the time at which they were sent.
+    /// Lines in the order of the log, each with its `kind`: `request`, `event`, `exchange`, `call_back`, `delivery`. What is not of the log
+    /// stands between the events by its time.
     #[schema(value_type = Vec<Object>)]
     data: Vec<Value>,
 }
 
 /// Why a payment is as it is: every event of it, its bill, order and refunds with actor and cause, the provider that was chosen and
-/// why, every exchange with it (masked), the call-backs that came, and what was delivered to the merchant's webhook endpoints. Of what
-/// belongs to it the caller is told what it may read.
+/// why, the calls of the API behind them, every exchange with the provider (masked), the call-backs that came, also those that were refused,
+/// and what was delivered to the merchant's webhook endpoints. Of what belongs to it the caller is told what it may read; with `as_of`, as
+/// much as there was then.
 #[utoipa::path(get, path = "/v1/payment-intents/{id}/explain", tag = "payment-intents",
     params(("id" = String, Path, description = "`pi_…`")),
     responses((status = 200, description = "The whole timeline", body = ExplanationResource)),
@@ -156,7 +159,8 @@ async fn explain(
     ask.reads.payment(&ask.scope, id).await?.ok_or_else(missing)?;
     let sight = ask.sight.ok_or_else(missing)?;
     // What left for the merchant's endpoints is for those who manage them.
-    let seen = Seen { events: |event: &RecordedEvent| sight.sees_event(event), deliveries: sight.reads(StreamType::WebhookEndpoint) };
+    let (events, deliveries) = (|event: &RecordedEvent| sight.sees_event(event), sight.reads(StreamType::WebhookEndpoint));
+    let seen = Seen { events, deliveries, until: ask.past() };
     let lines = projections::explain::explain(&state.log_pool, id, seen).await?;
     let data = lines.iter().map(projections::explain::Line::value).collect();
     Ok(ask.answer(axum::Json(ExplanationResource { data })))

@@ -42,6 +42,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(confirm))
         .routes(routes!(cancel))
         .merge(super::payment_intent_changes::router())
+        .merge(super::payment_intent_sync::router())
         .merge(super::payment_intent_views::router())
 }
 
@@ -52,7 +53,7 @@ pub struct CreateIntent {
     /// `bill_…`.
     #[schema(value_type = Option<String>)]
     bill_id: Option<BillId>,
-    /// `sto_…`, for a payment without a bill.
+    /// `sto_…`, for a payment without a bill; that of the caller's token unless told.
     #[schema(value_type = Option<String>)]
     store_id: Option<StoreId>,
     /// How much; needed without a bill, otherwise all that is due unless told.
@@ -162,8 +163,10 @@ fn offered(tenders: &[OfferedTender]) -> Result<Vec<Tender>, Problem> {
 }
 
 impl CreateIntent {
-    fn target(&self) -> Result<PayFor, Problem> {
-        match (self.bill_id, self.store_id, self.amount) {
+    /// A caller who belongs to a store need not name it.
+    fn target(&self, own_store: Option<StoreId>) -> Result<PayFor, Problem> {
+        let store_id = self.store_id.or_else(|| own_store.filter(|_| self.bill_id.is_none()));
+        match (self.bill_id, store_id, self.amount) {
             (Some(bill_id), None, amount) => Ok(PayFor::Bill { bill_id, amount }),
             (None, Some(store_id), Some(amount)) => Ok(PayFor::Amount { store_id, amount }),
             (Some(_), Some(_), _) | (None, None, _) | (None, Some(_), None) => {
@@ -179,7 +182,7 @@ impl CreateIntent {
     extensions(("x-permission" = json!("payment_take"))))]
 async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>, body: Json<CreateIntent>) -> Result<Response, Problem> {
     let only = change.only_store();
-    let (pay_for, valid_for) = (body.value.target()?, validity(body.value.expires_in_minutes)?);
+    let (pay_for, valid_for) = (body.value.target(only)?, validity(body.value.expires_in_minutes)?);
     let input = &body.value;
     let mut options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
     options.tenders = offered(&input.tenders)?;

@@ -209,6 +209,11 @@ impl<P: Policy, R: Reads> Ask<P, R> {
         self.as_of.is_some()
     }
 
+    /// The position of the log that it is about, when that is not now.
+    pub const fn past(&self) -> Option<i64> {
+        self.as_of
+    }
+
     /// An answer, with the moment that it stands for when that is not now.
     pub fn answer(&self, body: impl IntoResponse) -> Response {
         let mut response = body.into_response();

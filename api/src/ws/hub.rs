@@ -212,7 +212,10 @@ mod tests {
 
     fn event(pos: i64, tenant: u8, store: Option<u8>) -> RecordedEvent {
         let at = chrono::DateTime::UNIX_EPOCH;
-        let meta = domain::envelope::EventMeta { store: store.map(|n| StoreId(Ulid::from_bytes([n; 16]))), device: None };
+        let meta = domain::envelope::EventMeta {
+            store: store.map(|n| StoreId(Ulid::from_bytes([n; 16]))),
+            ..domain::envelope::EventMeta::default()
+        };
         RecordedEvent {
             pos,
             stream: StreamKey {

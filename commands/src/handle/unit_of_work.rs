@@ -238,7 +238,7 @@ impl UnitOfWork {
     }
 
     pub(super) fn item(&self, origin: &Origin) -> AppendItem {
-        let meta = EventMeta { store: self.store, device: origin.device.clone() };
+        let meta = EventMeta { store: self.store, device: origin.device.clone(), operation: origin.operation.clone() };
         let written = |(key, touched): (&StreamKey, &Touched)| {
             let count = i64::try_from(touched.events.len()).unwrap_or(0);
             (count > 0).then_some(StreamWrite { key: *key, expected: touched.version, next: touched.version + count })

@@ -146,3 +146,34 @@ async fn an_intent_that_nobody_confirms_expires() {
     platform.proves_itself().await;
     platform.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_published_form_a_confirm_answers_the_qr() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let body = json!({"amount": 80_00, "currency": "THB", "payment_method_types": ["qr_mpm", "credit_card"], "merchant_ref_id": "ORD-8",
+        "merchant_store_id": shop.store});
+    let made = platform.send(&shop.cashier, Method::POST, "/v1/payment_intents", Some("p"), Some(&body)).await.ok();
+    let path = format!("/v1/payment_intents/{}", made.id());
+    let confirm = json!({"payment_token": made.body["payment_token"], "tender": "promptpay"});
+    let confirmed = answered(platform.raw(Method::POST, &format!("{path}/confirm")).json(&confirm)).await.ok();
+    assert_eq!(confirmed.body["status"], "requires_action", "{confirmed:?}");
+    let payload = confirmed.body["qr_content"].as_str().expect("the QR");
+    assert!(payload.starts_with("000201") && confirmed.body["qr_code_url"].is_string(), "{confirmed:?}");
+    assert_eq!(confirmed.header("etag"), format!("\"{}\"", confirmed.body["version"]));
+    // One that is begun with its creation answers it as well, with the token; its repeat, too.
+    let body = json!({"amount": 90_00, "currency": "THB", "payment_method_types": ["qr_mpm"], "merchant_ref_id": "ORD-9",
+        "merchant_store_id": shop.store});
+    for _ in 0..2 {
+        let made = platform.send(&shop.cashier, Method::POST, "/v1/payment_intents", Some("q"), Some(&body)).await.ok();
+        assert!(made.status.as_u16() == 201 && made.body["qr_content"].is_string(), "{made:?}");
+        assert!(made.body["payment_token"].is_string(), "{made:?}");
+    }
+    // The provider cannot be reached: the answer says after a while that it is still being called.
+    platform.faults(json!([{"operation": "start", "fault": "http_500", "times": 1_000}])).await;
+    let body = json!({"amount": 91_00, "currency": "THB", "payment_method_types": ["qr_mpm"], "merchant_ref_id": "ORD-10",
+        "merchant_store_id": shop.store});
+    let made = platform.send(&shop.cashier, Method::POST, "/v1/payment_intents", Some("r"), Some(&body)).await.ok();
+    assert_eq!((&made.body["status"], &made.body["qr_content"]), (&json!("processing"), &json!(null)));
+    platform.stop().await;
+}

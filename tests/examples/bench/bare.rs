@@ -41,7 +41,11 @@ impl Shape {
     /// Two events of about 300 bytes, with about 100 bytes of meta data, on one stream, without a key.
     pub fn two_events(ids: &SeededIds) -> Self {
         let payload = format!(r#"{{"reason":"{}"}}"#, "guest left before the kitchen began; ".repeat(8)).into_bytes();
-        let meta = EventMeta { store: Some(StoreId(ids.next())), device: Some("terminal-0000000000000042-counter".to_owned()) };
+        let meta = EventMeta {
+            store: Some(StoreId(ids.next())),
+            device: Some("terminal-0000000000000042-counter".to_owned()),
+            operation: Some("POST /v1/orders".to_owned()),
+        };
         Self { payloads: vec![(0, payload.clone()), (0, payload)], streams: 1, meta, key: None }
     }
 
@@ -64,7 +68,7 @@ impl Shape {
         let key = sqlx::query(sql).bind(last).fetch_optional(log).await?;
         let key = key.map(|key| Ok::<_, sqlx::Error>((key.try_get(0)?, key.try_get(1)?))).transpose()?;
         anyhow::ensure!(!payloads.is_empty(), "there is no event {kind}");
-        let meta = EventMeta { store: Some(StoreId(Ulid::from_bytes([3; 16]))), device: None };
+        let meta = EventMeta { store: Some(StoreId(Ulid::from_bytes([3; 16]))), ..EventMeta::default() };
         Ok(Self { payloads, streams: streams.len(), meta, key })
     }
 
@@ -76,6 +80,7 @@ impl Shape {
             causation_id: CommandId(ids.next()),
             actor: "user:development".to_owned(),
             device: None,
+            operation: None,
         };
         let new_stream = |_| StreamWrite { key: support::stream(ids), expected: 0, next: 0 };
         let mut streams: Vec<StreamWrite> = (0..self.streams).map(new_stream).collect();

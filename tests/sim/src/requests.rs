@@ -73,6 +73,7 @@ impl Client {
             tenant: self.tenant,
             actor: self.actor(),
             device: None,
+            operation: None,
             correlation_id,
             idempotency: Some(key),
             if_match: request.if_match,

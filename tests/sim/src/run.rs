@@ -115,8 +115,15 @@ async fn open_shops(world: &Shared, fleet: &Arc<Mutex<Fleet>>, count: usize) -> 
         let client = Client { world: world.clone(), fleet: fleet.clone(), index, tenant, store };
         world.journal().tenants.push((tenant.0, format!("canary{index}\"")));
         let Some((handler, _)) = lock(fleet).api(0) else { continue };
-        let caller =
-            Caller { tenant, actor: "user:owner".to_owned(), device: None, correlation_id: Ulid::nil(), idempotency: None, if_match: None };
+        let caller = Caller {
+            tenant,
+            actor: "user:owner".to_owned(),
+            device: None,
+            operation: None,
+            correlation_id: Ulid::nil(),
+            idempotency: None,
+            if_match: None,
+        };
         let opened = handler.transact(&caller, move |unit| register(unit, psp, tenant, index).boxed()).await.is_ok()
             && handler.transact(&caller, move |unit| open_store(unit, store).boxed()).await.is_ok();
         if !opened {
