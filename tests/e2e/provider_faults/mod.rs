@@ -9,7 +9,7 @@ mod call_backs;
 mod calls;
 mod crashes;
 mod deadlines;
-mod ledgers;
+pub mod ledgers;
 mod money;
 mod races;
 mod settlement;
