@@ -49,6 +49,8 @@ mod process_plan;
 #[cfg(test)]
 mod process_store;
 #[cfg(test)]
+mod promptpay_qr;
+#[cfg(test)]
 mod provider_accounts;
 #[cfg(test)]
 mod provider_faults;
