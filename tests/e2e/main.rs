@@ -15,6 +15,8 @@ mod cards;
 #[cfg(test)]
 mod cards_holds;
 #[cfg(test)]
+mod cash_intents;
+#[cfg(test)]
 mod customers;
 #[cfg(test)]
 mod demo;
