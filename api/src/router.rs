@@ -69,6 +69,7 @@ pub fn described() -> OpenApiRouter<AppState> {
         .merge(routes::auth::router())
         .merge(routes::merchants::router())
         .merge(routes::stores::router())
+        .merge(routes::promptpay_qr::router())
         .merge(routes::orders::router())
         .merge(routes::order_lines::router())
         .merge(routes::bills::router())

@@ -9,6 +9,7 @@ use domain::{
     ids::{AttemptId, BillId, PaymentIntentId, StoreId},
     money::Money,
     payment_intent::{self, Confirmed, Created, Evidence, NewAttempt, PaymentIntent, PaymentReport, Tender, Terms, Wishes},
+    pricing::TaxProfile,
     provider::reference_of,
     routing::Choice,
 };
@@ -64,6 +65,8 @@ pub struct Confirm {
     pub card_token: Option<String>,
     /// Where the payer's browser goes after an action; as the merchant said unless told.
     pub return_url: Option<String>,
+    /// For cash: handed over; exactly what is to be collected unless told.
+    pub cash_received: Option<Money>,
 }
 
 impl AttemptOptions {
@@ -93,7 +96,7 @@ pub struct NewPayment {
     pub provider: String,
     /// How long it accepts payment, for tenders with a provider.
     pub valid_for: Duration,
-    /// For tenders with a provider: begin an attempt at once. Otherwise a confirm follows, and nothing is held meanwhile.
+    /// Begin an attempt, or record the tender, at once. Otherwise a confirm follows, and nothing is held meanwhile.
     pub confirm: bool,
     /// How the attempt is to be made.
     pub options: AttemptOptions,
@@ -117,14 +120,16 @@ pub struct NewPayment {
     pub evidence: Evidence,
 }
 
-/// Starts a payment. Cash, card and invoice are recorded as captured at once, with bill and order in the same append;
-/// a provider's tender holds its amount on the bill and starts an attempt, whose call follows from that fact.
+/// Starts a payment. Cash, card and invoice are recorded as captured, at once or with their confirm, with bill and order in the same
+/// append; a provider's tender holds its amount on the bill and starts an attempt, whose call follows from that fact.
 ///
 /// # Errors
 /// Any rejection of a payment intent or a bill; `StoreNotFound`, `StoreNotActive`.
 pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment_intent::State>, CommandError> {
     let target = target(unit, &new).await?;
     let provided = !new.tender.is_recorded();
+    // What waits for a confirm ends by itself, whoever takes the money.
+    let waits = provided || !new.confirm;
     let created = Created {
         payment_intent_id: new.payment_intent_id,
         store_id: target.store_id,
@@ -132,11 +137,11 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
         order_id: target.order_id,
         amount: target.amount,
         tender: new.tender,
-        expires_at: provided.then(|| unit.now() + new.valid_for),
+        expires_at: waits.then(|| unit.now() + new.valid_for),
         merchant_reference: new.merchant_reference.clone(),
         description: new.description.clone(),
         merchant_terminal_id: new.merchant_terminal_id.clone(),
-        terms: provided.then(|| terms(&new)),
+        terms: waits.then(|| terms(&new)),
     };
     // An import keeps whatever its source wrote there, as often as it stands there.
     if let Some(reference) = new.merchant_reference.as_deref().filter(|_| new.evidence != Evidence::Import) {
@@ -145,8 +150,8 @@ pub async fn start(unit: &mut UnitOfWork, new: NewPayment) -> Result<Arc<payment
     let state = unit.decide::<PaymentIntent>(new.payment_intent_id, payment_intent::Command::Create(Box::new(created))).await?;
     match (provided, new.confirm) {
         (true, true) => start_attempt(unit, &state, new.provider, new.valid_for, new.options).await,
-        (true, false) => Ok(state),
-        (false, _) => record(unit, &new, &target).await,
+        (_, false) => Ok(state),
+        (false, true) => record(unit, &new, &target).await,
     }
 }
 
@@ -184,7 +189,8 @@ async fn target(unit: &mut UnitOfWork, new: &NewPayment) -> Result<Target, Comma
             if store.currency != amount.currency {
                 return Err(rejected(bill::Rejection::CurrencyMismatch { expected: store.currency }));
             }
-            Ok(Target { store_id, bill_id: None, order_id: None, amount, cash_rounding: 0 })
+            let cash_rounding = cash_rounding(new, &store.tax_profile, amount.amount);
+            Ok(Target { store_id, bill_id: None, order_id: None, amount, cash_rounding })
         }
         PayFor::Bill { bill_id, amount } => {
             let bill = crate::bills::concerns(unit, bill_id).await?;
@@ -203,18 +209,23 @@ async fn target(unit: &mut UnitOfWork, new: &NewPayment) -> Result<Target, Comma
             };
             Bill::decide(&bill, reserve).map_err(rejected)?;
             let closes = amount.amount == bill.outstanding();
-            // A historical sale was rounded then or not at all: what its source does not say is not invented.
-            let rounds = new.tender == Tender::Cash && closes && new.evidence != Evidence::Import;
-            let rounded = if rounds { details.tax_profile.cash_due(amount.amount) } else { amount.amount };
+            let cash_rounding = if closes { cash_rounding(new, &details.tax_profile, amount.amount) } else { 0 };
             Ok(Target {
                 store_id: details.store_id,
                 bill_id: Some(bill_id),
                 order_id: details.order_ids.first().copied(),
                 amount,
-                cash_rounding: rounded.saturating_sub(amount.amount),
+                cash_rounding,
             })
         }
     }
+}
+
+/// What rounding a payment of all that is due collects beside it. A historical sale was rounded then or not at all: what its source does
+/// not say is not invented.
+fn cash_rounding(new: &NewPayment, profile: &TaxProfile, due: i64) -> i64 {
+    let rounds = new.tender == Tender::Cash && new.evidence != Evidence::Import;
+    if rounds { profile.cash_due(due).saturating_sub(due) } else { 0 }
 }
 
 fn rejected(rejection: bill::Rejection) -> CommandError {
@@ -321,7 +332,7 @@ pub async fn cancel(unit: &mut UnitOfWork, id: PaymentIntentId, reason: String) 
 }
 
 /// Begins an attempt, the first or one after another that failed; holds the amount on the bill. Where whoever confirms names another
-/// tender, the way to pay is changed before.
+/// tender, the way to pay is changed before. Cash is recorded: nobody is called, so nothing of it can be unknown.
 ///
 /// # Errors
 /// Any rejection of a payment intent or a bill.
@@ -338,7 +349,13 @@ pub async fn confirm(unit: &mut UnitOfWork, id: PaymentIntentId, confirm: Confir
         | payment_intent::Status::Expired
         | payment_intent::Status::Failed => {}
     }
-    let Confirm { provider, wishes, by_payer, card_token, return_url } = confirm;
+    if state.details.as_ref().is_some_and(|details| details.tender.is_recorded()) {
+        return take_by_hand(unit, &state, &confirm).await;
+    }
+    let Confirm { provider, wishes, by_payer, card_token, return_url, cash_received } = confirm;
+    if cash_received.is_some() {
+        return Err(CommandError::Rejected(payment_intent::Rejection::TenderNotRecorded.into()));
+    }
     let confirmed = state.confirmed(&wishes, by_payer).map_err(|rejection| CommandError::Rejected(rejection.into()))?;
     let state = match wishes.tender {
         None => state,
@@ -350,6 +367,53 @@ pub async fn confirm(unit: &mut UnitOfWork, id: PaymentIntentId, confirm: Confir
     let Confirmed { manual_capture, valid_for, return_url: otherwise } = confirmed;
     let options = AttemptOptions { card_token, manual_capture, return_url: return_url.or(otherwise), ..AttemptOptions::default() };
     start_attempt(unit, &state, provider, valid_for, options).await
+}
+
+/// Records what an intent waited for that is taken by hand: whoever stands at the drawer says so, never the payer.
+async fn take_by_hand(
+    unit: &mut UnitOfWork,
+    state: &payment_intent::State,
+    confirm: &Confirm,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    let refused = |rejection: payment_intent::Rejection| CommandError::Rejected(rejection.into());
+    let details = state.details.as_ref().ok_or_else(|| refused(payment_intent::Rejection::PaymentIntentNotFound))?;
+    let Confirm { wishes, by_payer, card_token, return_url, cash_received, provider: _ } = confirm;
+    if *by_payer {
+        return Err(refused(payment_intent::Rejection::NotThePayersChoice));
+    }
+    // To name the tender that it has is to say nothing new.
+    let wishes = Wishes { tender: wishes.tender.filter(|tender| *tender != details.tender), ..*wishes };
+    let of_a_provider = card_token.is_some() || return_url.is_some() || wishes != Wishes::default();
+    if of_a_provider || (cash_received.is_some() && details.tender != Tender::Cash) {
+        return Err(refused(payment_intent::Rejection::TenderIsRecorded));
+    }
+    if cash_received.is_some_and(|cash| cash.currency != details.amount.currency) {
+        return Err(rejected(bill::Rejection::CurrencyMismatch { expected: details.amount.currency }));
+    }
+    let pay_for = match details.bill_id {
+        Some(bill_id) => PayFor::Bill { bill_id, amount: Some(details.amount) },
+        None => PayFor::Amount { store_id: details.store_id, amount: details.amount },
+    };
+    let new = NewPayment {
+        payment_intent_id: details.payment_intent_id,
+        pay_for,
+        tender: details.tender,
+        provider: String::new(),
+        valid_for: Duration::zero(),
+        confirm: true,
+        options: AttemptOptions::default(),
+        cash_received: cash_received.map(|cash| cash.amount),
+        transaction_id: None,
+        merchant_reference: None,
+        description: None,
+        merchant_terminal_id: None,
+        tip: 0,
+        acquirer: None,
+        paid_at: None,
+        evidence: Evidence::Staff,
+    };
+    let target = target(unit, &new).await?;
+    record(unit, &new, &target).await
 }
 
 /// Notes the shop of a payment, if it exists.

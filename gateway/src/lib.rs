@@ -39,6 +39,8 @@ pub mod qr_image;
 pub mod registry;
 pub mod scb;
 mod secret;
+#[cfg(test)]
+mod shared_vectors;
 mod signature;
 pub mod simulator;
 pub mod stripe;

@@ -15,6 +15,8 @@ mod cards;
 #[cfg(test)]
 mod cards_holds;
 #[cfg(test)]
+mod cash_intents;
+#[cfg(test)]
 mod customers;
 #[cfg(test)]
 mod demo;
@@ -48,6 +50,8 @@ mod payment_intents_shown;
 mod process_plan;
 #[cfg(test)]
 mod process_store;
+#[cfg(test)]
+mod promptpay_qr;
 #[cfg(test)]
 mod provider_accounts;
 #[cfg(test)]

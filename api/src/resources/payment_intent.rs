@@ -36,6 +36,15 @@ pub struct PaymentIntentResource {
     /// What arrived and closed it.
     #[schema(value_type = MoneySchema)]
     pub captured: Money,
+    /// Of cash: what was handed over.
+    #[schema(value_type = Option<MoneySchema>)]
+    pub cash_received: Option<Money>,
+    /// Of cash: what was handed back.
+    #[schema(value_type = Option<MoneySchema>)]
+    pub cash_change: Option<Money>,
+    /// Of cash: what rounding added to what was owed, signed.
+    #[schema(value_type = Option<MoneySchema>)]
+    pub cash_rounding: Option<Money>,
     /// Given back.
     #[schema(value_type = MoneySchema)]
     pub refunded: Money,
@@ -75,6 +84,8 @@ pub struct PaymentIntentResource {
     pub cancel_requested: bool,
     /// Whether the cancellation came to anything: `none`, `requested`, `done`, or `lost` when the payment was faster.
     pub cancel: &'static str,
+    /// Why it was asked to stop, in the words of whoever asked.
+    pub cancellation_reason: Option<String>,
     /// A dispute: `open`, `won` or `lost`.
     pub dispute: Option<&'static str>,
     /// How many attempts there were.
@@ -236,6 +247,7 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
         let details = state.details.as_ref()?;
         let money = |amount| Money::new(amount, details.amount.currency);
         let attempt = state.attempt.as_ref();
+        let cash = state.payment.as_ref().filter(|payment| payment.tender == Tender::Cash);
         Some(Self {
             id: details.payment_intent_id.to_string(),
             payment_id: details.payment_intent_id.payment_id().to_string(),
@@ -245,6 +257,9 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             status: state.status.as_str(),
             amount: details.amount,
             captured: money(state.captured()),
+            cash_received: cash.and_then(|cash| cash.cash_received).map(money),
+            cash_change: cash.and_then(|cash| cash.cash_change).map(money),
+            cash_rounding: cash.map(|cash| money(cash.cash_rounding)),
             refunded: money(state.refunded_total),
             over_refunded: money(state.over_refunded()),
             over_refund_acknowledged: money(state.over_refund_acknowledged),
@@ -261,6 +276,7 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             outcome: ladder(state),
             cancel_requested: state.cancel_requested.is_some(),
             cancel: cancel_word(state),
+            cancellation_reason: state.cancel_requested.clone(),
             dispute: dispute_word(state),
             attempts: state.earlier.len() + usize::from(attempt.is_some()),
             needs_attention: state.needs_attention(),

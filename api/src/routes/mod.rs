@@ -22,6 +22,7 @@ pub mod payment_intent_views;
 pub mod payment_intents;
 pub mod payment_token;
 pub mod payments;
+pub mod promptpay_qr;
 pub mod provider_accounts;
 pub mod providers;
 pub mod query;

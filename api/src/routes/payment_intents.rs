@@ -21,9 +21,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     command::{Change, respond, shown, within, within_store},
-    orders::ReasonInput,
+    orders::{ReasonInput, check_currency},
     payment_token::with_payment_token,
-    payments::validity,
+    payments::{check_cash, validity},
 };
 use crate::{
     auth::{Policy, Proof, may},
@@ -70,9 +70,12 @@ pub struct CreateIntent {
     expires_in_minutes: Option<i64>,
     /// `false`: do not begin yet; a confirm follows, and nothing is held on the bill meanwhile. `true` unless told.
     confirm: Option<bool>,
-    /// `promptpay` or `online_card`; `promptpay` unless told.
+    /// `promptpay`, `online_card` or `cash`; `promptpay` unless told. Cash has no provider: it has succeeded once it is confirmed.
     #[schema(value_type = Option<TenderSchema>)]
     tender: Option<Tender>,
+    /// For cash that is confirmed at once: handed over; exactly what is to be collected unless told.
+    #[schema(value_type = Option<MoneySchema>)]
+    cash_received: Option<Money>,
     /// With `confirm: false`: ways of paying that the holder of the payment token may choose from beside `tender`.
     #[serde(default)]
     tenders: Vec<OfferedTender>,
@@ -111,8 +114,8 @@ fn options(
     return_url: Option<&String>,
 ) -> Result<AttemptOptions, Problem> {
     let broken = |detail: &'static str| Err(Problem::new(Kind::RuleBroken, detail));
-    if tender.is_some_and(Tender::is_recorded) {
-        return broken("tender must be promptpay or online_card");
+    if tender.is_some_and(|tender| tender.is_recorded() && tender != Tender::Cash) {
+        return broken("tender must be promptpay, online_card or cash");
     }
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if card_token.is_some_and(|token| !(1..=255).contains(&token.len()) || !token.bytes().all(is_token)) {
@@ -140,9 +143,13 @@ pub struct ConfirmIntent {
     /// How long the attempt is good, 1 to 60.
     #[schema(minimum = 1, maximum = 60)]
     expires_in_minutes: Option<i64>,
-    /// `promptpay` or `online_card`.
+    /// `promptpay` or `online_card`; of an intent in cash nothing but `cash`.
     #[schema(value_type = Option<TenderSchema>)]
     tender: Option<Tender>,
+    /// For an intent in cash: handed over; exactly what is to be collected unless told. Change and rounding are shown by the payment,
+    /// `/v1/payments/{payment_id}`.
+    #[schema(value_type = Option<MoneySchema>)]
+    cash_received: Option<Money>,
     /// For a card: the token that the provider's own page gave for it. Never a card number.
     card_token: Option<String>,
     /// `automatic`, or `manual` to hold first and capture later.
@@ -163,6 +170,24 @@ fn offered(tenders: &[OfferedTender]) -> Result<Vec<Tender>, Problem> {
 }
 
 impl CreateIntent {
+    /// What can be said of the tender without knowing what is paid.
+    fn check_tender(&self) -> Result<(), Problem> {
+        let broken = |detail: &'static str| Err(Problem::new(Kind::RuleBroken, detail));
+        let cash = self.tender == Some(Tender::Cash);
+        if self.cash_received.is_some() && !cash {
+            return broken("cash_received belongs to the tender cash");
+        }
+        if self.cash_received.is_some() && self.confirm == Some(false) {
+            return broken("cash_received comes with the confirm");
+        }
+        let of_a_provider =
+            self.card_token.is_some() || self.capture_method.is_some() || self.return_url.is_some() || !self.tenders.is_empty();
+        if cash && of_a_provider {
+            return broken("card_token, capture_method, return_url and tenders belong to tenders with a provider");
+        }
+        Ok(())
+    }
+
     /// A caller who belongs to a store need not name it.
     fn target(&self, own_store: Option<StoreId>) -> Result<PayFor, Problem> {
         let store_id = self.store_id.or_else(|| own_store.filter(|_| self.bill_id.is_none()));
@@ -176,7 +201,8 @@ impl CreateIntent {
     }
 }
 
-/// Starts a payment through a provider; what the payer must do appears as `next_action` once the provider has said it.
+/// Starts a payment through a provider; what the payer must do appears as `next_action` once the provider has said it. Cash has succeeded
+/// once it is confirmed.
 #[utoipa::path(post, path = "/v1/payment-intents", tag = "payment-intents", request_body = CreateIntent,
     responses((status = 201, description = "Created; the provider is being called, unless a confirm follows", body = PaymentIntentResource)),
     extensions(("x-permission" = json!("payment_take"))))]
@@ -184,10 +210,12 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
     let only = change.only_store();
     let (pay_for, valid_for) = (body.value.target(only)?, validity(body.value.expires_in_minutes)?);
     let input = &body.value;
+    input.check_tender()?;
     let mut options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
     options.tenders = offered(&input.tenders)?;
     let (tender, confirm) = (input.tender.unwrap_or(Tender::PromptPay), input.confirm.unwrap_or(true));
     let (provider, input) = (state.default_provider.clone(), body.value);
+    let (cash, evidence) = (input.cash_received, if tender == Tender::Cash { Evidence::Staff } else { Evidence::Inquiry });
     let caller = change.caller(&body.raw)?;
     let tenant = caller.tenant;
     let work = state.commands.transact(&caller, |unit| {
@@ -196,8 +224,15 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
         Box::pin(async move {
             unit.reaches_only(only);
             match pay_for {
-                PayFor::Bill { bill_id, .. } => within::<Bill>(unit, only, bill_id).await?,
-                PayFor::Amount { store_id, .. } => within_store(only, store_id)?,
+                PayFor::Bill { bill_id, .. } => {
+                    within::<Bill>(unit, only, bill_id).await?;
+                    let bill = unit.state::<Bill>(bill_id).await?;
+                    check_cash(&bill, cash)?;
+                }
+                PayFor::Amount { store_id, amount } => {
+                    within_store(only, store_id)?;
+                    cash.map_or(Ok(()), |cash| check_currency(cash, amount.currency))?;
+                }
             }
             let id = unit.next_id();
             let new = NewPayment {
@@ -206,13 +241,13 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
                 tender,
                 provider,
                 valid_for,
-                cash_received: None,
+                cash_received: cash.map(|cash| cash.amount),
                 transaction_id: None,
                 merchant_reference,
                 description,
                 merchant_terminal_id,
                 paid_at: None,
-                evidence: Evidence::Inquiry,
+                evidence,
                 tip: 0,
                 acquirer: None,
                 confirm,
@@ -246,6 +281,7 @@ async fn confirm(
         by_payer: change.principal().proof == Proof::PaymentToken,
         card_token: input.card_token,
         return_url: input.return_url,
+        cash_received: input.cash_received,
     };
     change_intent(&state, &change, &body.raw, id, move |unit| {
         let confirm = confirm.clone();

@@ -140,7 +140,11 @@ async fn pay(State(state): State<AppState>, change: Change<may::PaymentTake>, bo
     Ok(respond(work.await?, COLLECTION))
 }
 
-fn check_cash(bill: &bill::State, cash_received: Option<Money>) -> Result<(), CommandError> {
+/// Cash is of the bill's own currency.
+///
+/// # Errors
+/// `CurrencyMismatch`.
+pub(super) fn check_cash(bill: &bill::State, cash_received: Option<Money>) -> Result<(), CommandError> {
     match (&bill.details, cash_received) {
         (Some(details), Some(cash)) => check_currency(cash, details.currency),
         (None, _) | (_, None) => Ok(()),

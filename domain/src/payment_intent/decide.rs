@@ -230,6 +230,10 @@ fn record_tender(state: &State, details: &Created, report: PaymentReport) -> Res
             return Err(Rejection::PaymentIntentNotOpen { status: state.status.as_str() });
         }
     }
+    // Only what waited for a confirm has an end.
+    if state.open_until().is_some_and(|end| report.paid_at >= end) {
+        return Err(Rejection::PaymentIntentNotOpen { status: Status::Expired.as_str() });
+    }
     if report.amount != details.amount {
         return Err(Rejection::TenderAmountDiffers);
     }

@@ -1,7 +1,5 @@
 //! The published signature vectors, the states of a charge, and the classes of answers.
 
-use std::path::Path;
-
 use chrono::DateTime;
 use domain::{
     ids::{AttemptId, Ulid},
@@ -11,7 +9,7 @@ use domain::{
 use serde_json::{Value, json};
 
 use super::{OmiseConfig, mapping, webhook};
-use crate::failure::Failure;
+use crate::{failure::Failure, shared_vectors::shared_vectors};
 
 fn config(secret: &str) -> OmiseConfig {
     serde_json::from_value(json!({"base_url": "http://127.0.0.1:9", "secret_key": "skey_test_1", "webhook_secret": secret})).unwrap()
@@ -19,9 +17,7 @@ fn config(secret: &str) -> OmiseConfig {
 
 #[test]
 fn the_published_signatures_are_accepted_and_refused() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/webhook-signatures.json");
-    let Ok(text) = std::fs::read_to_string(file) else { return };
-    let vectors: Value = serde_json::from_str(&text).unwrap();
+    let Some(vectors) = shared_vectors("webhook-signatures.json") else { return };
     let vectors = &vectors["omise"];
     let mut cases = 0;
     for case in vectors["cases"].as_array().unwrap() {

@@ -1,21 +1,19 @@
 //! The published signature vectors, and the classes of answers.
 
-use std::path::Path;
-
 use chrono::DateTime;
 use domain::{
     ids::{AttemptId, Ulid},
     money::Money,
     provider::{AttemptKey, RawWebhook, WebhookRefusal},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     StripeConfig,
     mapping::{read_failure, read_intent},
     webhook,
 };
-use crate::{Secret, failure::Failure};
+use crate::{Secret, failure::Failure, shared_vectors::shared_vectors};
 
 fn config(secret: &str) -> StripeConfig {
     StripeConfig {
@@ -44,9 +42,7 @@ fn signed(at: i64) -> String {
 
 #[test]
 fn the_published_signatures_are_accepted_and_refused() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/webhook-signatures.json");
-    let Ok(text) = std::fs::read_to_string(file) else { return };
-    let vectors: Value = serde_json::from_str(&text).unwrap();
+    let Some(vectors) = shared_vectors("webhook-signatures.json") else { return };
     let vectors = &vectors["stripe"];
     let mut cases = 0;
     for case in vectors["cases"].as_array().unwrap() {

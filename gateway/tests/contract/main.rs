@@ -1,12 +1,14 @@
 //! The contract of the provider port, held by every connector against its simulator over real HTTP.
 //!
-//! To add a provider: a file here with `pub async fn world(setup: Setup) -> World`, and one line at the end of this one.
+//! To add a provider: a file here with `pub async fn world(setup: Setup) -> World`, and one line at the end of this one. `promptpay` is
+//! none: what of the contract holds for codes that are written without a provider (ADR 19).
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may panic like the test itself")]
 
 mod behaviour;
 mod kbank;
 mod moved;
 mod omise;
+mod promptpay;
 mod scb;
 #[path = "../stage/mod.rs"]
 mod stage;

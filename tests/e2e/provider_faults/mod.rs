@@ -10,7 +10,7 @@ mod calls;
 mod crashes;
 mod crowds;
 mod deadlines;
-mod ledgers;
+pub mod ledgers;
 mod money;
 mod races;
 mod settlement;

@@ -20,8 +20,15 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 const PATH_SECRET: &str = "of-this-account-only";
-const BILLER_ID: &str = "099400016550100";
-const HOOK: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// SCB's payee.
+pub const BILLER_ID: &str = "099400016550100";
+/// KBank's partner and payee.
+pub const PARTNER_ID: &str = "PTR0000001";
+pub const MERCHANT_ID: &str = "KB000000000001";
+/// Base64; signs Omise's events.
+pub const OMISE_HOOK: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// Signs Stripe's events.
+pub const STRIPE_HOOK: &str = "whsec_of_this_account";
 /// Merchants are opened a few at a time: dozens of tests begin together, and this is not about load.
 static DOOR: Semaphore = Semaphore::const_new(2);
 /// Nobody waits for longer than this, even while everything else runs beside it.
@@ -67,14 +74,14 @@ impl Bank {
                 json!({"api_key": "scb-key", "api_secret": "scb-secret", "webhook_path_secret": PATH_SECRET}),
             ),
             Self::Kbank => (
-                json!({"partner_id": "PTR0000001", "merchant_id": "KB000000000001", "quota_pause_ms": 1_000}),
+                json!({"partner_id": PARTNER_ID, "merchant_id": MERCHANT_ID, "quota_pause_ms": 1_000}),
                 json!({"consumer_id": "kb-id", "consumer_secret": "kb-secret", "partner_secret": "kb-partner", "webhook_path_secret": PATH_SECRET}),
             ),
             Self::Omise => (
                 json!({"promptpay_min": 1, "promptpay_max": 100_000_000, "settling_ms": 1_500}),
-                json!({"secret_key": "skey_test_key", "webhook_secret": HOOK}),
+                json!({"secret_key": "skey_test_key", "webhook_secret": OMISE_HOOK}),
             ),
-            Self::Stripe => (json!({}), json!({"secret_key": "sk_test_key", "webhook_secret": "whsec_of_this_account"})),
+            Self::Stripe => (json!({}), json!({"secret_key": "sk_test_key", "webhook_secret": STRIPE_HOOK})),
         }
     }
 
@@ -89,16 +96,16 @@ impl Bank {
                 let settings = kbank::simulator::Settings {
                     consumer_id: "kb-id".to_owned(),
                     consumer_secret: "kb-secret".to_owned(),
-                    partner_id: "PTR0000001".to_owned(),
+                    partner_id: PARTNER_ID.to_owned(),
                     partner_secret: "kb-partner".to_owned(),
-                    merchant_id: "KB000000000001".to_owned(),
+                    merchant_id: MERCHANT_ID.to_owned(),
                 };
                 kbank::simulator::serve(listener, settings, config, stop).await
             }
             Self::Omise => {
                 let settings = omise::simulator::Settings {
                     secret_key: "skey_test_key".to_owned(),
-                    webhook_secret: HOOK.to_owned(),
+                    webhook_secret: OMISE_HOOK.to_owned(),
                     other_webhook_secret: "HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned(),
                     promptpay_refundable: setup.promptpay_refundable,
                 };
@@ -107,7 +114,7 @@ impl Bank {
             Self::Stripe => {
                 let settings = stripe::simulator::Settings {
                     secret_key: "sk_test_key".to_owned(),
-                    webhook_secret: "whsec_of_this_account".to_owned(),
+                    webhook_secret: STRIPE_HOOK.to_owned(),
                     other_webhook_secret: "whsec_after_the_roll".to_owned(),
                     api_version: StripeConfig::default_api_version(),
                 };

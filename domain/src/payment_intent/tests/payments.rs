@@ -37,6 +37,14 @@ fn a_tender_is_recorded_for_exactly_what_is_owed() {
 }
 
 #[test]
+fn cash_that_was_awaited_is_recorded_until_its_end() {
+    let awaited = |minutes| vec![Created { tender: Tender::Cash, expires_at: Some(at(minutes)), ..created() }.into()];
+    let record = |minutes| given::<PaymentIntent>(&awaited(minutes)).when(Command::RecordTender(cash(100_00, 0)));
+    assert_eq!(record(2).events().len(), 1);
+    record(1).then_rejected("PaymentIntentNotOpen");
+}
+
+#[test]
 fn a_provider_payment_is_not_recorded_by_hand() {
     given::<PaymentIntent>(&waiting()).when(Command::RecordTender(cash(OWED, 0))).then_rejected("TenderNotRecorded");
     let stopped = and(drawer(), canceled());
