@@ -126,10 +126,9 @@ async fn a_payment_is_brought_up_to_date_with_its_provider_on_request() {
     let idle = platform.post(&shop.cashier, "/v1/payment-intents", body(&shop, json!({"confirm": false}))).await;
     let idle_path = format!("/v1/payment-intents/{}", idle.id());
     assert_eq!(synced(&platform, &shop.cashier, &idle_path).await.ok().body["status"], "requires_payment_method");
-    let refused = |token: &str, path: &str| synced(&platform, token, path);
-    assert_eq!(refused(&other.cashier, &path).await.status.as_u16(), 404, "another merchant's does not exist");
-    assert_eq!(refused(&platform.token(Role::Auditor, Some(shop.merchant), None), &path).await.status.as_u16(), 403);
-    assert_eq!(refused(idle.body["payment_token"].as_str().unwrap(), &idle_path).await.status.as_u16(), 401);
+    assert_eq!(synced(&platform, &other.cashier, &path).await.status.as_u16(), 404, "another merchant's does not exist");
+    assert_eq!(synced(&platform, &platform.token(Role::Auditor, Some(shop.merchant), None), &path).await.status.as_u16(), 403);
+    assert_eq!(synced(&platform, idle.body["payment_token"].as_str().unwrap(), &idle_path).await.status.as_u16(), 401);
     let tasks: i64 =
         sqlx::query_scalar("select count(*) from process.task where key like 'look:%'").fetch_one(&platform.database.admin).await.unwrap();
     assert_eq!(tasks, 0, "each was one look");

@@ -84,7 +84,7 @@ pub struct PaymentIntentResource {
     pub cancel_requested: bool,
     /// Whether the cancellation came to anything: `none`, `requested`, `done`, or `lost` when the payment was faster.
     pub cancel: &'static str,
-    /// Why it was asked to stop, in the words of whoever asked.
+    /// Why it was stopped, or asked to be, in the words of whoever asked; `authorization_lapsed` when a hold came to its end.
     pub cancellation_reason: Option<String>,
     /// A dispute: `open`, `won` or `lost`.
     pub dispute: Option<&'static str>,
@@ -276,7 +276,7 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             outcome: ladder(state),
             cancel_requested: state.cancel_requested.is_some(),
             cancel: cancel_word(state),
-            cancellation_reason: state.cancel_requested.clone(),
+            cancellation_reason: state.canceled_because.clone().or_else(|| state.cancel_requested.clone()),
             dispute: dispute_word(state),
             attempts: state.earlier.len() + usize::from(attempt.is_some()),
             needs_attention: state.needs_attention(),

@@ -17,7 +17,7 @@ pub struct PaymentIntent;
 
 impl Aggregate for PaymentIntent {
     const STREAM_TYPE: StreamType = StreamType::PaymentIntent;
-    const STATE_SCHEMA: i16 = 8;
+    const STATE_SCHEMA: i16 = 9;
     type Command = Command;
     type Event = Event;
     type State = State;

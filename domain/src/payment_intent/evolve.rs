@@ -54,7 +54,10 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
             }
         }
         Event::CancelRequested(requested) => state.cancel_requested = Some(requested.reason.clone()),
-        Event::Canceled(_) => end(&mut state, Status::Canceled),
+        Event::Canceled(canceled) => {
+            state.canceled_because = Some(canceled.reason.clone());
+            end(&mut state, Status::Canceled);
+        }
         Event::Expired(_) => end(&mut state, Status::Expired),
         Event::Failed(_) => end(&mut state, Status::Failed),
         Event::OverRefundAcknowledged(acknowledged) => state.over_refund_acknowledged = acknowledged.over_refunded,

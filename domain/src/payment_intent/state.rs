@@ -171,6 +171,8 @@ pub struct State {
     pub dispute_outcome: Option<DisputeOutcome>,
     /// The caller wants it stopped.
     pub cancel_requested: Option<String>,
+    /// Why it was stopped.
+    pub canceled_because: Option<String>,
     /// Refunds reserved and settled.
     pub refunds: BTreeMap<RefundId, RefundEntry>,
     /// Sum given back, minor units.

@@ -62,8 +62,11 @@ fn bill(reference1: &str, reference2: Option<&str>) -> Target {
     Target::Bill { biller_id: BILLER.to_owned(), reference1: reference1.to_owned(), reference2: reference2.map(str::to_owned) }
 }
 
-/// Each kind of payee with its tag and the objects of its template behind the application's name.
-fn payees() -> Vec<(Target, &'static str, Vec<(&'static str, &'static str)>)> {
+/// A payee, its tag, and the objects of its template behind the application's name.
+type Payee = (Target, &'static str, Vec<(&'static str, &'static str)>);
+
+/// Each kind of payee.
+fn payees() -> Vec<Payee> {
     vec![
         (Target::mobile("081-234-5678").unwrap(), "29", vec![("01", "0066812345678")]),
         (Target::national_id("3-1007-00123-45-6").unwrap(), "29", vec![("02", "3100700123456")]),

@@ -102,7 +102,7 @@ impl Projection for Payments {
         "payments"
     }
     fn version(&self) -> i32 {
-        8
+        9
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
