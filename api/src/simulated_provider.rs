@@ -2,6 +2,7 @@
 //! starts any of them, for the platform's own account there or for a merchant's (see `simulated_account.rs`).
 
 use std::{
+    io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
     path::{Path, PathBuf},
     process::Stdio,
@@ -105,7 +106,9 @@ pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> Result<()>
     let address = listener.local_addr()?;
     println!("{address}");
     if args.account.is_none() {
-        println!("{}", SimulatedAccount::of(args.provider, &format!("http://{address}")).opening());
+        // Who started it as a process of its own reads no further than the address, and may have closed its end by now.
+        let opening = SimulatedAccount::of(args.provider, &format!("http://{address}")).opening();
+        let _ = writeln!(std::io::stdout(), "{opening}");
     }
     let webhook_url = args.webhook_url();
     let config = SimulatorConfig { webhook_url, seed: args.seed, ledger_file: args.ledger, clock: Arc::new(|| SystemClock.now()) };

@@ -227,6 +227,18 @@ impl Page {
     }
 }
 
+/// Counts what somebody who watches over the platform wants to hear of; more than once where a page is read again.
+fn tell(event_type: &str) {
+    match event_type {
+        "payment_intent.unmatched_payment_received" => counter!("smartpos_payments_unmatched_total").increment(1),
+        "payment_intent.outcome_unknown" => counter!("smartpos_outcomes_unknown_total", "of" => "payment").increment(1),
+        "refund.outcome_unknown" => counter!("smartpos_outcomes_unknown_total", "of" => "refund").increment(1),
+        "payment_intent.left_to_person" => counter!("smartpos_left_to_person_total", "of" => "payment").increment(1),
+        "refund.left_to_person" => counter!("smartpos_left_to_person_total", "of" => "refund").increment(1),
+        _ => {}
+    }
+}
+
 /// What follows from an event; nothing from history. A payload that nobody can read halts only itself; an event that a newer build wrote halts
 /// everything until this build is replaced, because skipping it would lose what must follow.
 fn react(event: &Arc<ReadEvent>, stuck: &mut Vec<Stuck>) -> Result<Vec<Reaction>, CommandError> {
@@ -245,6 +257,7 @@ fn react(event: &Arc<ReadEvent>, stuck: &mut Vec<Stuck>) -> Result<Vec<Reaction>
             return Err(CommandError::Corrupt { stream, version: event.version, error: error.clone() });
         }
     };
+    tell(&event.event_type);
     let (tenant, stream_id) = (event.stream.tenant, event.stream.stream_id);
     let happened = Happened { tenant, stream_id, position: event.pos, recorded_at: event.recorded_at, event: decoded };
     let mut reactions = Vec::new();

@@ -12,8 +12,8 @@ use domain::{
         work::{Start, hold::Asked},
     },
     provider::{
-        AttemptKey, AttemptView, BoxFuture, CallOutcome, CancelRequest, CaptureRequest, Decline, ExchangeLog, IncrementRequest,
-        InquiryRequest, Method, MethodKind, PaymentProvider, RefundRequest, RefundStatus, StartRequest,
+        AttemptKey, AttemptStatus, AttemptView, BoxFuture, CallOutcome, CancelRequest, CaptureRequest, Decline, ExchangeLog,
+        IncrementRequest, InquiryRequest, Method, MethodKind, PaymentProvider, RefundRequest, RefundStatus, StartRequest,
     },
 };
 
@@ -82,7 +82,12 @@ impl<S: ProcessStore> Calls<S> {
     ) -> CallOutcome<AttemptView> {
         let request = InquiryRequest { key: key_of(attempt), method: kind_of(attempt.tender), now };
         let (subject, provider) = (attempt.attempt_id.to_string(), &attempt.provider);
-        self.ask_after(log, tenant, &subject, provider, &request, <dyn PaymentProvider>::inquire).await
+        let outcome = self.ask_after(log, tenant, &subject, provider, &request, <dyn PaymentProvider>::inquire).await;
+        if let CallOutcome::Done(AttemptView { status: AttemptStatus::Unrecognized(word), .. }) = &outcome {
+            metrics::counter!("smartpos_provider_words_unrecognized_total").increment(1);
+            tracing::error!(%attempt.attempt_id, provider, word, "a provider says of an attempt what is not known here");
+        }
+        outcome
     }
 
     /// Stops an attempt. Each try has a key of its own: stopping twice is stopping, and a provider that keeps an error under a
