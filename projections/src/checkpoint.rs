@@ -178,7 +178,7 @@ impl PrivateKey {
 
 /// The checkpoint of the log's present head; nothing for an empty log. Commits are checked to be one chain up to the head:
 /// nothing else is ever signed. What they say of their events is for [`crate::verify`]. `pool`: a role that is a member of
-/// `smartpos_worker`. `progress` hears the position reached.
+/// `smartpos_auditor` or `smartpos_worker`. `progress` hears the position reached.
 ///
 /// # Errors
 /// `Sql`; `Corrupt` when the commits are not one chain.

@@ -93,7 +93,8 @@ pub struct Seen<F> {
 }
 
 /// Everything around a payment intent that is `seen`: events in the order of the log, each exchange and each delivery after the last event
-/// that was recorded before it was sent. Empty when there is no such intent. `pool`: a role that is a member of `smartpos_worker`.
+/// that was recorded before it was sent. Empty when there is no such intent. `pool`: a role that is a member of `smartpos_auditor` or
+/// `smartpos_worker`.
 ///
 /// # Errors
 /// `Sql`, `Corrupt`.

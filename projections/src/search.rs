@@ -107,7 +107,7 @@ pub struct Filter {
 }
 
 /// The events that a filter lets through, at most `limit`, in order; memory does not grow with their number. `pool`: a role
-/// that is a member of `smartpos_worker`.
+/// that is a member of `smartpos_auditor` or `smartpos_worker`.
 pub fn search<'a>(pool: &'a PgPool, filter: &Filter, limit: Option<i64>) -> BoxStream<'a, Result<RecordedEvent, Error>> {
     sqlx::query(SQL)
         .bind(filter.after)

@@ -43,7 +43,7 @@ pub struct Stats {
     pub partitions: Vec<(String, i64)>,
 }
 
-/// Reads them. `pool`: a role that is a member of `smartpos_worker`.
+/// Reads them. `pool`: a role that is a member of `smartpos_auditor` or `smartpos_worker`.
 ///
 /// # Errors
 /// `Sql`.

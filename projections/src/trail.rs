@@ -38,7 +38,7 @@ pub struct Step {
 }
 
 /// The steps around a stream, by position; empty when there is no such stream. `pool`: a role that is a member of
-/// `smartpos_worker`. Memory grows with the events found; a trail ends at [`MOST_STREAMS`].
+/// `smartpos_auditor` or `smartpos_worker`. Memory grows with the events found; a trail ends at [`MOST_STREAMS`].
 ///
 /// # Errors
 /// `Sql`, `Corrupt`.
