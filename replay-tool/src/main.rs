@@ -12,6 +12,7 @@ mod erase;
 mod event_line;
 mod explain;
 mod export;
+mod export_file;
 mod files;
 mod grep;
 mod outcome;

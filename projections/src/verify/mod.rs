@@ -11,9 +11,13 @@
 //!
 //! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position. A
 //! change whose author recomputes an event's hash is found in its commit, as a range. A rewritten log in which everything is
-//! recomputed is consistent, and only differs from checkpoints that were published before. No hash covers idempotency keys: a
+//! recomputed is consistent, and only differs from checkpoints that were published before, which show that it was, and from exports that
+//! were made before, which show where ([`against`]). No hash covers idempotency keys: a
 //! stored answer or request hash (`log.append_key`) that was changed is not found.
 
+pub mod against;
+#[cfg(test)]
+mod against_tests;
 mod chain;
 mod commits;
 mod exchanged;
@@ -112,8 +116,8 @@ pub async fn verify_log(pool: &PgPool, progress: impl FnMut(i64)) -> Result<Veri
     verify_against(pool, 1, &[], progress).await
 }
 
-/// Verifies the log up to its present end. `pool`: a role that is a member of `smartpos_worker`, with room for one connection
-/// more than `connections`. `checkpoints`: with signatures already checked. `progress` hears the position reached, now and then.
+/// Verifies the log up to its present end. `pool`: a role that is a member of `smartpos_auditor` or `smartpos_worker`, with room for one
+/// connection more than `connections`. `checkpoints`: with signatures already checked. `progress` hears the position reached, now and then.
 ///
 /// # Errors
 /// `Sql`; `Corrupt` for a head of the log that cannot even be read. Whatever else is wrong is a [`Problem`].
