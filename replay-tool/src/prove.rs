@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     event_line,
     files::{self, PublicKey},
-    outcome::{Failure, Finding, Verdict},
+    outcome::{self, Failure, Finding, Verdict},
     progress::Progress,
     session::Session,
 };
@@ -78,10 +78,7 @@ pub async fn run(session: &Session, args: ProveArgs) -> Verdict {
             files::print(&serde_json::to_string(&proof)?)?;
             Ok(Finding::Sound)
         }
-        Err(projections::Error::Corrupt { position, what }) => {
-            eprintln!("replay: position {position}: {what}");
-            Ok(Finding::Wrong)
-        }
+        Err(projections::Error::Corrupt { position, what }) => Ok(outcome::wrong(session.json, position, &what)),
         Err(error) => Err(error.into()),
     }
 }
