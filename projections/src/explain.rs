@@ -19,7 +19,7 @@ use crate::{
     masking,
     projection::tenant_to_uuid,
     search::StreamName,
-    trail::{Step, trail},
+    trail::{Step, Trail, trail},
 };
 
 /// One exchange with a provider, as it was kept: masked.
@@ -92,16 +92,30 @@ pub struct Seen<F> {
     pub deliveries: bool,
 }
 
-/// Everything around a payment intent that is `seen`: events in the order of the log, each exchange and each delivery after the last event
-/// that was recorded before it was sent. Empty when there is no such intent. `pool`: a role that is a member of `smartpos_auditor` or
-/// `smartpos_worker`.
+/// Why a payment is as it is.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// Events in the order of the log, each exchange and each delivery after the last event that was recorded before it was sent. Empty when
+    /// there is no such intent.
+    pub lines: Vec<Line>,
+    /// More belongs to it, see [`Trail::cut`].
+    pub cut: bool,
+}
+
+/// Everything around a payment intent that is `seen`. `pool`: a role that is a member of `smartpos_auditor` or `smartpos_worker`. `progress`:
+/// as [`trail`] has it.
 ///
 /// # Errors
 /// `Sql`, `Corrupt`.
-pub async fn explain(pool: &PgPool, id: PaymentIntentId, seen: Seen<impl Fn(&RecordedEvent) -> bool>) -> Result<Vec<Line>, Error> {
-    let mut steps = trail(pool, StreamName { stream_type: StreamType::PaymentIntent, id: id.0 }).await?;
+pub async fn explain(
+    pool: &PgPool,
+    id: PaymentIntentId,
+    seen: Seen<impl Fn(&RecordedEvent) -> bool>,
+    progress: impl Fn(usize, usize),
+) -> Result<Explanation, Error> {
+    let Trail { mut steps, cut } = trail(pool, StreamName { stream_type: StreamType::PaymentIntent, id: id.0 }, progress).await?;
     steps.retain(|step| (seen.events)(&step.event));
-    let Some(first) = steps.first() else { return Ok(vec![]) };
+    let Some(first) = steps.first() else { return Ok(Explanation { lines: vec![], cut }) };
     let tenant = tenant_to_uuid(first.event.stream.tenant);
     let mut between = exchanges(pool, tenant, &steps).await?;
     if seen.deliveries {
@@ -117,7 +131,7 @@ pub async fn explain(pool: &PgPool, id: PaymentIntentId, seen: Seen<impl Fn(&Rec
         lines.push(Line::Event(step));
     }
     lines.extend(between.map(|(_, line)| line));
-    Ok(lines)
+    Ok(Explanation { lines, cut })
 }
 
 /// Lines that stand between events, each with its time.

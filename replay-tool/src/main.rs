@@ -3,6 +3,7 @@
 //! **To add a verb**: a file with its arguments (clap), its `run`, its examples, and a line in [`Command`]. The logic belongs
 //! in `projections`; a verb only asks and prints.
 
+mod amounts;
 mod answer;
 mod as_of;
 mod check;

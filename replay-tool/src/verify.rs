@@ -1,6 +1,7 @@
 //! `replay verify`.
 
 use std::{
+    cell::Cell,
     io,
     path::{Path, PathBuf},
 };
@@ -10,7 +11,7 @@ use projections::{
     LogReader,
     checkpoint::SignedCheckpoint,
     verify::{
-        Problem, VerifyReport,
+        Problem, Stage, VerifyReport,
         against::{Comparison, compare},
         verify_against,
     },
@@ -97,8 +98,17 @@ fn trusted(args: &VerifyArgs) -> Result<Vec<SignedCheckpoint>, Failure> {
 
 async fn verified(session: &Session, pool: &PgPool, checkpoints: &[SignedCheckpoint]) -> Result<VerifyReport, Failure> {
     let head = LogReader::new(pool.clone()).head().await?;
-    let progress = Progress::new("verify", head.pos);
-    Ok(verify_against(pool, session.connections, checkpoints, |position| progress.at(position)).await?)
+    let (progress, second) = (Progress::new("verify", head.pos), Cell::new(false));
+    let show = |stage| match stage {
+        Stage::Log(position) => progress.at(position),
+        Stage::Streams(events) => {
+            if !second.replace(true) {
+                progress.stage("streams", head.pos);
+            }
+            progress.at(events);
+        }
+    };
+    Ok(verify_against(pool, session.connections, checkpoints, show).await?)
 }
 
 fn place(problem: &Problem) -> String {

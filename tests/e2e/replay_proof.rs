@@ -8,7 +8,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{Replayed, ScratchDir, TestDatabase, eventually, item, replay, replay_command, stream};
+use sqlx::AssertSqlSafe;
+use support::{Replayed, ScratchDir, TestDatabase, TestPlatform, eventually, item, nobody, replay, replay_command, stream};
 
 /// Commits of 3, 1, 5, 1 and 2 events.
 async fn written() -> TestDatabase {
@@ -81,6 +82,35 @@ async fn every_event_is_proven_by_a_file_alone() {
         assert_eq!(auditor.check(&auditor.prove(&database, position).await.sound().lines[0]).await, 0);
     }
     assert_eq!(auditor.prove(&database, 13).await.code, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_the_feed_is_proven_by_its_id() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    platform.billed(&shop, 40_00).await;
+    platform.settled().await;
+    let database = &platform.database;
+    let auditor = auditor(database).await;
+    let events: Vec<(String, i64)> =
+        sqlx::query_as("select key, pos from read.events order by pos").fetch_all(&platform.platform.worker_pool).await.unwrap();
+    let (id, position) = events.last().unwrap();
+    let prove = async |id: &str| replay(database, &["prove", id, "--checkpoint", auditor.checkpoint.to_str().unwrap()]).await;
+    let by_id = prove(id).await.sound();
+    assert_eq!(by_id.lines, auditor.prove(database, *position).await.sound().lines);
+    assert_eq!(auditor.check(&by_id.lines[0]).await, 0);
+    let unknown = nobody::<domain::ids::EventId>().to_string();
+    for bad in [unknown.as_str(), "evt_1", "0", "first"] {
+        let refused = prove(bad).await;
+        assert!(refused.code == 2 && refused.lines.is_empty(), "{refused:?}");
+    }
+    // A feed that leads elsewhere is noticed: the id is of the event itself.
+    let schema: String = sqlx::query_scalar("select read.serving('events')").fetch_one(&database.admin).await.unwrap();
+    let mislead = format!("update {schema}.events set pos = 1 where key = '{id}'");
+    sqlx::raw_sql(AssertSqlSafe(mislead)).execute(&database.admin).await.unwrap();
+    let misled = prove(id).await;
+    assert!(misled.code == 1 && misled.lines.is_empty() && misled.errors.contains("another event"), "{misled:?}");
+    platform.stop().await;
 }
 
 /// Every place in a document that holds a value.

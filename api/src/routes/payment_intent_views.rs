@@ -157,8 +157,8 @@ async fn explain(
     let sight = ask.sight.ok_or_else(missing)?;
     // What left for the merchant's endpoints is for those who manage them.
     let seen = Seen { events: |event: &RecordedEvent| sight.sees_event(event), deliveries: sight.reads(StreamType::WebhookEndpoint) };
-    let lines = projections::explain::explain(&state.log_pool, id, seen).await?;
-    let data = lines.iter().map(projections::explain::Line::value).collect();
+    let explanation = projections::explain::explain(&state.log_pool, id, seen, |_, _| {}).await?;
+    let data = explanation.lines.iter().map(projections::explain::Line::value).collect();
     Ok(ask.answer(axum::Json(ExplanationResource { data })))
 }
 
