@@ -186,7 +186,7 @@ pub async fn take(pool: &PgPool, progress: impl FnMut(i64)) -> Result<Option<Che
 
 /// The chain of commits as far as it was read. Kept from one checkpoint to the next, it reads only what is new, and takes only what
 /// continues what it read before.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Chain {
     /// Last position, time and hash of the newest commit.
     last: Option<(i64, DateTime<Utc>, [u8; 32])>,

@@ -61,7 +61,7 @@ impl ExportFile {
         hex::encode(self.hasher.clone().finalize())
     }
 
-    fn refused(&self, why: impl std::fmt::Display) -> Failure {
+    fn refused(&self, why: &str) -> Failure {
         Failure::usage(format!("{}: line {}: {why}", self.path.display(), self.lines))
     }
 
@@ -76,12 +76,12 @@ impl ExportFile {
         self.bytes += u64::try_from(read).unwrap_or(u64::MAX);
         self.hasher.update(&self.line);
         let line = serde_json::from_slice::<Line>(&self.line);
-        let line = line.map_err(|error| self.refused(format_args!("no event of an export in JSON lines: {error}")))?;
+        let line = line.map_err(|error| self.refused(&format!("no event of an export in JSON lines: {error}")))?;
         let hash = hex::decode(&line.hash).ok().and_then(|hash| hash.try_into().ok());
         let hash = hash.ok_or_else(|| self.refused("its hash is not 64 hex digits"))?;
         let expected = self.last.map_or(line.position, |last| last.saturating_add(1));
         if line.position < 1 || line.position != expected {
-            return Err(self.refused(format_args!("position {}, where an export has {}", line.position, expected.max(1))));
+            return Err(self.refused(&format!("position {}, where an export has {}", line.position, expected.max(1))));
         }
         self.last = Some(line.position);
         Ok(Some(ExportedEvent { position: line.position, hash, recorded_at: line.recorded_at }))

@@ -191,10 +191,12 @@ async fn exports(platform: &TestPlatform, dir: &ScratchDir, name: &str) -> [Vec<
     let mut columns = Vec::new();
     for row in SerializedFileReader::new(File::open(&parquet).unwrap()).unwrap().get_row_iter(None).unwrap() {
         for (_, field) in row.unwrap().get_column_iter() {
-            match field {
-                Field::Str(text) => columns.extend_from_slice(text.as_bytes()),
-                Field::Bytes(bytes) => columns.extend_from_slice(bytes.data()),
-                other => columns.extend_from_slice(other.to_string().as_bytes()),
+            if let Field::Bytes(bytes) = field {
+                columns.extend_from_slice(bytes.data());
+            } else if let Field::Str(text) = field {
+                columns.extend_from_slice(text.as_bytes());
+            } else {
+                columns.extend_from_slice(field.to_string().as_bytes());
             }
             columns.push(b'\n');
         }
