@@ -511,7 +511,8 @@ async fn a_question_that_cannot_be_asked_ends_in_two_and_no_database_in_three() 
     ] {
         let replayed = replay(&database, &arguments).await;
         assert_eq!(replayed.code, 2, "{replayed:?}");
-        assert!(!replayed.errors.is_empty() && replayed.lines.is_empty());
+        let told: Value = serde_json::from_str(replayed.errors.trim()).unwrap();
+        assert!(told["error"] == "usage" && told["what"].is_string() && replayed.lines.is_empty(), "{replayed:?}");
     }
     let mut unreachable = support::replay_command(&database, &["verify"]);
     unreachable.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
