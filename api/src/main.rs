@@ -160,7 +160,7 @@ async fn up(mut config: Config, stop: CancellationToken) -> Result<()> {
         println!("  Health         http://{address}/readyz");
         println!("  Metrics        http://{address}/metrics");
         println!("  Data           {}", local.config.data_dir.display());
-        println!("  SQL            psql '{}'", as_worker(&local.servers.database_url));
+        println!("  SQL            psql '{}'", as_auditor(&local.servers.database_url));
         if let Some(simulator) = &local.simulator {
             println!("  Bank simulator {}/sim/ledger", simulator.base_url);
         }
@@ -175,10 +175,10 @@ async fn up(mut config: Config, stop: CancellationToken) -> Result<()> {
     failed.map_or(Ok(()), |failed| Err(anyhow::anyhow!(failed)))
 }
 
-/// The URL for a person (or `replay`) who looks around under the worker's role.
-fn as_worker(database_url: &str) -> String {
+/// The URL for a person (or `replay`) who looks around under the auditors' role, which can only read.
+fn as_auditor(database_url: &str) -> String {
     let separator = if database_url.contains('?') { '&' } else { '?' };
-    format!("{database_url}{separator}options=-crole%3Dsmartpos_worker")
+    format!("{database_url}{separator}options=-crole%3Dsmartpos_auditor")
 }
 
 async fn serve(config: Config, roles: &[ProcessRole], stop: CancellationToken) -> Result<()> {
@@ -231,13 +231,13 @@ fn database_is_away(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::as_worker;
+    use super::as_auditor;
 
     #[test]
     fn the_url_that_is_printed_is_one_whatever_it_holds_already() {
         for url in ["postgres://smartpos:x@127.0.0.1:5432/smartpos", "postgres://smartpos:x@127.0.0.1:5432/smartpos?sslmode=disable"] {
-            let printed: sqlx::postgres::PgConnectOptions = as_worker(url).parse().unwrap();
-            assert_eq!(printed.get_options(), Some("-crole=smartpos_worker"), "{url}");
+            let printed: sqlx::postgres::PgConnectOptions = as_auditor(url).parse().unwrap();
+            assert_eq!(printed.get_options(), Some("-crole=smartpos_auditor"), "{url}");
         }
     }
 }

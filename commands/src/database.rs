@@ -1,4 +1,4 @@
-//! Connections and migrations. Every runtime connection takes on one of two group roles; only migrations run as owner.
+//! Connections and migrations. Every runtime connection takes on a group role; only migrations run as owner.
 
 use std::{str::FromStr, time::Duration};
 
@@ -18,6 +18,8 @@ pub enum Role {
     App,
     /// Relay, projectors, process managers, provider workers.
     Worker,
+    /// Whoever looks around: reads the log and the read models of all tenants, writes nothing.
+    Auditor,
 }
 
 impl Role {
@@ -25,6 +27,7 @@ impl Role {
         match self {
             Self::App => "smartpos_app",
             Self::Worker => "smartpos_worker",
+            Self::Auditor => "smartpos_auditor",
         }
     }
 }
@@ -90,7 +93,7 @@ pub async fn migrate(owner: &PgPool, member: Option<&str>) -> Result<(), Migrate
     MIGRATOR.run(owner).await?;
     if let Some(member) = member {
         // Role names cannot be bound; the server quotes this one itself.
-        let grant: String = sqlx::query_scalar("select format('grant smartpos_app, smartpos_worker to %I', $1::text)")
+        let grant: String = sqlx::query_scalar("select format('grant smartpos_app, smartpos_worker, smartpos_auditor to %I', $1::text)")
             .bind(member)
             .fetch_one(owner)
             .await?;

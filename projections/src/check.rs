@@ -83,7 +83,7 @@ pub async fn check(pool: &PgPool) -> Result<Vec<CheckReport>, Error> {
 pub type Folded = Arc<dyn Fn(i64) + Send + Sync>;
 
 /// Checks every projection, each at its own checkpoint, `connections` of them at once. `pool`: a role that is a member of
-/// `smartpos_worker`. Memory grows with the rows that a pass makes.
+/// `smartpos_auditor` or `smartpos_worker`. Memory grows with the rows that a pass makes.
 ///
 /// # Errors
 /// `Sql`; `Corrupt` for an event that this build does not know; `BadRow`.

@@ -176,61 +176,76 @@ impl PrivateKey {
     }
 }
 
-/// The checkpoint of the log's present head; nothing for an empty log. Commits are checked to be one chain up to the head:
-/// nothing else is ever signed. What they say of their events is for [`crate::verify`]. `pool`: a role that is a member of
-/// `smartpos_worker`. `progress` hears the position reached.
+/// The checkpoint of the log's present head, see [`Chain::take`].
 ///
 /// # Errors
-/// `Sql`; `Corrupt` when the commits are not one chain.
+/// As there.
 pub async fn take(pool: &PgPool, progress: impl FnMut(i64)) -> Result<Option<Checkpoint>, Error> {
-    let mut moment = snapshot::take(pool).await?;
-    let head = log_reader::head(&mut moment.keeper).await?;
-    let chain = read_chain(&mut moment.keeper, progress).await?;
-    moment.keeper.commit().await?;
-    let (position, recorded_at, hash) = match chain.last {
-        None if head.pos == 0 => return Ok(None),
-        None => return Err(Error::Corrupt { position: 1, what: "the commit is missing".to_owned() }),
-        Some(last) => last,
-    };
-    if (position, hash) != (head.pos, head.hash) {
-        return Err(Error::Corrupt { position, what: "the head of the log is not its newest commit".to_owned() });
-    }
-    Ok(Some(Checkpoint {
-        log_id: *head.log_id.as_bytes(),
-        epoch: head.epoch,
-        position,
-        head_hash: hash,
-        recorded_at_us: recorded_at.timestamp_micros(),
-        commits: chain.tree.size(),
-        root: chain.tree.root(),
-    }))
+    Chain::default().take(pool, progress).await
 }
 
-#[derive(Default)]
-struct ChainRead {
+/// The chain of commits as far as it was read. Kept from one checkpoint to the next, it reads only what is new, and takes only what
+/// continues what it read before.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
     /// Last position, time and hash of the newest commit.
     last: Option<(i64, DateTime<Utc>, [u8; 32])>,
     tree: Accumulator,
 }
 
-async fn read_chain(connection: &mut PgConnection, mut progress: impl FnMut(i64)) -> Result<ChainRead, Error> {
-    let sql = "select first_pos, last_pos, recorded_at, prev_hash, hash from log.commit order by first_pos";
-    let mut rows = sqlx::query(sql).fetch(connection);
-    let mut chain = ChainRead::default();
-    while let Some(row) = rows.try_next().await? {
-        let (first_pos, last_pos): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let (prev_hash, hash) = (fixed(row.try_get(3)?, first_pos)?, fixed(row.try_get(4)?, first_pos)?);
-        let (before, before_hash) = chain.last.map_or((0, [0; 32]), |(last, _, hash)| (last, hash));
-        if before.checked_add(1) != Some(first_pos) || prev_hash != before_hash {
-            return Err(Error::Corrupt { position: before.saturating_add(1), what: "the commits are not one chain here".to_owned() });
+impl Chain {
+    /// The checkpoint of the log's present head; nothing for an empty log. Commits are checked to be one chain up to the head: nothing else
+    /// is ever signed. What they say of their events is for [`crate::verify`]. `pool`: a role that is a member of `smartpos_auditor` or
+    /// `smartpos_worker`. `progress` hears the position reached.
+    ///
+    /// # Errors
+    /// `Sql`, after which it can be asked again; `Corrupt` when the commits are not one chain, or not the one that was read before.
+    pub async fn take(&mut self, pool: &PgPool, progress: impl FnMut(i64)) -> Result<Option<Checkpoint>, Error> {
+        let mut moment = snapshot::take(pool).await?;
+        let head = log_reader::head(&mut moment.keeper).await?;
+        // Half of what is new must not be counted twice, should the rest of it not come.
+        let mut further = self.clone();
+        further.read(&mut moment.keeper, progress).await?;
+        moment.keeper.commit().await?;
+        *self = further;
+        let (position, recorded_at, hash) = match self.last {
+            None if head.pos == 0 => return Ok(None),
+            None => return Err(Error::Corrupt { position: 1, what: "the commit is missing".to_owned() }),
+            Some(last) => last,
+        };
+        if (position, hash) != (head.pos, head.hash) {
+            return Err(Error::Corrupt { position, what: "the head of the log is not its newest commit".to_owned() });
         }
-        chain.last = Some((last_pos, time(&row, 2, first_pos)?, hash));
-        chain.tree.push(&hash);
-        if chain.tree.size().is_multiple_of(1_000) {
-            progress(last_pos);
-        }
+        Ok(Some(Checkpoint {
+            log_id: *head.log_id.as_bytes(),
+            epoch: head.epoch,
+            position,
+            head_hash: hash,
+            recorded_at_us: recorded_at.timestamp_micros(),
+            commits: self.tree.size(),
+            root: self.tree.root(),
+        }))
     }
-    Ok(chain)
+
+    async fn read(&mut self, connection: &mut PgConnection, mut progress: impl FnMut(i64)) -> Result<(), Error> {
+        let sql = "select first_pos, last_pos, recorded_at, prev_hash, hash from log.commit where first_pos > $1 order by first_pos";
+        let after = self.last.map_or(i64::MIN, |(last, ..)| last);
+        let mut rows = sqlx::query(sql).bind(after).fetch(connection);
+        while let Some(row) = rows.try_next().await? {
+            let (first_pos, last_pos): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let (prev_hash, hash) = (fixed(row.try_get(3)?, first_pos)?, fixed(row.try_get(4)?, first_pos)?);
+            let (before, before_hash) = self.last.map_or((0, [0; 32]), |(last, _, hash)| (last, hash));
+            if before.checked_add(1) != Some(first_pos) || prev_hash != before_hash {
+                return Err(Error::Corrupt { position: before.saturating_add(1), what: "the commits are not one chain here".to_owned() });
+            }
+            self.last = Some((last_pos, time(&row, 2, first_pos)?, hash));
+            self.tree.push(&hash);
+            if self.tree.size().is_multiple_of(1_000) {
+                progress(last_pos);
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::{
     masking,
     projection::tenant_to_uuid,
     search::StreamName,
-    trail::{Step, trail},
+    trail::{Step, Trail, trail},
 };
 
 pub use call_backs::CallBackRow;
@@ -126,15 +126,30 @@ pub struct Seen<F> {
     pub until: Option<i64>,
 }
 
-/// Everything around a payment intent that is `seen`: events in the order of the log, each exchange and each delivery after the last event
-/// that was recorded before it was sent. Empty when there is no such intent. `pool`: a role that is a member of `smartpos_worker`.
+/// Why a payment is as it is.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// Events in the order of the log, each exchange and each delivery after the last event that was recorded before it was sent. Empty when
+    /// there is no such intent.
+    pub lines: Vec<Line>,
+    /// More belongs to it, see [`Trail::cut`].
+    pub cut: bool,
+}
+
+/// Everything around a payment intent that is `seen`. `pool`: a role that is a member of `smartpos_auditor` or `smartpos_worker`. `progress`:
+/// as [`trail`] has it.
 ///
 /// # Errors
 /// `Sql`, `Corrupt`.
-pub async fn explain(pool: &PgPool, id: PaymentIntentId, seen: Seen<impl Fn(&RecordedEvent) -> bool>) -> Result<Vec<Line>, Error> {
-    let mut steps = trail(pool, StreamName { stream_type: StreamType::PaymentIntent, id: id.0 }).await?;
+pub async fn explain(
+    pool: &PgPool,
+    id: PaymentIntentId,
+    seen: Seen<impl Fn(&RecordedEvent) -> bool>,
+    progress: impl Fn(usize, usize),
+) -> Result<Explanation, Error> {
+    let Trail { mut steps, cut } = trail(pool, StreamName { stream_type: StreamType::PaymentIntent, id: id.0 }, progress).await?;
     steps.retain(|step| seen.until.is_none_or(|until| step.event.pos <= until) && (seen.events)(&step.event));
-    let Some(first) = steps.first() else { return Ok(vec![]) };
+    let Some(first) = steps.first() else { return Ok(Explanation { lines: vec![], cut }) };
     let tenant = tenant_to_uuid(first.event.stream.tenant);
     let mut between = exchanges(pool, tenant, &steps).await?;
     if seen.deliveries {
@@ -147,7 +162,7 @@ pub async fn explain(pool: &PgPool, id: PaymentIntentId, seen: Seen<impl Fn(&Rec
         between.retain(|(at, _)| end.is_none_or(|end| *at <= end));
     }
     between.sort_by_key(|(at, _)| *at);
-    Ok(merged(steps, between))
+    Ok(Explanation { lines: merged(steps, between), cut })
 }
 
 /// Events in their order, with what was said between them, each call of the API before its events.

@@ -45,7 +45,7 @@ pub(crate) async fn add_checkpoint(connection: &mut PgConnection, name: &str, ve
 
 pub(crate) async fn install_tables(connection: &mut PgConnection, projection: &dyn Projection, schema: &str) -> Result<(), Error> {
     run(connection, format!("create schema if not exists {schema}")).await?;
-    run(connection, format!("grant usage on schema {schema} to smartpos_worker, smartpos_app")).await?;
+    run(connection, format!("grant usage on schema {schema} to smartpos_worker, smartpos_app, smartpos_auditor")).await?;
     set_schema(connection, schema).await?;
     for table in projection.tables() {
         // A table comes with its rights in one transaction, so one that exists has them.
@@ -95,7 +95,7 @@ pub(crate) async fn open_to_readers(connection: &mut PgConnection, projection: &
     for table in projection.tables() {
         secure_table(connection, table).await?;
     }
-    run(connection, format!("grant usage on schema {schema} to smartpos_app")).await
+    run(connection, format!("grant usage on schema {schema} to smartpos_app, smartpos_auditor")).await
 }
 
 async fn create_table(connection: &mut PgConnection, table: &TableSpec) -> Result<(), Error> {
@@ -106,12 +106,13 @@ async fn create_table(connection: &mut PgConnection, table: &TableSpec) -> Resul
 async fn secure_table(connection: &mut PgConnection, table: &TableSpec) -> Result<(), Error> {
     let name = table.name;
     for sql in [
-        format!("grant select on {name} to smartpos_app"),
+        format!("grant select on {name} to smartpos_app, smartpos_auditor"),
         format!("alter table {name} enable row level security"),
-        // The owner too: only the two roles below have a policy.
+        // The owner too: only the roles below have a policy.
         format!("alter table {name} force row level security"),
         format!("create policy worker on {name} to smartpos_worker using (true) with check (true)"),
         format!("create policy app on {name} for select to smartpos_app using ({})", visibility::policy(table.visibility)),
+        format!("create policy auditor on {name} for select to smartpos_auditor using (true)"),
     ] {
         run(connection, sql).await?;
     }

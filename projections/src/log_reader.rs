@@ -58,7 +58,7 @@ impl LogSource for LogReader {
     }
 }
 
-/// The log, read by a role that is a member of `smartpos_worker`. Cheap to clone.
+/// The log, read by a role that is a member of `smartpos_auditor` or `smartpos_worker`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogReader {
     pool: PgPool,

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
     ids::{
-        BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, ProviderAccountId, RefundId, StoreId,
-        Ulid, WebhookEndpointId,
+        BillId, CustomerId, EventId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, ProviderAccountId, RefundId,
+        StoreId, Ulid, WebhookEndpointId,
     },
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
@@ -107,7 +107,7 @@ pub struct Filter {
 }
 
 /// The events that a filter lets through, at most `limit`, in order; memory does not grow with their number. `pool`: a role
-/// that is a member of `smartpos_worker`.
+/// that is a member of `smartpos_auditor` or `smartpos_worker`.
 pub fn search<'a>(pool: &'a PgPool, filter: &Filter, limit: Option<i64>) -> BoxStream<'a, Result<RecordedEvent, Error>> {
     sqlx::query(SQL)
         .bind(filter.after)
@@ -122,6 +122,15 @@ pub fn search<'a>(pool: &'a PgPool, filter: &Filter, limit: Option<i64>) -> BoxS
         .fetch(pool)
         .map(|row| row_to_event(&row?))
         .boxed()
+}
+
+/// Where the event with this id stands, as the event feed has it: the log has no index of ids, and the feed knows the events that merchants are
+/// told of. Whoever relies on it compares the id of the event that is there.
+///
+/// # Errors
+/// `Sql`.
+pub async fn position_of(pool: &PgPool, id: EventId) -> Result<Option<i64>, Error> {
+    Ok(sqlx::query_scalar("select pos from read.events where key = $1").bind(id.to_string()).fetch_optional(pool).await?)
 }
 
 /// The last position recorded before `time`: what the log was then, for the whole platform.

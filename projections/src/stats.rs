@@ -1,5 +1,7 @@
 //! Figures of the log: how much of what there is.
 
+use std::collections::BTreeMap;
+
 use chrono::NaiveDate;
 use domain::{
     envelope::StreamType,
@@ -10,6 +12,10 @@ use uuid::Uuid;
 
 use crate::{error::Error, log_reader, search::StreamName, snapshot};
 
+/// Positions added up at once, unless these were more slices than [`MOST_SLICES`].
+const SLICE: i64 = 200_000;
+/// However far the head says that the log goes.
+const MOST_SLICES: i64 = 1_000;
 /// Streams listed as largest.
 const LARGEST: i64 = 10;
 
@@ -43,15 +49,16 @@ pub struct Stats {
     pub partitions: Vec<(String, i64)>,
 }
 
-/// Reads them. `pool`: a role that is a member of `smartpos_worker`.
+/// Reads them. `pool`: a role that is a member of `smartpos_auditor` or `smartpos_worker`. `progress` hears the position reached, and where the log
+/// ends.
 ///
 /// # Errors
 /// `Sql`.
-pub async fn stats(pool: &PgPool) -> Result<Stats, Error> {
+pub async fn stats(pool: &PgPool, progress: impl Fn(i64, i64)) -> Result<Stats, Error> {
     let mut moment = snapshot::take(pool).await?;
     let connection = &mut *moment.keeper;
     let head_pos = log_reader::head(connection).await?.pos;
-    let (types, tenants, days) = amounts(connection).await?;
+    let (types, tenants, days) = amounts(connection, head_pos, progress).await?;
     let streams = "select stream_type, count(*) from log.stream_head group by 1 order by 1";
     let streams = sqlx::query_as(streams).fetch_all(&mut *connection).await?;
     let largest =
@@ -69,19 +76,41 @@ pub async fn stats(pool: &PgPool) -> Result<Stats, Error> {
 
 type Amounts = (Vec<Amount<String>>, Vec<Amount<MerchantId>>, Vec<Amount<NaiveDate>>);
 
-/// By type, tenant and day, in one pass over the log.
-async fn amounts(connection: &mut PgConnection) -> Result<Amounts, Error> {
+/// By type, tenant and day, in one pass over the log, slice by slice; the first and the last one take in what lies beyond the log's ends.
+async fn amounts(connection: &mut PgConnection, head_pos: i64, progress: impl Fn(i64, i64)) -> Result<Amounts, Error> {
     let sql = "select type, tenant, day, count(*), sum(bytes)::bigint from (select type, tenant, (recorded_at at time zone 'UTC')::date as day, \
-               octet_length(payload) + octet_length(meta) + coalesce(octet_length(pii), 0) as bytes from log.event) e \
-               group by grouping sets ((type), (tenant), (day)) order by type collate \"C\", tenant, day";
-    let (mut types, mut tenants, mut days) = (Vec::new(), Vec::new(), Vec::new());
-    for row in sqlx::query(sql).fetch_all(connection).await? {
-        let (event_type, tenant, day): (Option<String>, Option<Uuid>, Option<NaiveDate>) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let (events, bytes): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
-        types.extend(event_type.map(|of| Amount { of, events, bytes }));
-        tenants.extend(tenant.map(|id| Amount { of: MerchantId(Ulid::from_bytes(*id.as_bytes())), events, bytes }));
-        days.extend(day.map(|of| Amount { of, events, bytes }));
+               octet_length(payload) + octet_length(meta) + coalesce(octet_length(pii), 0) as bytes from log.event \
+               where pos > $1 and pos <= $2) e group by grouping sets ((type), (tenant), (day))";
+    let (mut types, mut tenants, mut days) = (Sums::new(), Sums::new(), Sums::new());
+    let slice = SLICE.max(head_pos / MOST_SLICES);
+    let (mut after, mut end) = (i64::MIN, 0_i64);
+    while after < i64::MAX {
+        end = if head_pos.saturating_sub(end) > slice { end.saturating_add(slice) } else { i64::MAX };
+        for row in sqlx::query(sql).bind(after).bind(end).fetch_all(&mut *connection).await? {
+            let (event_type, tenant, day): (Option<String>, Option<Uuid>, Option<NaiveDate>) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let (events, bytes): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
+            add(&mut types, event_type, events, bytes);
+            add(&mut tenants, tenant, events, bytes);
+            add(&mut days, day, events, bytes);
+        }
+        after = end;
+        progress(after.min(head_pos), head_pos);
     }
-    Ok((types, tenants, days))
+    let merchants = tenants.into_iter().map(|(id, sum)| (MerchantId(Ulid::from_bytes(*id.as_bytes())), sum));
+    Ok((listed(types), listed(merchants), listed(days)))
+}
+
+/// Events and bytes by what they are of, in its order.
+type Sums<K> = BTreeMap<K, (i64, i64)>;
+
+fn add<K: Ord>(sums: &mut Sums<K>, of: Option<K>, events: i64, bytes: i64) {
+    if let Some(of) = of {
+        let sum = sums.entry(of).or_default();
+        *sum = (sum.0.saturating_add(events), sum.1.saturating_add(bytes));
+    }
+}
+
+fn listed<K>(sums: impl IntoIterator<Item = (K, (i64, i64))>) -> Vec<Amount<K>> {
+    sums.into_iter().map(|(of, (events, bytes))| Amount { of, events, bytes }).collect()
 }

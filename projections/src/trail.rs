@@ -26,7 +26,7 @@ const MOST_REACTIONS: usize = 16;
 /// Fields that name another part of the same sale.
 const RELATIONS: [&str; 6] = ["order_id", "order_ids", "bill_id", "payment_intent_id", "refund_id", "customer_id"];
 /// Most streams of one trail, more than any sale has; each is a query.
-const MOST_STREAMS: usize = 500;
+pub const MOST_STREAMS: usize = 500;
 
 /// An event among those that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,29 +37,48 @@ pub struct Step {
     pub cause: Option<i64>,
 }
 
-/// The steps around a stream, by position; empty when there is no such stream. `pool`: a role that is a member of
-/// `smartpos_worker`. Memory grows with the events found; a trail ends at [`MOST_STREAMS`].
+/// What belongs together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trail {
+    /// By position; empty when there is no such stream.
+    pub steps: Vec<Step>,
+    /// More streams belong to it: it ended at [`MOST_STREAMS`].
+    pub cut: bool,
+}
+
+/// The trail around a stream. `pool`: a role that is a member of `smartpos_auditor` or `smartpos_worker`. `progress` hears how many streams
+/// were taken up, of how many that are known so far. Memory grows with the events found; a trail ends at [`MOST_STREAMS`].
 ///
 /// # Errors
 /// `Sql`, `Corrupt`.
-pub async fn trail(pool: &PgPool, start: StreamName) -> Result<Vec<Step>, Error> {
+pub async fn trail(pool: &PgPool, start: StreamName, progress: impl Fn(usize, usize)) -> Result<Trail, Error> {
     let mut events: BTreeMap<i64, RecordedEvent> = BTreeMap::new();
     let mut seen = BTreeSet::from([start]);
     let mut ahead = vec![start];
-    let mut tenant = None;
+    let (mut tenant, mut cut) = (None, false);
     while let Some(stream) = ahead.pop() {
+        progress(seen.len().saturating_sub(ahead.len()), seen.len());
         let filter = Filter { stream: Some(stream), tenant, ..Filter::default() };
         let found: Vec<RecordedEvent> = search(pool, &filter, None).try_collect().await?;
         for event in found {
             tenant = tenant.or(Some(event.stream.tenant));
-            ahead.extend(mentioned(&event).into_iter().filter(|stream| seen.len() < MOST_STREAMS && seen.insert(*stream)));
+            for stream in mentioned(&event) {
+                if seen.contains(&stream) {
+                    continue;
+                }
+                cut |= seen.len() >= MOST_STREAMS;
+                if !cut {
+                    seen.insert(stream);
+                    ahead.push(stream);
+                }
+            }
             events.insert(event.pos, event);
         }
     }
     let causes = causes(pool, &events).await?;
     let by_command: HashMap<_, _> = events.values().filter_map(|event| Some((event.causation_id, *causes.get(&event.pos)?))).collect();
     let step = |event: RecordedEvent| Step { cause: by_command.get(&event.causation_id).copied(), event };
-    Ok(events.into_values().map(step).collect())
+    Ok(Trail { steps: events.into_values().map(step).collect(), cut })
 }
 
 /// The streams that an event names.

@@ -3,7 +3,7 @@
 //! Each line exists twice: as a JSON object with sorted keys, which is hashed and printed with `--json`, and as text for
 //! people. So the digest does not depend on how the answer is shown.
 
-use std::io::{self, BufWriter, Stdout, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -34,6 +34,14 @@ impl Answer {
         } else {
             writeln!(self.out, "{text}")
         }
+    }
+
+    /// Sees to it that a person sees what was answered so far; nothing where nobody looks on.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn shown(&mut self) -> io::Result<()> {
+        if self.out.get_ref().is_terminal() { self.out.flush() } else { Ok(()) }
     }
 
     /// A line that is no part of what the digest covers: a figure that differs from one copy of the same log to the next.

@@ -26,7 +26,7 @@ pub struct AsOfArgs {
     moment: String,
     /// The table of a read model: orders, bills, payments, refunds, daily_sales, stores, ...
     model: String,
-    /// Only rows with this value in this column, as `column=value`; all of several.
+    /// Only rows with this value in this column, as `column=value`; all of several. Amounts are in minor units here, as --json has them.
     #[arg(value_name = "COLUMN=VALUE")]
     filters: Vec<Filter>,
 }

@@ -1,17 +1,22 @@
 //! `replay checkpoint`.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
+use domain::integrity::checkpoint::Checkpoint;
 use projections::{
     LogReader,
-    checkpoint::{PrivateKey, SignedCheckpoint, take},
+    checkpoint::{Chain, PrivateKey, SignedCheckpoint, take},
 };
 use serde_json::json;
+use sqlx::PgPool;
 
 use crate::{
     files,
-    outcome::{Failure, Finding, Verdict},
+    outcome::{self, Failure, Finding, Verdict},
     progress::Progress,
     session::Session,
 };
@@ -22,9 +27,12 @@ use crate::{
 Examples:
   replay checkpoint --new-key auditor.pem                   make a key; prints the public key to hand out
   replay checkpoint --key auditor.pem > 2026-05-01.json     sign the present head; publish the file outside this machine
+  replay checkpoint --key auditor.pem --every 1h --out kept     until Ctrl-C, a file in kept whenever the log has grown
 
 The same head gives the same checkpoint. It holds the log id, epoch, position, head hash, time and number of commits, an RFC 6962
-root over all commit hashes, and an Ed25519 signature. Verify the log before you sign it.")]
+root over all commit hashes, and an Ed25519 signature. Verify the log before you sign it.
+With --every the chain is kept in mind: it ends with exit code 1, and signs nothing more, once the log no longer continues what it
+signed before.")]
 pub struct CheckpointArgs {
     /// Make a key (PKCS#8 PEM) in a new file, instead of a checkpoint. An existing file is never overwritten.
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
@@ -32,38 +40,126 @@ pub struct CheckpointArgs {
     /// The key to sign with.
     #[arg(long, value_name = "FILE", required_unless_present = "new_key")]
     key: Option<PathBuf>,
+    /// Go on until Ctrl-C: look at the log this often (30s, 10m, 6h, 1d), and sign it when it has grown.
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "out", conflicts_with = "new_key")]
+    every: Option<Duration>,
+    /// A directory that exists, for the files of --every: checkpoint-POSITION.json.
+    #[arg(long, value_name = "DIRECTORY", requires = "every")]
+    out: Option<PathBuf>,
 }
 
-/// Makes a key, or prints the signed checkpoint of the present head as JSON.
+/// A number of seconds, minutes, hours or days, at least one second.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "wanted is a number with s, m, h or d, such as 10m".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    if number == 0 { Err(wrong()) } else { Ok(Duration::from_secs(seconds.saturating_mul(u64::from(number)))) }
+}
+
+/// Makes a key, or prints the signed checkpoint of the present head as JSON, or keeps checkpoints until Ctrl-C.
 ///
 /// # Errors
-/// `Usage` for a key that is none or exists, and an empty log; `Fault` when the log cannot be read.
+/// `Usage` for a key that is none or exists, an empty log and a directory that is none; `Fault` when the log cannot be read.
 pub async fn run(session: &Session, args: CheckpointArgs) -> Verdict {
     if let Some(path) = args.new_key {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
-        let key = PrivateKey::from_seed(&seed);
-        files::write_secret(&path, &key.to_pem()?)?;
-        let public = hex::encode(key.public());
-        files::print(&if session.json { json!({"public_key": public}).to_string() } else { public })?;
-        return Ok(Finding::Sound);
+        return new_key(session, &path);
     }
     let path = args.key.ok_or_else(|| Failure::usage("give --key or --new-key"))?;
     let pem = files::text(&path)?;
     let key = PrivateKey::from_pem(&pem).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     let pool = session.reader().await?;
+    if let Some((every, out)) = args.every.zip(args.out) {
+        return keep(session, &pool, &key, every, &out).await;
+    }
     let progress = Progress::new("checkpoint", LogReader::new(pool.clone()).head().await?.pos);
     let taken = take(&pool, |position| progress.at(position)).await;
     drop(progress);
     let checkpoint = match taken {
         Ok(checkpoint) => checkpoint.ok_or_else(|| Failure::usage("the log is empty: there is nothing to sign"))?,
-        Err(projections::Error::Corrupt { position, what }) => {
-            eprintln!("replay: position {position}: {what}; nothing is signed");
-            return Ok(Finding::Wrong);
-        }
+        Err(projections::Error::Corrupt { position, what }) => return Ok(not_signed(session, position, &what)),
         Err(error) => return Err(error.into()),
     };
     // The document is what is published: one form, with --json or without, and no digest after it.
     files::print(&serde_json::to_string(&SignedCheckpoint::sign(checkpoint, &key))?)?;
     Ok(Finding::Sound)
+}
+
+fn new_key(session: &Session, path: &Path) -> Verdict {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+    let key = PrivateKey::from_seed(&seed);
+    files::write_secret(path, &key.to_pem()?)?;
+    let public = hex::encode(key.public());
+    files::print(&if session.json { json!({"public_key": public}).to_string() } else { public })?;
+    Ok(Finding::Sound)
+}
+
+fn not_signed(session: &Session, position: i64, what: &str) -> Finding {
+    outcome::wrong(session.json, position, &format!("{what}; nothing is signed"))
+}
+
+/// Signs the log into files of a directory whenever it has grown, until Ctrl-C. A database that is away is asked again at the next turn.
+async fn keep(session: &Session, pool: &PgPool, key: &PrivateKey, every: Duration, out: &Path) -> Verdict {
+    if !out.is_dir() {
+        return Err(Failure::usage(format!("{} is no directory", out.display())));
+    }
+    let (mut chain, mut signed) = (Chain::default(), 0);
+    let mut turns = tokio::time::interval(every);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let stop = tokio::signal::ctrl_c();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            // Listened for from the first turn on.
+            biased;
+            stopped = &mut stop => {
+                stopped?;
+                return Ok(Finding::Sound);
+            }
+            _ = turns.tick() => {}
+        }
+        match chain.take(pool, |_| {}).await {
+            Ok(Some(checkpoint)) if checkpoint.position > signed => {
+                signed = checkpoint.position;
+                keep_one(session, checkpoint, key, out)?;
+            }
+            Ok(_) => {}
+            Err(projections::Error::Corrupt { position, what }) => return Ok(not_signed(session, position, &what)),
+            Err(error) => outcome::tell(session.json, "fault", &format!("{error}; asked again in {} s", every.as_secs())),
+        }
+    }
+}
+
+/// Writes one file, unless an earlier run wrote it, and says so.
+fn keep_one(session: &Session, checkpoint: Checkpoint, key: &PrivateKey, out: &Path) -> Result<(), Failure> {
+    let position = checkpoint.position;
+    // As wide as a position can be, so that names stand in the order of the log.
+    let file = out.join(format!("checkpoint-{position:019}.json"));
+    let document = format!("{}\n", serde_json::to_string(&SignedCheckpoint::sign(checkpoint, key))?);
+    files::keep(&file, &document)?;
+    let name = file.display().to_string();
+    files::print(&if session.json { json!({"position": position, "file": name}).to_string() } else { name })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        for (text, seconds) in [("1s", 1), ("30s", 30), ("10m", 600), ("6h", 21_600), ("1d", 86_400)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "s", "10", "0s", "-1s", "1.5h", "1w", "1 h", "99999999999d", "1ü"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     as_of::position,
     outcome::{Failure, Finding, Verdict},
     progress::Progress,
-    rows::{Filter, Filters, Model, plain, shown},
+    rows::{Filter, Filters, Model, column, shown},
     session::Session,
 };
 
@@ -32,7 +32,8 @@ pub struct DiffArgs {
     after: String,
     /// The table of a read model; all of them unless told.
     model: Option<String>,
-    /// Only rows that have this value in this column, before or after, as `column=value`; all of several.
+    /// Only rows that have this value in this column, before or after, as `column=value`; all of several. Amounts are in minor units here,
+    /// as --json has them.
     #[arg(value_name = "COLUMN=VALUE")]
     filters: Vec<Filter>,
 }
@@ -87,8 +88,11 @@ fn answer(mut answer: Answer, filters: &Filters, sides: Sides) -> Verdict {
                 }
                 Difference::Changed(fields) => {
                     changed += 1;
-                    let told: Vec<String> =
-                        fields.iter().map(|(name, was, is)| format!("{name} {} -> {}", plain(was), plain(is))).collect();
+                    let (old, new) = (before.get(&key).unwrap_or(&Value::Null), after.get(&key).unwrap_or(&Value::Null));
+                    let field = |(name, was, is): &(String, Value, Value)| {
+                        format!("{name} {} -> {}", column(old, name, was), column(new, name, is))
+                    };
+                    let told: Vec<String> = fields.iter().map(field).collect();
                     let fields: Map<String, Value> =
                         fields.into_iter().map(|(name, was, is)| (name, json!({"before": was, "after": is}))).collect();
                     (json!({"read_model": table, "key": key, "changed": fields}), format!("~ {table} {key}  {}", told.join(", ")))

@@ -11,6 +11,8 @@ use projections::{
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
+use crate::amounts;
+
 /// An event as JSON: ids in their public form, payload and meta as JSON where they are, tokens of cards masked, personal data as
 /// ciphertext in hex.
 pub fn value(event: &RecordedEvent) -> Value {
@@ -46,8 +48,13 @@ pub fn text(event: &RecordedEvent) -> String {
         event.version,
         event.event_type,
         event.actor,
-        masking::payload_text(event)
+        payload(event)
     )
+}
+
+/// An event's payload for people: in the order in which it is stored, tokens of cards masked, amounts in major units.
+pub fn payload(event: &RecordedEvent) -> String {
+    amounts::in_payload(&masking::payload_text(event))
 }
 
 /// Microseconds, always six digits, so that columns stand under each other.

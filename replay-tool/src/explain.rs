@@ -6,12 +6,13 @@ use domain::{
     ids::PaymentIntentId,
 };
 use projections::{
-    explain::{Line, Seen, explain},
+    explain::{Explanation, Line, Seen, explain},
     search::StreamName,
 };
 
 use crate::{
     outcome::{Failure, Finding, Verdict},
+    progress::Progress,
     session::Session,
     timeline,
 };
@@ -39,8 +40,11 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
         return Err(Failure::usage("only a payment intent can be explained: `replay timeline` shows the rest"));
     }
     let pool = session.reader().await?;
-    let lines =
-        explain(&pool, PaymentIntentId(args.intent.id), Seen { events: |_: &RecordedEvent| true, deliveries: true, until: None }).await?;
+    let progress = Progress::new("streams", 0);
+    let seen = Seen { events: |_: &RecordedEvent| true, deliveries: true, until: None };
+    let explained = explain(&pool, PaymentIntentId(args.intent.id), seen, |read, known| progress.of(read, known)).await?;
+    drop(progress);
+    let Explanation { lines, cut } = explained;
     if lines.is_empty() {
         return Err(Failure::usage(format!("the log has no {}", args.intent)));
     }
@@ -95,6 +99,7 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
         };
         answer.line(&line.value(), &text)?;
     }
+    timeline::tell_cut(&mut answer, cut)?;
     answer.finish()?;
     Ok(Finding::Sound)
 }

@@ -3,6 +3,7 @@
 //! **To add a verb**: a file with its arguments (clap), its `run`, its examples, and a line in [`Command`]. The logic belongs
 //! in `projections`; a verb only asks and prints.
 
+mod amounts;
 mod answer;
 mod as_of;
 mod check;
@@ -12,6 +13,7 @@ mod erase;
 mod event_line;
 mod explain;
 mod export;
+mod export_file;
 mod files;
 mod grep;
 mod outcome;
@@ -27,8 +29,10 @@ mod stats;
 mod timeline;
 mod verify;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
-use outcome::Verdict;
+use outcome::{Failure, Verdict};
 use session::{Session, SessionArgs};
 
 // A fold is small allocations above all.
@@ -91,11 +95,23 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> std::process::ExitCode {
-    let cli = Cli::parse();
+async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misunderstood(&error),
+    };
     let session = Session::new(cli.session);
     let verdict = run(&session, cli.command).await;
     outcome::exit(session.json, verdict)
+}
+
+/// Help and versions are told as they are; a command line that makes no sense like any other question that cannot be asked.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    // What was said cannot be read, but this much of it.
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        return outcome::exit(true, Err(Failure::usage(error.render().to_string().trim())));
+    }
+    error.exit()
 }
 
 async fn run(session: &Session, command: Command) -> Verdict {

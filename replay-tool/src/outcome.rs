@@ -55,12 +55,27 @@ pub fn exit(json: bool, verdict: Verdict) -> ExitCode {
         Err(Failure::Fault(error)) if is_closed_pipe(&error) => return ExitCode::from(3),
         Err(Failure::Fault(error)) => ("fault", format!("{error:#}"), 3),
     };
+    tell(json, kind, &what);
+    ExitCode::from(code)
+}
+
+/// Tells something on standard error, in JSON when that was asked for.
+pub fn tell(json: bool, kind: &str, what: &str) {
     if json {
         eprintln!("{}", json!({"error": kind, "what": what}));
     } else {
         eprintln!("replay: {what}");
     }
-    ExitCode::from(code)
+}
+
+/// Something is wrong at a position, so that there is no document; told on standard error, since standard output is for the document.
+pub fn wrong(json: bool, position: i64, what: &str) -> Finding {
+    if json {
+        eprintln!("{}", json!({"error": "wrong", "position": position, "what": what}));
+    } else {
+        eprintln!("replay: position {position}: {what}");
+    }
+    Finding::Wrong
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -33,6 +33,16 @@ impl Progress {
         self.at(position);
     }
 
+    /// So many, of so many that are known.
+    pub fn of(&self, done: usize, known: usize) {
+        self.at_of(i64::try_from(done).unwrap_or(i64::MAX), i64::try_from(known).unwrap_or(i64::MAX));
+    }
+
+    /// Does something that writes to a terminal, on which the bar may stand, too.
+    pub fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
+    }
+
     /// Another stage of the work, with another measure.
     pub fn stage(&self, what: impl Into<String>, total: i64) {
         self.0.reset();

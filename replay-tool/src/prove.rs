@@ -1,20 +1,22 @@
 //! `replay prove` and `replay check-proof`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
+use domain::{envelope::RecordedEvent, ids::EventId};
 use projections::{
     masking,
     proof::{SignedProof, prove},
-    search::StreamName,
+    search::{StreamName, position_of},
 };
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
     event_line,
     files::{self, PublicKey},
-    outcome::{Failure, Finding, Verdict},
+    outcome::{self, Failure, Finding, Verdict},
     progress::Progress,
     session::Session,
 };
@@ -24,16 +26,57 @@ use crate::{
 #[command(after_help = "\
 Examples:
   replay prove 4711 --checkpoint 2026-05-01.json > event-4711.json
+  replay prove evt_01HZY3T5V6W7X8Y9Z0A1B2C3D4 --checkpoint 2026-05-01.json > event.json
   replay check-proof event-4711.json --public-key auditor.pub
 
-The proof holds the event and a few dozen hashes, however long the log is; whoever gets it needs neither log nor database.")]
+The proof holds the event and a few dozen hashes, however long the log is; whoever gets it needs neither log nor database.
+An id is half of the event's hash, so the proof shows that it is the very event. The log has no index of ids: an id is looked up in the
+event feed (the read model `events`), which knows the events that merchants are told of; of others give the position.")]
 pub struct ProveArgs {
-    /// Position of the event in the log.
-    #[arg(value_name = "POSITION", value_parser = clap::value_parser!(i64).range(1..))]
-    position: i64,
+    /// Position of the event in the log, or its id in the event feed.
+    #[arg(value_name = "POSITION|EVENT")]
+    event: Event,
     /// A checkpoint at or after that position.
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
+}
+
+/// An event on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Position(i64),
+    Id(EventId),
+}
+
+impl FromStr for Event {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let position = text.parse().ok().filter(|position| *position > 0).map(Self::Position);
+        let event = position.or_else(|| text.parse().ok().map(Self::Id));
+        event.ok_or_else(|| "neither a position, from 1, nor an id, evt_…".to_owned())
+    }
+}
+
+impl Event {
+    /// Where it stands.
+    async fn position(self, pool: &PgPool) -> Result<i64, Failure> {
+        match self {
+            Self::Position(position) => Ok(position),
+            Self::Id(id) => {
+                let unknown = || Failure::usage(format!("the event feed has no {id}; give the position of the event"));
+                position_of(pool, id).await?.ok_or_else(unknown)
+            }
+        }
+    }
+
+    /// Whether this is the event that was meant.
+    fn is(self, event: &RecordedEvent) -> bool {
+        match self {
+            Self::Position(position) => event.pos == position,
+            Self::Id(id) => event.event_id() == id,
+        }
+    }
 }
 
 /// Arguments of `check-proof`.
@@ -64,24 +107,24 @@ pub async fn run(session: &Session, args: ProveArgs) -> Verdict {
     let signed = files::checkpoint(&args.checkpoint)?;
     // Under its own key: whom to trust is for the one who checks the proof.
     signed.verify(&signed.public_key).map_err(|error| Failure::usage(format!("{}: {error}", args.checkpoint.display())))?;
-    let until = signed.checkpoint.position;
-    if args.position > until {
-        return Err(Failure::usage(format!("the checkpoint ends at position {until}, before {}", args.position)));
-    }
     let pool = session.reader().await?;
+    let (position, until) = (args.event.position(&pool).await?, signed.checkpoint.position);
+    if position > until {
+        return Err(Failure::usage(format!("the checkpoint ends at position {until}, before {position}")));
+    }
     let progress = Progress::new("commits", i64::try_from(signed.checkpoint.commits).unwrap_or(i64::MAX));
-    let proof = prove(&pool, args.position, &signed, |read| progress.at(i64::try_from(read).unwrap_or(i64::MAX))).await;
+    let proof = prove(&pool, position, &signed, |read| progress.at(i64::try_from(read).unwrap_or(i64::MAX))).await;
     drop(progress);
     match proof {
+        Ok(proof) if !args.event.is(&proof.proof.event) => {
+            Ok(outcome::wrong(session.json, position, "the event feed has the id of another event here"))
+        }
         Ok(proof) => {
             // The document is what is handed out: one form, and no digest after it.
             files::print(&serde_json::to_string(&proof)?)?;
             Ok(Finding::Sound)
         }
-        Err(projections::Error::Corrupt { position, what }) => {
-            eprintln!("replay: position {position}: {what}");
-            Ok(Finding::Wrong)
-        }
+        Err(projections::Error::Corrupt { position, what }) => Ok(outcome::wrong(session.json, position, &what)),
         Err(error) => Err(error.into()),
     }
 }
@@ -134,4 +177,19 @@ fn shown(signed: &SignedProof) -> (Value, String) {
         event.event_type, event.pos, checkpoint.epoch, checkpoint.position, event.version, event.actor
     );
     (line, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_position_or_an_id() {
+        let id = "evt_01HZY3T5V6W7X8Y9Z0A1B2C3D4";
+        assert_eq!("4711".parse(), Ok(Event::Position(4711)));
+        assert_eq!(id.parse(), Ok(Event::Id(id.parse().unwrap())));
+        for bad in ["0", "-1", "", "evt_", "ord_01HZY3T5V6W7X8Y9Z0A1B2C3D4", "99999999999999999999"] {
+            assert!(bad.parse::<Event>().is_err(), "{bad}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::outcome::Failure;
+use crate::{amounts, outcome::Failure};
 
 /// A table of a read model, as its name on the command line says.
 pub struct Model {
@@ -110,11 +110,16 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
-/// A row for people: its plain columns but the key.
+/// The value of a row's column for people.
+pub fn column(row: &Value, name: &str, value: &Value) -> String {
+    amounts::of_column(row, name, value).unwrap_or_else(|| plain(value))
+}
+
+/// A row for people: its plain columns but the key, amounts in major units.
 pub fn shown(row: &Value) -> String {
     let fields = row.as_object().into_iter().flatten();
     let plain_fields = fields.filter(|(name, value)| *name != "key" && !value.is_object() && !value.is_array() && !value.is_null());
-    plain_fields.map(|(name, value)| format!("{name}={}", plain(value))).collect::<Vec<_>>().join(" ")
+    plain_fields.map(|(name, value)| format!("{name}={}", column(row, name, value))).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use crate::{answer::Answer, outcome::Failure};
 /// Options of every verb.
 #[derive(Args)]
 pub struct SessionArgs {
-    /// The database, under a login that is a member of smartpos_worker (`smartpos up` prints it).
+    /// The database, under a login that is a member of smartpos_auditor (`smartpos up` prints it); to rebuild
+    /// and roll back also of smartpos_worker, to erase of smartpos_app.
     #[arg(long, env = "DATABASE_URL", global = true, hide_env_values = true)]
     database_url: Option<String>,
     /// The same database under its owner, for rebuild and rollback only.
@@ -47,12 +48,12 @@ impl Session {
         Answer::new(self.json)
     }
 
-    /// Connections that can only read, whatever the login may do.
+    /// Connections that can only read, whatever the login may do: under the auditors' role, which has no right to anything else.
     ///
     /// # Errors
     /// `Usage` without a proper URL; `Fault` when the database does not answer.
     pub async fn reader(&self) -> Result<PgPool, Failure> {
-        let options = self.options()?.options([("role", "smartpos_worker"), ("default_transaction_read_only", "on")]);
+        let options = self.options()?.options([("role", "smartpos_auditor"), ("default_transaction_read_only", "on")]);
         // Two more than work at once: one keeps the snapshot, one asks in between.
         connect(options, self.connections.saturating_add(2)).await
     }

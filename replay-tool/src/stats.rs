@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::{
     answer::Answer,
     outcome::{Finding, Verdict},
+    progress::Progress,
     session::Session,
 };
 
@@ -29,7 +30,9 @@ pub struct StatsArgs {}
 /// `Fault` when the log cannot be read.
 pub async fn run(session: &Session, StatsArgs {}: StatsArgs) -> Verdict {
     let pool = session.reader().await?;
-    let stats = stats(&pool).await?;
+    let progress = Progress::new("stats", 0);
+    let stats = stats(&pool, |position, head| progress.at_of(position, head)).await?;
+    drop(progress);
     let mut answer = session.answer();
     answer.line(&json!({"head_position": stats.head_pos}), &format!("head at position {}", stats.head_pos))?;
     for (kind, count) in &stats.streams {

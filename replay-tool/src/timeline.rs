@@ -1,17 +1,20 @@
 //! `replay timeline`.
 
+use std::io;
+
 use clap::Args;
 use domain::envelope::StreamType;
 use projections::{
-    masking,
     search::StreamName,
-    trail::{Step, trail},
+    trail::{MOST_STREAMS, Step, Trail, trail},
 };
 use serde_json::json;
 
 use crate::{
+    answer::Answer,
     event_line,
     outcome::{Failure, Finding, Verdict},
+    progress::Progress,
     session::Session,
 };
 
@@ -22,7 +25,7 @@ Example:
   replay timeline ord_01J9ZQ8T3V5W7X9Y1Z2A3B4C5D
 
 Shows the order with its bills, payments and refunds, whichever of them is named, in the order of the log. Events of one command
-stand together; 'because of' names the event to which a process reacted.")]
+stand together; 'because of' names the event to which a process reacted. Ends at 500 streams, and says so.")]
 pub struct TimelineArgs {
     /// An order, bill, payment (or payment intent) or refund.
     #[arg(value_name = "ORDER|BILL|INTENT|REFUND")]
@@ -38,7 +41,9 @@ pub async fn run(session: &Session, args: TimelineArgs) -> Verdict {
         return Err(Failure::usage("a merchant or store touches everything: use `replay show`, or `replay grep --tenant`"));
     }
     let pool = session.reader().await?;
-    let steps = trail(&pool, args.stream).await?;
+    let progress = Progress::new("streams", 0);
+    let Trail { steps, cut } = trail(&pool, args.stream, |read, known| progress.of(read, known)).await?;
+    drop(progress);
     if steps.is_empty() {
         return Err(Failure::usage(format!("the log has no {}", args.stream)));
     }
@@ -52,8 +57,18 @@ pub async fn run(session: &Session, args: TimelineArgs) -> Verdict {
         }
         answer.line(&line, &text(step, first))?;
     }
+    tell_cut(&mut answer, cut)?;
     answer.finish()?;
     Ok(Finding::Sound)
+}
+
+/// Says of a trail that ended too early that it did.
+pub(crate) fn tell_cut(answer: &mut Answer, cut: bool) -> io::Result<()> {
+    if !cut {
+        return Ok(());
+    }
+    let text = format!("\nCut at {MOST_STREAMS} streams: more belongs to it. `replay show` has each stream as a whole.");
+    answer.line(&json!({"cut_at_streams": MOST_STREAMS}), &text)
 }
 
 pub(crate) fn text(step: &Step, first_of_command: bool) -> String {
@@ -69,7 +84,7 @@ pub(crate) fn text(step: &Step, first_of_command: bool) -> String {
         event_line::time(event.recorded_at),
         StreamName::of(&event.stream),
         event.event_type,
-        masking::payload_text(event)
+        event_line::payload(event)
     );
     // A blank line between commands shows what happened at once.
     if first_of_command { format!("\n{line}") } else { line }

@@ -1,12 +1,27 @@
 //! `replay verify`.
 
-use std::path::PathBuf;
+use std::{
+    cell::Cell,
+    io,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use projections::{LogReader, verify::verify_against};
+use projections::{
+    LogReader,
+    checkpoint::SignedCheckpoint,
+    verify::{
+        Problem, Stage, VerifyReport,
+        against::{Comparison, compare},
+        verify_against,
+    },
+};
 use serde_json::json;
+use sqlx::PgPool;
 
 use crate::{
+    answer::Answer,
+    export_file::ExportFile,
     files::{self, PublicKey},
     outcome::{Failure, Finding, Verdict},
     progress::Progress,
@@ -20,9 +35,16 @@ Examples:
   replay verify
   replay verify --checkpoint 2026-05-01.json --checkpoint 2026-06-01.json --public-key auditor.pub
   replay verify --json --connections 8
+  replay verify --against may.jsonl
 
-Finds whatever leaves a hash, a version, a head or a count as it was. Who owns the database can recompute all of them: only
-checkpoints that were published before that show it. Every problem names the first and last position that it may concern.")]
+Finds whatever leaves a hash, a version, a head or a count as it was. Who owns the database can recompute all of them: only what
+was kept elsewhere before that shows it. A checkpoint shows that it was done; an export shows where.
+Every problem names the first and last position that it may concern.
+
+--against proves that each event of the export still stands in the log at its position, at its time, the same in every column that
+its hash covers (all but those two), and that nothing was put between them: whatever of the range was replaced, put in, removed or
+moved is named at its position. It says nothing of what came after the export, nor of the file: keep that, or the SHA-256 that
+`export` told and that is told here again, where the owner of the database cannot change it.")]
 pub struct VerifyArgs {
     /// A signed checkpoint (a file made by `replay checkpoint`) that the log must hold to; may be repeated.
     #[arg(long, value_name = "FILE", requires = "public_key")]
@@ -30,13 +52,40 @@ pub struct VerifyArgs {
     /// Key of the checkpoints' publisher: 64 hex digits, or a file that holds them. Get it from the publisher, not from here.
     #[arg(long, value_name = "KEY")]
     public_key: Option<PublicKey>,
+    /// An export made before (JSON lines, by `replay export`), whose events the log must still hold; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    against: Vec<PathBuf>,
 }
 
 /// Verifies the log.
 ///
 /// # Errors
-/// `Usage` for a checkpoint that is none or not to be trusted; `Fault` when the log cannot be read.
+/// `Usage` for a checkpoint that is none or not to be trusted, and for a file that is no export; `Fault` when the log cannot be read.
 pub async fn run(session: &Session, args: VerifyArgs) -> Verdict {
+    let checkpoints = trusted(&args)?;
+    let pool = session.reader().await?;
+    let report = verified(session, &pool, &checkpoints).await?;
+    let mut compared = Vec::new();
+    for path in &args.against {
+        compared.push(Compared::with(&pool, path).await?);
+    }
+    let mut answer = session.answer();
+    for problem in &report.problems {
+        answer.line(&json!(problem), &format!("{}: {}", place(problem), problem.what))?;
+    }
+    for one in &compared {
+        one.print_problems(&mut answer)?;
+    }
+    print_summary(&mut answer, &report)?;
+    for one in &compared {
+        one.print_summary(&mut answer)?;
+    }
+    answer.finish()?;
+    Ok(Finding::sound_if(report.is_sound() && compared.iter().all(|one| one.found.problems.is_empty())))
+}
+
+/// The checkpoints, which the given key signed.
+fn trusted(args: &VerifyArgs) -> Result<Vec<SignedCheckpoint>, Failure> {
     let mut checkpoints = Vec::new();
     for (file, key) in args.checkpoint.iter().zip(std::iter::repeat(args.public_key)) {
         let signed = files::checkpoint(file)?;
@@ -44,20 +93,33 @@ pub async fn run(session: &Session, args: VerifyArgs) -> Verdict {
         signed.verify(&key.0).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
         checkpoints.push(signed);
     }
-    let pool = session.reader().await?;
+    Ok(checkpoints)
+}
+
+async fn verified(session: &Session, pool: &PgPool, checkpoints: &[SignedCheckpoint]) -> Result<VerifyReport, Failure> {
     let head = LogReader::new(pool.clone()).head().await?;
-    let progress = Progress::new("verify", head.pos);
-    let report = verify_against(&pool, session.connections, &checkpoints, |position| progress.at(position)).await?;
-    drop(progress);
-    let mut answer = session.answer();
-    for problem in &report.problems {
-        let place = if problem.until == problem.position {
-            format!("position {}", problem.position)
-        } else {
-            format!("positions {} to {}", problem.position, problem.until)
-        };
-        answer.line(&json!(problem), &format!("{place}: {}", problem.what))?;
+    let (progress, second) = (Progress::new("verify", head.pos), Cell::new(false));
+    let show = |stage| match stage {
+        Stage::Log(position) => progress.at(position),
+        Stage::Streams(events) => {
+            if !second.replace(true) {
+                progress.stage("streams", head.pos);
+            }
+            progress.at(events);
+        }
+    };
+    Ok(verify_against(pool, session.connections, checkpoints, show).await?)
+}
+
+fn place(problem: &Problem) -> String {
+    if problem.until == problem.position {
+        format!("position {}", problem.position)
+    } else {
+        format!("positions {} to {}", problem.position, problem.until)
     }
+}
+
+fn print_summary(answer: &mut Answer, report: &VerifyReport) -> io::Result<()> {
     let line = json!({"events": report.events, "commits": report.commits, "head_position": report.head_pos,
         "head_hash": report.head_hash, "checkpoints": report.checkpoints, "problems": report.problems.len()});
     let checkpoints =
@@ -70,7 +132,50 @@ pub async fn run(session: &Session, args: VerifyArgs) -> Verdict {
         report.problems.len(),
         report.head_hash
     );
-    answer.line(&line, &text)?;
-    answer.finish()?;
-    Ok(Finding::sound_if(report.is_sound()))
+    answer.line(&line, &text)
+}
+
+/// The log held to an export.
+struct Compared {
+    file: String,
+    sha256: String,
+    found: Comparison,
+}
+
+impl Compared {
+    async fn with(pool: &PgPool, path: &Path) -> Result<Self, Failure> {
+        let mut file = ExportFile::open(path)?;
+        let progress = Progress::new("compare", i64::try_from(file.size()).unwrap_or(i64::MAX));
+        let events = std::iter::from_fn(|| {
+            let event = file.next();
+            progress.at(i64::try_from(file.read()).unwrap_or(i64::MAX));
+            event
+        });
+        let found = compare::<Failure>(pool, events).await?;
+        drop(progress);
+        if found.events == 0 {
+            return Err(Failure::usage(format!("{}: it holds no event", path.display())));
+        }
+        Ok(Self { file: path.display().to_string(), sha256: file.sha256(), found })
+    }
+
+    fn print_problems(&self, answer: &mut Answer) -> io::Result<()> {
+        for problem in &self.found.problems {
+            let line = json!({"position": problem.position, "until": problem.until, "what": problem.what, "against": self.file});
+            answer.line(&line, &format!("{}: {}", place(problem), problem.what))?;
+        }
+        Ok(())
+    }
+
+    fn print_summary(&self, answer: &mut Answer) -> io::Result<()> {
+        let Self { file, sha256, found: Comparison { events, first, last, head_pos, problems } } = self;
+        let (problems, after) = (problems.len(), head_pos.saturating_sub(*last).max(0));
+        let line = json!({"against": file, "sha256": sha256, "events": events, "first": first, "last": last, "not_covered": after,
+            "problems": problems});
+        let text = format!(
+            "against {file}: {events} events, positions {first} to {last}, {problems} problems; the log has {after} positions after them\n\
+             SHA-256 of the export {sha256}"
+        );
+        answer.line(&line, &text)
+    }
 }

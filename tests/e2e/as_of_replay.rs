@@ -104,8 +104,8 @@ async fn replay_compares_versions_that_stand_at_the_same_position() {
         "create table orders_v3.orders as select * from orders_v2.orders".to_owned(),
         "update orders_v3.orders set total = total + 1".to_owned(),
         "create table orders_v3.order_timeline as select * from orders_v2.order_timeline".to_owned(),
-        "grant usage on schema orders_v3 to smartpos_worker".to_owned(),
-        "grant select on all tables in schema orders_v3 to smartpos_worker".to_owned(),
+        "grant usage on schema orders_v3 to smartpos_auditor".to_owned(),
+        "grant select on all tables in schema orders_v3 to smartpos_auditor".to_owned(),
         format!("insert into read.checkpoint values ('orders', 3, {head})"),
     ] {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&platform.database.admin).await.unwrap();

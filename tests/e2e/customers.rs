@@ -1,13 +1,19 @@
 //! People: known by their profile while they want to be, unreadable everywhere once they are erased.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use api::{
     config::Config,
     platform::{Platform, ProcessRole, Servers},
     simulated_provider::free_address,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use domain::{customer::Customer, ids::CustomerId};
 use futures_util::StreamExt as _;
+use parquet::{
+    file::reader::{FileReader, SerializedFileReader},
+    record::Field,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -28,7 +34,28 @@ async fn erased(platform: &TestPlatform, shop: &ApiShop, customer: &str) {
     platform.post(&shop.admin, &format!("/v1/customers/{customer}/erase"), json!({"reason": "requested"})).await.ok();
 }
 
-/// Rows of any table of ours in which one of the texts stands, in the clear, as bytes or base64.
+/// The forms in which a text may stand somewhere: in the clear, in hex, and in base64 wherever in the encoded bytes it begins; each of them as
+/// a column of bytes shows it, too.
+fn forms(text: &str) -> Vec<String> {
+    let mut forms = vec![text.to_owned(), hex::encode(text)];
+    for offset in 0..3 {
+        let encoded = STANDARD_NO_PAD.encode([&vec![0; offset], text.as_bytes()].concat());
+        // Characters that hold bits of what stands before or behind are not known.
+        let (first, end) = ((offset * 8).div_ceil(6), (offset + text.len()) * 8 / 6);
+        let inner = &encoded[first..end];
+        forms.extend([inner.to_owned(), inner.replace('+', "-").replace('/', "_")]);
+    }
+    forms.extend(forms.clone().iter().map(hex::encode));
+    forms
+}
+
+/// Those of the texts that stand in these bytes in any form.
+fn readable<'t>(bytes: &[u8], texts: &[&'t str]) -> Vec<&'t str> {
+    let content = String::from_utf8_lossy(bytes);
+    texts.iter().filter(|text| forms(text).iter().any(|form| content.contains(form))).copied().collect()
+}
+
+/// Rows of any table of ours in which one of the texts stands in any form.
 async fn places_of(platform: &TestPlatform, texts: &[&str]) -> Vec<String> {
     let admin = &platform.database.admin;
     let tables: Vec<String> = sqlx::query_scalar(
@@ -43,9 +70,10 @@ async fn places_of(platform: &TestPlatform, texts: &[&str]) -> Vec<String> {
     for table in tables {
         for text in texts {
             let sql = format!(
-                "select count(*) from {table} t where strpos(t::text, $1) > 0 or strpos(t::text, encode(convert_to($1, 'UTF8'), 'hex')) > 0"
+                "select count(*) from (select t::text as content from {table} t) t \
+                 where exists (select from unnest($1::text[]) as form where strpos(content, form) > 0)"
             );
-            let found: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).bind(*text).fetch_one(admin).await.unwrap();
+            let found: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).bind(forms(text)).fetch_one(admin).await.unwrap();
             if found > 0 {
                 places.push(format!("{table}: {text}"));
             }
@@ -129,6 +157,116 @@ async fn an_erased_person_is_unreadable_everywhere_and_the_log_still_verifies() 
     // The other person is untouched, the log is what was written, and read models are equal to a fold.
     let seen = platform.get(&shop.cashier, &format!("/v1/customers/{other}")).await.ok();
     assert_eq!(seen.body["profile"]["name"], NAME);
+    platform.proves_itself().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_would_be_noticed_in_whatever_form_it_stood_somewhere() {
+    let platform = TestPlatform::start().await;
+    let admin = &platform.database.admin;
+    sqlx::raw_sql("create table public.note (words text, bytes bytea)").execute(admin).await.unwrap();
+    for before in ["", "a", "ab", "abc"] {
+        let sentence = format!("{before}{NAME} was here");
+        let encoded = STANDARD_NO_PAD.encode(&sentence);
+        let hex = hex::encode(&sentence);
+        for words in [&sentence, &encoded, &hex] {
+            assert_eq!(readable(words.as_bytes(), &[NAME, PHONE]), [NAME], "{words}");
+            for sql in ["insert into public.note (words) values ($1)", "insert into public.note (bytes) values (convert_to($1, 'UTF8'))"] {
+                sqlx::query("truncate public.note").execute(admin).await.unwrap();
+                sqlx::query(sql).bind(words).execute(admin).await.unwrap();
+                assert_eq!(places_of(&platform, &[NAME, PHONE]).await, [format!("public.note: {NAME}")], "{sql} {words}");
+            }
+        }
+    }
+    platform.stop().await;
+}
+
+/// All that an export of the log holds, column by column: as JSON lines, and as Parquet (whose pages are compressed).
+async fn exports(platform: &TestPlatform, dir: &ScratchDir, name: &str) -> [Vec<u8>; 2] {
+    let (jsonl, parquet) = (dir.path().join(format!("{name}.jsonl")), dir.path().join(format!("{name}.parquet")));
+    for (format, file) in [("jsonl", &jsonl), ("parquet", &parquet)] {
+        replay(&platform.database, &["export", "--format", format, "--out", file.to_str().unwrap()]).await.sound();
+    }
+    let mut columns = Vec::new();
+    for row in SerializedFileReader::new(File::open(&parquet).unwrap()).unwrap().get_row_iter(None).unwrap() {
+        for (_, field) in row.unwrap().get_column_iter() {
+            if let Field::Bytes(bytes) = field {
+                columns.extend_from_slice(bytes.data());
+            } else if let Field::Str(text) = field {
+                columns.extend_from_slice(text.as_bytes());
+            } else {
+                columns.extend_from_slice(field.to_string().as_bytes());
+            }
+            columns.push(b'\n');
+        }
+    }
+    [std::fs::read(jsonl).unwrap(), columns]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_copy_of_a_person_is_readable_neither_one_made_before_the_erasure_nor_one_made_after() {
+    let platform = TestPlatform::start().await;
+    let (shop, dir) = (platform.shop().await, ScratchDir::new("erased-copies"));
+    let (texts, everywhere) = ([NAME, PHONE, "somchai@example"], &platform.database);
+    let customer = registered(&platform, &shop).await;
+    let path = format!("/v1/customers/{customer}");
+    // So long a history that its state is kept as a snapshot by who reads it anew.
+    for n in 0..110 {
+        let change = profile(&format!("{NAME} {n}"));
+        platform.send(&shop.cashier, Method::PATCH, &path, Some(&format!("change-{n}")), Some(&change)).await.ok();
+    }
+    let another_process = everywhere.write_side();
+    let id: CustomerId = customer.parse().unwrap();
+    assert!(another_process.handler.read::<Customer>(shop.merchant, id).await.is_ok());
+    eventually("a snapshot of the person is written", Duration::from_secs(10), || async {
+        let sql = "select count(*) from log.snapshot where stream_type = 'customer'";
+        let snapshots: i64 = sqlx::query_scalar(sql).fetch_one(&everywhere.admin).await.ok()?;
+        (snapshots == 1).then_some(())
+    })
+    .await;
+    another_process.stop().await;
+    platform.settled().await;
+
+    let before = exports(&platform, &dir, "before").await;
+    let ciphertext: String = sqlx::query_scalar("select encode(pii, 'hex') from log.event where type = 'customer.registered'")
+        .fetch_one(&everywhere.admin)
+        .await
+        .unwrap();
+    assert!(String::from_utf8_lossy(&before[0]).contains(&format!("\"pii\":\"{ciphertext}\"")), "the export holds the ciphertext");
+    assert!(before[1].windows(ciphertext.len() / 2).any(|window| hex::encode(window) == ciphertext), "so does Parquet");
+    let end = everywhere.head().await.pos.to_string();
+
+    erased(&platform, &shop, &customer).await;
+    platform.get_until(&shop.admin, &path, |customer| customer["status"] == "erased").await;
+    platform.settled().await;
+    let after = exports(&platform, &dir, "after").await;
+    assert!(String::from_utf8_lossy(&after[0]).contains("customer.erased"));
+    for copy in before.iter().chain(&after) {
+        assert_eq!(readable(copy, &texts), [""; 0]);
+    }
+    // A copy made before holds nothing that one made now would not: ciphertext to which there is no key any more.
+    let again = dir.path().join("again.jsonl");
+    replay(everywhere, &["export", "--out", again.to_str().unwrap(), "--to", &end]).await.sound();
+    assert!(std::fs::read(again).unwrap() == before[0], "the same range is exported as before");
+    let keys: i64 = sqlx::query_scalar("select count(*) from privacy.subject_key where wrapped is not null")
+        .fetch_one(&everywhere.admin)
+        .await
+        .unwrap();
+    assert_eq!(keys, 0);
+
+    assert_eq!(places_of(&platform, &texts).await, [""; 0], "tables of the log, snapshots, read models, processes");
+    let bus = eventually("the bus has heard of the erasure", Duration::from_secs(15), || async {
+        let text = bus(&platform).await;
+        text.contains("customer.erased").then_some(text)
+    })
+    .await;
+    assert_eq!(readable(bus.as_bytes(), &texts), [""; 0]);
+    for question in [&["show", &customer][..], &["grep", "--type", "customer.*"], &["as-of", &end, "customers"]] {
+        let shown = replay(everywhere, question).await.sound();
+        assert!(!shown.lines.is_empty());
+        assert_eq!(readable(format!("{:?}", shown.lines).as_bytes(), &texts), [""; 0], "{question:?}");
+    }
     platform.proves_itself().await;
     platform.stop().await;
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Read, path::PathBuf, str::FromStr};
 use api::import::{self, ImportOptions};
 use rust_decimal::Decimal;
 use sqlx::Row;
-use support::TestPlatform;
+use support::{ScratchDir, TestPlatform};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -33,6 +33,37 @@ fn computed(text: &str) -> (Sums, Sums, Decimal) {
 async fn read(platform: &TestPlatform, sql: &'static str) -> Sums {
     let rows = sqlx::query(sql).fetch_all(&platform.platform.worker_pool).await.unwrap();
     rows.iter().map(|row| ((row.get("day"), row.get("name")), (row.get("count"), Decimal::new(row.get("amount"), 2)))).collect()
+}
+
+/// The block in this language in the README's section on imports.
+fn in_readme(language: &str) -> String {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, section) = readme.split_once("\n## Your own sales history\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let (_, block) = section.split_once(&format!("```{language}\n")).unwrap();
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_in_the_readme_is_imported_as_it_stands() {
+    let dir = ScratchDir::new("readme-import");
+    let (file, mapping) = (dir.path().join("receipts.csv"), dir.path().join("receipts.toml"));
+    std::fs::write(&file, in_readme("csv")).unwrap();
+    std::fs::write(&mapping, in_readme("toml")).unwrap();
+    let platform = TestPlatform::start().await;
+    let options = ImportOptions { file, mapping, reject_file: None, in_flight: 4, quiet: true };
+    let report = import::run(&platform.platform.commands, &options).await.unwrap();
+    assert_eq!((report.rows, report.orders, report.added, report.rejected.len()), (3, 2, 2, 0));
+    platform.settled().await;
+    let by_tender =
+        "select business_date::text as day, tender as name, count::bigint as count, amount::bigint as amount from read.daily_tender_sales";
+    let expected = [("card", 211_00), ("cash", 45_00)]
+        .map(|(tender, amount)| (("2024-03-01".to_owned(), tender.to_owned()), (1, Decimal::new(amount, 2))));
+    assert_eq!(read(&platform, by_tender).await, Sums::from(expected));
+    let again = import::run(&platform.platform.commands, &options).await.unwrap();
+    assert_eq!((again.added, again.already_there), (0, 2));
+    platform.proves_itself().await;
+    platform.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

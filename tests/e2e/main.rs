@@ -65,6 +65,8 @@ mod reach;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
+mod replay_auditor;
+#[cfg(test)]
 mod replay_browse;
 #[cfg(test)]
 mod replay_export;

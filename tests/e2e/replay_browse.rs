@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
+use commands::batch::PreparedEvent;
+use domain::{
+    clock::{Clock, IdSource},
+    envelope::{EventMeta, NewEvent, Origin},
+    ids::{CommandId, OrderId},
+};
 use serde_json::{Value, json};
-use support::{Replayed, Shop, TestDatabase, TestPlatform, eventually, replay};
+use support::{Replayed, Shop, TestDatabase, TestPlatform, eventually, item, replay, stream};
 
 /// Two shops of two merchants; one sale in the first, two in the second, of which one order is cancelled.
 async fn traded() -> (TestDatabase, [Shop; 2]) {
@@ -78,6 +84,54 @@ async fn events_are_found_by_every_condition_and_by_all_together() {
     assert!(!positions(&before).is_empty() && !positions(&after).is_empty());
     assert_eq!([positions(&before), positions(&after)].concat(), positions(&all));
     assert_eq!(replay(&database, &["grep", "--from", "yesterday"]).await.code, 2);
+}
+
+#[tokio::test]
+async fn people_are_shown_amounts_in_major_units_and_programs_what_is_stored() {
+    let (database, _) = traded().await;
+    let paid = ["grep", "--type", "payment_intent.created", "--limit", "1"];
+    let stored = replay(&database, &paid).await.sound();
+    assert_eq!(stored.lines[0]["payload"]["amount"], json!({"amount": 85_00, "currency": "THB"}));
+    let mut text = support::replay_command(&database, &paid);
+    let output = tokio::task::spawn_blocking(move || text.output()).await.unwrap().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("\"amount\":\"85.00 THB\"") && !shown.contains("{\"amount\":8500"), "{shown}");
+    assert!(shown.ends_with(&format!("digest {}\n", stored.digest)), "the same answer: {shown}");
+}
+
+/// An order that names so many others.
+async fn related_to(others: usize) -> (TestDatabase, String) {
+    let database = TestDatabase::new().await;
+    let write = database.write_side();
+    let key = stream(&write.ids);
+    let others: Vec<OrderId> = (0..others).map(|_| OrderId(write.ids.next())).collect();
+    let mut entry = item(&write.ids, &[(key, 0)], 1);
+    let origin = Origin {
+        occurred_at: write.clock.now(),
+        correlation_id: write.ids.next(),
+        causation_id: CommandId(write.ids.next()),
+        actor: "test".to_owned(),
+        device: None,
+    };
+    let payload = json!({"order_ids": others}).to_string().into_bytes();
+    let event = NewEvent { event_type: "order.cancelled", schema_version: 1, payload, pii: None };
+    entry.events = vec![PreparedEvent::new(key, 1, event, &origin, &EventMeta::default())];
+    write.committer.append(entry).await.unwrap();
+    write.stop().await;
+    (database, OrderId(key.stream_id).to_string())
+}
+
+#[tokio::test]
+async fn a_timeline_that_ends_too_early_says_so() {
+    let (database, order) = related_to(499).await;
+    let whole = replay(&database, &["timeline", &order]).await.sound();
+    assert_eq!(whole.lines.len(), 1, "{whole:?}");
+    let (database, order) = related_to(500).await;
+    let cut = replay(&database, &["timeline", &order]).await.sound();
+    assert_eq!((cut.lines.len(), &cut.lines[1]), (2, &json!({"cut_at_streams": 500})));
+    let mut text = support::replay_command(&database, &["timeline", &order]);
+    let output = tokio::task::spawn_blocking(move || text.output()).await.unwrap().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("Cut at 500 streams"));
 }
 
 #[tokio::test]

@@ -3,10 +3,13 @@
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use support::{Replayed, ScratchDir, TestDatabase, item, replay, stream};
+use sqlx::AssertSqlSafe;
+use support::{Replayed, ScratchDir, TestDatabase, TestPlatform, eventually, item, nobody, replay, replay_command, stream};
 
 /// Commits of 3, 1, 5, 1 and 2 events.
 async fn written() -> TestDatabase {
@@ -79,6 +82,35 @@ async fn every_event_is_proven_by_a_file_alone() {
         assert_eq!(auditor.check(&auditor.prove(&database, position).await.sound().lines[0]).await, 0);
     }
     assert_eq!(auditor.prove(&database, 13).await.code, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_the_feed_is_proven_by_its_id() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    platform.billed(&shop, 40_00).await;
+    platform.settled().await;
+    let database = &platform.database;
+    let auditor = auditor(database).await;
+    let events: Vec<(String, i64)> =
+        sqlx::query_as("select key, pos from read.events order by pos").fetch_all(&platform.platform.worker_pool).await.unwrap();
+    let (id, position) = events.last().unwrap();
+    let prove = async |id: &str| replay(database, &["prove", id, "--checkpoint", auditor.checkpoint.to_str().unwrap()]).await;
+    let by_id = prove(id).await.sound();
+    assert_eq!(by_id.lines, auditor.prove(database, *position).await.sound().lines);
+    assert_eq!(auditor.check(&by_id.lines[0]).await, 0);
+    let unknown = nobody::<domain::ids::EventId>().to_string();
+    for bad in [unknown.as_str(), "evt_1", "0", "first"] {
+        let refused = prove(bad).await;
+        assert!(refused.code == 2 && refused.lines.is_empty(), "{refused:?}");
+    }
+    // A feed that leads elsewhere is noticed: the id is of the event itself.
+    let schema: String = sqlx::query_scalar("select read.serving('events')").fetch_one(&database.admin).await.unwrap();
+    let mislead = format!("update {schema}.events set pos = 1 where key = '{id}'");
+    sqlx::raw_sql(AssertSqlSafe(mislead)).execute(&database.admin).await.unwrap();
+    let misled = prove(id).await;
+    assert!(misled.code == 1 && misled.lines.is_empty() && misled.errors.contains("another event"), "{misled:?}");
+    platform.stop().await;
 }
 
 /// Every place in a document that holds a value.
@@ -243,6 +275,71 @@ async fn a_key_is_private_and_never_overwritten_and_the_same_head_is_signed_the_
     assert_eq!(replay(&empty, &["checkpoint", "--key", key.to_str().unwrap()]).await.code, 2, "nothing to sign");
 }
 
+/// Keeps checkpoints in a directory of this name, which is made; works inside the auditor's own, so that it ends with the test.
+fn keeper(database: &TestDatabase, auditor: &Auditor, name: &str) -> (Child, PathBuf) {
+    let (key, kept) = (auditor.dir.path().join("auditor.pem"), auditor.dir.path().join(name));
+    std::fs::create_dir(&kept).unwrap();
+    let arguments = ["checkpoint", "--key", key.to_str().unwrap(), "--every", "1s", "--out", kept.to_str().unwrap(), "--json"];
+    let mut command = replay_command(database, &arguments);
+    command.current_dir(auditor.dir.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    (command.spawn().unwrap(), kept)
+}
+
+/// The file of a position, once it is there as a whole.
+async fn kept_at(dir: &Path, position: i64) -> PathBuf {
+    let file = dir.join(format!("checkpoint-{position:019}.json"));
+    eventually("the checkpoint is kept", Duration::from_secs(15), || async {
+        std::fs::read_to_string(&file).ok()?.ends_with('\n').then_some(())
+    })
+    .await;
+    file
+}
+
+/// How a process ended, and what it said on standard error.
+async fn ended(process: Child) -> (Option<i32>, String) {
+    let output = tokio::task::spawn_blocking(move || process.wait_with_output()).await.unwrap().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn checkpoints_are_kept_whenever_the_log_has_grown_until_it_does_not_continue_what_was_signed() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let (process, kept) = keeper(&database, &auditor, "kept");
+    let first = kept_at(&kept, 12).await;
+    let write = database.write_side();
+    write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 4)).await.unwrap();
+    write.stop().await;
+    let second = kept_at(&kept, 16).await;
+    let arguments =
+        ["verify", "--checkpoint", first.to_str().unwrap(), "--checkpoint", second.to_str().unwrap(), "--public-key", &auditor.public];
+    assert_eq!(replay(&database, &arguments).await.sound().lines[0]["checkpoints"], json!([12, 16]));
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2, "one for each head that was seen");
+
+    // A chain in itself, which whoever never saw the log before would sign, and not the one that was signed.
+    let rewrite = "set session_replication_role = replica; update log.commit set hash = sha256('x') where first_pos = 13; \
+                   update log.head set hash = sha256('x'); set session_replication_role = origin";
+    sqlx::raw_sql(rewrite).execute(&database.admin).await.unwrap();
+    let (code, errors) = ended(process).await;
+    let told: Value = serde_json::from_str(errors.trim()).unwrap();
+    assert_eq!((code, &told["error"], &told["position"]), (Some(1), &json!("wrong"), &json!(16)), "{errors}");
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
+
+    let (process, kept) = keeper(&database, &auditor, "kept-anew");
+    kept_at(&kept, 16).await;
+    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap().success());
+    assert_eq!(ended(process).await, (Some(0), String::new()), "Ctrl-C is the way to end it");
+    let key = auditor.dir.path().join("auditor.pem");
+    let key = key.to_str().unwrap();
+    for arguments in [
+        vec!["checkpoint", "--key", key, "--every", "1s"],
+        vec!["checkpoint", "--key", key, "--every", "soon", "--out", kept.to_str().unwrap()],
+        vec!["checkpoint", "--key", key, "--every", "1s", "--out", "/nowhere"],
+    ] {
+        assert_eq!(replay(&database, &arguments).await.code, 2, "{arguments:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_broken_chain_is_not_signed_and_a_rewritten_log_proves_nothing() {
     let database = written().await;
@@ -251,6 +348,12 @@ async fn a_broken_chain_is_not_signed_and_a_rewritten_log_proves_nothing() {
                   update log.commit set hash = sha256('x') where first_pos = 5; set session_replication_role = origin";
     sqlx::raw_sql(tamper).execute(&database.admin).await.unwrap();
     let key = auditor.dir.path().join("auditor.pem");
-    assert_eq!(replay(&database, &["checkpoint", "--key", key.to_str().unwrap()]).await.code, 1);
-    assert_eq!(auditor.prove(&database, 6).await.code, 1);
+    let signed = replay(&database, &["checkpoint", "--key", key.to_str().unwrap()]).await;
+    let proven = auditor.prove(&database, 6).await;
+    // Nothing stands where the document would; what is wrong is an object like any other failure.
+    for (refused, position) in [(signed, 10), (proven, 6)] {
+        let told: Value = serde_json::from_str(refused.errors.trim()).unwrap();
+        assert_eq!((refused.code, refused.lines.len(), &told["error"]), (1, 0, &json!("wrong")), "{told}");
+        assert!(told["position"] == position && told["what"].is_string(), "{told}");
+    }
 }

@@ -1,6 +1,6 @@
 //! `replay verify` against someone who owns the database: whatever is done to the log is found, and where.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use commands::database::Role;
 use domain::{envelope::RecordedEvent, integrity::recorded_hash};
@@ -309,6 +309,155 @@ async fn a_log_rewritten_with_all_its_hashes_differs_from_a_checkpoint_only() {
     assert_eq!(first(&verify_with(&database, &checkpoint).await), (1, 9));
 }
 
+/// The whole log in JSON lines, as an auditor kept it.
+async fn export(database: &TestDatabase, dir: &ScratchDir) -> PathBuf {
+    let file = dir.path().join("kept.jsonl");
+    replay(database, &["export", "--out", file.to_str().unwrap()]).await.sound();
+    file
+}
+
+async fn verify_against(database: &TestDatabase, export: &Path) -> Replayed {
+    replay(database, &["verify", "--against", export.to_str().unwrap()]).await
+}
+
+/// Position and words of every problem; each is at one position exactly.
+fn exact(replayed: &Replayed) -> Vec<(i64, &str)> {
+    assert_eq!(replayed.code, 1, "{replayed:?}");
+    let problems = replayed.lines.iter().filter(|line| line["what"].is_string());
+    problems
+        .map(|line| {
+            assert_eq!(line["position"], line["until"], "{replayed:?}");
+            (line["position"].as_i64().unwrap(), line["what"].as_str().unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_log_that_grew_since_an_export_still_holds_it() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-against");
+    let kept = dir.path().join("kept.jsonl");
+    let summary = replay(&database, &["export", "--out", kept.to_str().unwrap()]).await.sound();
+    let write = database.write_side();
+    write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 4)).await.unwrap();
+    write.stop().await;
+    let sound = verify_against(&database, &kept).await.sound();
+    assert_eq!(sound.lines.len(), 2);
+    let line = &sound.lines[1];
+    assert_eq!((&line["events"], &line["first"], &line["last"]), (&Value::from(9), &Value::from(1), &Value::from(9)));
+    assert_eq!((&line["not_covered"], &line["problems"]), (&Value::from(4), &Value::from(0)));
+    assert_eq!(line["sha256"], summary.lines[0]["sha256"], "what the export told of the file");
+    // A part of the log, and two parts one after the other; exports before and after another are asked together.
+    let (middle, rest) = (dir.path().join("middle.jsonl"), dir.path().join("rest.jsonl"));
+    for (file, from, to) in [(&middle, "3", "7"), (&rest, "8", "13")] {
+        replay(&database, &["export", "--out", file.to_str().unwrap(), "--from", from, "--to", to]).await.sound();
+    }
+    let both = ["verify", "--against", middle.to_str().unwrap(), "--against", rest.to_str().unwrap()];
+    assert_eq!(replay(&database, &both).await.sound().lines.len(), 3);
+    let joined = dir.path().join("joined.jsonl");
+    std::fs::write(&joined, [std::fs::read(&middle).unwrap(), std::fs::read(&rest).unwrap()].concat()).unwrap();
+    assert_eq!(verify_against(&database, &joined).await.sound().lines[1]["events"], 11);
+}
+
+#[tokio::test]
+async fn an_event_of_a_log_rewritten_with_all_its_hashes_is_found_at_its_position_by_an_export() {
+    for position in [1, 7, 9] {
+        let database = written().await;
+        let dir = ScratchDir::new("replay-against-rewritten");
+        let kept = export(&database, &dir).await;
+        verify_against(&database, &kept).await.sound();
+        replace_with_hash(&database, position).await;
+        recompute_chain(&database).await;
+        replay(&database, &["verify"]).await.sound();
+        let found = verify_against(&database, &kept).await;
+        let [(place, what)] = exact(&found)[..] else { panic!("{found:?}") };
+        assert!(place == position && what.contains("replaced"), "{found:?}");
+    }
+}
+
+/// Another event at 9, in a commit of its own and the first of a stream; what was there stands at 10 now.
+const PUT_IN: &str = "update log.commit set first_pos = 10, last_pos = 10 where first_pos = 9; update log.event set pos = 10 where pos = 9; \
+                      insert into log.event select 9, tenant, stream_type, gen_random_uuid(), 1, type, schema_version, slice, occurred_at, \
+                      recorded_at, correlation_id, causation_id, actor, meta, payload, pii, hash from log.event where pos = 8; \
+                      insert into log.commit select 9, 9, recorded_at, hash, hash from log.commit where first_pos = 6; \
+                      insert into log.stream_head select tenant, stream_type, stream_id, 1 from log.event where pos = 9; \
+                      update log.head set pos = 10";
+
+#[tokio::test]
+async fn an_event_put_in_removed_or_exchanged_and_all_hashes_computed_anew_is_found_at_its_position_by_an_export() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-against-moved");
+    let kept = export(&database, &dir).await;
+    keep(&database).await;
+
+    tamper(&database, PUT_IN).await;
+    replace_with_hash(&database, 9).await;
+    recompute_chain(&database).await;
+    replay(&database, &["verify"]).await.sound();
+    let found = verify_against(&database, &kept).await;
+    assert!(matches!(exact(&found)[..], [(9, what)] if what.contains("put in")), "{found:?}");
+    restore(&database).await;
+
+    // The last one, which nothing follows.
+    let cut = "delete from log.event where pos = 9; delete from log.commit where first_pos = 9; update log.head set pos = 8; \
+               update log.stream_head set version = 4 where version = 5";
+    tamper(&database, cut).await;
+    recompute_chain(&database).await;
+    replay(&database, &["verify"]).await.sound();
+    let found = verify_against(&database, &kept).await;
+    assert!(matches!(exact(&found)[..], [(9, what)] if what.contains("missing")), "{found:?}");
+    restore(&database).await;
+
+    // Of two streams, so that each stream is still in order.
+    let exchange = "update log.event set pos = 4999999 where pos = 6; update log.event set pos = 6 where pos = 8; \
+                    update log.event set pos = 8 where pos = 4999999";
+    tamper(&database, exchange).await;
+    recompute_chain(&database).await;
+    replay(&database, &["verify"]).await.sound();
+    let found = verify_against(&database, &kept).await;
+    let [(6, one), (8, other)] = exact(&found)[..] else { panic!("{found:?}") };
+    assert!(one.contains("exchanged") && other.contains("exchanged"), "{found:?}");
+    restore(&database).await;
+
+    // A time that a whole commit agrees on.
+    let later = "update log.commit set recorded_at = recorded_at + interval '1 microsecond' where first_pos = 9; \
+                 update log.event set recorded_at = recorded_at + interval '1 microsecond' where pos = 9; \
+                 update log.head set recorded_at = recorded_at + interval '1 microsecond'";
+    tamper(&database, later).await;
+    recompute_chain(&database).await;
+    replay(&database, &["verify"]).await.sound();
+    let found = verify_against(&database, &kept).await;
+    assert!(matches!(exact(&found)[..], [(9, what)] if what.contains("recorded_at")), "{found:?}");
+    restore(&database).await;
+    verify_against(&database, &kept).await.sound();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_whole_export_is_not_compared_with() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-against-usage");
+    let kept = std::fs::read_to_string(export(&database, &dir).await).unwrap();
+    let parquet = dir.path().join("kept.parquet");
+    replay(&database, &["export", "--format", "parquet", "--out", parquet.to_str().unwrap()]).await.sound();
+    let lines: Vec<&str> = kept.lines().collect();
+    let file = dir.path().join("file.jsonl");
+    for (content, why) in [
+        (String::new(), "no event"),
+        ("{}\n".to_owned(), "line 1"),
+        (kept.replacen("\"hash\":\"", "\"hash\":\"zz", 1), "line 1"),
+        (kept.replacen("\"position\":1,", "\"position\":0,", 1), "line 1"),
+        ([&lines[..4], &lines[5..]].concat().join("\n"), "line 5: position 6"),
+        ([&lines[..], &lines[..]].concat().join("\n"), "line 10: position 1"),
+        (format!("{kept}{{\"position\":10"), "line 10"),
+    ] {
+        std::fs::write(&file, &content).unwrap();
+        let refused = verify_against(&database, &file).await;
+        assert!(refused.code == 2 && refused.lines.is_empty() && refused.errors.contains(why), "{why}: {refused:?}");
+    }
+    assert_eq!(verify_against(&database, &parquet).await.code, 2);
+    assert_eq!(verify_against(&database, &dir.path().join("nowhere.jsonl")).await.code, 2);
+}
+
 #[tokio::test]
 async fn a_log_of_several_parts_is_one_chain_and_a_change_in_any_is_found() {
     let database = TestDatabase::new().await;
@@ -362,7 +511,8 @@ async fn a_question_that_cannot_be_asked_ends_in_two_and_no_database_in_three() 
     ] {
         let replayed = replay(&database, &arguments).await;
         assert_eq!(replayed.code, 2, "{replayed:?}");
-        assert!(!replayed.errors.is_empty() && replayed.lines.is_empty());
+        let told: Value = serde_json::from_str(replayed.errors.trim()).unwrap();
+        assert!(told["error"] == "usage" && told["what"].is_string() && replayed.lines.is_empty(), "{replayed:?}");
     }
     let mut unreachable = support::replay_command(&database, &["verify"]);
     unreachable.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");

@@ -8,7 +8,7 @@ const TABLES: [&str; 7] =
     ["log.event", "log.event_000000000000001", "log.commit", "log.append_key", "log.head", "log.stream_head", "log.snapshot"];
 
 /// The SQLSTATE of the refusal; empty when the statement went through.
-async fn refusal(pool: &PgPool, sql: &str) -> String {
+pub(crate) async fn refusal(pool: &PgPool, sql: &str) -> String {
     match sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(pool).await {
         Ok(_) => String::new(),
         Err(sqlx::Error::Database(error)) => error.code().unwrap_or_default().into_owned(),

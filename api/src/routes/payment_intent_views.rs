@@ -161,8 +161,8 @@ async fn explain(
     // What left for the merchant's endpoints is for those who manage them.
     let (events, deliveries) = (|event: &RecordedEvent| sight.sees_event(event), sight.reads(StreamType::WebhookEndpoint));
     let seen = Seen { events, deliveries, until: ask.past() };
-    let lines = projections::explain::explain(&state.log_pool, id, seen).await?;
-    let data = lines.iter().map(projections::explain::Line::value).collect();
+    let explanation = projections::explain::explain(&state.log_pool, id, seen, |_, _| {}).await?;
+    let data = explanation.lines.iter().map(projections::explain::Line::value).collect();
     Ok(ask.answer(axum::Json(ExplanationResource { data })))
 }
 

@@ -51,7 +51,7 @@ impl SignedProof {
 }
 
 /// Proves the event at `position` against a checkpoint at or after it, whose signature is already checked. `pool`: a role that is a member of
-/// `smartpos_worker`. `progress` hears how many commits were read.
+/// `smartpos_auditor` or `smartpos_worker`. `progress` hears how many commits were read.
 ///
 /// # Errors
 /// `Sql`; `Corrupt` when the log no longer leads to the checkpoint.

@@ -102,7 +102,8 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// Answers. `pool`: a role that is a member of `smartpos_worker`; `progress` hears how many more events were read, of how many. Memory
+/// Answers. `pool`: a role that is a member of `smartpos_auditor` or `smartpos_worker`; `progress` hears how many more events were read, of
+/// how many. Memory
 /// grows with the list and with what moved in the period.
 ///
 /// # Errors

@@ -11,9 +11,13 @@
 //!
 //! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position. A
 //! change whose author recomputes an event's hash is found in its commit, as a range. A rewritten log in which everything is
-//! recomputed is consistent, and only differs from checkpoints that were published before. No hash covers idempotency keys: a
+//! recomputed is consistent, and only differs from checkpoints that were published before, which show that it was, and from exports that
+//! were made before, which show where ([`against`]). No hash covers idempotency keys: a
 //! stored answer or request hash (`log.append_key`) that was changed is not found.
 
+pub mod against;
+#[cfg(test)]
+mod against_tests;
 mod chain;
 mod commits;
 mod exchanged;
@@ -22,6 +26,8 @@ mod problems;
 mod streams;
 #[cfg(test)]
 mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -89,6 +95,15 @@ impl VerifyReport {
     }
 }
 
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Commits and events, up to this position.
+    Log(i64),
+    /// Streams, of which so many events were read.
+    Streams(i64),
+}
+
 /// A row of `log.commit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
@@ -108,12 +123,12 @@ pub struct Commit {
 ///
 /// # Errors
 /// As there.
-pub async fn verify_log(pool: &PgPool, progress: impl FnMut(i64)) -> Result<VerifyReport, Error> {
+pub async fn verify_log(pool: &PgPool, progress: impl Fn(Stage)) -> Result<VerifyReport, Error> {
     verify_against(pool, 1, &[], progress).await
 }
 
-/// Verifies the log up to its present end. `pool`: a role that is a member of `smartpos_worker`, with room for one connection
-/// more than `connections`. `checkpoints`: with signatures already checked. `progress` hears the position reached, now and then.
+/// Verifies the log up to its present end. `pool`: a role that is a member of `smartpos_auditor` or `smartpos_worker`, with room for one
+/// connection more than `connections`. `checkpoints`: with signatures already checked. `progress` hears how far it is, now and then.
 ///
 /// # Errors
 /// `Sql`; `Corrupt` for a head of the log that cannot even be read. Whatever else is wrong is a [`Problem`].
@@ -121,25 +136,33 @@ pub async fn verify_against(
     pool: &PgPool,
     connections: u32,
     checkpoints: &[SignedCheckpoint],
-    mut progress: impl FnMut(i64),
+    progress: impl Fn(Stage),
 ) -> Result<VerifyReport, Error> {
     let mut moment = snapshot::take(pool).await?;
     let head = log_reader::head(&mut moment.keeper).await?;
     let parts = parts(&mut moment.keeper).await?;
     let name = moment.name.clone();
     let at_once = usize::try_from(connections.max(1)).unwrap_or(1);
+    let log_is_read = AtomicBool::new(false);
     let commits = async {
         // In order, so that a part is dropped as soon as it is joined.
         let mut read = stream::iter(parts).map(|(after, until)| read_part(pool, &name, after, until)).buffered(at_once);
         let mut chain = Chain::new(&head, checkpoints);
         while let Some(part) = read.try_next().await? {
-            progress(part.last_position().min(head.pos));
+            progress(Stage::Log(part.last_position().min(head.pos)));
             chain.part(part);
         }
+        log_is_read.store(true, Ordering::Relaxed);
         Ok::<Chain, Error>(chain)
     };
     let others = async {
-        let mut problems = streams::verify(&mut moment.keeper, &head).await?;
+        // Both are under way at once; one is told of at a time.
+        let read = |events| {
+            if log_is_read.load(Ordering::Relaxed) {
+                progress(Stage::Streams(events));
+            }
+        };
+        let mut problems = streams::verify(&mut moment.keeper, &head, read).await?;
         problems.extend(keys::verify(&mut moment.keeper, &head).await?);
         Ok(problems)
     };

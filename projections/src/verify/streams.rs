@@ -78,11 +78,19 @@ impl StreamVerifier {
     }
 }
 
-/// Verifies all streams of the log as the connection sees it.
-pub(super) async fn verify(connection: &mut PgConnection, head: &Head) -> Result<Problems, Error> {
+/// Events between two reports of progress.
+const TOLD_EVERY: i64 = 10_000;
+
+/// Verifies all streams of the log as the connection sees it. `progress` hears how many events were read.
+pub(super) async fn verify(connection: &mut PgConnection, head: &Head, progress: impl Fn(i64)) -> Result<Problems, Error> {
     let mut verifier = StreamVerifier::new(head.pos);
     let mut rows = sqlx::query(SQL).fetch(connection);
+    let mut read = 0;
     while let Some(row) = rows.try_next().await? {
+        read += 1;
+        if read % TOLD_EVERY == 0 {
+            progress(read);
+        }
         let (version, pos): (Option<i64>, Option<i64>) = (row.try_get(3)?, row.try_get(4)?);
         verifier.row((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), version.zip(pos), row.try_get(5)?);
     }
