@@ -176,7 +176,8 @@ async fn call_backs(bench: &mut Bench) -> Result<()> {
     }
     let (address, shops) = (server.address, server.shops.clone());
     let run_ms = u64::try_from(bench.effort.window().as_millis())?;
-    let plan = load::Plan { address, shops, mix: Mix::CallBacks, rate: None, connections: CALL_BACKS, warm_ms: run_ms / 4, run_ms };
+    let plan =
+        load::Plan { address, bank: None, shops, mix: Mix::CallBacks, rate: None, connections: CALL_BACKS, warm_ms: run_ms / 4, run_ms };
     let taken = move || -> BoxFuture<'_, Result<f64>> {
         let plan = plan.clone();
         Box::pin(async move {
