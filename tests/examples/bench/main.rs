@@ -11,6 +11,7 @@ mod append;
 mod bare;
 mod cards;
 mod client;
+mod consumer;
 mod cpu;
 mod edge;
 mod frames;
