@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos simulated sim saboteurs fuzz volume storm check bench schemas clean-data
+.PHONY: help setup demo up test chaos simulated sim saboteurs fuzz volume storm check bench profile schemas clean-data
 
 # As `smartpos` itself chooses it.
 DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
@@ -72,6 +72,12 @@ bench: setup ## measure the platform: one table of ratios within one run (QUICK=
 	cargo build --release -p api -p tests --bins --example bench --example allocations
 	cargo build --release --locked --manifest-path tests/bench-peer/Cargo.toml --target-dir target/bench-peer
 	./target/release/examples/bench $(if $(QUICK),--quick) $(if $(RECORD),--record docs/performance.md) $(SECTIONS)
+
+# make profile SECTIONS=payments; make profile FULL=1 as long as `make bench`; TOP=80 functions instead of 40
+profile: setup ## sample `smartpos` with perf while SECTIONS=peak of the bench runs: the functions with most processor time
+	@command -v perf >/dev/null || { echo 'perf is not installed: apt-get install linux-perf (Debian) or linux-tools-generic (Ubuntu)' >&2; exit 1; }
+	cargo build --release -p api -p tests --bins --example bench
+	FULL='$(FULL)' TOP='$(TOP)' ./scripts/profile.sh $(or $(SECTIONS),peak)
 
 schemas: ## write the generated event schemas and OpenAPI into schemas/
 	cargo run -p api --bin smartpos -- schemas write
