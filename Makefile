@@ -52,9 +52,10 @@ saboteurs: setup ## break each promise in turn: every saboteur but `WipesCheckpo
 fuzz: setup ## fuzz every parser of outside bytes, a minute each (FUZZ_SECONDS=600 for ten)
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) cargo test -p tests --test fuzz -- --nocapture
 
-volume: setup ## import both large data sets whole, killed and resumed, and compare every total (data in ../shared)
-	cargo build --release --bin smartpos
-	PROGRAM_UNDER_TEST='$(CURDIR)/target/release/smartpos' VOLUME=full \
+volume: setup ## import both large data sets whole, killed at the positions of a SEED and resumed, compare every total, run `replay` on the logs (data in ../shared)
+	cargo build --release --bin smartpos --bin replay
+	PROGRAM_UNDER_TEST='$(CURDIR)/target/release/smartpos' REPLAY_UNDER_TEST='$(CURDIR)/target/release/replay' VOLUME=full \
+	$(if $(SEED),VOLUME_SEED=$(SEED)) \
 	cargo test -p tests --test e2e volume:: -- --nocapture --test-threads 1
 
 storm: setup ## ten thousand payments told of by call-backs in one storm (`make test` has a smaller one)
