@@ -93,8 +93,11 @@ impl Import {
     /// Starts it and kills it once the log has come to `position`; where the log ends then.
     async fn killed_at(&self, position: i64) -> i64 {
         let mut process = self.start(&format!("killed-at-{position}"));
-        eventually("the import is in the middle", Duration::from_mins(20), || async {
-            (self.database.head().await.pos >= position).then_some(())
+        eventually("the import is in the middle", Duration::from_mins(20), || {
+            if let Some(status) = process.exited() {
+                panic!("ended with {status} before position {position}:\n{}", process.log());
+            }
+            async { (self.database.head().await.pos >= position).then_some(()) }
         })
         .await;
         process.kill();
@@ -159,9 +162,10 @@ async fn reported(import: &Import, expected: &Sums, end: i64) {
     let days = days.chain(expected.tenders.keys().map(|(_, day, ..)| day));
     let days: Vec<NaiveDate> = days.map(|day| day.parse().unwrap()).collect();
     let period = (*days.iter().min().unwrap(), *days.iter().max().unwrap());
-    let now = edge.sums(period, None).await.unwrap_or_else(|refused| panic!("{refused:?}"));
+    let at_once = if is_full() { 31 } else { 366 };
+    let now = edge.sums(period, at_once, None).await.unwrap_or_else(|refused| panic!("{refused:?}"));
     assert_equal(&now, expected);
-    match edge.sums(period, Some(end)).await {
+    match edge.sums(period, at_once, Some(end)).await {
         Ok(then) => assert_equal(&then, expected),
         // So many rows, or so long a fold, that a caller who waits is not kept waiting for it.
         Err(refused) => {

@@ -14,9 +14,6 @@ use support::{Answered, Process, TestDatabase, answered};
 
 use crate::volume_sums::Sums;
 
-/// Days of one question: an answer is not cut into pages.
-const AT_ONCE: u64 = 31;
-
 /// The edge, and a token that sees all stores of the one merchant.
 pub struct Edge {
     process: Process,
@@ -59,12 +56,13 @@ impl Edge {
         answered(self.http.get(url).bearer_auth(&self.token)).await
     }
 
-    /// All reports from the first to the last of these days, now or at an earlier moment; the first refusal, if there is one.
-    pub async fn sums(&self, (first, last): (NaiveDate, NaiveDate), as_of: Option<i64>) -> Result<Sums, Box<Answered>> {
+    /// All reports from the first to the last of these days, so many days at once, for an answer is not cut into pages; now or at an
+    /// earlier moment. The first refusal, if there is one.
+    pub async fn sums(&self, (first, last): (NaiveDate, NaiveDate), days: u64, as_of: Option<i64>) -> Result<Sums, Box<Answered>> {
         let mut sums = Sums::default();
         let mut from = first;
         while from <= last {
-            let to = from.checked_add_days(Days::new(AT_ONCE - 1)).unwrap().min(last);
+            let to = from.checked_add_days(Days::new(days - 1)).unwrap().min(last);
             for name in ["daily-sales", "daily-items", "daily-tenders"] {
                 let answer = self.report(name, from, to, as_of).await;
                 if !answer.status.is_success() {
