@@ -7,7 +7,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 out=$root/target/profile
 smartpos=$root/target/release/smartpos
 
-if [ -n "${SMARTPOS_PROFILED:-}" ]; then
+if [ -n "${UNDER_PROFILE:-}" ]; then
+    unset UNDER_PROFILE
     if [ "${1:-}" = serve ]; then
         data=$out/$$
         # Attached to this shell, so that it follows all threads of what the shell becomes. Started by a subshell that ends: a child of
@@ -28,7 +29,7 @@ command -v perf >/dev/null || {
 rm -rf "$out"
 mkdir -p "$out"
 # Not the figures that `make bench` gives: taking samples costs something, too.
-SMARTPOS_PROFILED=1 PROGRAM_UNDER_TEST=$root/scripts/profile.sh "$root/target/release/examples/bench" \
+UNDER_PROFILE=1 PROGRAM_UNDER_TEST=$root/scripts/profile.sh "$root/target/release/examples/bench" \
     $([ -n "${FULL:-}" ] || echo --quick) --out "$out/bench" "$@"
 
 # perf writes what it has when the process that it follows has ended. One that nobody reaped has no command line.

@@ -14,8 +14,10 @@ use support::{TestDatabase, replay_command, replay_program};
 const STREAMING: u64 = 512;
 /// Of a rebuild: rows of a few thousand things for each connection, and the pages that are compared.
 const REBUILDING: u64 = 1_024;
-/// Of a fold in memory: all rows of one read model of a merchant, which hold these sets at once.
-const FOLDING: u64 = 4_096;
+/// Of a fold of one read model in memory: all rows of a merchant, and either set is one merchant's.
+const FOLDING: u64 = 2_048;
+/// Of folds of several read models side by side, the one with the lines and the timeline of every order among them.
+const CHECKING: u64 = 6_144;
 /// How long a verb may take.
 const PATIENCE: Duration = Duration::from_mins(30);
 
@@ -32,7 +34,7 @@ impl Replays<'_> {
     pub async fn run(&self, end: i64) {
         self.verb(&["verify"], STREAMING).await;
         self.verb(&["stats"], STREAMING).await;
-        self.verb(&["check"], FOLDING).await;
+        self.verb(&["check"], CHECKING).await;
         for format in ["jsonl", "parquet"] {
             let file = self.dir.join(format!("whole.{format}"));
             self.verb(&["export", "--format", format, "--out", file.to_str().unwrap()], STREAMING).await;
