@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from a fresh clone on Debian 12 with Rust installed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos simulated sim saboteurs fuzz volume storm check bench schemas clean-data
+.PHONY: help setup demo up test chaos simulated sim saboteurs fuzz volume storm check bench profile schemas clean-data
 
 # As `smartpos` itself chooses it.
 DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/smartpos,$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/smartpos))
@@ -52,9 +52,10 @@ saboteurs: setup ## break each promise in turn: every saboteur but `WipesCheckpo
 fuzz: setup ## fuzz every parser of outside bytes, a minute each (FUZZ_SECONDS=600 for ten)
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) cargo test -p tests --test fuzz -- --nocapture
 
-volume: setup ## import both large data sets whole, killed and resumed, and compare every total (data in ../shared)
-	cargo build --release --bin smartpos
-	PROGRAM_UNDER_TEST='$(CURDIR)/target/release/smartpos' VOLUME=full \
+volume: setup ## import both large data sets whole, killed at the positions of a SEED and resumed, compare every total, run `replay` on the logs (data in ../shared)
+	cargo build --release --bin smartpos --bin replay
+	PROGRAM_UNDER_TEST='$(CURDIR)/target/release/smartpos' REPLAY_UNDER_TEST='$(CURDIR)/target/release/replay' VOLUME=full \
+	$(if $(SEED),VOLUME_SEED=$(SEED)) \
 	cargo test -p tests --test e2e volume:: -- --nocapture --test-threads 1
 
 storm: setup ## ten thousand payments told of by call-backs in one storm (`make test` has a smaller one)
@@ -72,6 +73,12 @@ bench: setup ## measure the platform: one table of ratios within one run (QUICK=
 	cargo build --release -p api -p tests --bins --example bench --example allocations
 	cargo build --release --locked --manifest-path tests/bench-peer/Cargo.toml --target-dir target/bench-peer
 	./target/release/examples/bench $(if $(QUICK),--quick) $(if $(RECORD),--record docs/performance.md) $(SECTIONS)
+
+# make profile SECTIONS=payments; make profile FULL=1 as long as `make bench`; TOP=80 functions instead of 40
+profile: setup ## sample `smartpos` with perf while SECTIONS=peak of the bench runs: the functions with most processor time
+	@command -v perf >/dev/null || { echo 'perf is not installed: apt-get install linux-perf (Debian) or linux-tools-generic (Ubuntu)' >&2; exit 1; }
+	cargo build --release -p api -p tests --bins --example bench
+	FULL='$(FULL)' TOP='$(TOP)' ./scripts/profile.sh $(or $(SECTIONS),peak)
 
 schemas: ## write the generated event schemas and OpenAPI into schemas/
 	cargo run -p api --bin smartpos -- schemas write

@@ -150,7 +150,7 @@ async fn check_held(
         let mut fold = Fold::new(Rows::complete(), halted.clone());
         fold_pass(&mut tx, projection, &mut fold, position, (pass, passes), folded).await?;
         for table in projection.tables() {
-            report.table(&mut tx, table, fold.rows.table(table.name)?, (pass, passes)).await?;
+            report.table(&mut tx, table, &mut fold.rows, (pass, passes)).await?;
         }
     }
     let (rows, digest) = digest(&mut tx, projection).await?;
@@ -230,12 +230,12 @@ struct Comparison {
 }
 
 impl Comparison {
-    /// Compares the rows of a pass.
+    /// Compares the rows of a pass, each of which leaves memory as it is compared.
     async fn table(
         &mut self,
         connection: &mut PgConnection,
         table: &TableSpec,
-        mut expected: HashMap<String, Value>,
+        expected: &mut Rows,
         (pass, passes): (i32, i32),
     ) -> Result<(), Error> {
         let sql = format!(
@@ -246,7 +246,7 @@ impl Comparison {
         let mut stored = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(sql)).bind(passes).bind(pass).fetch(connection);
         while let Some(row) = stored.next().await {
             let (key, text) = row?;
-            match (expected.remove(&key), (table.normalise)(&text)) {
+            match (expected.take(table.name, &key)?, (table.normalise)(&text)) {
                 (None, _) => self.differs(table, &key, "the log knows no such row"),
                 (Some(_), Err(error)) => self.differs(table, &key, &error),
                 (Some(folded), Ok(row)) if folded != row => {
@@ -256,9 +256,7 @@ impl Comparison {
                 (Some(_), Ok(_)) => {}
             }
         }
-        let mut missing: Vec<String> = expected.into_keys().collect();
-        missing.sort_unstable();
-        for key in missing {
+        for key in expected.keys(table.name) {
             self.differs(table, &key, "the row is missing");
         }
         Ok(())

@@ -278,6 +278,24 @@ impl Rows {
         Ok(rows)
     }
 
+    /// Takes a row out, as JSON; `None` when there is none. Whoever compares many rows need not have all of them as JSON at once.
+    ///
+    /// # Errors
+    /// `BadRow` for a row that cannot be written as JSON.
+    pub(crate) fn take(&mut self, table: &'static str, key: &str) -> Result<Option<Value>, Error> {
+        let Some((key, entry)) = self.tables.get_mut(table).and_then(|rows| rows.remove_entry(key)) else { return Ok(None) };
+        let Some(text) = json_of(table, &key, &entry)? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|error| bad_row(table, &key, &error))
+    }
+
+    /// The keys of the rows of a table that are left, in byte order.
+    pub(crate) fn keys(&self, table: &str) -> Vec<Arc<str>> {
+        let rows = self.tables.get(table).into_iter().flatten();
+        let mut keys: Vec<_> = rows.filter(|(_, entry)| !matches!(entry.slot, Slot::Absent)).map(|(key, _)| Arc::clone(key)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// The changes are in the database. Rows stay in memory for the next batch, unless there are more than `most`.
     pub(crate) fn written(&mut self, most: usize) {
         for (table, key) in std::mem::take(&mut self.touched) {

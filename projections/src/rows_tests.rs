@@ -31,6 +31,20 @@ fn a_row_never_asked_for_is_missing_and_not_absent() {
 }
 
 #[test]
+fn rows_that_were_taken_are_gone_and_the_others_are_left_in_order() {
+    let mut rows = Rows::complete();
+    for key in ["c", "a", "b"] {
+        rows.put(counter(key, 1));
+    }
+    rows.keep();
+    assert_eq!(rows.take("counters", "b").unwrap(), Some(serde_json::json!({"key": "b", "n": 1})));
+    assert_eq!(rows.take("counters", "b").unwrap(), None);
+    assert_eq!(rows.take("others", "a").unwrap(), None);
+    assert_eq!(rows.keys("counters").iter().map(|key| &**key).collect::<Vec<_>>(), ["a", "c"]);
+    assert!(rows.keys("others").is_empty());
+}
+
+#[test]
 fn a_roll_back_undoes_all_changes_of_one_event_and_no_more() {
     let mut rows = Rows::complete();
     rows.put(counter("a", 1));

@@ -174,6 +174,34 @@ async fn more_folds_than_there_is_room_for_are_told_to_come_back() {
     platform.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_takes_too_much_is_refused_in_a_problem_that_says_what_to_do_instead() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let order = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 10_00)).await.id();
+    platform.settled().await;
+    let head = platform.database.head().await.pos;
+    let path = format!("/v1/reports/daily-sales?from=2026-11-01&to=2026-11-30&as_of={head}");
+    // Whoever lists streams waits for this lock, longer than one statement may take: the same answer as for too many rows.
+    let mut hold = platform.database.admin.begin().await.unwrap();
+    sqlx::query("lock table log.stream_head in access exclusive mode").execute(&mut *hold).await.unwrap();
+    let single = format!("/v1/orders/{order}?as_of={head}");
+    let (refused, single) = tokio::join!(platform.get(&shop.manager, &path), platform.get(&shop.cashier, &single));
+    hold.rollback().await.unwrap();
+    assert_eq!(refused.status.as_u16(), 422, "{refused:?}");
+    assert_eq!(refused.header("content-type"), "application/problem+json");
+    let body = &refused.body;
+    assert_eq!((&body["code"], &body["type"]), (&json!("MomentTooLarge"), &json!("urn:smartpos:problem:moment-too-large")), "{body}");
+    assert_eq!((&body["status"], &body["retryable"]), (&json!(422), &json!(false)), "{body}");
+    let title = body["title"].as_str().unwrap();
+    assert!(title.contains("single things") && title.contains("replay as-of"), "{title}");
+    assert!(body["correlation_id"].is_string() && body["detail"].is_string(), "{body}");
+    assert_eq!(refused.header("smartpos-as-of"), "", "nothing is answered about that moment");
+    assert_eq!(single.ok().body["id"], json!(order), "a single thing is answered all the while");
+    assert!(platform.get(&shop.manager, &path).await.status.is_success(), "the turn is given back");
+    platform.stop().await;
+}
+
 /// What the database shows to `scope` of a table under the policy of `visibility`.
 async fn shown(pool: &PgPool, table: &str, scope: &ReadScope) -> Vec<i32> {
     let mut tx = pool.begin().await.unwrap();

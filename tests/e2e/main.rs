@@ -103,6 +103,12 @@ mod volume;
 #[cfg(test)]
 mod volume_files;
 #[cfg(test)]
+mod volume_kills;
+#[cfg(test)]
+mod volume_replay;
+#[cfg(test)]
+mod volume_reports;
+#[cfg(test)]
 mod volume_sums;
 #[cfg(test)]
 mod webhook_storm;

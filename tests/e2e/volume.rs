@@ -1,8 +1,10 @@
-//! Real data at volume: the program imports a public data set, is killed at odd moments, goes on, and the read models equal a
-//! decimal computation over the file to the last unit. A prefix of each set unless `VOLUME=full`.
+//! Real data at volume: the program imports a public data set, is killed at odd moments, goes on, and the read models, by SQL and as
+//! the API reports them, equal a decimal computation over the file to the last unit. A prefix of each set unless `VOLUME=full`, which
+//! also runs the auditor's verbs on the whole log.
 
 use std::{io::Read, path::PathBuf, time::Duration};
 
+use chrono::NaiveDate;
 use csv::StringRecord;
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -10,6 +12,9 @@ use support::{Process, ScratchDir, TestDatabase, eventually};
 
 use crate::{
     volume_files::{nyc_taxi, online_retail},
+    volume_kills::Kills,
+    volume_replay::Replays,
+    volume_reports::Edge,
     volume_sums::{Facts, Sums, assert_equal},
 };
 
@@ -73,6 +78,32 @@ impl Import {
         Process::spawn(name, self.scratch.path(), &["import", "rows.csv", "--mapping", mapping, "--json"], env)
     }
 
+    /// Starts it once for each kill; where the log ended each time.
+    async fn killed_again_and_again(&self, kills: &Kills) -> Vec<i64> {
+        let mut heads = Vec::new();
+        for after in kills.early() {
+            heads.push(self.killed_at(after).await);
+        }
+        for after in kills.spread(&self.database.admin).await {
+            heads.push(self.killed_at(after).await);
+        }
+        heads
+    }
+
+    /// Starts it and kills it once the log has come to `position`; where the log ends then.
+    async fn killed_at(&self, position: i64) -> i64 {
+        let mut process = self.start(&format!("killed-at-{position}"));
+        eventually("the import is in the middle", Duration::from_mins(20), || {
+            if let Some(status) = process.exited() {
+                panic!("ended with {status} before position {position}:\n{}", process.log());
+            }
+            async { (self.database.head().await.pos >= position).then_some(()) }
+        })
+        .await;
+        process.kill();
+        self.database.head().await.pos
+    }
+
     /// Runs to the end and gives the report.
     async fn finish(&self, name: &str) -> Value {
         let mut process = self.start(name);
@@ -87,17 +118,7 @@ impl Import {
 /// Kills the import again and again, lets it end, and compares; a last run adds nothing.
 async fn comes_out_whole(mapping: &str, header: &StringRecord, rows: &[StringRecord], facts: Facts) {
     let import = Import::of(mapping, header, rows).await;
-    let mut heads = Vec::new();
-    // At odd moments of the work, however fast the machine is.
-    for (n, after) in [37, 1_411, 2_903].into_iter().enumerate() {
-        let mut process = import.start(&format!("killed-{n}"));
-        eventually("the import is in the middle", Duration::from_mins(4), || async {
-            (import.database.head().await.pos >= after).then_some(())
-        })
-        .await;
-        process.kill();
-        heads.push(import.database.head().await.pos);
-    }
+    let heads = import.killed_again_and_again(&Kills::new(facts.orders)).await;
     let started = std::time::Instant::now();
     let report = import.finish("whole").await;
     let end = import.database.head().await.pos;
@@ -128,6 +149,33 @@ async fn comes_out_whole(mapping: &str, header: &StringRecord, rows: &[StringRec
     assert_eq!(again["totals"], report["totals"]);
     assert_eq!(import.database.head().await.pos, end, "a second run adds nothing");
     pool.close().await;
+    reported(&import, &facts.sums, end).await;
+    if is_full() {
+        Replays { database: &import.database, dir: import.scratch.path() }.run(end).await;
+    }
+}
+
+/// The API reports the same, now and as of the log's end; what is too much for a question about the past is refused as such.
+async fn reported(import: &Import, expected: &Sums, end: i64) {
+    let edge = Edge::start(&import.database, import.scratch.path()).await;
+    let days = expected.days.keys().map(|(_, day)| day).chain(expected.items.keys().map(|(_, day, _)| day));
+    let days = days.chain(expected.tenders.keys().map(|(_, day, ..)| day));
+    let days: Vec<NaiveDate> = days.map(|day| day.parse().unwrap()).collect();
+    let period = (*days.iter().min().unwrap(), *days.iter().max().unwrap());
+    let at_once = if is_full() { 31 } else { 366 };
+    let now = edge.sums(period, at_once, None).await.unwrap_or_else(|refused| panic!("{refused:?}"));
+    assert_equal(&now, expected);
+    match edge.sums(period, at_once, Some(end)).await {
+        Ok(then) => assert_equal(&then, expected),
+        // So many rows, or so long a fold, that a caller who waits is not kept waiting for it.
+        Err(refused) => {
+            assert!(is_full(), "{refused:?}");
+            assert_eq!((refused.status.as_u16(), &refused.body["code"]), (422, &Value::from("MomentTooLarge")), "{refused:?}");
+            assert_eq!(refused.header("content-type"), "application/problem+json");
+            println!("  reports as of position {end} are refused: {}", refused.body["title"]);
+        }
+    }
+    edge.stop().await;
 }
 
 /// Refunds with a sale: the sale's number and the amount, sorted.
@@ -143,7 +191,7 @@ async fn linked(pool: &sqlx::PgPool) -> Vec<(String, Decimal)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_online_shops_invoices_come_out_to_the_last_penny() {
     let Some((header, rows)) = rows_of(&["online_retail/online_retail_2010-12_2011-12.csv.gz"], 20_000) else {
-        println!("the data set is not here; nothing to compare with");
+        eprintln!("SKIPPED: the online shop's data set is not in ../shared/data, so nothing was compared");
         return;
     };
     let facts = online_retail(&rows);
@@ -157,7 +205,7 @@ async fn the_online_shops_invoices_come_out_to_the_last_penny() {
 async fn the_taxis_bills_tips_and_reversals_come_out_to_the_last_cent() {
     let files = ["nyc_taxi_payments/nyc_taxi_payments_2018.csv.gz", "nyc_taxi_payments/nyc_taxi_payments_2019.csv.gz"];
     let Some((header, rows)) = rows_of(&files, 800) else {
-        println!("the data set is not here; nothing to compare with");
+        eprintln!("SKIPPED: the taxis' data set is not in ../shared/data, so nothing was compared");
         return;
     };
     let facts = nyc_taxi(&header, &rows);

@@ -90,7 +90,7 @@ async fn costs(bench: &mut Bench, server: &Server, all: f64) -> Result<()> {
 fn orders(server: &Server, rate: Option<u64>, run_ms: u64) -> Plan {
     let (address, shops) = (server.address, server.shops.clone());
     let connections = if rate.is_some() { 256 } else { CONNECTIONS };
-    Plan { address, shops, mix: Mix::Orders, rate, connections, warm_ms: rate.map_or(run_ms / 4, |_| 500), run_ms }
+    Plan { address, bank: None, shops, mix: Mix::Orders, rate, connections, warm_ms: rate.map_or(run_ms / 4, |_| 500), run_ms }
 }
 
 fn good(outcome: &Outcome) -> Result<&Outcome> {

@@ -1,5 +1,5 @@
 //! The load generator, a process of its own: this program called as `bench load`. It reads its plan from standard input and
-//! prints its outcome, both as JSON.
+//! prints its outcome, both as JSON; where payments are paid, another line once they have ended.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +15,8 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::AsyncWriteExt,
-    process::Command,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdout, Command},
     time::{Instant, sleep_until},
 };
 
@@ -25,6 +25,7 @@ use crate::{
     cpu::Usage,
     measure::Latencies,
     mix::{Mix, Operation, Traffic},
+    peak_payers::{Payers, Settled},
     server::Shop,
 };
 
@@ -36,6 +37,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Plan {
     /// Where the server listens.
     pub address: SocketAddr,
+    /// Where the simulated bank listens, for a mix whose payments somebody pays.
+    pub bank: Option<SocketAddr>,
     /// Who sends.
     pub shops: Vec<Shop>,
     /// What.
@@ -78,6 +81,11 @@ impl Outcome {
         bad * 1000 / (bad + self.good).max(1)
     }
 
+    /// Latencies of one operation.
+    pub fn of(&self, operation: Operation) -> Latencies {
+        self.latencies.get(&operation).cloned().unwrap_or_default()
+    }
+
     /// All latencies together.
     pub fn all(&self) -> Latencies {
         let mut all = Latencies::default();
@@ -86,15 +94,40 @@ impl Outcome {
     }
 }
 
+/// A run whose requests are answered and whose payments may still be under way.
+pub struct Paying {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Paying {
+    /// Waits for them, and for the end of the process.
+    pub async fn settled(mut self) -> Result<Settled> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).await?;
+        anyhow::ensure!(self.child.wait().await?.success(), "the load generator failed");
+        if line.is_empty() { Ok(Settled::default()) } else { serde_json::from_str(&line).context("how the payments ended") }
+    }
+}
+
 /// Runs a plan in a process of its own.
 pub async fn generate(plan: &Plan) -> Result<Outcome> {
+    let (outcome, paying) = generate_paying(plan).await?;
+    paying.settled().await?;
+    Ok(outcome)
+}
+
+/// The same without waiting for its payments.
+pub async fn generate_paying(plan: &Plan) -> Result<(Outcome, Paying)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("load").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
     child.stdin.take().context("a pipe")?.write_all(&serde_json::to_vec(plan)?).await?;
-    let output = child.wait_with_output().await?;
-    anyhow::ensure!(output.status.success(), "the load generator failed");
-    serde_json::from_slice(&output.stdout).context("the load generator's outcome")
+    let mut output = BufReader::new(child.stdout.take().context("a pipe")?);
+    let mut line = String::new();
+    output.read_line(&mut line).await?;
+    let outcome = serde_json::from_str(&line).context("the load generator's outcome")?;
+    Ok((outcome, Paying { child, output }))
 }
 
 struct Shared {
@@ -112,7 +145,11 @@ pub async fn main() -> Result<()> {
         connections.push(Connection::open(plan.address).await?);
     }
     let run = format!("{}-{}", std::process::id(), plan.rate.unwrap_or(0));
-    let traffic = Traffic::new(plan.mix, plan.shops.clone(), run);
+    let payers = match plan.bank {
+        Some(bank) => Some(Payers::start(plan.address, bank, &plan.shops).await?),
+        None => None,
+    };
+    let traffic = Traffic::new(plan.mix, plan.shops.clone(), run, payers);
     let shared = Arc::new(Shared { traffic, plan, next: AtomicU64::new(0), started: Instant::now() });
     let me = [("load", std::process::id())];
     let before = Usage::of(&me);
@@ -131,6 +168,9 @@ pub async fn main() -> Result<()> {
     let sent = shared.next.load(Ordering::Relaxed);
     outcome.cpu_micros_each = Usage::of(&me).each(&before, sent).first().map_or(0.0, |(_, micros)| *micros);
     println!("{}", serde_json::to_string(&outcome)?);
+    if let Some(payers) = &shared.traffic.payers {
+        println!("{}", serde_json::to_string(&payers.settled().await)?);
+    }
     Ok(())
 }
 
@@ -163,6 +203,7 @@ async fn drive(shared: Arc<Shared>, mut connection: Connection) -> Result<Counte
             traffic.learn(&pending, &answer);
             answer.status
         } else {
+            traffic.lost(&pending);
             connection.reopen().await?;
             0
         };

@@ -94,6 +94,11 @@ impl Latencies {
         self.0.extend_from_slice(&other.0);
     }
 
+    /// How many.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Milliseconds that `permille` of a thousand stay within; 0 of none.
     pub fn percentile(&mut self, permille: usize) -> f64 {
         self.0.sort_unstable();

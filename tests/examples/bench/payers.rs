@@ -30,6 +30,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::{
     client::{Answer, Connection},
     cpu::Usage,
+    frames::{Heard, heard},
     measure::Latencies,
     server::Shop,
     sockets::{self, Socket, micros},
@@ -134,14 +135,6 @@ pub async fn pay(plan: &Plan) -> Result<Outcome> {
     let outcome: Outcome = serde_json::from_slice(&output.stdout).context("the payers' outcome")?;
     anyhow::ensure!(outcome.bad.keys().all(|what| what == NOT_BEGUN), "not every payment succeeded: {:?}", outcome.bad);
     Ok(outcome)
-}
-
-/// What a socket said of an intent.
-#[derive(Debug)]
-enum Heard {
-    Started { reference: String },
-    ActionRequired { at: u64 },
-    Succeeded { at: u64, position: i64 },
 }
 
 struct Shared {
@@ -352,30 +345,12 @@ fn expect(answer: &Answer<'_>, status: u16, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn post(token: &str, path: &str, key: Option<&str>, body: &str) -> Vec<u8> {
+/// A request with a body; without a key also without a token, as the bank takes it.
+pub fn post(token: &str, path: &str, key: Option<&str>, body: &str) -> Vec<u8> {
     let key = key.map_or_else(String::new, |key| format!("Authorization: Bearer {token}\r\nIdempotency-Key: {key}\r\n"));
     let length = body.len();
     format!("POST {path} HTTP/1.1\r\nHost: bench\r\n{key}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
         .into_bytes()
-}
-
-#[derive(Deserialize)]
-struct Frame<'a> {
-    r#type: &'a str,
-    position: i64,
-    #[serde(borrow)]
-    body: Body<'a>,
-}
-
-#[derive(Deserialize)]
-struct Body<'a> {
-    id: &'a str,
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    reference: Option<String>,
 }
 
 /// Hands on what a shop's socket says, until it closes.
@@ -383,14 +358,8 @@ async fn listen(mut socket: Socket, shared: Arc<Shared>) {
     while let Some(Ok(message)) = socket.next().await {
         let at = micros();
         let Message::Text(text) = message else { continue };
-        let Ok(frame) = serde_json::from_str::<Frame<'_>>(&text) else { continue };
-        let heard = match (frame.r#type, frame.body.data.reference) {
-            ("payment_intent.attempt_started", Some(reference)) => Heard::Started { reference },
-            ("payment_intent.action_required", _) => Heard::ActionRequired { at },
-            ("payment_intent.succeeded", _) => Heard::Succeeded { at, position: frame.position },
-            _ => continue,
-        };
-        if let Some(waiting) = shared.waiting().get(frame.body.id) {
+        let Some((intent, heard)) = heard(&text, at) else { continue };
+        if let Some(waiting) = shared.waiting().get(intent) {
             let _ = waiting.send(heard);
         }
     }

@@ -34,6 +34,10 @@ pub const SECTION: &str = "payments";
 pub const PAYERS: usize = 64;
 /// Payments per second while latency is measured: what a large chain has at noon.
 pub const RATE: u64 = 200;
+/// Our own limit of what the platform adds to a whole payment, milliseconds.
+const OWN_P99: f64 = 25.0;
+/// The published limits of the gateway's latency without the provider's time, milliseconds.
+const PUBLISHED: [(&str, usize, f64); 2] = [("P95", 950, 200.0), ("P99", 990, 500.0)];
 /// The four commands of a payment by QR, by the event that each writes.
 const EVENTS: [&str; 4] =
     ["payment_intent.created", "payment_intent.attempt_started", "payment_intent.action_required", "payment_intent.succeeded"];
@@ -121,13 +125,14 @@ async fn added(bench: &mut Bench, server: &Server) -> Result<()> {
     for (step, what) in steps {
         let mut took = outcome.step(step);
         for (name, permille) in [("P50", 500), ("P95", 950), ("P99", 990)] {
-            let what = format!("{name} added {what}, {RATE} payments/s");
-            let aim = (step == Step::Whole && permille == 990).then_some(Aim::AtMost(25.0));
-            match aim {
-                Some(aim) => bench.report.aimed(SECTION, what, took.percentile(permille), "ms", aim),
-                None => bench.report.figure(SECTION, what, took.percentile(permille), "ms"),
-            }
+            let aim = (step == Step::Whole && permille == 990).then_some(Aim::AtMost(OWN_P99));
+            bench.report.push(SECTION, format!("{name} added {what}, {RATE} payments/s"), took.percentile(permille), "ms", aim);
         }
+    }
+    let mut whole = outcome.step(Step::Whole);
+    for (name, permille, limit) in PUBLISHED {
+        let what = format!("{name} added in all three, {RATE} payments/s: the published limit of the gateway");
+        bench.report.aimed(SECTION, what, whole.percentile(permille), "ms", Aim::AtMost(limit));
     }
     let mut read = outcome.step(Step::Read);
     bench.report.figure(SECTION, "P99 from the call-back to a GET that shows success", read.percentile(990), "ms");
@@ -176,7 +181,8 @@ async fn call_backs(bench: &mut Bench) -> Result<()> {
     }
     let (address, shops) = (server.address, server.shops.clone());
     let run_ms = u64::try_from(bench.effort.window().as_millis())?;
-    let plan = load::Plan { address, shops, mix: Mix::CallBacks, rate: None, connections: CALL_BACKS, warm_ms: run_ms / 4, run_ms };
+    let plan =
+        load::Plan { address, bank: None, shops, mix: Mix::CallBacks, rate: None, connections: CALL_BACKS, warm_ms: run_ms / 4, run_ms };
     let taken = move || -> BoxFuture<'_, Result<f64>> {
         let plan = plan.clone();
         Box::pin(async move {

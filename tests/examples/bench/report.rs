@@ -63,7 +63,8 @@ impl Report {
         self.notes.push(note);
     }
 
-    fn push(&mut self, section: &'static str, what: String, value: f64, unit: &'static str, aim: Option<Aim>) {
+    /// A figure with an aim or without.
+    pub fn push(&mut self, section: &'static str, what: String, value: f64, unit: &'static str, aim: Option<Aim>) {
         let reached = aim.map(|aim| match aim {
             Aim::AtLeast(least) => value >= least,
             Aim::AtMost(most) => value <= most,

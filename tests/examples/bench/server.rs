@@ -9,6 +9,7 @@ use api::{
     simulated_provider::{free_address, settings},
     token_command::development_token,
 };
+use chrono::{DateTime, Utc};
 use commands::system::RandomIds;
 use domain::{
     clock::IdSource,
@@ -16,7 +17,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use support::{OwnServers, Process, ScratchDir, TestDatabase, answered, store_body};
 
 use crate::cpu::Usage;
@@ -47,6 +48,22 @@ pub struct Account {
     pub path: String,
     /// Signs them.
     pub secret: String,
+}
+
+/// Tasks of payments under way. The look at the end of an intent that nobody confirms is due much later.
+const OF_PAYMENTS: &str = "task ->> 'kind' <> 'lapse'";
+
+/// What was not done at a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Lag {
+    /// The end of the log then.
+    pub head: i64,
+    /// By the database's clock.
+    pub at: DateTime<Utc>,
+    /// Events that the slowest read model had not folded in.
+    pub events: i64,
+    /// Tasks of payments whose time had come.
+    pub tasks: i64,
 }
 
 /// A running server process.
@@ -129,6 +146,31 @@ impl Server {
         behind(&self.database.admin).await
     }
 
+    /// What is not done at this moment.
+    pub async fn lag(&self) -> Result<Lag> {
+        let sql = format!(
+            "select log.head_pos(), now(), log.head_pos() - coalesce((select min(pos) from read.checkpoint), 0), \
+             (select count(*) from process.task where due_at <= now() and {OF_PAYMENTS})"
+        );
+        let (head, at, events, tasks) = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&self.database.admin).await?;
+        Ok(Lag { head, at, events, tasks })
+    }
+
+    /// Waits until the read models have folded in what stood in the log at that moment, and the tasks that were due then have been
+    /// seen to; says how long that took.
+    pub async fn absorbed(&self, lag: &Lag, limit: Duration) -> Result<Duration> {
+        let sql = format!(
+            "select coalesce((select min(pos) from read.checkpoint), 0) >= $1 \
+             and not exists (select from process.task where due_at <= $2 and {OF_PAYMENTS})"
+        );
+        let started = tokio::time::Instant::now();
+        while !sqlx::query_scalar(AssertSqlSafe(sql.as_str())).bind(lag.head).bind(lag.at).fetch_one(&self.database.admin).await? {
+            anyhow::ensure!(started.elapsed() < limit, "read models or tasks are still behind after {limit:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(started.elapsed())
+    }
+
     /// Payment intents in its log.
     pub async fn payments(&self) -> Result<i64> {
         let sql = "select count(*) from log.event where type = 'payment_intent.created'";
@@ -139,9 +181,8 @@ impl Server {
     pub async fn payments_settled(&self) -> Result<()> {
         let started = tokio::time::Instant::now();
         loop {
-            // The look at the end of an intent that nobody confirms is due much later.
-            let sql = "select count(*) from process.task where task ->> 'kind' <> 'lapse'";
-            let left: i64 = sqlx::query_scalar(sql).fetch_one(&self.database.admin).await?;
+            let sql = format!("select count(*) from process.task where {OF_PAYMENTS}");
+            let left: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.database.admin).await?;
             if left == 0 {
                 return self.caught_up(Duration::from_secs(60)).await.map(drop);
             }

@@ -1,4 +1,4 @@
-//! Live events: from a command to the frame on a socket under load; and many idle terminals, their memory and a broadcast.
+//! Live events: from the append to a consumer and from a command to the frame on a socket, under load; and many idle terminals, their memory and a broadcast.
 
 use std::time::Duration;
 
@@ -7,7 +7,9 @@ use serde_json::json;
 use support::answered;
 
 use crate::{
-    Bench, cpu,
+    Bench,
+    consumer::Consumer,
+    cpu,
     measure::Latencies,
     report::Aim,
     server::{ALL_ROLES, Server},
@@ -23,16 +25,22 @@ const TERMINALS: usize = 20_000;
 /// Descriptors that a process needs for other things than terminals.
 const SPARE: usize = 500;
 
-/// `live`: commands at a fixed rate, each heard on the socket of its shop.
+/// `live`: commands at a fixed rate, each seen by a consumer of the log and heard on the socket of its shop.
 pub async fn live(bench: &mut Bench) -> Result<()> {
     let section = "live";
     let server = Server::start(&bench.servers, "bench_live", &ALL_ROLES).await?;
     let sockets = Sockets::connect(&Plan { address: server.address, shops: server.shops.clone(), sockets: server.shops.len() }).await?;
+    let consumer = Consumer::start(&server.database).await?;
     let seconds = bench.effort.choose(15, 4);
     let sent = stamped_orders(&server, seconds).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut seen = consumer.seen().await?;
     let mut heard = sockets.heard().await?;
     anyhow::ensure!(heard.frames == sent, "{sent} orders were placed, {} were heard", heard.frames);
+    anyhow::ensure!(seen.len() > 0, "the consumer saw nothing");
+    let what = |percentile: &str| format!("{percentile} from the append to a consumer in another process at {RATE} orders/s");
+    bench.report.aimed(section, what("P50"), seen.percentile(500), "ms", Aim::AtMost(5.0));
+    bench.report.aimed(section, what("P99"), seen.percentile(990), "ms", Aim::AtMost(30.0));
     let what = |percentile: &str| format!("{percentile} from sending an order to its frame at {RATE} orders/s");
     bench.report.figure(section, what("P50"), heard.latencies.percentile(500), "ms");
     bench.report.aimed(section, what("P99"), heard.latencies.percentile(990), "ms", Aim::AtMost(40.0));

@@ -86,7 +86,16 @@ async fn counters(servers: &PgPool) -> Result<Counters> {
 
 fn plan(bench: &Bench, server: &Server, connections: usize) -> load::Plan {
     let (address, shops) = (server.address, server.shops.clone());
-    load::Plan { address, shops, mix: Mix::Orders, rate: None, connections, warm_ms: 0, run_ms: bench.effort.choose(4_000, 1_500) }
+    load::Plan {
+        address,
+        bank: None,
+        shops,
+        mix: Mix::Orders,
+        rate: None,
+        connections,
+        warm_ms: 0,
+        run_ms: bench.effort.choose(4_000, 1_500),
+    }
 }
 
 /// Counts what `work`, which says how many things it did, and the time `after` it cost for each of them.
