@@ -285,6 +285,7 @@ impl Shared {
             app_pool: self.app_pool.clone(),
             call_back_pool: self.call_back_pool.clone(),
             tasks: self.tasks.clone(),
+            looks: commands::looks::Looks::default(),
             log_pool: self.worker_pool.clone(),
             webhook_addresses: config.webhooks.addresses(),
             providers: self.providers.clone(),

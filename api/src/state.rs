@@ -2,8 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use commands::tasks::Tasks;
-use commands::{handle::CommandHandler, personal::Keyring};
+use commands::{handle::CommandHandler, looks::Looks, personal::Keyring, tasks::Tasks};
 use domain::clock::{Clock, IdSource};
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -37,6 +36,8 @@ pub struct Parts {
     pub call_back_pool: PgPool,
     /// Told when a call-back is to be looked into, so that a worker of this process need not find out by itself.
     pub tasks: Arc<Tasks>,
+    /// Looks at providers' books on request.
+    pub looks: Looks,
     /// The log, for explanations: a role that may read it.
     pub log_pool: PgPool,
     /// Where webhook endpoints may be.

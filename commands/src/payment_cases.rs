@@ -66,8 +66,11 @@ pub async fn resolve_by_person(
     statement_reference: String,
 ) -> Result<Arc<payment_intent::State>, CommandError> {
     let paid = finding != payment_intent::Finding::NotPaid;
+    let before = concerns(unit, id).await?;
     let state = ask(unit, id, Command::ResolveByPerson { finding, statement_reference }).await?;
-    if let (false, Some(bill_id)) = (paid, state.details.as_ref().and_then(|details| details.bill_id)) {
+    // A hold that stands although its capture came to nothing still holds the bill.
+    let ended = !paid && state.status != before.status;
+    if let (true, Some(bill_id)) = (ended, state.details.as_ref().and_then(|details| details.bill_id)) {
         unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id: id }).await?;
     }
     Ok(state)

@@ -189,8 +189,8 @@ async fn target(unit: &mut UnitOfWork, new: &NewPayment) -> Result<Target, Comma
             if store.currency != amount.currency {
                 return Err(rejected(bill::Rejection::CurrencyMismatch { expected: store.currency }));
             }
-            let cash_rounding = cash_rounding(new, &store.tax_profile, amount.amount);
-            Ok(Target { store_id, bill_id: None, order_id: None, amount, cash_rounding })
+            // Without a bill it counts in no sales, and so does no rounding.
+            Ok(Target { store_id, bill_id: None, order_id: None, amount, cash_rounding: 0 })
         }
         PayFor::Bill { bill_id, amount } => {
             let bill = crate::bills::concerns(unit, bill_id).await?;

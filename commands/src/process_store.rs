@@ -150,7 +150,7 @@ pub trait ProcessStore: Send + Sync + 'static {
     fn lease(&self, now: DateTime<Utc>, seconds: f64, count: i64) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
     /// Lets go of a task that stands leased until exactly then and that nobody has begun: as if it had been left free.
     fn release(&self, key: &str, leased_until: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Holds tasks on for `seconds`.
+    /// Holds tasks on for `seconds` that stand leased: one that comes late does not take the task that replaced it.
     fn renew(&self, keys: &[String], now: DateTime<Utc>, seconds: f64) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Lets go of a task until `due`, without a word on what came of it.
     fn put_back(&self, key: &str, due: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -213,7 +213,7 @@ impl ProcessStore for PgPool {
     }
 
     async fn renew(&self, keys: &[String], now: DateTime<Utc>, seconds: f64) -> Result<(), StoreError> {
-        let sql = "update process.task set leased_until = $2 + $3 * interval '1 second' where key = any($1)";
+        let sql = "update process.task set leased_until = $2 + $3 * interval '1 second' where key = any($1) and leased_until is not null";
         Ok(sqlx::query(sql).bind(keys).bind(now).bind(seconds).execute(self).await.map(drop)?)
     }
 

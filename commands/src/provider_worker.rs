@@ -87,7 +87,7 @@ pub async fn run(
         async move { store.keep_exchanges(&said).await }
     });
     let (renew, clock) = (store.clone(), handler.clone());
-    let (renewals, renewing) = Grouped::new(AT_ONCE, MOMENT, move |keys: Vec<String>| {
+    let (renewals, renewing) = Grouped::new(SIDE_BY_SIDE, MOMENT, move |keys: Vec<String>| {
         let (store, now) = (renew.clone(), clock.clock().now());
         async move { store.renew(&keys, now, LEASE_SECONDS.into()).await }
     });
@@ -191,14 +191,18 @@ impl<S: ProcessStore> Worker<S> {
 
     async fn attend(&self, mut leased: Held) {
         let (key, _place) = (leased.key.clone(), leased.place.take());
-        let mut work = std::pin::pin!(self.perform(leased));
-        let mut renewals = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
-        let done = loop {
-            tokio::select! {
-                biased;
-                done = &mut work => break done,
-                _ = renewals.tick() => self.renew(&key).await,
+        let renewals = async {
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
+            loop {
+                ticks.tick().await;
+                self.renew(&key).await;
             }
+        };
+        // Side by side: a call is not held up by a database that is slow to renew.
+        let done = tokio::select! {
+            biased;
+            done = self.perform(leased) => done,
+            never = renewals => never,
         };
         if let Err(error) = done {
             // Put back for a moment; if that fails as well, the lease runs out.
@@ -273,14 +277,13 @@ impl<S: ProcessStore> Worker<S> {
                 let outcome = self.calls.cancel(tenant, &attempt, tried, self.now()).await;
                 hold::after_stop(attempt, mode, tried, standing, outcome, self.now())
             }
-            Task::Capture { attempt, capture: amount, request, tried, unclear_since } => {
-                let asked = hold::Asked { amount, request, tried, unclear_since };
+            Task::Capture { attempt, capture: amount, request, tried, unclear_since, told } => {
+                let asked = hold::Asked { amount, request, tried, unclear_since, told };
                 self.capture(tenant, attempt, asked, leased.abandoned).await?
             }
-            Task::Increase { attempt, total: amount, request, tried, unclear_since } => {
-                let asked = hold::Asked { amount, request, tried, unclear_since };
-                let outcome = self.calls.increase(tenant, &attempt, asked).await;
-                hold::after_increase(attempt, asked, outcome, self.now())
+            Task::Increase { attempt, total: amount, request, tried, unclear_since, told } => {
+                let asked = hold::Asked { amount, request, tried, unclear_since, told };
+                self.increase(tenant, attempt, asked, leased.abandoned).await?
             }
             Task::Refund(refund) => self.send_back(tenant, refund, leased.abandoned).await?,
             Task::CheckRefund(refund) => self.look_for(tenant, refund).await?,
@@ -304,7 +307,7 @@ impl<S: ProcessStore> Worker<S> {
     ) -> Result<work::Step, CommandError> {
         if abandoned || asked.tried > 0 {
             let intent = self.handler.read::<PaymentIntent>(tenant, attempt.payment_intent_id).await?;
-            if !intent.awaits_capture(attempt.attempt_id, asked.amount) {
+            if !intent.awaits_capture(attempt.attempt_id, asked.amount, asked.told) {
                 return Ok(work::Step::default());
             }
             let seen = self.calls.inquire(tenant, &attempt, self.now(), ExchangeLog::default()).await;
@@ -314,6 +317,24 @@ impl<S: ProcessStore> Worker<S> {
         }
         let outcome = self.calls.capture(tenant, &attempt, asked).await;
         Ok(hold::after_capture(attempt, asked, outcome, self.now()))
+    }
+
+    /// Raises what is held, unless somebody has decided meanwhile.
+    async fn increase(
+        &self,
+        tenant: MerchantId,
+        attempt: AttemptRef,
+        asked: hold::Asked,
+        abandoned: bool,
+    ) -> Result<work::Step, CommandError> {
+        if abandoned || asked.tried > 0 {
+            let intent = self.handler.read::<PaymentIntent>(tenant, attempt.payment_intent_id).await?;
+            if !intent.awaits_increase(attempt.attempt_id, asked.amount, asked.told) {
+                return Ok(work::Step::default());
+            }
+        }
+        let outcome = self.calls.increase(tenant, &attempt, asked).await;
+        Ok(hold::after_increase(attempt, asked, outcome, self.now()))
     }
 
     /// Sends money back, unless how the refund ended is known meanwhile, or was said by a person: then it is looked for at most.

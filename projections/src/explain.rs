@@ -122,6 +122,8 @@ pub struct Seen<F> {
     pub events: F,
     /// Deliveries of these events to endpoints of the merchant.
     pub deliveries: bool,
+    /// Call-backs that had no effect.
+    pub call_backs: bool,
     /// Up to this position of the log and its time; nothing for all.
     pub until: Option<i64>,
 }
@@ -155,7 +157,10 @@ pub async fn explain(
     if seen.deliveries {
         between.extend(deliveries(pool, tenant, &steps).await?);
     }
-    between.extend(call_backs::without_effect(pool, &steps).await?.into_iter().map(|row| (row.received_at, Line::CallBack(row))));
+    if seen.call_backs {
+        let without_effect = call_backs::without_effect(pool, &steps).await?;
+        between.extend(without_effect.into_iter().map(|row| (row.received_at, Line::CallBack(row))));
+    }
     if let Some(until) = seen.until {
         let sql = "select recorded_at from log.event where pos = $1";
         let end: Option<DateTime<Utc>> = sqlx::query_scalar(sql).bind(until).fetch_optional(pool).await?;

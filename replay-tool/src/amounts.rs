@@ -51,18 +51,15 @@ pub fn in_payload(payload: &str) -> String {
     // No text of the payload can look like this: its quotes are escaped.
     while let Some((before, after)) = rest.split_once("{\"amount\":") {
         shown.push_str(before);
-        match money(after) {
-            Some((money, after)) => {
-                shown.push('"');
-                shown.push_str(&money.to_string());
-                shown.push('"');
-                rest = after;
-            }
-            None => {
-                shown.push_str("{\"amount\":");
-                rest = after;
-            }
-        }
+        rest = if let Some((money, after)) = money(after) {
+            shown.push('"');
+            shown.push_str(&money.to_string());
+            shown.push('"');
+            after
+        } else {
+            shown.push_str("{\"amount\":");
+            after
+        };
     }
     shown.push_str(rest);
     shown

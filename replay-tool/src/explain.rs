@@ -41,7 +41,7 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
     }
     let pool = session.reader().await?;
     let progress = Progress::new("streams", 0);
-    let seen = Seen { events: |_: &RecordedEvent| true, deliveries: true, until: None };
+    let seen = Seen { events: |_: &RecordedEvent| true, deliveries: true, call_backs: true, until: None };
     let explained = explain(&pool, PaymentIntentId(args.intent.id), seen, |read, known| progress.of(read, known)).await?;
     drop(progress);
     let Explanation { lines, cut } = explained;

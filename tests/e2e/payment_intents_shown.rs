@@ -109,7 +109,6 @@ async fn a_payment_is_brought_up_to_date_with_its_provider_on_request() {
     let made = platform.post(&shop.cashier, "/v1/payment-intents", body(&shop, json!({}))).await;
     let path = format!("/v1/payment-intents/{}", made.id());
     let waiting = platform.get_until(&shop.cashier, &path, |intent| intent["status"] == "requires_action").await;
-    assert_eq!(synced(&platform, &shop.cashier, &path).await.ok().body["status"], "requires_action", "nothing was paid");
     platform.pay(waiting["reference"].as_str().unwrap(), json!({"webhook": "never"})).await;
     let paid = synced(&platform, &shop.cashier, &path).await.ok();
     assert_eq!((&paid.body["status"], &paid.body["captured"]["amount"]), (&json!("succeeded"), &json!(80_00)), "{paid:?}");

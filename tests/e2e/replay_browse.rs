@@ -112,6 +112,7 @@ async fn related_to(others: usize) -> (TestDatabase, String) {
         causation_id: CommandId(write.ids.next()),
         actor: "test".to_owned(),
         device: None,
+        operation: None,
     };
     let payload = json!({"order_ids": others}).to_string().into_bytes();
     let event = NewEvent { event_type: "order.cancelled", schema_version: 1, payload, pii: None };

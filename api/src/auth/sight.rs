@@ -22,7 +22,11 @@ pub struct Sight {
 impl Sight {
     /// Whether it may read things of this kind at all.
     pub const fn reads(&self, kind: StreamType) -> bool {
-        let permission = Permission::to_read(kind);
+        self.allows(Permission::to_read(kind))
+    }
+
+    /// Whether it may do this for all that it sees.
+    pub const fn allows(&self, permission: Permission) -> bool {
         self.role.allows(permission) && !(self.store.is_some() && permission.is_of_the_whole_merchant())
     }
 

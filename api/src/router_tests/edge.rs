@@ -114,6 +114,7 @@ pub(super) fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer
         app_pool: pool.clone(),
         call_back_pool: pool.clone(),
         tasks: Arc::default(),
+        looks: commands::looks::Looks::default(),
         log_pool: pool.clone(),
         providers: AccountProviders::new(
             Some(ProviderAccounts::new(pool.clone(), keyring.clone())),

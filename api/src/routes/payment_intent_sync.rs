@@ -3,12 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, http::HeaderValue, response::Response};
-use commands::{idempotency::Answer, looks};
+use commands::idempotency::Answer;
 use domain::{
     ids::{MerchantId, PaymentIntentId, StoreId},
     payment_intent::{self, PaymentIntent, Status},
+    routing::may_succeed_elsewhere,
 };
-use tokio::time::{Instant, sleep};
+use futures_util::future::try_join_all;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{command::respond, payment_intents::COLLECTION};
@@ -24,9 +29,11 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a caller of the published form waits for what the payer must do.
 const PATIENCE_FOR_ACTION: Duration = Duration::from_secs(5);
-/// How often this process's memory is asked meanwhile, which costs nothing, and after how many times the log, which others write, too.
+/// How often this process's memory is asked meanwhile, which costs nothing.
 const GLANCE: Duration = Duration::from_millis(10);
-const GLANCES_A_READ: usize = 20;
+/// Requests that wait for a provider at the same time; one more is answered as it is, so that a provider that hangs does not keep those busy
+/// who ask the database for others.
+static WAITING: Semaphore = Semaphore::const_new(128);
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -42,9 +49,10 @@ pub fn router() -> OpenApiRouter<AppState> {
 async fn sync(State(state): State<AppState>, allowed: Allowed<may::PaymentTake>, Id(id): Id<PaymentIntentId>) -> Result<Response, Problem> {
     let (tenant, only) = (allowed.principal.tenant()?, allowed.principal.store);
     let (_, intent) = current(&state, tenant, only, id).await?;
-    if let Some(attempt) = intent.attempt.as_ref().map(|attempt| &attempt.started) {
-        let looked = looks::look(&state.app_pool, &state.tasks, (tenant, attempt), state.clock.now(), PATIENCE).await;
-        looked.map_err(|error| Problem::unavailable(&error))?;
+    if let Ok(_turn) = WAITING.try_acquire() {
+        let attempts = intent.earlier.iter().chain(intent.attempt.as_ref().map(|attempt| &attempt.started));
+        let look = |attempt| state.looks.look(&state.app_pool, &state.tasks, (tenant, attempt), state.clock.now(), PATIENCE);
+        try_join_all(attempts.map(look)).await.map_err(|error| Problem::unavailable(&error))?;
     }
     let (version, intent) = current(&state, tenant, only, id).await?;
     let shown =
@@ -73,22 +81,37 @@ async fn current(
 pub async fn once_answered(state: &AppState, tenant: MerchantId, body: &serde_json::Value) -> Option<(HeaderValue, serde_json::Value)> {
     let waits = body.get("status").is_some_and(|status| status == Status::Processing.as_str());
     let id: PaymentIntentId = body.get("id").filter(|_| waits)?.as_str()?.parse().ok()?;
-    let answered = |intent: &payment_intent::State| intent.status != Status::Processing;
+    let _turn = WAITING.try_acquire().ok()?;
     let until = Instant::now() + PATIENCE_FOR_ACTION;
-    for glance in 1_usize.. {
-        sleep(GLANCE).await;
-        let seen = state.commands.last_seen::<PaymentIntent>(tenant, id).is_some_and(|intent| answered(&intent));
-        let late = Instant::now() >= until;
-        if seen || late || glance.is_multiple_of(GLANCES_A_READ) {
-            let (version, intent) = state.commands.read_at::<PaymentIntent>(tenant, id).await.ok()?;
-            if answered(&intent) {
-                let shown = serde_json::to_value(PaymentIntentResource::of(&intent, version)?).ok()?;
-                return Some((HeaderValue::from_str(&format!("\"{version}\"")).ok()?, shown));
-            }
-        }
-        if late {
+    while Instant::now() < until {
+        // Forgotten as soon as another process has written it.
+        let seen = match state.commands.last_seen::<PaymentIntent>(tenant, id) {
+            Some(seen) => seen,
+            None => state.commands.read_at::<PaymentIntent>(tenant, id).await.ok()?.1,
+        };
+        if is_answered(&seen) {
             break;
         }
+        sleep(GLANCE).await;
     }
-    None
+    let (version, intent) = state.commands.read_at::<PaymentIntent>(tenant, id).await.ok()?;
+    let shown = serde_json::to_value(PaymentIntentResource::of(&intent, version)?).ok()?;
+    (intent.status != Status::Processing).then_some(())?;
+    Some((HeaderValue::from_str(&format!("\"{version}\"")).ok()?, shown))
+}
+
+/// The provider has said something, and no other account is tried after it.
+fn is_answered(intent: &payment_intent::State) -> bool {
+    let goes_on = |attempt: &payment_intent::Attempt| attempt.failed.as_ref().is_some_and(|failed| may_succeed_elsewhere(&failed.code));
+    match intent.status {
+        Status::Processing => false,
+        Status::RequiresPaymentMethod => !intent.attempt.as_ref().is_some_and(goes_on),
+        Status::Absent
+        | Status::RequiresAction
+        | Status::RequiresCapture
+        | Status::Succeeded
+        | Status::Canceled
+        | Status::Expired
+        | Status::Failed => true,
+    }
 }

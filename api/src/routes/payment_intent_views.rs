@@ -24,7 +24,7 @@ use super::{
     query::{Ask, Payments},
 };
 use crate::{
-    auth::may,
+    auth::{Permission, may},
     extract::{Filter, Id},
     problem::{Kind, Problem},
     resources::{ListOf, PaymentIntentResource, Resource, payment_intent::status_of},
@@ -158,9 +158,10 @@ async fn explain(
     // belongs to the payment the caller is told what it could read by itself.
     ask.reads.payment(&ask.scope, id).await?.ok_or_else(missing)?;
     let sight = ask.sight.ok_or_else(missing)?;
-    // What left for the merchant's endpoints is for those who manage them.
+    // What left for the merchant's endpoints is for those who manage them, and what anybody may have sent for those who may look at it.
     let (events, deliveries) = (|event: &RecordedEvent| sight.sees_event(event), sight.reads(StreamType::WebhookEndpoint));
-    let seen = Seen { events, deliveries, until: ask.past() };
+    let call_backs = sight.allows(Permission::InboundWebhookRead);
+    let seen = Seen { events, deliveries, call_backs, until: ask.past() };
     let explanation = projections::explain::explain(&state.log_pool, id, seen, |_, _| {}).await?;
     let data = explanation.lines.iter().map(projections::explain::Line::value).collect();
     Ok(ask.answer(axum::Json(ExplanationResource { data })))

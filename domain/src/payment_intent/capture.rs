@@ -13,6 +13,11 @@ pub(super) fn authorize(state: &State, attempt_id: AttemptId, amount: Money, cap
     let Some(attempt) = state.live_attempt(attempt_id).filter(|_| state.is_open()) else { return vec![] };
     let known =
         attempt.authorized.as_ref().is_some_and(|held| held.amount.currency == amount.currency && held.amount.amount >= amount.amount);
+    // A person was told that the books cannot be read; now they are, and nobody waits for more than the hold.
+    let unread = attempt.left_to_person.is_some() && attempt.capturing.is_none() && attempt.increasing.is_none();
+    if let (true, true, Some(held)) = (known, unread && state.cancel_requested.is_none(), &attempt.authorized) {
+        return vec![Authorized { attempt_id, amount: held.amount, capture_before }.into()];
+    }
     // An increase under way that the books do not show yet is not undone by them.
     if known { vec![] } else { vec![Authorized { attempt_id, amount, capture_before }.into()] }
 }

@@ -83,6 +83,8 @@ pub(super) fn resolve_by_person(
                 // The hold stands as before: its watch looks on, and whatever the books show counts.
                 Some(_) if attempt.capturing.is_some() => vec![CaptureFailed { attempt_id, code, message: statement_reference }.into()],
                 Some(_) if attempt.increasing.is_some() => vec![IncreaseFailed { attempt_id, code, message: statement_reference }.into()],
+                // Nothing was asked for that could have come to something.
+                Some(_) if state.cancel_requested.is_none() => return Err(Rejection::OutcomeNotUnknown),
                 Some(_) | None => failed(state, details, attempt_id, code, statement_reference),
             };
             Ok(std::iter::once(resolved.into()).chain(ended).collect())
@@ -90,7 +92,7 @@ pub(super) fn resolve_by_person(
         Finding::Paid { transaction_id, amount, paid_at } => {
             // Of a hold what was captured, otherwise what is owed.
             let fits = state.held().map_or(amount == details.amount, |held| {
-                amount.currency == held.amount.currency && (1..=held.amount.amount).contains(&amount.amount)
+                attempt.capturing.is_some() && amount.currency == held.amount.currency && (1..=held.amount.amount).contains(&amount.amount)
             });
             if !fits {
                 return Err(Rejection::TenderAmountDiffers);

@@ -186,11 +186,13 @@ fn evolve_attempt(state: &mut State, event: &Event) {
         attempt.know();
     } else if let Event::CaptureRequested(requested) = event {
         attempt.capturing = Some(requested.amount.amount);
+        attempt.left_to_person = None; // of this one nobody was told yet
     } else if let Event::CaptureFailed(_) = event {
         attempt.capturing = None;
         attempt.know();
     } else if let Event::IncreaseRequested(requested) = event {
         attempt.increasing = Some(requested.amount.amount);
+        attempt.left_to_person = None;
     } else if let Event::IncreaseFailed(_) = event {
         attempt.increasing = None;
         attempt.know();

@@ -226,9 +226,20 @@ impl State {
         if self.status == Status::RequiresCapture { self.attempt.as_ref()?.authorized.as_ref() } else { None }
     }
 
-    /// A capture of so much (minor units) is under way on this attempt.
-    pub fn awaits_capture(&self, attempt_id: AttemptId, amount: i64) -> bool {
-        self.is_open() && self.live_attempt(attempt_id).is_some_and(|attempt| attempt.capturing == Some(amount))
+    /// A capture of so much (minor units) is under way on this attempt. `told`: a person was told of it, and if that stands no more the
+    /// person has decided.
+    pub fn awaits_capture(&self, attempt_id: AttemptId, amount: i64, told: bool) -> bool {
+        self.awaits(attempt_id, told, |attempt| attempt.capturing == Some(amount))
+    }
+
+    /// The same of a higher hold.
+    pub fn awaits_increase(&self, attempt_id: AttemptId, total: i64, told: bool) -> bool {
+        self.awaits(attempt_id, told, |attempt| attempt.increasing == Some(total))
+    }
+
+    fn awaits(&self, attempt_id: AttemptId, told: bool, asked: impl Fn(&Attempt) -> bool) -> bool {
+        let attempt = self.live_attempt(attempt_id).filter(|_| self.is_open());
+        attempt.is_some_and(|attempt| asked(attempt) && (!told || attempt.left_to_person.is_some()))
     }
 
     /// The attempt that a person may resolve out of a statement: its provider does not tell, and the intent is still open.

@@ -47,6 +47,9 @@ pub enum Task {
         /// Since when nobody knows what came of it (UTC).
         #[serde(default)]
         unclear_since: Option<DateTime<Utc>>,
+        /// A person was told.
+        #[serde(default)]
+        told: bool,
     },
     /// Hold more.
     Increase {
@@ -63,6 +66,9 @@ pub enum Task {
         /// Since when nobody knows what came of it (UTC).
         #[serde(default)]
         unclear_since: Option<DateTime<Utc>>,
+        /// A person was told.
+        #[serde(default)]
+        told: bool,
     },
     /// Stop an attempt at the provider.
     Stop {

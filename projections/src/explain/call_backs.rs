@@ -9,6 +9,9 @@ use sqlx::PgPool;
 
 use crate::{error::Error, trail::Step};
 
+/// The newest of them that are shown.
+const MOST: i64 = 50;
+
 /// A call-back as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct CallBackRow {
@@ -24,8 +27,6 @@ pub struct CallBackRow {
     pub received_at: DateTime<Utc>,
     /// What it said, as it came. Of a refused one anybody may have written it.
     body: Vec<u8>,
-    reference: Option<String>,
-    provider_id: Option<String>,
 }
 
 impl CallBackRow {
@@ -45,13 +46,6 @@ impl CallBackRow {
             "received": self.said(),
         })
     }
-
-    /// A refused one names nothing that is believed: that our name for the payment stands in it is why it is shown.
-    fn names_one_of(&self, names: &BTreeSet<String>) -> bool {
-        let named = [&self.reference, &self.provider_id].into_iter().flatten().any(|name| names.contains(name));
-        let holds = |name: &String| self.body.windows(name.len().max(1)).any(|window| window == name.as_bytes());
-        named || (self.state == "refused" && names.iter().any(holds))
-    }
 }
 
 /// Those that name an attempt of these steps. Of refused ones the newest few of each account are kept.
@@ -69,40 +63,14 @@ pub(super) async fn without_effect(pool: &PgPool, steps: &[Step]) -> Result<Vec<
         }
     }
     names.remove("");
-    let (accounts, providers): (Vec<_>, Vec<_>) = (accounts.into_iter().collect(), providers.into_iter().collect());
-    let sql = "select account, state, signature, problem, received_at, body, reference, provider_id from process.webhook \
+    let [accounts, providers, names] = [accounts, providers, names].map(|set| set.into_iter().collect::<Vec<String>>());
+    // A refused one names nothing that is believed: that our name for the payment stands in it is why it is shown.
+    let sql = "select account, state, signature, problem, received_at, body from process.webhook w \
                where state = 'refused' and account = any($1) \
+                 and exists (select from unnest($3::text[]) n where position(convert_to(n, 'UTF8') in w.body) > 0) \
                union all \
-               select account, state, signature, problem, received_at, body, reference, provider_id from process.webhook \
-               where state = 'parked' and provider = any($2) and account = any($1)";
-    let found: Vec<CallBackRow> = sqlx::query_as(sql).bind(accounts).bind(providers).fetch_all(pool).await?;
-    Ok(found.into_iter().filter(|row| row.names_one_of(&names)).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(state: &str, body: &str, reference: Option<&str>) -> CallBackRow {
-        CallBackRow {
-            account: "scb".to_owned(),
-            state: state.to_owned(),
-            signature: "bad".to_owned(),
-            problem: None,
-            received_at: DateTime::UNIX_EPOCH,
-            body: body.as_bytes().to_vec(),
-            reference: reference.map(str::to_owned),
-            provider_id: None,
-        }
-    }
-
-    #[test]
-    fn a_call_back_is_about_a_payment_whose_name_it_has() {
-        let names = BTreeSet::from(["REF1".to_owned()]);
-        assert!(row("parked", "", Some("REF1")).names_one_of(&names));
-        assert!(!row("parked", "REF1", Some("REF2")).names_one_of(&names), "what proved its sender names what it names");
-        assert!(row("refused", r#"{"ref":"REF1"}"#, None).names_one_of(&names));
-        assert!(!row("refused", r#"{"ref":"REF2"}"#, None).names_one_of(&names));
-        assert!(!row("refused", "", None).names_one_of(&names));
-    }
+               select account, state, signature, problem, received_at, body from process.webhook \
+               where state = 'parked' and provider = any($2) and account = any($1) and (reference = any($3) or provider_id = any($3)) \
+               order by received_at desc limit $4";
+    Ok(sqlx::query_as(sql).bind(accounts).bind(providers).bind(names).bind(MOST).fetch_all(pool).await?)
 }

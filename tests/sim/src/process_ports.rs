@@ -62,7 +62,11 @@ impl ProcessStore for SimLog {
 
     async fn renew(&self, keys: &[String], now: DateTime<Utc>, lease: f64) -> Result<(), StoreError> {
         let until = now + seconds(lease);
-        let renew = |db: &mut crate::db::Db| keys.iter().for_each(|key| db.process.change_task(key, |row| row.leased_until = Some(until)));
+        let renew = |db: &mut crate::db::Db| {
+            for key in keys {
+                db.process.change_task(key, |row| row.leased_until = row.leased_until.map(|_| until));
+            }
+        };
         self.0.ask("renew", renew).await
     }
 

@@ -183,7 +183,7 @@ fn a_person_finds_what_was_captured_of_a_hold_or_that_nothing_was() {
     assert_eq!(after, [said(false), failed]);
     let state = PaymentIntent::fold(&[history, after].concat());
     assert!(state.status == Status::RequiresCapture && !state.needs_attention(), "the hold stands, and can be captured again");
-    assert!(!state.awaits_capture(id(1), 40_00) && PaymentIntent::decide(&state, capture(Some(30_00))).is_ok());
+    assert!(!state.awaits_capture(id(1), 40_00, false) && PaymentIntent::decide(&state, capture(Some(30_00))).is_ok());
 }
 
 #[test]
@@ -192,4 +192,29 @@ fn a_person_finds_that_a_hold_was_not_raised() {
     let history = [held(), vec![asked, not_known(1), left_to_person()]].concat();
     let failed: Event = IncreaseFailed { attempt_id: id(1), code: "not_on_statement".into(), message: "line 12".into() }.into();
     given::<PaymentIntent>(&history).when(resolve(Finding::NotPaid)).then(&[said(false), failed]);
+}
+
+#[test]
+fn of_a_hold_of_which_nothing_was_asked_a_person_finds_nothing() {
+    let history = [held(), vec![left_to_person()]].concat();
+    given::<PaymentIntent>(&history).when(found(40_00)).then_rejected("TenderAmountDiffers");
+    given::<PaymentIntent>(&history).when(resolve(Finding::NotPaid)).then_rejected("OutcomeNotUnknown");
+    // The next look that is answered ends it.
+    given::<PaymentIntent>(&history).when(authorize(OWED)).then(&[authorized(OWED)]);
+    let state = PaymentIntent::fold(&[history, vec![authorized(OWED)]].concat());
+    assert!(!state.needs_attention() && state.status == Status::RequiresCapture);
+    // Not while a capture is unclear: the hold alone does not tell.
+    let unclear = [held(), vec![capture_requested(40_00), not_known(1), left_to_person()]].concat();
+    given::<PaymentIntent>(&unclear).when(authorize(OWED)).then(&[]);
+}
+
+#[test]
+fn the_calls_of_a_capture_end_once_a_person_has_decided_also_when_as_much_is_asked_for_again() {
+    let told = [held(), vec![capture_requested(40_00), not_known(1), left_to_person()]].concat();
+    assert!(PaymentIntent::fold(&told).awaits_capture(id(1), 40_00, true));
+    let failed: Event = CaptureFailed { attempt_id: id(1), code: "not_on_statement".into(), message: "line 12".into() }.into();
+    let again = PaymentIntent::fold(&[told, vec![said(false), failed, capture_requested(40_00)]].concat());
+    assert!(!again.awaits_capture(id(1), 40_00, true), "the first request's");
+    assert!(again.awaits_capture(id(1), 40_00, false), "the second one's");
+    assert!(!again.awaits_increase(id(1), 40_00, false));
 }

@@ -63,6 +63,8 @@ pub struct Asked {
     pub tried: u32,
     /// Since when nobody knows what came of it (UTC).
     pub unclear_since: Option<DateTime<Utc>>,
+    /// A person was told.
+    pub told: bool,
 }
 
 /// When a call about an attempt is repeated.
@@ -86,17 +88,17 @@ fn unclear(
         commands.push(ProcessCommand::LeaveToPerson { payment_intent_id, attempt_id, at: now });
     }
     let due = repeated(now, &attempt, asked.tried);
-    let asked = Asked { tried: asked.tried.saturating_add(1), unclear_since: Some(since), ..asked };
+    let asked = Asked { tried: asked.tried.saturating_add(1), unclear_since: Some(since), told: late, ..asked };
     // The person is told after a look, so there is one at that time.
     Step { commands, next: Some((next(attempt, asked), if late { due } else { due.min(told_at) })) }
 }
 
-fn capture(attempt: AttemptRef, Asked { amount, request, tried, unclear_since }: Asked) -> Task {
-    Task::Capture { attempt, capture: amount, request, tried, unclear_since }
+fn capture(attempt: AttemptRef, Asked { amount, request, tried, unclear_since, told }: Asked) -> Task {
+    Task::Capture { attempt, capture: amount, request, tried, unclear_since, told }
 }
 
-fn increase(attempt: AttemptRef, Asked { amount, request, tried, unclear_since }: Asked) -> Task {
-    Task::Increase { attempt, total: amount, request, tried, unclear_since }
+fn increase(attempt: AttemptRef, Asked { amount, request, tried, unclear_since, told }: Asked) -> Task {
+    Task::Increase { attempt, total: amount, request, tried, unclear_since, told }
 }
 
 /// After a look at the books before a capture is asked for once more: what follows from them, or nothing where they show the hold, so
@@ -134,7 +136,8 @@ pub fn after_capture(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<Att
         }
         CallOutcome::NotAttempted(_) => unclear(attempt, asked, vec![], capture, now),
         CallOutcome::Unknown(reason) => {
-            let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now };
+            let since = asked.unclear_since.unwrap_or(now);
+            let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since };
             unclear(attempt, asked, vec![command], capture, now)
         }
     }
@@ -161,7 +164,8 @@ pub fn after_increase(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<At
         }
         CallOutcome::NotAttempted(_) => unclear(attempt, asked, vec![], increase, now),
         CallOutcome::Unknown(reason) => {
-            let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now };
+            let since = asked.unclear_since.unwrap_or(now);
+            let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since };
             unclear(attempt, asked, vec![command], increase, now)
         }
     }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 fn asked(amount: i64, tried: u32) -> Asked {
-    Asked { amount, request: 7, tried, unclear_since: None }
+    Asked { amount, request: 7, tried, unclear_since: None, told: false }
 }
 
 /// A card whose amount is held.
@@ -48,7 +48,7 @@ fn a_capture_is_done_once_the_books_show_the_money() {
 #[test]
 fn a_capture_without_a_clear_answer_is_repeated_and_never_a_failure() {
     let unclear_since = Some(at(60));
-    let task = |tried| Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried, unclear_since };
+    let task = |tried| Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried, unclear_since, told: false };
     let again = |tried| Some((task(tried), repeated(at(60), &attempt(), 2)));
     let step = after_capture(attempt(), asked(40_00, 2), unknown(), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::MarkAttemptUnknown { .. }]), "{step:?}");
