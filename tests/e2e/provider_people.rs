@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use support::{ApiShop, ProviderAt, TestPlatform, eventually, reconcile, settlement_list};
 
-use crate::cards::{OWED, thb};
+use crate::cards::{OWED, STRIPE, thb};
 
 struct Counter {
     platform: TestPlatform,
@@ -97,6 +97,46 @@ async fn a_person_finds_the_money_on_a_statement_that_the_provider_does_not_tell
     assert_eq!((&after["captured"], &after["unmatched"]), (&thb(OWED), &json!([])));
     counter.at.agrees_with(&counter.platform, &counter.shop).await;
     counter.platform.proves_itself().await;
+    counter.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_of_which_the_provider_does_not_tell_is_left_to_a_person_and_its_bill_stays_held() {
+    let counter = Counter::open(Simulated::Stripe).await;
+    let (platform, shop) = (&counter.platform, &counter.shop);
+    let (_, bill) = platform.billed(shop, OWED).await;
+    let by_card = json!({"bill_id": bill, "tender": "online_card", "card_token": STRIPE.good, "capture_method": "manual"});
+    let path = format!("/v1/payment-intents/{}", platform.post(&shop.cashier, "/v1/payment-intents", by_card).await.id());
+    counter.until(&path, |intent| intent["status"] == "requires_capture").await;
+    let silent = |operation: &str| json!({"operation": operation, "fault": "http_500", "times": 1_000_000});
+    counter.at.lever("faults", json!([silent("inquire"), silent("capture")])).await;
+    platform.post(&shop.cashier, &format!("{path}/capture"), json!({})).await.ok();
+    let unclear = counter.until(&path, |intent| intent["outcome"]["state"] == "unknown").await;
+    let steps: Vec<&Value> = unclear["outcome"]["ladder"].as_array().unwrap().iter().map(|rung| &rung["step"]).collect();
+    assert_eq!(steps, [&json!("inquiry"), &json!("person")], "{unclear}");
+    // An hour later.
+    let over = "update process.task set due_at = now(), task = jsonb_set(task, '{unclear_since}', to_jsonb(now() - interval '1 hour'))
+                where key like 'capture:%'";
+    let long_ago = || async {
+        let moved = sqlx::query(over).execute(&platform.database.admin).await.unwrap().rows_affected();
+        let shown = platform.get(&shop.cashier, &path).await.ok().body;
+        (moved <= 1 && shown["outcome"]["step"] == "person").then_some(shown)
+    };
+    let left = eventually("a person is told", Duration::from_secs(30), long_ago).await;
+    assert_eq!(left["needs_attention"], true, "{left}");
+    let not_made = json!({"paid": false, "statement_reference": "Stripe payout 12 has no such line"});
+    let resolved = counter.resolve(&shop.manager, &path, not_made).await.ok().body;
+    assert_eq!((&resolved["status"], &resolved["needs_attention"]), (&json!("requires_capture"), &json!(false)), "the hold stands");
+    platform.settled().await;
+    let held = platform.get(&shop.cashier, &format!("/v1/bills/{bill}")).await.ok().body;
+    assert_eq!((&held["reserved"], &held["due"]), (&thb(OWED), &thb(0)), "nobody may be asked for the same money twice");
+    // The provider is back, and the hold is captured after all.
+    counter.speaks_again().await;
+    platform.post(&shop.cashier, &format!("{path}/capture"), json!({})).await.ok();
+    counter.until(&path, |intent| intent["status"] == "succeeded").await;
+    counter.until(&format!("/v1/bills/{bill}"), |bill| bill["status"] == "paid").await;
+    counter.at.agrees_with(platform, shop).await;
+    platform.proves_itself().await;
     counter.platform.stop().await;
 }
 

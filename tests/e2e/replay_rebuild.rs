@@ -1,12 +1,16 @@
 //! `replay rebuild` and `rollback`: read models folded anew beside live ones, while the platform runs.
 
-use std::{process::Child, time::Duration};
+use std::{
+    process::Child,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use commands::{database::Role, handle::CommandHandler};
 use projections::runner;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use support::{Replayed, Shop, TestDatabase, WriteSide, eventually, replay, replay_command};
+use support::{Replayed, Shop, TestDatabase, TestPlatform, WriteSide, eventually, replay, replay_command};
 use tokio_util::sync::CancellationToken;
 
 const MODELS: [&str; 7] = ["directory", "orders", "bills", "payments", "refunds", "customers", "daily_sales"];
@@ -393,4 +397,33 @@ async fn nobody_rolls_back_to_a_copy_of_a_history_that_was_given_up() {
     assert!(refused.code == 2 && refused.errors.contains("no earlier copy"), "{refused:?}");
     trading.proves_itself().await;
     trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_are_answered_with_the_whole_model_while_copies_are_switched_under_them() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    for _ in 0..30 {
+        platform.post(&shop.cashier, "/v1/orders", json!({"store_id": shop.store, "order_type": "dine_in"})).await.ok();
+    }
+    platform.settled().await;
+    let (over, answered) = (CancellationToken::new(), AtomicUsize::new(0));
+    let reader = || async {
+        while !over.is_cancelled() {
+            let page = platform.get(&shop.cashier, "/v1/orders?limit=200").await.ok().body;
+            assert_eq!(page["data"].as_array().unwrap().len(), 30, "neither half a copy nor none");
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let switches = async {
+        for verb in ["rebuild", "rollback", "rebuild", "rollback", "rebuild"] {
+            let before = answered.load(Ordering::Relaxed);
+            replay(&platform.database, &[verb, "orders"]).await.sound();
+            assert!(answered.load(Ordering::Relaxed) > before, "somebody read meanwhile");
+        }
+        over.cancel();
+    };
+    tokio::join!(switches, reader(), reader(), reader());
+    platform.proves_itself().await;
+    platform.stop().await;
 }
