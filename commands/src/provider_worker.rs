@@ -3,7 +3,7 @@
 //! The fact before each call is in the log already; the outcome follows as a command; only then the task is replaced or
 //! removed. A crash anywhere repeats the task, which asks the provider under the same identifiers.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -31,25 +31,24 @@ use crate::{
     error::CommandError,
     event_store::ulid_of,
     fail_point,
-    grouped::Grouped,
+    grouped::{Grouped, Grouping},
     handle::{Caller, CommandHandler},
     process_runner::execute,
     process_store::{Conclusion, Leased, ProcessStore, Said, Settled},
     provider_calls::{Calls, Named},
     refund_checks, routing,
-    tasks::{Handed, LEASE_SECONDS, Place, Tasks},
+    tasks::{Breadth, Handed, LEASE_SECONDS, Place, Tasks},
 };
 
-/// Tasks under way side by side: as many as the guards of all providers together let call, so that a provider that hangs takes no place
-/// of another's.
-pub const SIDE_BY_SIDE: usize = 768;
-/// Tasks leased at a look, and conclusions written together, at most.
-const AT_ONCE: usize = 64;
+/// Conclusions, and what was said, written together at most.
+const TOGETHER: usize = 64;
 /// How often the lease of a task under way is renewed.
 const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// How long the ends of tasks, and what was said to providers, wait for company on their way to the database. What follows from a call
 /// is in the log by then, and nobody at a counter waits.
 const MOMENT: Duration = Duration::from_millis(10);
+/// How long a write of what nobody waits for may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Poll for due tasks.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -78,16 +77,19 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let (conclude, keep) = (store.clone(), store.clone());
-    let (conclusions, concluding) = Grouped::new(AT_ONCE, MOMENT, move |conclusions: Vec<Conclusion>| {
+    let in_groups = Grouping { most: TOGETHER, moment: MOMENT, patience: PATIENCE };
+    let (conclusions, concluding) = Grouped::new(in_groups, move |conclusions: Vec<Conclusion>| {
         let store = conclude.clone();
         async move { store.conclude(&conclusions).await }
     });
-    let (said, keeping) = Grouped::new(AT_ONCE, MOMENT, move |said: Vec<Said>| {
+    let (said, keeping) = Grouped::new(in_groups, move |said: Vec<Said>| {
         let store = keep.clone();
         async move { store.keep_exchanges(&said).await }
     });
     let (renew, clock) = (store.clone(), handler.clone());
-    let (renewals, renewing) = Grouped::new(AT_ONCE, MOMENT, move |keys: Vec<String>| {
+    // All together, and one that hangs is given up while there is time for another: behind it every lease here would run out.
+    let at_once = Grouping { most: tasks.breadth().side_by_side, moment: MOMENT, patience: RENEW_EVERY };
+    let (renewals, renewing) = Grouped::new(at_once, move |keys: Vec<String>| {
         let (store, now) = (renew.clone(), clock.clock().now());
         async move { store.renew(&keys, now, LEASE_SECONDS.into()).await }
     });
@@ -98,6 +100,7 @@ pub async fn run(
 
 async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, shutdown: CancellationToken) {
     let (mut calls, mut handed) = (JoinSet::new(), tasks.serve());
+    let Breadth { side_by_side, at_once, .. } = tasks.breadth();
     let attend = |calls: &mut JoinSet<()>, task: Held| {
         let worker = Arc::clone(&worker);
         calls.spawn(async move { worker.attend(task).await });
@@ -113,8 +116,8 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
         gauge!("smartpos_provider_calls").set(u32::try_from(calls.len()).unwrap_or(u32::MAX));
-        let free = SIDE_BY_SIDE.saturating_sub(calls.len());
-        let places = free.min(AT_ONCE);
+        let free = side_by_side.saturating_sub(calls.len());
+        let places = free.min(at_once);
         let mut leasing = std::pin::pin!(worker.lease(places));
         let leased = loop {
             tokio::select! {
@@ -191,14 +194,11 @@ impl<S: ProcessStore> Worker<S> {
 
     async fn attend(&self, mut leased: Held) {
         let (key, _place) = (leased.key.clone(), leased.place.take());
-        let mut work = std::pin::pin!(self.perform(leased));
-        let mut renewals = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
-        let done = loop {
-            tokio::select! {
-                biased;
-                done = &mut work => break done,
-                _ = renewals.tick() => self.renew(&key).await,
-            }
+        // Side by side: a call goes on while the database is slow to renew its lease.
+        let done = tokio::select! {
+            biased;
+            done = self.perform(leased) => done,
+            never = self.hold(&key) => match never {},
         };
         if let Err(error) = done {
             // Put back for a moment; if that fails as well, the lease runs out.
@@ -221,7 +221,10 @@ impl<S: ProcessStore> Worker<S> {
                 Err(error) => {
                     tracing::error!(%error, key, "a provider task cannot be read");
                     counter!("smartpos_provider_tasks_unreadable_total").increment(1);
-                    self.store().put_back(&key, self.now() + chrono::Duration::hours(1)).await?;
+                    // If that fails it is met again when the lease has run out.
+                    if let Err(error) = self.store().put_back(&key, self.now() + chrono::Duration::hours(1)).await {
+                        tracing::warn!(%error, key, "a task that cannot be read was not put back");
+                    }
                 }
             }
         }
@@ -490,11 +493,15 @@ impl<S: ProcessStore> Worker<S> {
         Ok(self.conclusions.ask(Conclusion::of(key.to_owned())).await?)
     }
 
-    /// Keeps a task that is still under way. When this fails another worker may take the task over: the provider knows the
-    /// repeat by its identifiers.
-    async fn renew(&self, key: &str) {
-        if let Err(error) = self.renewals.ask(key.to_owned()).await {
-            tracing::warn!(%error, key, "a lease was not renewed");
+    /// Holds a task on while it is under way. When a renewal fails another worker may take the task over: the provider knows the repeat by
+    /// its identifiers.
+    async fn hold(&self, key: &str) -> Infallible {
+        let mut renewals = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
+        loop {
+            renewals.tick().await;
+            if let Err(error) = self.renewals.ask(key.to_owned()).await {
+                tracing::warn!(%error, key, "a lease was not renewed");
+            }
         }
     }
 }

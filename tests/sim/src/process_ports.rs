@@ -62,14 +62,14 @@ impl ProcessStore for SimLog {
 
     async fn renew(&self, keys: &[String], now: DateTime<Utc>, lease: f64) -> Result<(), StoreError> {
         let until = now + seconds(lease);
-        let renew = |db: &mut crate::db::Db| keys.iter().for_each(|key| db.process.change_task(key, |row| row.leased_until = Some(until)));
+        let renew = |db: &mut crate::db::Db| keys.iter().for_each(|key| db.process.change_held(key, |row| row.leased_until = Some(until)));
         self.0.ask("renew", renew).await
     }
 
     async fn put_back(&self, key: &str, due: DateTime<Utc>) -> Result<(), StoreError> {
         // As in SQL: with a lease that has run out by then, so that nobody takes it for a fresh one.
         let back = |row: &mut TaskRow| (row.leased_until, row.due_at) = (Some(due), due);
-        self.0.ask("put back", |db| db.process.change_task(key, back)).await
+        self.0.ask("put back", |db| db.process.change_held(key, back)).await
     }
 
     async fn conclude(&self, conclusions: &[Conclusion]) -> Result<(), StoreError> {

@@ -178,6 +178,13 @@ impl ProcessRows {
         }
     }
 
+    /// Changes a task that stands leased, or stood so and was not let go of.
+    pub fn change_held(&mut self, key: &str, change: impl FnOnce(&mut TaskRow)) {
+        if self.tasks.get(key).is_some_and(|row| row.leased_until.is_some()) {
+            self.change_task(key, change);
+        }
+    }
+
     /// All of it at once.
     pub fn conclude(&mut self, conclusions: &[Conclusion], forgets: bool, world: &World) {
         let mut undo = Vec::new();
