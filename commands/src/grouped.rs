@@ -10,16 +10,8 @@ use tokio::{
 
 use crate::event_log::StoreError;
 
-/// Who shares a round trip.
-#[derive(Debug, Clone, Copy)]
-pub struct Grouping {
-    /// So many at most.
-    pub most: usize,
-    /// Who comes so soon after the first of them.
-    pub moment: Duration,
-    /// How long a round trip may take: one that hangs must not hold up all who come after it.
-    pub patience: Duration,
-}
+/// How long a round trip may take: one that hangs must not hold up all who come after it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 type Waiting<T> = (T, oneshot::Sender<Result<(), StoreError>>);
 
@@ -29,7 +21,7 @@ pub struct Grouped<T>(mpsc::UnboundedSender<Waiting<T>>);
 impl<T: Clone + Send> Grouped<T> {
     /// `work` does up to `most` things, all or nothing, `moment` after the first of them came. The second part does it: it runs for as
     /// long as anybody may hand something in.
-    pub fn new<W, F>(Grouping { most, moment, patience }: Grouping, work: W) -> (Self, impl Future<Output = ()> + Send)
+    pub fn new<W, F>(most: usize, moment: Duration, work: W) -> (Self, impl Future<Output = ()> + Send)
     where
         W: Fn(Vec<T>) -> F + Send + Sync,
         F: Future<Output = Result<(), StoreError>> + Send,
@@ -47,11 +39,11 @@ impl<T: Clone + Send> Grouped<T> {
                     }
                 }
                 let (things, answers): (Vec<T>, Vec<_>) = waiting.drain(..).unzip();
-                let done = in_time(patience, work(things.clone())).await;
+                let done = in_time(work(things.clone())).await;
                 if let (Err(StoreError::Refused(_)), 2..) = (&done, things.len()) {
                     // One of them is refused, which is no reason to refuse the others.
                     for (thing, answer) in things.into_iter().zip(answers) {
-                        let _ = answer.send(in_time(patience, work(vec![thing])).await);
+                        let _ = answer.send(in_time(work(vec![thing])).await);
                     }
                 } else {
                     for answer in answers {
@@ -86,8 +78,8 @@ impl<T: Clone + Send> Grouped<T> {
     }
 }
 
-async fn in_time(patience: Duration, work: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
-    timeout(patience, work).await.unwrap_or_else(|_| Err(StoreError::Lost("no answer in time".to_owned())))
+async fn in_time(work: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(StoreError::Lost("no answer in time".to_owned())))
 }
 
 #[cfg(test)]
@@ -98,15 +90,11 @@ mod tests {
 
     use super::*;
 
-    fn grouping(most: usize, moment: Duration) -> Grouping {
-        Grouping { most, moment, patience: Duration::from_secs(5) }
-    }
-
     /// What was done, in groups; everything but 13 succeeds.
     async fn done_of(moment: Duration, things: Vec<u32>) -> (Vec<Vec<u32>>, Vec<Result<(), StoreError>>) {
         let seen: Arc<Mutex<Vec<Vec<u32>>>> = Arc::default();
         let note = Arc::clone(&seen);
-        let (grouped, drive) = Grouped::new(grouping(3, moment), move |group: Vec<u32>| {
+        let (grouped, drive) = Grouped::new(3, moment, move |group: Vec<u32>| {
             note.lock().unwrap().push(group.clone());
             async move { if group.contains(&13) { Err(StoreError::Refused("13".to_owned())) } else { Ok(()) } }
         });
@@ -127,7 +115,7 @@ mod tests {
     async fn those_who_come_within_a_moment_share_one_too() {
         let (seen, moment) = (Arc::<Mutex<Vec<Vec<u32>>>>::default(), Duration::from_millis(10));
         let note = Arc::clone(&seen);
-        let (grouped, drive) = Grouped::new(grouping(3, moment), move |group: Vec<u32>| {
+        let (grouped, drive) = Grouped::new(3, moment, move |group: Vec<u32>| {
             note.lock().unwrap().push(group);
             async { Ok(()) }
         });
@@ -152,7 +140,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_hangs_holds_up_nobody_for_long() {
-        let (grouped, drive) = Grouped::new(grouping(1, Duration::ZERO), |group: Vec<u32>| async move {
+        let (grouped, drive) = Grouped::new(1, Duration::ZERO, |group: Vec<u32>| async move {
             if group == [1] {
                 std::future::pending::<()>().await;
             }
@@ -165,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_one_who_is_gone() {
-        let (grouped, drive) = Grouped::new(grouping(3, Duration::ZERO), |_: Vec<u32>| async { Ok(()) });
+        let (grouped, drive) = Grouped::new(3, Duration::ZERO, |_: Vec<u32>| async { Ok(()) });
         drop(drive);
         assert!(matches!(grouped.ask(1).await, Err(StoreError::Lost(_))));
     }

@@ -3,7 +3,7 @@
 //! The fact before each call is in the log already; the outcome follows as a command; only then the task is replaced or
 //! removed. A crash anywhere repeats the task, which asks the provider under the same identifiers.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -31,8 +31,9 @@ use crate::{
     error::CommandError,
     event_store::ulid_of,
     fail_point,
-    grouped::{Grouped, Grouping},
+    grouped::Grouped,
     handle::{Caller, CommandHandler},
+    leases::{Leases, RENEW_EVERY},
     process_runner::execute,
     process_store::{Conclusion, Leased, ProcessStore, Said, Settled},
     provider_calls::{Calls, Named},
@@ -42,13 +43,9 @@ use crate::{
 
 /// Conclusions, and what was said, written together at most.
 const TOGETHER: usize = 64;
-/// How often the lease of a task under way is renewed.
-const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// How long the ends of tasks, and what was said to providers, wait for company on their way to the database. What follows from a call
 /// is in the log by then, and nobody at a counter waits.
 const MOMENT: Duration = Duration::from_millis(10);
-/// How long a write of what nobody waits for may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Poll for due tasks.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -77,25 +74,29 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let (conclude, keep) = (store.clone(), store.clone());
-    let in_groups = Grouping { most: TOGETHER, moment: MOMENT, patience: PATIENCE };
-    let (conclusions, concluding) = Grouped::new(in_groups, move |conclusions: Vec<Conclusion>| {
+    let (conclusions, concluding) = Grouped::new(TOGETHER, MOMENT, move |conclusions: Vec<Conclusion>| {
         let store = conclude.clone();
         async move { store.conclude(&conclusions).await }
     });
-    let (said, keeping) = Grouped::new(in_groups, move |said: Vec<Said>| {
+    let (said, keeping) = Grouped::new(TOGETHER, MOMENT, move |said: Vec<Said>| {
         let store = keep.clone();
         async move { store.keep_exchanges(&said).await }
     });
-    let (renew, clock) = (store.clone(), handler.clone());
-    // All together, and one that hangs is given up while there is time for another: behind it every lease here would run out.
-    let at_once = Grouping { most: tasks.breadth().side_by_side, moment: MOMENT, patience: RENEW_EVERY };
-    let (renewals, renewing) = Grouped::new(at_once, move |keys: Vec<String>| {
+    let (renew, clock, leases) = (store.clone(), handler.clone(), Leases::default());
+    let renewing = leases.renew_all(move |keys| {
         let (store, now) = (renew.clone(), clock.clock().now());
         async move { store.renew(&keys, now, LEASE_SECONDS.into()).await }
     });
-    let worker = Arc::new(Worker { calls: Calls { store, said, providers }, conclusions, renewals, handler });
+    let worker = Arc::new(Worker { calls: Calls { store, said, providers }, conclusions, leases: leases.clone(), handler });
+    let attending = async {
+        tokio::select! {
+            biased;
+            () = attend_all(worker, tasks, shutdown) => {}
+            never = renewing => match never {},
+        }
+    };
     // What was handed in is written before this ends.
-    tokio::join!(attend_all(worker, tasks, shutdown), concluding, keeping, renewing);
+    tokio::join!(attending, concluding, keeping);
 }
 
 async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, shutdown: CancellationToken) {
@@ -172,7 +173,7 @@ struct Worker<S> {
     handler: CommandHandler,
     calls: Calls<S>,
     conclusions: Grouped<Conclusion>,
-    renewals: Grouped<String>,
+    leases: Leases,
 }
 
 impl<S: ProcessStore> Worker<S> {
@@ -194,12 +195,9 @@ impl<S: ProcessStore> Worker<S> {
 
     async fn attend(&self, mut leased: Held) {
         let (key, _place) = (leased.key.clone(), leased.place.take());
-        // Side by side: a call goes on while the database is slow to renew its lease.
-        let done = tokio::select! {
-            biased;
-            done = self.perform(leased) => done,
-            never = self.hold(&key) => match never {},
-        };
+        let lease = self.leases.hold(key.clone());
+        let done = self.perform(leased).await;
+        drop(lease);
         if let Err(error) = done {
             // Put back for a moment; if that fails as well, the lease runs out.
             tracing::warn!(%error, key, "a provider task is left for later");
@@ -491,17 +489,5 @@ impl<S: ProcessStore> Worker<S> {
 
     async fn remove(&self, key: &str) -> Result<(), CommandError> {
         Ok(self.conclusions.ask(Conclusion::of(key.to_owned())).await?)
-    }
-
-    /// Holds a task on while it is under way. When a renewal fails another worker may take the task over: the provider knows the repeat by
-    /// its identifiers.
-    async fn hold(&self, key: &str) -> Infallible {
-        let mut renewals = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
-        loop {
-            renewals.tick().await;
-            if let Err(error) = self.renewals.ask(key.to_owned()).await {
-                tracing::warn!(%error, key, "a lease was not renewed");
-            }
-        }
     }
 }
