@@ -21,7 +21,7 @@ use crate::{
     call_backs::{self, Sweep},
     event_log::StoreError,
     event_store::uuid_of,
-    exchanges,
+    exchanges, looks,
     webhooks::{self, Delivery},
 };
 
@@ -170,6 +170,16 @@ pub trait ProcessStore: Send + Sync + 'static {
         hint: &WebhookHint,
         leased_until: Option<DateTime<Utc>>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Leaves a look at a provider's books that somebody waits for; nothing when one of this name is awaited already.
+    fn look_now(
+        &self,
+        tenant: MerchantId,
+        key: &str,
+        task: &Task,
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Whether that look is still to be made.
+    fn looks_now(&self, tenant: MerchantId, key: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Puts a call-back aside until its name becomes known, and its task away.
     fn park(&self, id: Uuid, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Takes parked call-backs behind the place `after` up again whose name has become known.
@@ -243,6 +253,14 @@ impl ProcessStore for PgPool {
         leased_until: Option<DateTime<Utc>>,
     ) -> Result<bool, StoreError> {
         Ok(webhooks::take(self, delivery, hint, leased_until).await?)
+    }
+
+    async fn look_now(&self, tenant: MerchantId, key: &str, task: &Task, now: DateTime<Utc>) -> Result<(), StoreError> {
+        Ok(looks::ask(self, tenant, key, task, now).await?)
+    }
+
+    async fn looks_now(&self, tenant: MerchantId, key: &str) -> Result<bool, StoreError> {
+        Ok(looks::is_awaited(self, tenant, key).await?)
     }
 
     async fn park(&self, id: Uuid, key: &str) -> Result<(), StoreError> {

@@ -165,6 +165,20 @@ pub async fn what_took_the_place_of_a_task_is_neither_held_on_nor_put_back_by_it
     lease(&store, told, 9, 5).await;
 }
 
+pub async fn a_look_on_request_is_left_once_and_awaited_until_it_is_done_with<S: Stage>(stage: &S, told: &mut Told) {
+    let store = managed(stage).await;
+    told.that("awaited", stored(store.looks_now(tenant(), "look:a").await));
+    told.that("left", stored(store.look_now(tenant(), "look:a", &lapse(1), start()).await));
+    told.that("left again", stored(store.look_now(tenant(), "look:a", &lapse(2), after(9)).await));
+    told.that("awaited then", stored(store.looks_now(tenant(), "look:a").await));
+    told.that("by another", stored(store.looks_now(MerchantId(SeededIds::new(79).next()), "look:a").await));
+    lease(&store, told, 0, 5).await;
+    told.that("awaited while it is made", stored(store.looks_now(tenant(), "look:a").await));
+    told.that("done", remove(&store, "look:a").await);
+    told.that("awaited in the end", stored(store.looks_now(tenant(), "look:a").await));
+    lease(&store, told, 60, 5).await;
+}
+
 pub async fn a_zombie_that_finishes_late_meets_what_is_there_by_then<S: Stage>(stage: &S, told: &mut Told) {
     let store = managed(stage).await;
     told.that("left", stored(store.advance(0, (1, None), vec![left("a", lapse(1), start())], vec![]).await));

@@ -1,18 +1,24 @@
-//! The door for call-backs of a process: a new one is stored, its task is handed to the provider worker beside it, only then the sender is
-//! acknowledged.
+//! The door of a process to its tasks. For call-backs: a new one is stored, its task is handed to the provider worker beside it, only then
+//! the sender is acknowledged. And for those who want to know now how a payment stands.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use commands::{
+    event_log::StoreError,
+    looks,
     tasks::Tasks,
     webhooks::{self, Delivery},
 };
 use domain::{
     clock::{Clock as _, IdSource as _},
-    ids::WebhookId,
+    ids::{MerchantId, WebhookId},
+    payment_intent::AttemptStarted,
     provider::WebhookHint,
 };
 use tokio::task::JoinHandle;
@@ -61,6 +67,11 @@ impl Door {
             door.under_way.fetch_sub(1, Ordering::SeqCst);
             taken
         })
+    }
+
+    /// Has the books be asked about an attempt, and waits for what they say.
+    pub async fn look(&self, attempt: (MerchantId, &AttemptStarted), patience: Duration) -> Result<(), StoreError> {
+        looks::look(&SimLog(self.link.clone()), &self.tasks, attempt, self.clock.now(), patience).await
     }
 
     async fn taken(&self, body: &str, hint: &WebhookHint) -> bool {

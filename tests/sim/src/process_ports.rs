@@ -7,7 +7,11 @@ use commands::{
     process_store::{Conclusion, Leased, Leaves, ProcessStore, Said, Stuck},
     webhooks::Delivery,
 };
-use domain::{process::AttemptRef, provider::WebhookHint};
+use domain::{
+    ids::MerchantId,
+    process::{AttemptRef, Task},
+    provider::WebhookHint,
+};
 use uuid::Uuid;
 
 use crate::{log_ports::SimLog, process_rows::TaskRow, sabotage::Saboteur, schedule::Knob};
@@ -114,6 +118,19 @@ impl ProcessStore for SimLog {
             fresh
         };
         self.0.ask("take call-back", take).await
+    }
+
+    async fn look_now(&self, tenant: MerchantId, key: &str, task: &Task, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let look = |db: &mut crate::db::Db| {
+            db.process.look_now(tenant, key, task.clone(), now);
+            // As all that an API process writes: it waits for the disk.
+            db.durable();
+        };
+        self.0.ask("look now", look).await
+    }
+
+    async fn looks_now(&self, tenant: MerchantId, key: &str) -> Result<bool, StoreError> {
+        self.0.ask("looks now", |db| db.process.looks_now(tenant, key)).await
     }
 
     async fn park(&self, id: Uuid, key: &str) -> Result<(), StoreError> {

@@ -319,6 +319,15 @@ impl ProcessRows {
         fresh
     }
 
+    /// Leaves a look that somebody waits for, whose caller waits for the disk.
+    pub fn look_now(&mut self, tenant: MerchantId, key: &str, task: Task, now: DateTime<Utc>) {
+        let _ = self.add_task(key.to_owned(), TaskRow::free(uuid_of(tenant), task, now));
+    }
+
+    pub fn looks_now(&self, tenant: MerchantId, key: &str) -> bool {
+        self.tasks.get(key).is_some_and(|row| row.tenant == uuid_of(tenant))
+    }
+
     /// Puts a call-back aside, and its task away.
     pub fn park(&mut self, id: Uuid, key: &str) {
         let mut undo: Vec<Undo> = self.remove_task(key).into_iter().collect();

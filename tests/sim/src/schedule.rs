@@ -217,6 +217,8 @@ pub enum Then {
     Twins,
     /// Decides what happens to money that did not fit.
     Unmatched,
+    /// Has the provider's books be looked at now.
+    Sync,
 }
 
 /// A sale of one client.
@@ -338,6 +340,7 @@ fn sale(draw: &mut Draw, sales: u64) -> Sale {
             Then::Stale,
             Then::Twins,
             Then::Unmatched,
+            Then::Sync,
         ];
         then.push(all[draw.index(all.len())]);
     }
