@@ -106,7 +106,9 @@ impl Tasks {
 
     /// The same for those of whom many come at once: half of the places are left to others, who have somebody waiting at a counter.
     pub(crate) fn place_among_many(&self) -> Option<Place> {
-        if self.places.available_permits() > self.breadth.places / 2 { self.place() } else { None }
+        // Taken first: of many at the same moment each would see that of another still free.
+        let place = self.place()?;
+        (self.places.available_permits() >= self.breadth.places / 2).then_some(place)
     }
 
     /// Hands over a task that was left leased; gives it back when the worker is gone.
