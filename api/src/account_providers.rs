@@ -300,6 +300,6 @@ mod tests {
     fn a_worker_has_a_place_for_every_call_that_all_providers_together_let_under_way() {
         // So that those that hang, however many, leave the others theirs.
         let calls = catalog::all().len() * CALLS_OF_PROVIDER * 2;
-        assert!(calls <= commands::provider_worker::SIDE_BY_SIDE, "{calls}");
+        assert!(calls <= commands::tasks::Breadth::default().side_by_side, "{calls}");
     }
 }

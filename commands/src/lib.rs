@@ -20,6 +20,7 @@ mod grouped;
 pub mod handle;
 pub mod holder;
 pub mod idempotency;
+mod leases;
 pub mod ledger_adjustments;
 pub mod looks;
 pub mod orders;

@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 use sqlx::{PgPool, types::Json};
 use tokio::time::{Instant, sleep};
 
-use crate::{event_store::uuid_of, tasks::Tasks};
+use crate::{event_log::StoreError, event_store::uuid_of, process_store::ProcessStore, tasks::Tasks};
 
 /// How often it is asked whether a look was made: ever more rarely, from the first to the second.
 const POLL: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
@@ -36,35 +36,50 @@ impl Looks {
     /// comes while one is awaited waits for that. It is tried once; the schedule of a payment under way goes on beside it.
     ///
     /// # Errors
-    /// The driver's.
+    /// The store's.
     pub async fn look(
         &self,
-        pool: &PgPool,
+        store: &impl ProcessStore,
         tasks: &Tasks,
         (tenant, attempt): (MerchantId, &AttemptStarted),
         now: DateTime<Utc>,
         patience: Duration,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), StoreError> {
         if self.0.get(&attempt.attempt_id).is_some_and(|looked_at| (now - looked_at).abs() < GOOD_FOR) {
             return Ok(());
         }
-        let (key, tenant) = (format!("look:{}", attempt.attempt_id), uuid_of(tenant));
+        let key = format!("look:{}", attempt.attempt_id);
         let (provider, reference) = (attempt.account().to_owned(), attempt.reference.clone());
         let task = Task::FollowHint { provider, reference, transaction_id: None, tried: HINT_TRIES };
-        let sql = "select process.look_now($1, $2, $3, $4)";
-        sqlx::query(sql).bind(tenant).bind(&key).bind(Json(task)).bind(now).execute(pool).await?;
+        store.look_now(tenant, &key, &task, now).await?;
         tasks.notify();
         let [mut pause, longest] = POLL;
         let until = Instant::now() + patience;
         while Instant::now() < until {
             sleep(pause).await;
             pause = (pause * 2).min(longest);
-            let awaited: bool = sqlx::query_scalar("select process.looks_now($1, $2)").bind(tenant).bind(&key).fetch_one(pool).await?;
-            if !awaited {
+            if !store.looks_now(tenant, &key).await? {
                 self.0.insert(attempt.attempt_id, now);
                 break;
             }
         }
         Ok(())
     }
+}
+
+/// Leaves the task.
+///
+/// # Errors
+/// The driver's.
+pub(crate) async fn ask(pool: &PgPool, tenant: MerchantId, key: &str, task: &Task, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let sql = "select process.look_now($1, $2, $3, $4)";
+    sqlx::query(sql).bind(uuid_of(tenant)).bind(key).bind(Json(task)).bind(now).execute(pool).await.map(drop)
+}
+
+/// Whether it is still there.
+///
+/// # Errors
+/// The driver's.
+pub(crate) async fn is_awaited(pool: &PgPool, tenant: MerchantId, key: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select process.looks_now($1, $2)").bind(uuid_of(tenant)).bind(key).fetch_one(pool).await
 }

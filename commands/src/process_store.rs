@@ -21,7 +21,7 @@ use crate::{
     call_backs::{self, Sweep},
     event_log::StoreError,
     event_store::uuid_of,
-    exchanges,
+    exchanges, looks,
     webhooks::{self, Delivery},
 };
 
@@ -150,9 +150,11 @@ pub trait ProcessStore: Send + Sync + 'static {
     fn lease(&self, now: DateTime<Utc>, seconds: f64, count: i64) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
     /// Lets go of a task that stands leased until exactly then and that nobody has begun: as if it had been left free.
     fn release(&self, key: &str, leased_until: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Holds tasks on for `seconds` that stand leased: one that comes late does not take the task that replaced it.
+    /// Holds tasks that are held on for `seconds`. One that is free stays so: it was concluded meanwhile, and nobody has begun what took
+    /// its place.
     fn renew(&self, keys: &[String], now: DateTime<Utc>, seconds: f64) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Lets go of a task until `due`, without a word on what came of it.
+    /// Lets go of a task that is held until `due`, without a word on what came of it. One that is free was concluded after all, though whoever
+    /// did so did not hear of it: what took its place stays as it is.
     fn put_back(&self, key: &str, due: DateTime<Utc>) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Tasks are done with, all of them or none.
     fn conclude(&self, conclusions: &[Conclusion]) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -168,6 +170,16 @@ pub trait ProcessStore: Send + Sync + 'static {
         hint: &WebhookHint,
         leased_until: Option<DateTime<Utc>>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Leaves a look at a provider's books that somebody waits for; nothing when one of this name is awaited already.
+    fn look_now(
+        &self,
+        tenant: MerchantId,
+        key: &str,
+        task: &Task,
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Whether that look is still to be made.
+    fn looks_now(&self, tenant: MerchantId, key: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Puts a call-back aside until its name becomes known, and its task away.
     fn park(&self, id: Uuid, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Takes parked call-backs behind the place `after` up again whose name has become known.
@@ -213,13 +225,12 @@ impl ProcessStore for PgPool {
     }
 
     async fn renew(&self, keys: &[String], now: DateTime<Utc>, seconds: f64) -> Result<(), StoreError> {
-        let sql = "update process.task set leased_until = $2 + $3 * interval '1 second' where key = any($1) and leased_until is not null";
-        Ok(sqlx::query(sql).bind(keys).bind(now).bind(seconds).execute(self).await.map(drop)?)
+        Ok(sqlx::query(include_str!("sql/renew_tasks.sql")).bind(keys).bind(now).bind(seconds).execute(self).await.map(drop)?)
     }
 
     async fn put_back(&self, key: &str, due: DateTime<Utc>) -> Result<(), StoreError> {
         // With a lease that has run out by then: whoever takes the task over must not take it for a fresh one.
-        let sql = "update process.task set leased_until = $2, due_at = $2 where key = $1";
+        let sql = "update process.task set leased_until = $2, due_at = $2 where key = $1 and leased_until is not null";
         Ok(sqlx::query(sql).bind(key).bind(due).execute(self).await.map(drop)?)
     }
 
@@ -242,6 +253,14 @@ impl ProcessStore for PgPool {
         leased_until: Option<DateTime<Utc>>,
     ) -> Result<bool, StoreError> {
         Ok(webhooks::take(self, delivery, hint, leased_until).await?)
+    }
+
+    async fn look_now(&self, tenant: MerchantId, key: &str, task: &Task, now: DateTime<Utc>) -> Result<(), StoreError> {
+        Ok(looks::ask(self, tenant, key, task, now).await?)
+    }
+
+    async fn looks_now(&self, tenant: MerchantId, key: &str) -> Result<bool, StoreError> {
+        Ok(looks::is_awaited(self, tenant, key).await?)
     }
 
     async fn park(&self, id: Uuid, key: &str) -> Result<(), StoreError> {

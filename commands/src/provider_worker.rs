@@ -33,20 +33,16 @@ use crate::{
     fail_point,
     grouped::Grouped,
     handle::{Caller, CommandHandler},
+    leases::{Leases, RENEW_EVERY},
     process_runner::execute,
     process_store::{Conclusion, Leased, ProcessStore, Said, Settled},
     provider_calls::{Calls, Named},
     refund_checks, routing,
-    tasks::{Handed, LEASE_SECONDS, Place, Tasks},
+    tasks::{Breadth, Handed, LEASE_SECONDS, Place, Tasks},
 };
 
-/// Tasks under way side by side: as many as the guards of all providers together let call, so that a provider that hangs takes no place
-/// of another's.
-pub const SIDE_BY_SIDE: usize = 768;
-/// Tasks leased at a look, and conclusions written together, at most.
-const AT_ONCE: usize = 64;
-/// How often the lease of a task under way is renewed.
-const RENEW_EVERY: Duration = Duration::from_millis(1_500);
+/// Conclusions, and what was said, written together at most.
+const TOGETHER: usize = 64;
 /// How long the ends of tasks, and what was said to providers, wait for company on their way to the database. What follows from a call
 /// is in the log by then, and nobody at a counter waits.
 const MOMENT: Duration = Duration::from_millis(10);
@@ -78,26 +74,34 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let (conclude, keep) = (store.clone(), store.clone());
-    let (conclusions, concluding) = Grouped::new(AT_ONCE, MOMENT, move |conclusions: Vec<Conclusion>| {
+    let (conclusions, concluding) = Grouped::new(TOGETHER, MOMENT, move |conclusions: Vec<Conclusion>| {
         let store = conclude.clone();
         async move { store.conclude(&conclusions).await }
     });
-    let (said, keeping) = Grouped::new(AT_ONCE, MOMENT, move |said: Vec<Said>| {
+    let (said, keeping) = Grouped::new(TOGETHER, MOMENT, move |said: Vec<Said>| {
         let store = keep.clone();
         async move { store.keep_exchanges(&said).await }
     });
-    let (renew, clock) = (store.clone(), handler.clone());
-    let (renewals, renewing) = Grouped::new(SIDE_BY_SIDE, MOMENT, move |keys: Vec<String>| {
+    let (renew, clock, leases) = (store.clone(), handler.clone(), Leases::default());
+    let renewing = leases.renew_all(move |keys| {
         let (store, now) = (renew.clone(), clock.clock().now());
         async move { store.renew(&keys, now, LEASE_SECONDS.into()).await }
     });
-    let worker = Arc::new(Worker { calls: Calls { store, said, providers }, conclusions, renewals, handler });
+    let worker = Arc::new(Worker { calls: Calls { store, said, providers }, conclusions, leases: leases.clone(), handler });
+    let attending = async {
+        tokio::select! {
+            biased;
+            () = attend_all(worker, tasks, shutdown) => {}
+            never = renewing => match never {},
+        }
+    };
     // What was handed in is written before this ends.
-    tokio::join!(attend_all(worker, tasks, shutdown), concluding, keeping, renewing);
+    tokio::join!(attending, concluding, keeping);
 }
 
 async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, shutdown: CancellationToken) {
     let (mut calls, mut handed) = (JoinSet::new(), tasks.serve());
+    let Breadth { side_by_side, at_once, .. } = tasks.breadth();
     let attend = |calls: &mut JoinSet<()>, task: Held| {
         let worker = Arc::clone(&worker);
         calls.spawn(async move { worker.attend(task).await });
@@ -113,8 +117,8 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
     while !shutdown.is_cancelled() {
         while calls.try_join_next().is_some() {}
         gauge!("smartpos_provider_calls").set(u32::try_from(calls.len()).unwrap_or(u32::MAX));
-        let free = SIDE_BY_SIDE.saturating_sub(calls.len());
-        let places = free.min(AT_ONCE);
+        let free = side_by_side.saturating_sub(calls.len());
+        let places = free.min(at_once);
         let mut leasing = std::pin::pin!(worker.lease(places));
         let leased = loop {
             tokio::select! {
@@ -169,7 +173,7 @@ struct Worker<S> {
     handler: CommandHandler,
     calls: Calls<S>,
     conclusions: Grouped<Conclusion>,
-    renewals: Grouped<String>,
+    leases: Leases,
 }
 
 impl<S: ProcessStore> Worker<S> {
@@ -191,19 +195,9 @@ impl<S: ProcessStore> Worker<S> {
 
     async fn attend(&self, mut leased: Held) {
         let (key, _place) = (leased.key.clone(), leased.place.take());
-        let renewals = async {
-            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
-            loop {
-                ticks.tick().await;
-                self.renew(&key).await;
-            }
-        };
-        // Side by side: a call is not held up by a database that is slow to renew.
-        let done = tokio::select! {
-            biased;
-            done = self.perform(leased) => done,
-            never = renewals => never,
-        };
+        let lease = self.leases.hold(key.clone());
+        let done = self.perform(leased).await;
+        drop(lease);
         if let Err(error) = done {
             // Put back for a moment; if that fails as well, the lease runs out.
             tracing::warn!(%error, key, "a provider task is left for later");
@@ -225,7 +219,10 @@ impl<S: ProcessStore> Worker<S> {
                 Err(error) => {
                     tracing::error!(%error, key, "a provider task cannot be read");
                     counter!("smartpos_provider_tasks_unreadable_total").increment(1);
-                    self.store().put_back(&key, self.now() + chrono::Duration::hours(1)).await?;
+                    // If that fails it is met again when the lease has run out.
+                    if let Err(error) = self.store().put_back(&key, self.now() + chrono::Duration::hours(1)).await {
+                        tracing::warn!(%error, key, "a task that cannot be read was not put back");
+                    }
                 }
             }
         }
@@ -509,13 +506,5 @@ impl<S: ProcessStore> Worker<S> {
 
     async fn remove(&self, key: &str) -> Result<(), CommandError> {
         Ok(self.conclusions.ask(Conclusion::of(key.to_owned())).await?)
-    }
-
-    /// Keeps a task that is still under way. When this fails another worker may take the task over: the provider knows the
-    /// repeat by its identifiers.
-    async fn renew(&self, key: &str) {
-        if let Err(error) = self.renewals.ask(key.to_owned()).await {
-            tracing::warn!(%error, key, "a lease was not renewed");
-        }
     }
 }

@@ -12,14 +12,31 @@ use uuid::Uuid;
 
 use crate::process_store::ProcessStore;
 
-/// Tasks that were handed over and are not done with, at most: what comes beyond is found by the worker when it looks.
-const PLACES: usize = 32;
+/// How many tasks a provider worker has at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breadth {
+    /// Tasks under way side by side.
+    pub side_by_side: usize,
+    /// Tasks leased at a look, at most.
+    pub at_once: usize,
+    /// Tasks that were handed over and are not done with, at most: what comes beyond is found by the worker when it looks.
+    pub places: usize,
+}
+
+impl Default for Breadth {
+    /// As many side by side as the guards of all providers together let call, so that a provider that hangs takes no place of another's.
+    fn default() -> Self {
+        Self { side_by_side: 768, at_once: 64, places: 32 }
+    }
+}
+
 /// How long a leased task is left alone: the longest pause after its worker died.
 pub(crate) const LEASE_SECONDS: i32 = 5;
 
 /// Shared by those who leave tasks in a process and its provider worker, if it has one.
 #[derive(Debug)]
 pub struct Tasks {
+    breadth: Breadth,
     news: Notify,
     places: Arc<Semaphore>,
     queue: mpsc::UnboundedSender<Handed>,
@@ -51,12 +68,23 @@ pub(crate) struct Handed {
 
 impl Default for Tasks {
     fn default() -> Self {
-        let (queue, inbox) = mpsc::unbounded_channel();
-        Self { news: Notify::new(), places: Arc::new(Semaphore::new(PLACES)), queue, inbox: Mutex::new(Some(inbox)) }
+        Self::of(Breadth::default())
     }
 }
 
 impl Tasks {
+    /// With a worker of this breadth.
+    pub fn of(breadth: Breadth) -> Self {
+        let (queue, inbox) = mpsc::unbounded_channel();
+        let places = Arc::new(Semaphore::new(breadth.places));
+        Self { breadth, news: Notify::new(), places, queue, inbox: Mutex::new(Some(inbox)) }
+    }
+
+    /// How many tasks the worker has at a time.
+    pub(crate) const fn breadth(&self) -> Breadth {
+        self.breadth
+    }
+
     /// Something is due that nobody was handed.
     pub fn notify(&self) {
         self.news.notify_one();
@@ -78,7 +106,9 @@ impl Tasks {
 
     /// The same for those of whom many come at once: half of the places are left to others, who have somebody waiting at a counter.
     pub(crate) fn place_among_many(&self) -> Option<Place> {
-        if self.places.available_permits() > PLACES / 2 { self.place() } else { None }
+        // Taken first: of many at the same moment each would see that of another still free.
+        let place = self.place()?;
+        (self.places.available_permits() >= self.breadth.places / 2).then_some(place)
     }
 
     /// Hands over a task that was left leased; gives it back when the worker is gone.
@@ -112,6 +142,8 @@ mod tests {
     use domain::ids::PaymentIntentId;
 
     use super::*;
+
+    const PLACES: usize = 32;
 
     fn task(place: Place) -> Handed {
         let task = Task::Lapse { payment_intent_id: PaymentIntentId(ulid::Ulid::nil()) };

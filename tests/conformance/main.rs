@@ -92,6 +92,8 @@ scripts! {
         the_first_due_are_leased_once_and_taken_over_when_the_lease_runs_out
         what_somebody_waits_for_comes_before_watches
         a_renewed_lease_holds_and_a_task_that_was_put_back_is_no_fresh_one
+        what_took_the_place_of_a_task_is_neither_held_on_nor_put_back_by_its_late_words
+        a_look_on_request_is_left_once_and_awaited_until_it_is_done_with
         a_zombie_that_finishes_late_meets_what_is_there_by_then
         a_task_that_is_known_stays_as_it_is
         a_task_that_is_left_leased_is_its_workers_until_the_lease_runs_out

@@ -150,6 +150,35 @@ pub async fn a_renewed_lease_holds_and_a_task_that_was_put_back_is_no_fresh_one<
     lease(&store, told, 60, 5).await;
 }
 
+pub async fn what_took_the_place_of_a_task_is_neither_held_on_nor_put_back_by_its_late_words<S: Stage>(stage: &S, told: &mut Told) {
+    let store = managed(stage).await;
+    let page = vec![left("a", begin(), start()), left("b", begin(), start()), left("free", lapse(1), after(9))];
+    told.that("left", stored(store.advance(0, (1, None), page, vec![]).await));
+    lease(&store, told, 0, 5).await;
+    told.that("a is replaced", replace(&store, "a", begin(), after(2)).await);
+    told.that("b is replaced", replace(&store, "b", begin(), after(2)).await);
+    told.that("renewed meanwhile", stored(store.renew(&["a".to_owned(), "free".to_owned()], after(1), 5.0).await));
+    told.that("put back meanwhile", stored(store.put_back("b", after(1)).await));
+    told.that("nobody held that one", stored(store.put_back("free", after(1)).await));
+    lease(&store, told, 1, 5).await;
+    lease(&store, told, 2, 5).await;
+    lease(&store, told, 9, 5).await;
+}
+
+pub async fn a_look_on_request_is_left_once_and_awaited_until_it_is_done_with<S: Stage>(stage: &S, told: &mut Told) {
+    let store = managed(stage).await;
+    told.that("awaited", stored(store.looks_now(tenant(), "look:a").await));
+    told.that("left", stored(store.look_now(tenant(), "look:a", &lapse(1), start()).await));
+    told.that("left again", stored(store.look_now(tenant(), "look:a", &lapse(2), after(9)).await));
+    told.that("awaited then", stored(store.looks_now(tenant(), "look:a").await));
+    told.that("by another", stored(store.looks_now(MerchantId(SeededIds::new(79).next()), "look:a").await));
+    lease(&store, told, 0, 5).await;
+    told.that("awaited while it is made", stored(store.looks_now(tenant(), "look:a").await));
+    told.that("done", remove(&store, "look:a").await);
+    told.that("awaited in the end", stored(store.looks_now(tenant(), "look:a").await));
+    lease(&store, told, 60, 5).await;
+}
+
 pub async fn a_zombie_that_finishes_late_meets_what_is_there_by_then<S: Stage>(stage: &S, told: &mut Told) {
     let store = managed(stage).await;
     told.that("left", stored(store.advance(0, (1, None), vec![left("a", lapse(1), start())], vec![]).await));

@@ -15,6 +15,7 @@ pub(crate) fn all(world: &World) {
     tenants(world);
     check_money::all(world, &books);
     check_read::all(world);
+    leases(world);
     left_over(world, &books);
 }
 
@@ -147,6 +148,16 @@ fn tenants(world: &World) {
         let text = String::from_utf8_lossy(&event.payload);
         if owner(&text).is_some_and(|tenant| tenant != event.stream.tenant.0) {
             world.violated("I9", format!("position {} holds what another tenant wrote", event.pos));
+        }
+    }
+}
+
+/// I12: nobody looks into a call-back whose task it did not take. (That nobody takes a free task for one that was begun is seen when it is
+/// taken.)
+fn leases(world: &World) {
+    for (key, look) in &world.journal().first_looks {
+        if look.begun > look.taken {
+            world.violated("I12", format!("'{key}' was taken {} times and begun {} times", look.taken, look.begun));
         }
     }
 }

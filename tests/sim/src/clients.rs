@@ -29,7 +29,11 @@ use serde_json::{Value, json};
 use crate::{
     requests::{Client, Request, id_in},
     schedule::{Pay, Sale, Then},
+    world::lock,
 };
+
+/// How long a client waits for the provider's books.
+const LOOKS_FOR: Duration = Duration::from_secs(10);
 
 /// What a client knows of its sale.
 struct Sold {
@@ -155,6 +159,7 @@ impl Client {
             }
             Then::Capture(percent) => self.capture(sold, key, percent).await,
             Then::Unmatched => self.decide_unmatched(sold, key).await,
+            Then::Sync => self.bring_up_to_date(sold).await,
             Then::Repeat => self.repeat(sold).await,
             Then::OtherBody => self.other_body(sold).await,
             Then::Foreign => self.foreign(key).await,
@@ -196,6 +201,27 @@ impl Client {
         let (id, request) = (sold.payment, Request::new(key.to_owned(), StreamType::PaymentIntent));
         if self.ask(&request, move |unit| decide(unit, id, transaction.clone(), decision).boxed()).await.is_ok() {
             self.world.saw("unmatched payment decided");
+        }
+    }
+
+    /// Has the provider's books be looked at, of whichever API process is up. Nothing is promised of what they say; it is done with in time.
+    async fn bring_up_to_date(&self, sold: &Sold) {
+        let which = self.world.pick(2);
+        let api = lock(&self.fleet).api(which);
+        let door = self.world.doors().get(&which).cloned();
+        let (Some((handler, life)), Some(door)) = (api, door) else { return };
+        let look = async {
+            let intent = handler.read::<PaymentIntent>(self.tenant, sold.payment).await.ok()?;
+            let attempt = &intent.attempt.as_ref()?.started;
+            door.look((self.tenant, attempt), LOOKS_FOR).await.ok()
+        };
+        let looked = tokio::select! {
+            biased;
+            () = life.over() => None,
+            looked = look => looked,
+        };
+        if looked.is_some() {
+            self.world.saw("books looked at on request");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What has to happen sometimes: a batch of schedules in which one of these stays at zero proves less than it seems to.
 
 /// All that is counted.
-pub const ALL: [&str; 76] = [
+pub const ALL: [&str; 87] = [
     // What breaks.
     "database lost a request",
     "database lost an answer",
@@ -34,6 +34,8 @@ pub const ALL: [&str; 76] = [
     "call-back lost",
     "call-back contradicted the books",
     "call-back forged",
+    "provider hung up",
+    "process died before it handed a call-back over",
     "payer never paid",
     "payer paid another amount",
     "payer paid twice",
@@ -42,6 +44,8 @@ pub const ALL: [&str; 76] = [
     "client hung up",
     "process killed",
     "process paused",
+    "process stopped in order",
+    "process stopped before it was done",
     // How it is borne.
     "key was taken",
     "version conflict",
@@ -57,6 +61,10 @@ pub const ALL: [&str; 76] = [
     "refund race lost",
     "refund refused",
     "lease taken over",
+    "lease left by a door taken over",
+    "lease left by managers taken over",
+    "task left leased",
+    "task that was handed over let go of",
     "process checkpoint moved by another",
     "provider knew a repeated start",
     "provider refused a repeated start",
@@ -69,7 +77,10 @@ pub const ALL: [&str; 76] = [
     "payment held and captured",
     "unmatched payment recorded",
     "unmatched payment decided",
+    "books looked at on request",
     "call-back known already",
+    "call-back handed to the worker beside the door",
+    "worker beside the door had no place",
     "call-back parked",
     "parked call-back taken up again",
     "call-back confirmed by the books",

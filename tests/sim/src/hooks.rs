@@ -3,25 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use commands::{
-    tasks::Tasks,
-    webhooks::{self, Delivery},
-};
-use domain::{
-    clock::IdSource as _,
-    ids::WebhookId,
-    provider::{HintSubject, RawWebhook, WebhookHint, WebhookRefusal},
-};
+use domain::provider::{HintSubject, RawWebhook, WebhookHint, WebhookRefusal};
 
-use crate::{
-    bank::NAME,
-    link::{Life, Link},
-    log_ports::SimLog,
-    schedule::Knob,
-    world::{Shared, SimIds},
-};
+use crate::{bank::NAME, schedule::Knob, world::Shared};
 
 const SECRET: &str = "secret";
+/// Processes whose doors are known to the provider: two without a worker beside, one with.
+const DOORS: [usize; 4] = [0, 1, 7, 7];
+/// How long the provider waits to be acknowledged.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Before a name of the provider's own.
 const OWN: &str = "own:";
 
@@ -113,7 +103,7 @@ fn named(world: &Shared, reference: String) -> String {
     own.filter(|own| own.ends_with(['0', '2', '4', '6', '8'])).map_or(reference, |own| format!("{OWN}{own}"))
 }
 
-/// The door for call-backs: verified, stored, only then acknowledged.
+/// One of the doors for call-backs takes it in, or refuses it: then it need not come again.
 async fn arrive(world: &Shared, reference: &str, transaction_id: Option<&str>, secret: &str) -> bool {
     let body = format!("{reference} {}", transaction_id.unwrap_or("-"));
     let headers = [("signature".to_owned(), secret.to_owned())];
@@ -122,19 +112,15 @@ async fn arrive(world: &Shared, reference: &str, transaction_id: Option<&str>, s
         world.saw("forged call-back refused");
         return true;
     };
-    let link = Link { world: world.clone(), life: std::sync::Arc::new(Life::default()) };
-    let id = WebhookId(SimIds(world.clone()).next());
-    let delivery =
-        Delivery { id, provider: NAME, account: NAME, tenant: None, received_at: world.now(), headers: &[], body: body.as_bytes() };
-    // A door with no worker beside it.
-    let log = SimLog(link);
-    match webhooks::receive((&log, &log), &Tasks::default(), world.now(), &delivery, &hint).await {
-        Ok(_) => {
-            world.journal().hooks.insert(hint.delivery_id);
-            true
-        }
-        Err(_) => false,
+    let which = DOORS[world.pick(DOORS.len())];
+    let Some(door) = world.doors().get(&which).cloned() else { return false };
+    let patience = if world.strikes(Knob::HookHangsUp) { Duration::from_millis(1 + world.draw(12)) } else { PATIENCE };
+    let delivery = hint.delivery_id.clone();
+    let thanked = tokio::time::timeout(patience, door.take(body, hint)).await.is_ok_and(|taken| taken.unwrap_or(false));
+    if thanked {
+        world.journal().hooks.insert(delivery);
     }
+    thanked
 }
 
 /// Verifies and reads a call-back.

@@ -1,9 +1,10 @@
 //! What clients were told: the honest witness of invariants 1, 2, 9 and 11.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use domain::{envelope::StreamKey, ids::Ulid};
+use uuid::Uuid;
 
 /// An answer to a request under a key.
 #[derive(Debug, Clone)]
@@ -19,12 +20,25 @@ pub(crate) struct Acked {
     pub stream: Option<StreamKey>,
 }
 
+/// What happened to the task that looks into a call-back for the first time.
+#[derive(Debug, Default)]
+pub(crate) struct FirstLook {
+    /// The door left it leased.
+    pub left_leased: bool,
+    /// How often somebody took it, with a lease that stood in the database.
+    pub taken: u64,
+    /// How often it was begun.
+    pub begun: u64,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Journal {
     pub acked: Vec<Acked>,
     /// Call-backs that the provider was thanked for.
     pub hooks: BTreeSet<String>,
+    /// First looks into call-backs, by the keys of their tasks.
+    pub first_looks: BTreeMap<String, FirstLook>,
     /// Things outside that are still to come: payers, call-backs.
     pub pending: u64,
     /// Things outside that come at a time of day.
@@ -44,6 +58,16 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// The first look into a call-back.
+    pub fn first_look(&mut self, key: &str) -> &mut FirstLook {
+        self.first_looks.entry(key.to_owned()).or_default()
+    }
+
+    /// The task of this call-back stood leased when it was stored.
+    pub fn is_left_leased(&self, call_back: Uuid) -> bool {
+        self.first_looks.get(&format!("webhook:{call_back}")).is_some_and(|look| look.left_leased)
+    }
+
     /// The database went back to `position`: what came after it is not promised any more.
     pub fn forget_after(&mut self, position: i64, keys: impl Fn(&Acked) -> bool) {
         self.acked.retain(|acked| acked.position.is_some_and(|at| at <= position) && keys(acked));

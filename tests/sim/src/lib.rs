@@ -13,6 +13,7 @@ mod check_read;
 mod clients;
 pub mod counters;
 mod db;
+mod door;
 mod hooks;
 mod journal;
 mod link;

@@ -14,7 +14,15 @@ use domain::{
 };
 use uuid::Uuid;
 
-use crate::{sabotage::Saboteur, world::World};
+use crate::{journal::FirstLook, sabotage::Saboteur, world::World};
+
+/// Who holds a task, or held it and did not say what came of it: no column, but what is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Managers,
+    Door,
+    Worker,
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct TaskRow {
@@ -22,9 +30,27 @@ pub(crate) struct TaskRow {
     pub task: Task,
     pub due_at: DateTime<Utc>,
     pub leased_until: Option<DateTime<Utc>>,
+    pub holder: Option<Holder>,
 }
 
 impl TaskRow {
+    /// One that nobody holds.
+    const fn free(tenant: Uuid, task: Task, due_at: DateTime<Utc>) -> Self {
+        Self { tenant, task, due_at, leased_until: None, holder: None }
+    }
+
+    /// Lets go of it, if it stands leased until exactly then.
+    pub fn release(&mut self, leased_until: DateTime<Utc>) {
+        if self.leased_until == Some(leased_until) {
+            (self.leased_until, self.holder) = (None, None);
+        }
+    }
+
+    /// Looks into a call-back for the first time.
+    const fn is_first_look(&self) -> bool {
+        matches!(&self.task, Task::FollowHint { tried: 0, .. })
+    }
+
     /// Waits behind what somebody waits for.
     const fn is_watch(&self) -> bool {
         matches!(&self.task, Task::Inquire { mode: InquiryMode::Watch, .. })
@@ -137,7 +163,8 @@ impl ProcessRows {
             match left {
                 Leaves::Task { key, tenant, task, due_at, leased_until } => {
                     let held = leased_until.filter(|_| world.sabotage != Some(Saboteur::NoLeases));
-                    let row = TaskRow { tenant: uuid_of(tenant), task: *task, due_at, leased_until: held };
+                    let holder = leased_until.map(|_| Holder::Managers);
+                    let row = TaskRow { leased_until: held, holder, ..TaskRow::free(uuid_of(tenant), *task, due_at) };
                     if let Some(added) = self.add_task(key.clone(), row) {
                         undo.push(added);
                         if leased_until.is_some() {
@@ -178,6 +205,13 @@ impl ProcessRows {
         }
     }
 
+    /// Changes a task that stands leased, or stood so and was not let go of.
+    pub fn change_held(&mut self, key: &str, change: impl FnOnce(&mut TaskRow)) {
+        if self.tasks.get(key).is_some_and(|row| row.leased_until.is_some()) {
+            self.change_task(key, change);
+        }
+    }
+
     /// All of it at once.
     pub fn conclude(&mut self, conclusions: &[Conclusion], forgets: bool, world: &World) {
         let mut undo = Vec::new();
@@ -185,7 +219,7 @@ impl ProcessRows {
             match &done.next {
                 Some((task, tenant, due_at)) if !forgets => {
                     if let Some(row) = self.tasks.get_mut(&done.key) {
-                        let new = TaskRow { tenant: *tenant, task: task.clone(), due_at: *due_at, leased_until: None };
+                        let new = TaskRow::free(*tenant, task.clone(), *due_at);
                         undo.push(Undo::Task(done.key.clone(), Some(Box::new(std::mem::replace(row, new)))));
                     }
                 }
@@ -230,9 +264,13 @@ impl ProcessRows {
             waits |= row.task.begins_something();
             let abandoned = row.leased_until.is_some();
             if abandoned {
-                world.saw("lease taken over");
+                taken_over(world, &key, row.holder);
             }
+            row.holder = Some(Holder::Worker);
             row.leased_until = (world.sabotage != Some(Saboteur::NoLeases)).then_some(until);
+            if row.is_first_look() {
+                world.journal().first_look(&key).taken += 1;
+            }
             leased.push(Leased { key: key.clone(), tenant: row.tenant, task: Ok(row.task.clone()), abandoned });
             if world.sabotaged(Saboteur::TaskGoneBeforeDone, 6) {
                 self.tasks.remove(&key);
@@ -270,15 +308,24 @@ impl ProcessRows {
         }
         if let (Some(reference), "received") = (name, row.state) {
             let (key, task) = (format!("webhook:{}", row.id), follow(delivery.account, reference, hint.transaction_id.clone()));
-            let row = TaskRow {
-                tenant: owner.unwrap_or_default(),
-                task,
-                due_at: delivery.received_at,
-                leased_until: leased_until.filter(|_| fresh),
-            };
+            let leased_until = leased_until.filter(|_| fresh && world.sabotage != Some(Saboteur::HandedOverUnleased));
+            if leased_until.is_some() {
+                *world.journal().first_look(&key) = FirstLook { left_leased: true, taken: 1, begun: 0 };
+            }
+            let row = TaskRow::free(owner.unwrap_or_default(), task, delivery.received_at);
+            let row = TaskRow { leased_until, holder: leased_until.map(|_| Holder::Door), ..row };
             self.tasks.entry(key).or_insert(row);
         }
         fresh
+    }
+
+    /// Leaves a look that somebody waits for, whose caller waits for the disk.
+    pub fn look_now(&mut self, tenant: MerchantId, key: &str, task: Task, now: DateTime<Utc>) {
+        let _ = self.add_task(key.to_owned(), TaskRow::free(uuid_of(tenant), task, now));
+    }
+
+    pub fn looks_now(&self, tenant: MerchantId, key: &str) -> bool {
+        self.tasks.get(key).is_some_and(|row| row.tenant == uuid_of(tenant))
     }
 
     /// Puts a call-back aside, and its task away.
@@ -311,7 +358,7 @@ impl ProcessRows {
         for (at, row) in &found {
             undo.extend(self.set_state(row.id, None, "received"));
             let task = follow(&at.0, row.name.clone().unwrap_or_default(), row.transaction_id.clone());
-            let task = TaskRow { tenant: row.owner.unwrap_or_default(), task, due_at: now, leased_until: None };
+            let task = TaskRow::free(row.owner.unwrap_or_default(), task, now);
             undo.extend(self.add_task(format!("webhook:{}", row.id), task));
         }
         if !undo.is_empty() {
@@ -326,6 +373,17 @@ impl ProcessRows {
             self.hooks.iter().map(|((_, delivery), row)| (delivery.clone(), row.state.to_owned(), row.deliveries)).collect();
         stored.sort();
         stored
+    }
+}
+
+/// A lease ran out, or its holder left the task for later.
+fn taken_over(world: &World, key: &str, holder: Option<Holder>) {
+    world.saw("lease taken over");
+    match holder {
+        Some(Holder::Door) => world.saw("lease left by a door taken over"),
+        Some(Holder::Managers) => world.saw("lease left by managers taken over"),
+        Some(Holder::Worker) => {}
+        None => world.violated("I12", format!("'{key}' counts as perhaps begun, and nobody ever held it")),
     }
 }
 

@@ -78,11 +78,14 @@ async fn simulate(schedule: &Schedule, sabotage: Option<Saboteur>, trace: bool) 
         });
     }
     let mut anchors = tokio::spawn(anchor(world.clone()));
+    let mut fallen = tokio::spawn(raise_the_fallen(world.clone(), fleet.clone()));
     tokio::time::sleep(Duration::from_millis(FAULTS_MS.1)).await;
     world.set_faulty(false);
     while breaking.join_next().await.is_some() {}
-    anchors.abort();
-    let _ = (&mut anchors).await;
+    for looping in [&mut anchors, &mut fallen] {
+        looping.abort();
+        let _ = looping.await;
+    }
     heal(&world, &fleet);
     let done = tokio::time::timeout(Duration::from_secs(600), async {
         while let Some(done) = tills.join_next().await {
@@ -163,6 +166,15 @@ async fn break_it(world: &Shared, fleet: &Arc<Mutex<Fleet>>, backup: &Arc<Mutex<
             tokio::time::sleep(Duration::from_millis(millis)).await;
             lock(fleet).start_again(which);
         }
+        Break::Stop(which, millis) => {
+            let process = lock(fleet).dismiss(which);
+            if let Some(process) = process {
+                let in_time = process.stop().await;
+                world.saw(if in_time { "process stopped in order" } else { "process stopped before it was done" });
+            }
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            lock(fleet).start_again(which);
+        }
         Break::Pause(which, millis) => lock(fleet).pause(which, Duration::from_millis(millis)),
         Break::DatabaseDies(millis) => {
             world.db().die(world);
@@ -199,6 +211,7 @@ fn restore(world: &Shared, fleet: &Arc<Mutex<Fleet>>, backup: &Arc<Mutex<Db>>) {
         lock(fleet).kill(which);
     }
     lock(fleet).kill(crate::schedule::PROCESSES - 1);
+    lock(fleet).kill_the_leaving();
     {
         let backup = lock(backup);
         let mut db = world.db();
@@ -212,6 +225,19 @@ fn restore(world: &Shared, fleet: &Arc<Mutex<Fleet>>, backup: &Arc<Mutex<Db>>) {
     }
     for which in 0..crate::schedule::PROCESSES {
         lock(fleet).start_again(which);
+    }
+}
+
+/// Starts again what died by itself.
+async fn raise_the_fallen(world: Shared, fleet: Arc<Mutex<Fleet>>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        let fallen = lock(&fleet).fallen();
+        for which in fallen {
+            lock(&fleet).kill(which);
+            tokio::time::sleep(Duration::from_millis(10 + world.draw(2_000))).await;
+            lock(&fleet).start_again(which);
+        }
     }
 }
 
@@ -230,6 +256,8 @@ async fn anchor(world: Shared) {
 fn heal(world: &Shared, fleet: &Arc<Mutex<Fleet>>) {
     world.db().up = true;
     world.bus().set_up(true);
+    let fallen = lock(fleet).fallen();
+    fallen.into_iter().for_each(|which| lock(fleet).kill(which));
     for which in 0..crate::schedule::PROCESSES {
         lock(fleet).start_again(which);
     }

@@ -87,6 +87,10 @@ saboteurs! {
     FollowUpForgotten,
     /// A call-back is acknowledged and not stored.
     HookAckedUnstored,
+    /// A call-back is acknowledged, and its task handed over, before it is stored.
+    KeptAfterHandOver,
+    /// The task of a call-back that is handed over stands free.
+    HandedOverUnleased,
     /// Parked call-backs stay parked.
     ParkedForgotten,
     /// Names of attempts are not kept.

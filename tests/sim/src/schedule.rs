@@ -58,6 +58,10 @@ pub enum Knob {
     HookContradicts,
     /// A call-back is signed by somebody else.
     HookForged,
+    /// The provider hangs up while its call-back is taken in.
+    HookHangsUp,
+    /// A process dies between storing a call-back and handing its task to the worker beside the door.
+    DoorDies,
     /// The payer does not pay.
     PayerNever,
     /// The payer pays another amount.
@@ -72,7 +76,7 @@ pub enum Knob {
 
 impl Knob {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::DbLosesRequest,
         Self::DbLosesAnswer,
         Self::CommitLosesAnswer,
@@ -97,6 +101,8 @@ impl Knob {
         Self::HookLost,
         Self::HookContradicts,
         Self::HookForged,
+        Self::HookHangsUp,
+        Self::DoorDies,
         Self::PayerNever,
         Self::PayerWrong,
         Self::PayerTwice,
@@ -131,6 +137,8 @@ impl Knob {
             Self::HookLost => "call-back lost",
             Self::HookContradicts => "call-back contradicted the books",
             Self::HookForged => "call-back forged",
+            Self::HookHangsUp => "provider hung up",
+            Self::DoorDies => "process died before it handed a call-back over",
             Self::PayerNever => "payer never paid",
             Self::PayerWrong => "payer paid another amount",
             Self::PayerTwice => "payer paid twice",
@@ -153,7 +161,9 @@ impl Knob {
 pub enum Break {
     /// A process is killed and started again after some milliseconds.
     Kill(usize, u64),
-    /// A process stops for some milliseconds and goes on.
+    /// A process is told to stop, finishes what is under way, and is started again after some milliseconds.
+    Stop(usize, u64),
+    /// A process stands still for some milliseconds and goes on.
     Pause(usize, u64),
     /// The database is killed: what was not acknowledged is gone; it is back after some milliseconds.
     DatabaseDies(u64),
@@ -207,6 +217,8 @@ pub enum Then {
     Twins,
     /// Decides what happens to money that did not fit.
     Unmatched,
+    /// Has the provider's books be looked at now.
+    Sync,
 }
 
 /// A sale of one client.
@@ -272,7 +284,7 @@ fn weight(draw: &mut Draw, knob: Knob) -> Option<u64> {
         Knob::CommitHangs => 4,
         Knob::DbLosesRequest | Knob::DbLosesAnswer | Knob::BusLies | Knob::BusFails | Knob::BusLosesMessage => 15,
         Knob::CommitLosesAnswer | Knob::CommitLosesRequest | Knob::BusLosesAck | Knob::BusRepeats => 60,
-        Knob::ClientImpatient | Knob::HookForged | Knob::HookContradicts => 50,
+        Knob::DoorDies | Knob::ClientImpatient | Knob::HookForged | Knob::HookContradicts => 50,
         Knob::BankSilentBefore
         | Knob::BankSilentAfter
         | Knob::BankGarbles
@@ -284,6 +296,7 @@ fn weight(draw: &mut Draw, knob: Knob) -> Option<u64> {
         | Knob::HookRepeats
         | Knob::HookLate
         | Knob::HookLost
+        | Knob::HookHangsUp
         | Knob::PayerNever
         | Knob::PayerWrong
         | Knob::PayerTwice
@@ -296,13 +309,14 @@ fn weight(draw: &mut Draw, knob: Knob) -> Option<u64> {
 fn one_break(draw: &mut Draw) -> (u64, Break) {
     let at = FAULTS_MS.0 + draw.below(FAULTS_MS.1 - FAULTS_MS.0);
     let which = draw.index(PROCESSES);
-    let broken = match draw.below(12) {
+    let broken = match draw.below(14) {
         0..=3 => Break::Kill(which, 10 + draw.below(2_000)),
         4 | 5 => Break::Pause(which, 100 + draw.below(9_000)),
         6 | 7 => Break::DatabaseDies(10 + draw.below(2_500)),
         8 => Break::BusForgets,
         9 => Break::BusWiped,
         10 => Break::BusAway(100 + draw.below(4_000)),
+        11 | 12 => Break::Stop(which, 10 + draw.below(2_000)),
         _ if draw.below(2) == 0 => Break::Backup,
         _ => Break::DatabaseRestored,
     };
@@ -326,6 +340,7 @@ fn sale(draw: &mut Draw, sales: u64) -> Sale {
             Then::Stale,
             Then::Twins,
             Then::Unmatched,
+            Then::Sync,
         ];
         then.push(all[draw.index(all.len())]);
     }

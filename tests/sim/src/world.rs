@@ -18,7 +18,7 @@ use rand_chacha::{
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{bank::Bank, bus::BusState, counters, db::Db, journal::Journal, sabotage::Saboteur, schedule::Knob};
+use crate::{bank::Bank, bus::BusState, counters, db::Db, door::Door, journal::Journal, sabotage::Saboteur, schedule::Knob};
 
 /// 2026-11-20 05:00 UTC.
 pub(crate) const START_US: i64 = 1_795_150_800_000_000;
@@ -49,6 +49,7 @@ pub(crate) struct World {
     bus: Mutex<BusState>,
     bank: Mutex<Bank>,
     journal: Mutex<Journal>,
+    doors: Mutex<BTreeMap<usize, Door>>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,6 +88,7 @@ impl World {
             bus: Mutex::new(BusState::default()),
             bank: Mutex::new(Bank::default()),
             journal: Mutex::new(Journal::default()),
+            doors: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -104,6 +106,11 @@ impl World {
 
     pub fn journal(&self) -> MutexGuard<'_, Journal> {
         lock(&self.journal)
+    }
+
+    /// The open doors for call-backs, by the place of their process.
+    pub fn doors(&self) -> MutexGuard<'_, BTreeMap<usize, Door>> {
+        lock(&self.doors)
     }
 
     /// A number from 0 to `below` - 1.

@@ -179,3 +179,24 @@ fn a_feed_that_cannot_ask_the_log_takes_nothing_from_a_stream_that_it_joins_anew
     let breaks = [(2_297, Break::Pause(6, 5_306)), (4_300, Break::DatabaseRestored), (6_011, Break::DatabaseDies(1_797))];
     withstands(&schedule(88_785, &[], &breaks, clients), &["epoch raised", "feed joined the stream"]);
 }
+
+/// Three clients, each with a payment by card and one by QR.
+fn cards_and_codes() -> Vec<Vec<Sale>> {
+    let two = |after_ms, price| vec![sale(after_ms, &[price], Pay::Card, &[]), sale(1_000, &[price], Pay::Qr, &[Then::Refund(100)])];
+    vec![two(1_500, 20_000), two(2_000, 30_000), two(2_500, 40_000)]
+}
+
+#[test]
+fn what_takes_the_place_of_a_task_is_not_held_on_by_a_renewal_that_was_on_its_way() {
+    // A call ends while the lease of its task is renewed; the next one would count as begun by somebody who was never heard of again.
+    let knobs = [(Knob::BankSilentBefore, 300), (Knob::BankSilentAfter, 300), (Knob::BankTurnsAway, 200)];
+    let happens = ["provider turned a call away", "provider silent before the effect", "payment outcome unknown"];
+    withstands(&schedule(0, &knobs, &[], cards_and_codes()), &happens);
+}
+
+#[test]
+fn what_takes_the_place_of_a_task_is_not_put_back_by_who_did_not_hear_that_it_was_concluded() {
+    let knobs = [(Knob::DbLosesAnswer, 30), (Knob::BankTurnsAway, 300)];
+    let happens = ["provider turned a call away", "database lost an answer", "lease taken over"];
+    withstands(&schedule(0, &knobs, &[], cards_and_codes()), &happens);
+}

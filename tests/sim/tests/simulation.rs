@@ -54,3 +54,20 @@ fn a_restored_database_is_noticed_and_everything_follows_it() {
     }
     assert!(seen > 0, "no schedule had the bus ahead of the log");
 }
+
+#[test]
+fn a_process_without_faults_stops_in_order_and_lets_go_of_what_it_was_handed_too_late() {
+    let (mut in_order, mut let_go) = (0, 0);
+    for seed in 0..40 {
+        let mut schedule = Schedule::of(seed, PAYMENTS);
+        schedule.knobs.clear();
+        schedule.breaks = (0..12).map(|n| (1_500 + 900 * n, Break::Stop(7, 100))).collect();
+        let outcome = simulate(&schedule, None);
+        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
+        assert_eq!(outcome.counters["process stopped before it was done"], 0, "seed {seed}");
+        in_order += outcome.counters["process stopped in order"];
+        let_go += outcome.counters["task that was handed over let go of"];
+    }
+    assert!(in_order > 100, "{in_order}");
+    assert!(let_go > 0, "no schedule stopped a worker between a task being stored and handed over");
+}
