@@ -257,7 +257,9 @@ fn heal(world: &Shared, fleet: &Arc<Mutex<Fleet>>) {
     world.db().up = true;
     world.bus().set_up(true);
     let fallen = lock(fleet).fallen();
-    fallen.into_iter().for_each(|which| lock(fleet).kill(which));
+    for which in fallen {
+        lock(fleet).kill(which);
+    }
     for which in 0..crate::schedule::PROCESSES {
         lock(fleet).start_again(which);
     }
