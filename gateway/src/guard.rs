@@ -16,7 +16,7 @@ use domain::{
     process::work::LONGEST_CALL_MS,
     provider::{
         AttemptView, BoxFuture, CallOutcome, CancelRequest, Capabilities, CaptureRequest, ExchangeLog, IncrementRequest, InquiryRequest,
-        PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
+        NO_PLACE, PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
     },
 };
 use tokio::{
@@ -147,7 +147,7 @@ impl Guarded {
 
     async fn guarded<T>(&self, call: Call, log: &ExchangeLog, inner: BoxFuture<'_, CallOutcome<T>>) -> CallOutcome<T> {
         let ends_at = Instant::now() + self.settings.timeout;
-        let Some(_places) = self.places(call).await else { return self.refuse("full", "too many calls to the provider are under way") };
+        let Some(_places) = self.places(call).await else { return self.refuse("full", NO_PLACE) };
         if !self.breaker().admits(call, (self.clock)()) {
             return self.refuse("open", "the provider did not answer lately, so it is not called");
         }

@@ -37,6 +37,10 @@ pub enum CallOutcome<T> {
     Unknown(String),
 }
 
+/// Why a call was [not attempted](CallOutcome::NotAttempted) that found no place among our own calls to its provider: no word on the
+/// provider.
+pub const NO_PLACE: &str = "too many calls to the provider are under way";
+
 /// A final refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decline {

@@ -17,7 +17,7 @@ use books::{closes, from_books};
 use super::{AttemptRef, InquiryMode, ProcessCommand, Task};
 use crate::{
     payment_intent::Standing,
-    provider::{AttemptStatus, AttemptView, CallOutcome},
+    provider::{AttemptStatus, AttemptView, CallOutcome, NO_PLACE},
 };
 
 /// After the deadline, how long a payment may still be invisible at the provider, milliseconds.
@@ -91,6 +91,8 @@ pub fn after_start(mut start: Start, outcome: CallOutcome<AttemptView>, now: Dat
             let (code, message) = (decline.code, decline.message);
             Step { commands: vec![ProcessCommand::FailAttempt { payment_intent_id, attempt_id, code, message }], next: None }
         }
+        // Our own crowd says nothing about the account, which is not left for another one because of it.
+        CallOutcome::NotAttempted(reason) if reason == NO_PLACE => Step { commands: vec![], next: start.once_there_is_a_place(now) },
         CallOutcome::NotAttempted(_) => Step { commands: vec![], next: start.again(now) },
         CallOutcome::Unknown(reason) => {
             let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now };
@@ -128,12 +130,22 @@ pub struct Start {
 
 impl Start {
     /// The identifiers are the same on every repeat, so a repeat makes no second thing to pay; after the deadline nobody needs it.
-    fn again(self, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
+    fn again(mut self, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
+        let due = later(now, spread_ms(retry_delay_ms(self.tried), &self.attempt.reference, self.tried));
+        self.tried = self.tried.saturating_add(1);
+        self.due(due)
+    }
+
+    /// The same when it was not called for want of a place: that was no try.
+    fn once_there_is_a_place(self, now: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
+        let due = later(now, spread_ms(retry_delay_ms(0), &self.attempt.reference, self.tried));
+        self.due(due)
+    }
+
+    fn due(self, due: DateTime<Utc>) -> Option<(Task, DateTime<Utc>)> {
         let Self { attempt, card_token, return_url, tried, uncertain_since } = self;
-        let tried_again = tried.saturating_add(1);
-        let due = later(now, spread_ms(retry_delay_ms(tried), &attempt.reference, tried));
         (later(due, LONGEST_CALL_MS) <= attempt.expires_at)
-            .then_some((Task::Start { attempt, card_token, return_url, tried: tried_again, uncertain_since }, due))
+            .then_some((Task::Start { attempt, card_token, return_url, tried, uncertain_since }, due))
     }
 }
 

@@ -101,6 +101,17 @@ fn shown(payload: &str) -> CallOutcome<AttemptView> {
 }
 
 #[test]
+fn an_attempt_that_finds_no_place_among_our_own_calls_has_not_been_tried() {
+    let full = CallOutcome::NotAttempted(NO_PLACE.to_owned());
+    let step = after_start(begin(2), full, at(60));
+    let Some((Task::Start { tried, .. }, due)) = step.next else { panic!("{step:?}") };
+    assert_eq!((tried, step.commands.len()), (2, 0), "so that its payment is not moved to another account by a crowd");
+    assert!(due > at(60) && due <= later(at(60), 500), "{due}");
+    let late = AttemptRef { expires_at: at(61), ..attempt() };
+    assert_eq!(after_start(Start { attempt: late, ..begin(0) }, CallOutcome::NotAttempted(NO_PLACE.to_owned()), at(60)).next, None);
+}
+
+#[test]
 fn a_created_qr_is_shown_and_the_call_is_done() {
     let step = after_start(begin(0), shown("000201"), at(1));
     let [ProcessCommand::RequireAction { payment_intent_id, attempt_id, qr_payload, redirect_url: None }] = &step.commands[..] else {
