@@ -6,7 +6,6 @@ use std::{
 };
 
 use clap::Args;
-use domain::integrity::checkpoint::Checkpoint;
 use projections::{
     LogReader,
     checkpoint::{Chain, PrivateKey, SignedCheckpoint, take},
@@ -16,6 +15,7 @@ use sqlx::PgPool;
 
 use crate::{
     files,
+    kept::Kept,
     outcome::{self, Failure, Finding, Verdict},
     progress::Progress,
     session::Session,
@@ -31,8 +31,8 @@ Examples:
 
 The same head gives the same checkpoint. It holds the log id, epoch, position, head hash, time and number of commits, an RFC 6962
 root over all commit hashes, and an Ed25519 signature. Verify the log before you sign it.
-With --every the chain is kept in mind: it ends with exit code 1, and signs nothing more, once the log no longer continues what it
-signed before.")]
+With --every it goes on from the newest file in the directory, which the same key must have signed: it ends with exit code 1, and
+signs nothing more, once the log does not continue that, or is another one.")]
 pub struct CheckpointArgs {
     /// Make a key (PKCS#8 PEM) in a new file, instead of a checkpoint. An existing file is never overwritten.
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
@@ -110,7 +110,11 @@ async fn keep(session: &Session, pool: &PgPool, key: &PrivateKey, every: Duratio
     if !out.is_dir() {
         return Err(Failure::usage(format!("{} is no directory", out.display())));
     }
-    let (mut chain, mut signed) = (Chain::default(), 0);
+    let kept = Kept::new(out, key);
+    let (mut chain, mut signed) = match begun(&kept, kept.newest()?) {
+        Ok(begun) => begun,
+        Err((position, why)) => return Ok(not_signed(session, position, &why)),
+    };
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let stop = tokio::signal::ctrl_c();
@@ -128,7 +132,11 @@ async fn keep(session: &Session, pool: &PgPool, key: &PrivateKey, every: Duratio
         match chain.take(pool, |_| {}).await {
             Ok(Some(checkpoint)) if checkpoint.position > signed => {
                 signed = checkpoint.position;
-                keep_one(session, checkpoint, key, out)?;
+                let Some(file) = kept.add(checkpoint)? else {
+                    return Ok(not_signed(session, signed, "there is a file of this position that holds something else"));
+                };
+                let name = file.display().to_string();
+                files::print(&if session.json { json!({"position": signed, "file": name}).to_string() } else { name })?;
             }
             Ok(_) => {}
             Err(projections::Error::Corrupt { position, what }) => return Ok(not_signed(session, position, &what)),
@@ -137,16 +145,17 @@ async fn keep(session: &Session, pool: &PgPool, key: &PrivateKey, every: Duratio
     }
 }
 
-/// Writes one file, unless an earlier run wrote it, and says so.
-fn keep_one(session: &Session, checkpoint: Checkpoint, key: &PrivateKey, out: &Path) -> Result<(), Failure> {
-    let position = checkpoint.position;
-    // As wide as a position can be, so that names stand in the order of the log.
-    let file = out.join(format!("checkpoint-{position:019}.json"));
-    let document = format!("{}\n", serde_json::to_string(&SignedCheckpoint::sign(checkpoint, key))?);
-    files::keep(&file, &document)?;
-    let name = file.display().to_string();
-    files::print(&if session.json { json!({"position": position, "file": name}).to_string() } else { name })?;
-    Ok(())
+/// What an earlier run signed last has to be on the way of this one, or two logs would be signed by one key. The chain with the position
+/// that is signed already.
+///
+/// # Errors
+/// The position of the newest file, and why it cannot be gone on from.
+fn begun(kept: &Kept<'_>, newest: Option<(i64, PathBuf)>) -> Result<(Chain, i64), (i64, String)> {
+    let Some((position, file)) = newest else { return Ok((Chain::default(), 0)) };
+    match kept.read(position, &file) {
+        Ok(signed) => Ok((Chain::continuing(signed), position)),
+        Err(why) => Err((position, format!("{}, which is to be gone on from: {why}", file.display()))),
+    }
 }
 
 #[cfg(test)]

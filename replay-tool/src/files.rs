@@ -71,21 +71,20 @@ pub fn write_secret(path: &Path, content: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a file that is to stay as it is. One that holds the same already is left alone.
+/// Writes a file that is to stay as it is; whether it holds the content now. One that exists is left alone.
 ///
 /// # Errors
-/// `Usage` when it exists with another content; `Fault` when it cannot be written.
-pub fn keep(path: &Path, content: &str) -> Result<(), Failure> {
+/// It cannot be written, or not be read when it exists.
+pub fn keep(path: &Path, content: &str) -> anyhow::Result<bool> {
     match OpenOptions::new().write(true).create_new(true).open(path) {
         Ok(mut file) => {
             file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).with_context(|| path.display().to_string())?;
-            Ok(())
+            Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let same = text(path)? == content;
-            if same { Ok(()) } else { Err(Failure::usage(format!("{} exists and holds something else", path.display()))) }
+            Ok(fs::read(path).with_context(|| path.display().to_string())? == content.as_bytes())
         }
-        Err(error) => Err(anyhow::Error::new(error).context(path.display().to_string()).into()),
+        Err(error) => Err(anyhow::Error::new(error).context(path.display().to_string())),
     }
 }
 

@@ -16,6 +16,7 @@ mod export;
 mod export_file;
 mod files;
 mod grep;
+mod kept;
 mod outcome;
 mod parquet_file;
 mod progress;

@@ -275,10 +275,10 @@ async fn a_key_is_private_and_never_overwritten_and_the_same_head_is_signed_the_
     assert_eq!(replay(&empty, &["checkpoint", "--key", key.to_str().unwrap()]).await.code, 2, "nothing to sign");
 }
 
-/// Keeps checkpoints in a directory of this name, which is made; works inside the auditor's own, so that it ends with the test.
+/// Keeps checkpoints in a directory of this name, which is made unless it is there; works inside the auditor's own, so that it ends with the test.
 fn keeper(database: &TestDatabase, auditor: &Auditor, name: &str) -> (Child, PathBuf) {
     let (key, kept) = (auditor.dir.path().join("auditor.pem"), auditor.dir.path().join(name));
-    std::fs::create_dir(&kept).unwrap();
+    std::fs::create_dir_all(&kept).unwrap();
     let arguments = ["checkpoint", "--key", key.to_str().unwrap(), "--every", "1s", "--out", kept.to_str().unwrap(), "--json"];
     let mut command = replay_command(database, &arguments);
     command.current_dir(auditor.dir.path()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -301,6 +301,53 @@ async fn ended(process: Child) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
+/// Why a process signed nothing more: the position, and what is wrong there.
+async fn not_signed(process: Child) -> (i64, String) {
+    let (code, errors) = ended(process).await;
+    let told: Value = serde_json::from_str(errors.trim()).unwrap();
+    assert_eq!((code, &told["error"]), (Some(1), &json!("wrong")), "{errors}");
+    (told["position"].as_i64().unwrap(), told["what"].as_str().unwrap().to_owned())
+}
+
+/// Ends a process by Ctrl-C, which is the way to end it.
+async fn interrupted(process: Child) {
+    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap().success());
+    assert_eq!(ended(process).await, (Some(0), String::new()));
+}
+
+#[tokio::test]
+async fn checkpoints_are_gone_on_from_by_a_keeper_that_is_started_again_and_only_from_its_own_of_this_log() {
+    let database = written().await;
+    let (ours, theirs) = (auditor(&database).await, auditor(&database).await);
+    let (process, kept) = keeper(&database, &ours, "kept");
+    let first = kept_at(&kept, 12).await;
+    interrupted(process).await;
+    let write = database.write_side();
+    write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 4)).await.unwrap();
+    write.stop().await;
+    let (process, _) = keeper(&database, &ours, "kept");
+    let second = kept_at(&kept, 16).await;
+    interrupted(process).await;
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
+
+    let sound = std::fs::read_to_string(&second).unwrap();
+    for (content, wanted) in [
+        (sound[..sound.len() / 2].to_owned(), "not a checkpoint"),
+        (std::fs::read_to_string(&theirs.checkpoint).unwrap(), "signed by another key"),
+        (sound.replace("\"commits\":6", "\"commits\":7"), "signature does not fit"),
+        (std::fs::read_to_string(&first).unwrap(), "of position 12"),
+    ] {
+        std::fs::write(&second, content).unwrap();
+        let (position, what) = not_signed(keeper(&database, &ours, "kept").0).await;
+        assert!(position == 16 && what.contains(wanted), "{position}: {what}");
+    }
+    std::fs::write(&second, sound).unwrap();
+    sqlx::raw_sql("update log.head set log_id = gen_random_uuid()").execute(&database.admin).await.unwrap();
+    let (_, what) = not_signed(keeper(&database, &ours, "kept").0).await;
+    assert!(what.contains("another log"), "{what}");
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
+}
+
 #[tokio::test]
 async fn checkpoints_are_kept_whenever_the_log_has_grown_until_it_does_not_continue_what_was_signed() {
     let database = written().await;
@@ -320,15 +367,15 @@ async fn checkpoints_are_kept_whenever_the_log_has_grown_until_it_does_not_conti
     let rewrite = "set session_replication_role = replica; update log.commit set hash = sha256('x') where first_pos = 13; \
                    update log.head set hash = sha256('x'); set session_replication_role = origin";
     sqlx::raw_sql(rewrite).execute(&database.admin).await.unwrap();
-    let (code, errors) = ended(process).await;
-    let told: Value = serde_json::from_str(errors.trim()).unwrap();
-    assert_eq!((code, &told["error"], &told["position"]), (Some(1), &json!("wrong"), &json!(16)), "{errors}");
+    assert_eq!(not_signed(process).await.0, 16);
+    // Nor does one that is started again sign it beside what was signed before.
+    let (position, what) = not_signed(keeper(&database, &auditor, "kept").0).await;
+    assert!(position == 16 && what.contains("another log"), "{position}: {what}");
     assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
 
     let (process, kept) = keeper(&database, &auditor, "kept-anew");
     kept_at(&kept, 16).await;
-    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap().success());
-    assert_eq!(ended(process).await, (Some(0), String::new()), "Ctrl-C is the way to end it");
+    interrupted(process).await;
     let key = auditor.dir.path().join("auditor.pem");
     let key = key.to_str().unwrap();
     for arguments in [
