@@ -452,10 +452,42 @@ async fn a_file_that_is_no_whole_export_is_not_compared_with() {
     ] {
         std::fs::write(&file, &content).unwrap();
         let refused = verify_against(&database, &file).await;
-        assert!(refused.code == 2 && refused.lines.is_empty() && refused.errors.contains(why), "{why}: {refused:?}");
+        assert!(refused.code == 2 && refused.digest.is_empty() && refused.errors.contains(why), "{why}: {refused:?}");
+        // By its first line it is refused before anything is verified; by a later one after what was verified is told.
+        let told: Vec<&Value> = refused.lines.iter().map(|line| &line["events"]).collect();
+        let verified = Value::from(9);
+        let expected = if matches!(why, "no event" | "line 1") { vec![] } else { vec![&verified] };
+        assert_eq!(told, expected, "{why}: {refused:?}");
     }
     assert_eq!(verify_against(&database, &parquet).await.code, 2);
     assert_eq!(verify_against(&database, &dir.path().join("nowhere.jsonl")).await.code, 2);
+}
+
+#[tokio::test]
+async fn what_was_found_is_told_whatever_the_file_is_that_it_was_to_be_compared_with() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-against-bad-file");
+    let kept = export(&database, &dir).await;
+    let bad = dir.path().join("bad.jsonl");
+    let whole = std::fs::read_to_string(&kept).unwrap();
+    std::fs::write(&bad, whole.replacen("\"position\":7,", "\"position\":8,", 1)).unwrap();
+    let both = ["verify", "--against", bad.to_str().unwrap(), "--against", kept.to_str().unwrap()];
+
+    // By the comparison with the other file.
+    keep(&database).await;
+    replace_with_hash(&database, 7).await;
+    recompute_chain(&database).await;
+    let found = replay(&database, &both).await;
+    assert!(found.code == 1 && found.digest.is_empty() && found.errors.contains("line 7: position 8"), "{found:?}");
+    assert_eq!(exact(&found).len(), 1, "{found:?}");
+    assert_eq!(exact(&found)[0].0, 7, "{found:?}");
+    restore(&database).await;
+
+    // By the verification itself.
+    tamper(&database, "update log.event set actor = 'x' where pos = 3").await;
+    let found = verify_against(&database, &bad).await;
+    assert!(found.code == 1 && found.digest.is_empty() && found.errors.contains("line 7: position 8"), "{found:?}");
+    assert_eq!(first(&found), (3, 3));
 }
 
 #[tokio::test]
