@@ -285,11 +285,13 @@ fn keeper(database: &TestDatabase, auditor: &Auditor, name: &str) -> (Child, Pat
     (command.spawn().unwrap(), kept)
 }
 
-/// The file of a position, once it is there as a whole.
+/// The file of a position, once it is there: always as a whole.
 async fn kept_at(dir: &Path, position: i64) -> PathBuf {
     let file = dir.join(format!("checkpoint-{position:019}.json"));
     eventually("the checkpoint is kept", Duration::from_secs(15), || async {
-        std::fs::read_to_string(&file).ok()?.ends_with('\n').then_some(())
+        let content = std::fs::read_to_string(&file).ok()?;
+        assert!(content.ends_with("}\n"), "{content}");
+        Some(())
     })
     .await;
     file
