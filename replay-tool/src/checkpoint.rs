@@ -1,17 +1,20 @@
 //! `replay checkpoint`.
 
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
+use domain::integrity::checkpoint::Checkpoint;
 use projections::{
     LogReader,
     checkpoint::{Chain, PrivateKey, SignedCheckpoint, take},
 };
 use serde_json::json;
 use sqlx::PgPool;
+use tokio::time::Instant;
 
 use crate::{
     files,
@@ -20,6 +23,9 @@ use crate::{
     progress::Progress,
     session::Session,
 };
+
+/// How long a database may say nothing while `--every` looks at it.
+const MOST_SILENCE: Duration = Duration::from_mins(1);
 
 /// Arguments of `checkpoint`.
 #[derive(Args)]
@@ -120,16 +126,20 @@ async fn keep(session: &Session, pool: &PgPool, key: &PrivateKey, every: Duratio
     let stop = tokio::signal::ctrl_c();
     tokio::pin!(stop);
     loop {
-        tokio::select! {
-            // Listened for from the first turn on.
+        let turn = async {
+            turns.tick().await;
+            turn(&mut chain, pool).await
+        };
+        let taken = tokio::select! {
+            // Listened for from the first turn on, also while the database does not answer.
             biased;
             stopped = &mut stop => {
                 stopped?;
                 return Ok(Finding::Sound);
             }
-            _ = turns.tick() => {}
-        }
-        match chain.take(pool, |_| {}).await {
+            taken = turn => taken,
+        };
+        match taken {
             Ok(Some(checkpoint)) if checkpoint.position > signed => {
                 signed = checkpoint.position;
                 let Some(file) = kept.add(checkpoint)? else {
@@ -139,9 +149,36 @@ async fn keep(session: &Session, pool: &PgPool, key: &PrivateKey, every: Duratio
                 files::print(&if session.json { json!({"position": signed, "file": name}).to_string() } else { name })?;
             }
             Ok(_) => {}
-            Err(projections::Error::Corrupt { position, what }) => return Ok(not_signed(session, position, &what)),
-            Err(error) => outcome::tell(session.json, "fault", &format!("{error}; asked again in {} s", every.as_secs())),
+            Err(Missed::Corrupt(position, what)) => return Ok(not_signed(session, position, &what)),
+            Err(Missed::Away(what)) => outcome::tell(session.json, "fault", &format!("{what}; asked again in {} s", every.as_secs())),
         }
+    }
+}
+
+/// Why a turn gave no checkpoint.
+enum Missed {
+    /// The log is not what was signed: position and what is wrong there.
+    Corrupt(i64, String),
+    /// The database does not answer; perhaps next time.
+    Away(String),
+}
+
+/// One look at the log, given up when nothing more of it comes. A long log may take as long as it takes.
+async fn turn(chain: &mut Chain, pool: &PgPool) -> Result<Option<Checkpoint>, Missed> {
+    let heard = Cell::new(Instant::now());
+    let silence = async {
+        while heard.get().elapsed() < MOST_SILENCE {
+            tokio::time::sleep_until(heard.get() + MOST_SILENCE).await;
+        }
+    };
+    let taken = tokio::select! {
+        taken = chain.take(pool, |_| heard.set(Instant::now())) => taken,
+        () = silence => return Err(Missed::Away(format!("the database said nothing for {} s", MOST_SILENCE.as_secs()))),
+    };
+    match taken {
+        Ok(taken) => Ok(taken),
+        Err(projections::Error::Corrupt { position, what }) => Err(Missed::Corrupt(position, what)),
+        Err(error) => Err(Missed::Away(error.to_string())),
     }
 }
 

@@ -351,6 +351,27 @@ async fn checkpoints_are_gone_on_from_by_a_keeper_that_is_started_again_and_only
 }
 
 #[tokio::test]
+async fn checkpoints_are_ended_by_ctrl_c_while_the_database_does_not_answer() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let mut held = database.admin.begin().await.unwrap();
+    sqlx::raw_sql("lock table log.commit in access exclusive mode").execute(&mut *held).await.unwrap();
+    let (process, kept) = keeper(&database, &auditor, "kept");
+    eventually("the keeper waits for the database", Duration::from_secs(15), || async {
+        let sql = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'replay' \
+                   and wait_event_type = 'Lock'";
+        let waiting: i64 = sqlx::query_scalar(sql).fetch_one(&database.admin).await.unwrap();
+        (waiting == 1).then_some(())
+    })
+    .await;
+    let asked = std::time::Instant::now();
+    interrupted(process).await;
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    held.rollback().await.unwrap();
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn checkpoints_are_kept_whenever_the_log_has_grown_until_it_does_not_continue_what_was_signed() {
     let database = written().await;
     let auditor = auditor(&database).await;
