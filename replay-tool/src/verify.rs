@@ -39,8 +39,9 @@ Every problem names the first and last position that it may concern.
 
 --against proves that each event of the export still stands in the log at its position, at its time, the same in every column that
 its hash covers (all but those two), and that nothing was put between them: whatever of the range was replaced, put in, removed or
-moved is named at its position. It says nothing of what came after the export, nor of the file: keep that, or the SHA-256 that
-`export` told and that is told here again, where the owner of the database cannot change it.")]
+moved is named at its position. When something before the range was put in or removed, it says by how much all of the range moved.
+It says nothing of what came after the export, nor of the file: keep that, or the SHA-256 that `export` told and that is told here
+again, where the owner of the database cannot change it.")]
 pub struct VerifyArgs {
     /// A signed checkpoint (a file made by `replay checkpoint`) that the log must hold to; may be repeated.
     #[arg(long, value_name = "FILE", requires = "public_key")]

@@ -433,6 +433,32 @@ async fn an_event_put_in_removed_or_exchanged_and_all_hashes_computed_anew_is_fo
 }
 
 #[tokio::test]
+async fn an_export_of_a_range_accuses_no_event_of_what_happened_before_it_and_one_of_another_log_none_at_all() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-against-range");
+    let last = dir.path().join("last.jsonl");
+    replay(&database, &["export", "--from", "9", "--out", last.to_str().unwrap()]).await.sound();
+    tamper(&database, PUT_IN).await;
+    replace_with_hash(&database, 9).await;
+    recompute_chain(&database).await;
+    replay(&database, &["verify"]).await.sound();
+    // A second write side makes other ids than the first one of any database does.
+    let another = TestDatabase::new().await;
+    another.write_side().stop().await;
+    let write = another.write_side();
+    write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 9)).await.unwrap();
+    write.stop().await;
+    let whole = export(&another, &dir).await;
+    for (file, place, wanted) in [(&last, (1, 9), "begins 1 position later"), (&whole, (1, 9), "another log")] {
+        let found = verify_against(&database, file).await;
+        let problems: Vec<&Value> = found.lines.iter().filter(|line| line["what"].is_string()).collect();
+        let [problem] = problems[..] else { panic!("{found:?}") };
+        assert_eq!((&problem["position"], &problem["until"]), (&Value::from(place.0), &Value::from(place.1)));
+        assert!(found.code == 1 && problem["what"].as_str().unwrap().contains(wanted), "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_whole_export_is_not_compared_with() {
     let database = written().await;
     let dir = ScratchDir::new("replay-against-usage");
