@@ -44,6 +44,14 @@ impl Answer {
         if self.out.get_ref().is_terminal() { self.out.flush() } else { Ok(()) }
     }
 
+    /// Sees to it that what was answered so far is told, whatever comes.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// A line that is no part of what the digest covers: a figure that differs from one copy of the same log to the next.
     ///
     /// # Errors

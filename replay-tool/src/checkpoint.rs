@@ -1,6 +1,7 @@
 //! `replay checkpoint`.
 
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,13 +14,18 @@ use projections::{
 };
 use serde_json::json;
 use sqlx::PgPool;
+use tokio::time::Instant;
 
 use crate::{
     files,
+    kept::Kept,
     outcome::{self, Failure, Finding, Verdict},
     progress::Progress,
     session::Session,
 };
+
+/// How long a database may say nothing while `--every` looks at it.
+const MOST_SILENCE: Duration = Duration::from_mins(1);
 
 /// Arguments of `checkpoint`.
 #[derive(Args)]
@@ -31,8 +37,8 @@ Examples:
 
 The same head gives the same checkpoint. It holds the log id, epoch, position, head hash, time and number of commits, an RFC 6962
 root over all commit hashes, and an Ed25519 signature. Verify the log before you sign it.
-With --every the chain is kept in mind: it ends with exit code 1, and signs nothing more, once the log no longer continues what it
-signed before.")]
+With --every it goes on from the newest file in the directory, which the same key must have signed: it ends with exit code 1, and
+signs nothing more, once the log does not continue that, or is another one.")]
 pub struct CheckpointArgs {
     /// Make a key (PKCS#8 PEM) in a new file, instead of a checkpoint. An existing file is never overwritten.
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
@@ -110,43 +116,83 @@ async fn keep(session: &Session, pool: &PgPool, key: &PrivateKey, every: Duratio
     if !out.is_dir() {
         return Err(Failure::usage(format!("{} is no directory", out.display())));
     }
-    let (mut chain, mut signed) = (Chain::default(), 0);
+    let kept = Kept::new(out, key);
+    let (mut chain, mut signed) = match begun(&kept, kept.newest()?) {
+        Ok(begun) => begun,
+        Err((position, why)) => return Ok(not_signed(session, position, &why)),
+    };
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let stop = tokio::signal::ctrl_c();
     tokio::pin!(stop);
     loop {
-        tokio::select! {
-            // Listened for from the first turn on.
+        let turn = async {
+            turns.tick().await;
+            turn(&mut chain, pool).await
+        };
+        let taken = tokio::select! {
+            // Listened for from the first turn on, also while the database does not answer.
             biased;
             stopped = &mut stop => {
                 stopped?;
                 return Ok(Finding::Sound);
             }
-            _ = turns.tick() => {}
-        }
-        match chain.take(pool, |_| {}).await {
+            taken = turn => taken,
+        };
+        match taken {
             Ok(Some(checkpoint)) if checkpoint.position > signed => {
                 signed = checkpoint.position;
-                keep_one(session, checkpoint, key, out)?;
+                let Some(file) = kept.add(checkpoint)? else {
+                    return Ok(not_signed(session, signed, "there is a file of this position that holds something else"));
+                };
+                let name = file.display().to_string();
+                files::print(&if session.json { json!({"position": signed, "file": name}).to_string() } else { name })?;
             }
             Ok(_) => {}
-            Err(projections::Error::Corrupt { position, what }) => return Ok(not_signed(session, position, &what)),
-            Err(error) => outcome::tell(session.json, "fault", &format!("{error}; asked again in {} s", every.as_secs())),
+            Err(Missed::Corrupt(position, what)) => return Ok(not_signed(session, position, &what)),
+            Err(Missed::Away(what)) => outcome::tell(session.json, "fault", &format!("{what}; asked again in {} s", every.as_secs())),
         }
     }
 }
 
-/// Writes one file, unless an earlier run wrote it, and says so.
-fn keep_one(session: &Session, checkpoint: Checkpoint, key: &PrivateKey, out: &Path) -> Result<(), Failure> {
-    let position = checkpoint.position;
-    // As wide as a position can be, so that names stand in the order of the log.
-    let file = out.join(format!("checkpoint-{position:019}.json"));
-    let document = format!("{}\n", serde_json::to_string(&SignedCheckpoint::sign(checkpoint, key))?);
-    files::keep(&file, &document)?;
-    let name = file.display().to_string();
-    files::print(&if session.json { json!({"position": position, "file": name}).to_string() } else { name })?;
-    Ok(())
+/// Why a turn gave no checkpoint.
+enum Missed {
+    /// The log is not what was signed: position and what is wrong there.
+    Corrupt(i64, String),
+    /// The database does not answer; perhaps next time.
+    Away(String),
+}
+
+/// One look at the log, given up when nothing more of it comes. A long log may take as long as it takes.
+async fn turn(chain: &mut Chain, pool: &PgPool) -> Result<Option<Checkpoint>, Missed> {
+    let heard = Cell::new(Instant::now());
+    let silence = async {
+        while heard.get().elapsed() < MOST_SILENCE {
+            tokio::time::sleep_until(heard.get() + MOST_SILENCE).await;
+        }
+    };
+    let taken = tokio::select! {
+        taken = chain.take(pool, |_| heard.set(Instant::now())) => taken,
+        () = silence => return Err(Missed::Away(format!("the database said nothing for {} s", MOST_SILENCE.as_secs()))),
+    };
+    match taken {
+        Ok(taken) => Ok(taken),
+        Err(projections::Error::Corrupt { position, what }) => Err(Missed::Corrupt(position, what)),
+        Err(error) => Err(Missed::Away(error.to_string())),
+    }
+}
+
+/// What an earlier run signed last has to be on the way of this one, or two logs would be signed by one key. The chain with the position
+/// that is signed already.
+///
+/// # Errors
+/// The position of the newest file, and why it cannot be gone on from.
+fn begun(kept: &Kept<'_>, newest: Option<(i64, PathBuf)>) -> Result<(Chain, i64), (i64, String)> {
+    let Some((position, file)) = newest else { return Ok((Chain::default(), 0)) };
+    match kept.read(position, &file) {
+        Ok(signed) => Ok((Chain::continuing(signed), position)),
+        Err(why) => Err((position, format!("{}, which is to be gone on from: {why}", file.display()))),
+    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,6 @@ use projections::{
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::amounts;
-
 /// An event as JSON: ids in their public form, payload and meta as JSON where they are, tokens of cards masked, personal data as
 /// ciphertext in hex.
 pub fn value(event: &RecordedEvent) -> Value {
@@ -38,7 +36,7 @@ pub fn value(event: &RecordedEvent) -> Value {
     })
 }
 
-/// An event as text.
+/// An event as text; its payload as it is stored, but for tokens of cards.
 pub fn text(event: &RecordedEvent) -> String {
     format!(
         "{:>9}  {}  {} v{}  {}  by {}\n           {}",
@@ -48,13 +46,8 @@ pub fn text(event: &RecordedEvent) -> String {
         event.version,
         event.event_type,
         event.actor,
-        payload(event)
+        masking::payload_text(event)
     )
-}
-
-/// An event's payload for people: in the order in which it is stored, tokens of cards masked, amounts in major units.
-pub fn payload(event: &RecordedEvent) -> String {
-    amounts::in_payload(&masking::payload_text(event))
 }
 
 /// Microseconds, always six digits, so that columns stand under each other.

@@ -27,6 +27,8 @@ struct Line {
 /// A file made by `replay export`, or several one after the other; gives its events. Memory: one line.
 pub struct ExportFile {
     path: PathBuf,
+    /// Its first event, read when it was opened.
+    first: Option<ExportedEvent>,
     reader: BufReader<File>,
     line: Vec<u8>,
     lines: u64,
@@ -36,14 +38,24 @@ pub struct ExportFile {
 }
 
 impl ExportFile {
-    /// Opens it.
+    /// Opens it and reads its first line, by which most of what is no export is known before anything else is done.
     ///
     /// # Errors
-    /// `Usage` when it cannot be read.
+    /// `Usage` when it cannot be read, and when it does not begin with an event.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let file = File::open(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let (path, reader) = (path.to_owned(), BufReader::new(file));
-        Ok(Self { path, reader, line: Vec::new(), lines: 0, bytes: 0, last: None, hasher: Sha256::new() })
+        let mut file = Self { path, first: None, reader, line: Vec::new(), lines: 0, bytes: 0, last: None, hasher: Sha256::new() };
+        file.first = file.read_line()?;
+        if file.first.is_none() {
+            return Err(Failure::usage(format!("{}: it holds no event", file.path.display())));
+        }
+        Ok(file)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// How long it is, in bytes.
@@ -92,6 +104,6 @@ impl Iterator for ExportFile {
     type Item = Result<ExportedEvent, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.read_line().transpose()
+        self.first.take().map(Ok).or_else(|| self.read_line().transpose())
     }
 }

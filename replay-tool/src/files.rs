@@ -1,7 +1,7 @@
 //! What verbs read from and write to files: keys, checkpoints, results.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
@@ -71,22 +71,39 @@ pub fn write_secret(path: &Path, content: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a file that is to stay as it is. One that holds the same already is left alone.
+/// Makes a file that is to stay as it is; whether it holds the content now. It is there as a whole or not at all, whenever the machine stops.
+/// One that exists is left alone.
 ///
 /// # Errors
-/// `Usage` when it exists with another content; `Fault` when it cannot be written.
-pub fn keep(path: &Path, content: &str) -> Result<(), Failure> {
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(mut file) => {
-            file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).with_context(|| path.display().to_string())?;
-            Ok(())
+/// It cannot be written, or not be read when it exists.
+pub fn keep(path: &Path, content: &str) -> anyhow::Result<bool> {
+    keep_whole(path, content.as_bytes()).with_context(|| path.display().to_string())
+}
+
+fn keep_whole(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
+    let (dir, name) = path.parent().zip(path.file_name()).context("it is no file in a directory")?;
+    let mut random = [0; 8];
+    getrandom::fill(&mut random)?;
+    let draft = dir.join(format!(".{}.{}", name.display(), hex::encode(random)));
+    let written = write_new(&draft, content).and_then(|()| {
+        // A second name for it, which is refused where that is taken; a renamed file would replace the other one.
+        match fs::hard_link(&draft, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(fs::read(path)? == content),
+            linked => linked.map(|()| true),
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let same = text(path)? == content;
-            if same { Ok(()) } else { Err(Failure::usage(format!("{} exists and holds something else", path.display()))) }
-        }
-        Err(error) => Err(anyhow::Error::new(error).context(path.display().to_string()).into()),
-    }
+    });
+    // What was written counts for more than a draft that is left behind.
+    let _ = fs::remove_file(&draft);
+    let kept = written?;
+    // Names are the directory's; a bare file name lies in the present one.
+    File::open(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?.sync_all()?;
+    Ok(kept)
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 /// Prints a document on standard output.
@@ -111,5 +128,25 @@ pub fn sink(path: &Path) -> Result<Box<dyn Write + Send>, Failure> {
         Ok(file) => Ok(Box::new(BufWriter::new(file))),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Failure::usage(format!("{} exists", path.display()))),
         Err(error) => Err(anyhow::Error::new(error).context(path.display().to_string()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_file_is_written_once_and_nothing_else_is_left_beside_it() {
+        let dir = std::env::temp_dir().join(format!("replay-kept-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("one.json");
+        for (content, kept) in [("first", true), ("first", true), ("second", false)] {
+            assert_eq!(keep(&file, content).unwrap(), kept, "{content}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), "first");
+            let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, ["one.json"]);
+        }
+        assert!(keep(&dir.join("nowhere").join("one.json"), "first").is_err());
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -16,6 +16,7 @@ mod export;
 mod export_file;
 mod files;
 mod grep;
+mod kept;
 mod outcome;
 mod parquet_file;
 mod progress;
@@ -44,6 +45,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Answers end in a digest: SHA-256 over their lines in their JSON form. The same question about the same log gives the same
 /// digest, wherever and whenever it is asked, with --json or without. Only documents stand alone: what `checkpoint` and `prove`
 /// print, and an export to standard output.
+///
+/// Amounts: rows of read models and totals are shown in major units with their currency (120.50 THB); with --json they are minor units (12050).
+/// Payloads of events are shown as they are stored, in minor units, either way.
 #[derive(Parser)]
 #[command(version, propagate_version = true, max_term_width = 120, after_help = EXIT_CODES)]
 struct Cli {

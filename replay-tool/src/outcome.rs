@@ -47,16 +47,27 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 /// The exit code; a failure is told on standard error, in JSON when that was asked for.
 pub fn exit(json: bool, verdict: Verdict) -> ExitCode {
-    let (kind, what, code) = match verdict {
-        Ok(Finding::Sound) => return ExitCode::SUCCESS,
-        Ok(Finding::Wrong) => return ExitCode::from(1),
-        Err(Failure::Usage(why)) => ("usage", why, 2),
+    match verdict {
+        Ok(Finding::Sound) => ExitCode::SUCCESS,
+        Ok(Finding::Wrong) => ExitCode::from(1),
+        Err(failure) => {
+            tell_failure(json, &failure);
+            ExitCode::from(match failure {
+                Failure::Usage(_) => 2,
+                Failure::Fault(_) => 3,
+            })
+        }
+    }
+}
+
+/// Tells a failure on standard error, in JSON when that was asked for.
+pub fn tell_failure(json: bool, failure: &Failure) {
+    match failure {
+        Failure::Usage(why) => tell(json, "usage", why),
         // Whoever read the output has gone: there is nobody to tell.
-        Err(Failure::Fault(error)) if is_closed_pipe(&error) => return ExitCode::from(3),
-        Err(Failure::Fault(error)) => ("fault", format!("{error:#}"), 3),
-    };
-    tell(json, kind, &what);
-    ExitCode::from(code)
+        Failure::Fault(error) if is_closed_pipe(error) => {}
+        Failure::Fault(error) => tell(json, "fault", &format!("{error:#}")),
+    }
 }
 
 /// Tells something on standard error, in JSON when that was asked for.

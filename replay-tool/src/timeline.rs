@@ -5,6 +5,7 @@ use std::io;
 use clap::Args;
 use domain::envelope::StreamType;
 use projections::{
+    masking,
     search::StreamName,
     trail::{MOST_STREAMS, Step, Trail, trail},
 };
@@ -84,7 +85,7 @@ pub(crate) fn text(step: &Step, first_of_command: bool) -> String {
         event_line::time(event.recorded_at),
         StreamName::of(&event.stream),
         event.event_type,
-        event_line::payload(event)
+        masking::payload_text(event)
     );
     // A blank line between commands shows what happened at once.
     if first_of_command { format!("\n{line}") } else { line }

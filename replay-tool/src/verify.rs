@@ -1,10 +1,6 @@
 //! `replay verify`.
 
-use std::{
-    cell::Cell,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{cell::Cell, io, path::PathBuf};
 
 use clap::Args;
 use projections::{
@@ -23,7 +19,7 @@ use crate::{
     answer::Answer,
     export_file::ExportFile,
     files::{self, PublicKey},
-    outcome::{Failure, Finding, Verdict},
+    outcome::{self, Failure, Finding, Verdict},
     progress::Progress,
     session::Session,
 };
@@ -43,8 +39,9 @@ Every problem names the first and last position that it may concern.
 
 --against proves that each event of the export still stands in the log at its position, at its time, the same in every column that
 its hash covers (all but those two), and that nothing was put between them: whatever of the range was replaced, put in, removed or
-moved is named at its position. It says nothing of what came after the export, nor of the file: keep that, or the SHA-256 that
-`export` told and that is told here again, where the owner of the database cannot change it.")]
+moved is named at its position. When something before the range was put in or removed, it says by how much all of the range moved.
+It says nothing of what came after the export, nor of the file: keep that, or the SHA-256 that `export` told and that is told here
+again, where the owner of the database cannot change it.")]
 pub struct VerifyArgs {
     /// A signed checkpoint (a file made by `replay checkpoint`) that the log must hold to; may be repeated.
     #[arg(long, value_name = "FILE", requires = "public_key")]
@@ -57,31 +54,48 @@ pub struct VerifyArgs {
     against: Vec<PathBuf>,
 }
 
-/// Verifies the log.
+/// Verifies the log, and tells what it found before it turns to the exports: a file that is no export must not hide it.
 ///
 /// # Errors
 /// `Usage` for a checkpoint that is none or not to be trusted, and for a file that is no export; `Fault` when the log cannot be read.
 pub async fn run(session: &Session, args: VerifyArgs) -> Verdict {
     let checkpoints = trusted(&args)?;
+    let exports = args.against.iter().map(|path| ExportFile::open(path)).collect::<Result<Vec<_>, _>>()?;
     let pool = session.reader().await?;
     let report = verified(session, &pool, &checkpoints).await?;
-    let mut compared = Vec::new();
-    for path in &args.against {
-        compared.push(Compared::with(&pool, path).await?);
-    }
     let mut answer = session.answer();
     for problem in &report.problems {
         answer.line(&json!(problem), &format!("{}: {}", place(problem), problem.what))?;
     }
-    for one in &compared {
-        one.print_problems(&mut answer)?;
-    }
     print_summary(&mut answer, &report)?;
-    for one in &compared {
-        one.print_summary(&mut answer)?;
+    answer.flush()?;
+    let (mut sound, mut failures) = (report.is_sound(), Vec::new());
+    for export in exports {
+        match Compared::with(&pool, export).await {
+            Ok(compared) => {
+                compared.print(&mut answer)?;
+                sound &= compared.found.problems.is_empty();
+            }
+            Err(failure) => failures.push(failure),
+        }
     }
-    answer.finish()?;
-    Ok(Finding::sound_if(report.is_sound() && compared.iter().all(|one| one.found.problems.is_empty())))
+    ended(session, answer, sound, failures)
+}
+
+/// The end of an answer, in which what was found counts for more than what could not be compared.
+fn ended(session: &Session, mut answer: Answer, sound: bool, failures: Vec<Failure>) -> Verdict {
+    if failures.is_empty() {
+        answer.finish()?;
+        return Ok(Finding::sound_if(sound));
+    }
+    // No digest: it is not the whole answer.
+    answer.flush()?;
+    let mut failures = failures.into_iter();
+    let last = if sound { failures.next_back() } else { None };
+    for failure in failures {
+        outcome::tell_failure(session.json, &failure);
+    }
+    last.map_or(Ok(Finding::Wrong), Err)
 }
 
 /// The checkpoints, which the given key signed.
@@ -143,8 +157,7 @@ struct Compared {
 }
 
 impl Compared {
-    async fn with(pool: &PgPool, path: &Path) -> Result<Self, Failure> {
-        let mut file = ExportFile::open(path)?;
+    async fn with(pool: &PgPool, mut file: ExportFile) -> Result<Self, Failure> {
         let progress = Progress::new("compare", i64::try_from(file.size()).unwrap_or(i64::MAX));
         let events = std::iter::from_fn(|| {
             let event = file.next();
@@ -153,22 +166,15 @@ impl Compared {
         });
         let found = compare::<Failure>(pool, events).await?;
         drop(progress);
-        if found.events == 0 {
-            return Err(Failure::usage(format!("{}: it holds no event", path.display())));
-        }
-        Ok(Self { file: path.display().to_string(), sha256: file.sha256(), found })
+        Ok(Self { file: file.path().display().to_string(), sha256: file.sha256(), found })
     }
 
-    fn print_problems(&self, answer: &mut Answer) -> io::Result<()> {
-        for problem in &self.found.problems {
-            let line = json!({"position": problem.position, "until": problem.until, "what": problem.what, "against": self.file});
+    fn print(&self, answer: &mut Answer) -> io::Result<()> {
+        let Self { file, sha256, found: Comparison { events, first, last, head_pos, problems } } = self;
+        for problem in problems {
+            let line = json!({"position": problem.position, "until": problem.until, "what": problem.what, "against": file});
             answer.line(&line, &format!("{}: {}", place(problem), problem.what))?;
         }
-        Ok(())
-    }
-
-    fn print_summary(&self, answer: &mut Answer) -> io::Result<()> {
-        let Self { file, sha256, found: Comparison { events, first, last, head_pos, problems } } = self;
         let (problems, after) = (problems.len(), head_pos.saturating_sub(*last).max(0));
         let line = json!({"against": file, "sha256": sha256, "events": events, "first": first, "last": last, "not_covered": after,
             "problems": problems});

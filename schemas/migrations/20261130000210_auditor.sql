@@ -1,6 +1,13 @@
 -- Group role of auditors: reads what `replay` answers from, of every tenant, and writes nothing. Beside the log these are the read models
 -- and what `explain` shows. No keys of persons, no credentials, no stored answers, no answers of merchants' endpoints: of a table that holds
 -- such things only the columns that are asked for.
+-- The role reads what is stored as it is stored: tokens of cards in payloads of events, and names and numbers of payers in the bodies of
+-- call-backs (process.webhook.body) among it. It is `replay` that masks them, in what it prints; a login of this role can also ask by itself.
+
+-- A policy takes a lock under which nobody reads the table, and all of them are kept to the end. Behind a query that takes long every other one
+-- would wait for that: this gives up instead, changes nothing, and is to be repeated.
+set local lock_timeout = '5s';
+
 do $$
 begin
     if not exists (select from pg_roles where rolname = 'smartpos_auditor') then

@@ -5,7 +5,7 @@ use std::time::Duration;
 use commands::database::Role;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
-use support::{ScratchDir, TestPlatform, eventually, replay, settlement_list};
+use support::{ScratchDir, TestDatabase, TestPlatform, eventually, replay, settlement_list};
 
 use crate::store_guard::refusal;
 
@@ -140,6 +140,57 @@ async fn the_auditors_role_sees_every_tenant_and_no_secret() {
         assert_eq!(refusal(&auditor, sql).await, NO_RIGHT, "{sql}");
     }
     platform.stop().await;
+}
+
+/// What the migration does for read models that are there already.
+fn for_existing_read_models() -> &'static str {
+    let migration = include_str!("../../schemas/migrations/20261130000210_auditor.sql");
+    let (_, part) = migration.split_once("-- Read models that exist").unwrap();
+    let (_, block) = part.split_once("do $$").unwrap();
+    block.split_once("$$;").unwrap().0
+}
+
+/// A schema as a build before the role made it for a version of a read model, with rows of two tenants; or one that no reader reaches yet.
+async fn read_model_before(admin: &PgPool, schema: &str, open: bool) {
+    let made = format!(
+        "create schema {schema}; create table {schema}.orders (key text primary key, tenant uuid not null); \
+         insert into {schema}.orders values ('a', gen_random_uuid()), ('b', gen_random_uuid());"
+    );
+    let opened = format!(
+        "grant usage on schema {schema} to smartpos_app; grant select on {schema}.orders to smartpos_app; \
+         alter table {schema}.orders enable row level security; alter table {schema}.orders force row level security; \
+         create policy app on {schema}.orders for select to smartpos_app using (false);"
+    );
+    sqlx::raw_sql(AssertSqlSafe(if open { made + &opened } else { made })).execute(admin).await.unwrap();
+}
+
+#[tokio::test]
+async fn read_models_that_were_there_before_the_role_are_read_by_it() {
+    let database = TestDatabase::new().await;
+    let (admin, auditor) = (&database.admin, database.pool(Role::Auditor));
+    let (opened, closed) = (["orders_v98", "orders_v99_retired", "foo_v1"], ["orders_v99_next", "orders_vx"]);
+    for schema in opened {
+        read_model_before(admin, schema, true).await;
+    }
+    read_model_before(admin, closed[0], false).await;
+    read_model_before(admin, closed[1], true).await;
+    let view = "create view read.orders_before with (security_invoker = true) as select * from orders_v98.orders";
+    sqlx::raw_sql(view).execute(admin).await.unwrap();
+    let readable = ["orders_v98.orders", "orders_v99_retired.orders", "foo_v1.orders", "read.orders_before"];
+    for table in readable {
+        assert_eq!(refusal(&auditor, &format!("select 1 from {table}")).await, NO_RIGHT, "{table}, before");
+    }
+    let block = format!("do $${}$$", for_existing_read_models());
+    sqlx::raw_sql(AssertSqlSafe(block)).execute(admin).await.unwrap();
+    for table in readable {
+        let sql = format!("select count(*) from {table}");
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&auditor).await.unwrap();
+        assert_eq!(rows, 2, "{table}, of every tenant");
+        assert_eq!(refusal(&auditor, &format!("delete from {table}")).await, NO_RIGHT, "{table}");
+    }
+    for schema in closed {
+        assert_eq!(refusal(&auditor, &format!("select 1 from {schema}.orders")).await, NO_RIGHT, "{schema}");
+    }
 }
 
 /// Makes a login that is an auditor and nothing else, and has `replay` use it.

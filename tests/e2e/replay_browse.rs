@@ -87,16 +87,27 @@ async fn events_are_found_by_every_condition_and_by_all_together() {
 }
 
 #[tokio::test]
-async fn people_are_shown_amounts_in_major_units_and_programs_what_is_stored() {
+async fn people_are_shown_rows_in_major_units_and_payloads_as_they_are_stored() {
     let (database, _) = traded().await;
-    let paid = ["grep", "--type", "payment_intent.created", "--limit", "1"];
-    let stored = replay(&database, &paid).await.sound();
-    assert_eq!(stored.lines[0]["payload"]["amount"], json!({"amount": 85_00, "currency": "THB"}));
-    let mut text = support::replay_command(&database, &paid);
-    let output = tokio::task::spawn_blocking(move || text.output()).await.unwrap().unwrap();
-    let shown = String::from_utf8(output.stdout).unwrap();
-    assert!(shown.contains("\"amount\":\"85.00 THB\"") && !shown.contains("{\"amount\":8500"), "{shown}");
-    assert!(shown.ends_with(&format!("digest {}\n", stored.digest)), "the same answer: {shown}");
+    let head = database.head().await.pos.to_string();
+    let questions = [
+        (
+            &["grep", "--type", "payment_intent.created", "--limit", "1"][..],
+            "/payload/amount/amount",
+            "{\"amount\":8500,\"currency\":\"THB\"}",
+            "85.00",
+        ),
+        (&["as-of", &head, "payments"], "/amount", "amount=85.00 THB", "=8500"),
+    ];
+    for (question, amount, text, never) in questions {
+        let stored = replay(&database, question).await.sound();
+        assert_eq!(stored.lines[0].pointer(amount), Some(&json!(85_00)), "{stored:?}");
+        let mut command = support::replay_command(&database, question);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains(text) && !shown.contains(never), "{shown}");
+        assert!(shown.ends_with(&format!("digest {}\n", stored.digest)), "the same answer: {shown}");
+    }
 }
 
 /// An order that names so many others.

@@ -275,21 +275,23 @@ async fn a_key_is_private_and_never_overwritten_and_the_same_head_is_signed_the_
     assert_eq!(replay(&empty, &["checkpoint", "--key", key.to_str().unwrap()]).await.code, 2, "nothing to sign");
 }
 
-/// Keeps checkpoints in a directory of this name, which is made; works inside the auditor's own, so that it ends with the test.
+/// Keeps checkpoints in a directory of this name, which is made unless it is there; works inside the auditor's own, so that it ends with the test.
 fn keeper(database: &TestDatabase, auditor: &Auditor, name: &str) -> (Child, PathBuf) {
     let (key, kept) = (auditor.dir.path().join("auditor.pem"), auditor.dir.path().join(name));
-    std::fs::create_dir(&kept).unwrap();
+    std::fs::create_dir_all(&kept).unwrap();
     let arguments = ["checkpoint", "--key", key.to_str().unwrap(), "--every", "1s", "--out", kept.to_str().unwrap(), "--json"];
     let mut command = replay_command(database, &arguments);
     command.current_dir(auditor.dir.path()).stdout(Stdio::null()).stderr(Stdio::piped());
     (command.spawn().unwrap(), kept)
 }
 
-/// The file of a position, once it is there as a whole.
+/// The file of a position, once it is there: always as a whole.
 async fn kept_at(dir: &Path, position: i64) -> PathBuf {
     let file = dir.join(format!("checkpoint-{position:019}.json"));
     eventually("the checkpoint is kept", Duration::from_secs(15), || async {
-        std::fs::read_to_string(&file).ok()?.ends_with('\n').then_some(())
+        let content = std::fs::read_to_string(&file).ok()?;
+        assert!(content.ends_with("}\n"), "{content}");
+        Some(())
     })
     .await;
     file
@@ -299,6 +301,74 @@ async fn kept_at(dir: &Path, position: i64) -> PathBuf {
 async fn ended(process: Child) -> (Option<i32>, String) {
     let output = tokio::task::spawn_blocking(move || process.wait_with_output()).await.unwrap().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Why a process signed nothing more: the position, and what is wrong there.
+async fn not_signed(process: Child) -> (i64, String) {
+    let (code, errors) = ended(process).await;
+    let told: Value = serde_json::from_str(errors.trim()).unwrap();
+    assert_eq!((code, &told["error"]), (Some(1), &json!("wrong")), "{errors}");
+    (told["position"].as_i64().unwrap(), told["what"].as_str().unwrap().to_owned())
+}
+
+/// Ends a process by Ctrl-C, which is the way to end it.
+async fn interrupted(process: Child) {
+    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap().success());
+    assert_eq!(ended(process).await, (Some(0), String::new()));
+}
+
+#[tokio::test]
+async fn checkpoints_are_gone_on_from_by_a_keeper_that_is_started_again_and_only_from_its_own_of_this_log() {
+    let database = written().await;
+    let (ours, theirs) = (auditor(&database).await, auditor(&database).await);
+    let (process, kept) = keeper(&database, &ours, "kept");
+    let first = kept_at(&kept, 12).await;
+    interrupted(process).await;
+    let write = database.write_side();
+    write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 4)).await.unwrap();
+    write.stop().await;
+    let (process, _) = keeper(&database, &ours, "kept");
+    let second = kept_at(&kept, 16).await;
+    interrupted(process).await;
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
+
+    let sound = std::fs::read_to_string(&second).unwrap();
+    for (content, wanted) in [
+        (sound[..sound.len() / 2].to_owned(), "not a checkpoint"),
+        (std::fs::read_to_string(&theirs.checkpoint).unwrap(), "signed by another key"),
+        (sound.replace("\"commits\":6", "\"commits\":7"), "signature does not fit"),
+        (std::fs::read_to_string(&first).unwrap(), "of position 12"),
+    ] {
+        std::fs::write(&second, content).unwrap();
+        let (position, what) = not_signed(keeper(&database, &ours, "kept").0).await;
+        assert!(position == 16 && what.contains(wanted), "{position}: {what}");
+    }
+    std::fs::write(&second, sound).unwrap();
+    sqlx::raw_sql("update log.head set log_id = gen_random_uuid()").execute(&database.admin).await.unwrap();
+    let (_, what) = not_signed(keeper(&database, &ours, "kept").0).await;
+    assert!(what.contains("another log"), "{what}");
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn checkpoints_are_ended_by_ctrl_c_while_the_database_does_not_answer() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let mut held = database.admin.begin().await.unwrap();
+    sqlx::raw_sql("lock table log.commit in access exclusive mode").execute(&mut *held).await.unwrap();
+    let (process, kept) = keeper(&database, &auditor, "kept");
+    eventually("the keeper waits for the database", Duration::from_secs(15), || async {
+        let sql = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'replay' \
+                   and wait_event_type = 'Lock'";
+        let waiting: i64 = sqlx::query_scalar(sql).fetch_one(&database.admin).await.unwrap();
+        (waiting == 1).then_some(())
+    })
+    .await;
+    let asked = std::time::Instant::now();
+    interrupted(process).await;
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    held.rollback().await.unwrap();
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -320,15 +390,15 @@ async fn checkpoints_are_kept_whenever_the_log_has_grown_until_it_does_not_conti
     let rewrite = "set session_replication_role = replica; update log.commit set hash = sha256('x') where first_pos = 13; \
                    update log.head set hash = sha256('x'); set session_replication_role = origin";
     sqlx::raw_sql(rewrite).execute(&database.admin).await.unwrap();
-    let (code, errors) = ended(process).await;
-    let told: Value = serde_json::from_str(errors.trim()).unwrap();
-    assert_eq!((code, &told["error"], &told["position"]), (Some(1), &json!("wrong"), &json!(16)), "{errors}");
+    assert_eq!(not_signed(process).await.0, 16);
+    // Nor does one that is started again sign it beside what was signed before.
+    let (position, what) = not_signed(keeper(&database, &auditor, "kept").0).await;
+    assert!(position == 16 && what.contains("another log"), "{position}: {what}");
     assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
 
     let (process, kept) = keeper(&database, &auditor, "kept-anew");
     kept_at(&kept, 16).await;
-    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap().success());
-    assert_eq!(ended(process).await, (Some(0), String::new()), "Ctrl-C is the way to end it");
+    interrupted(process).await;
     let key = auditor.dir.path().join("auditor.pem");
     let key = key.to_str().unwrap();
     for arguments in [

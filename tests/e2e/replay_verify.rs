@@ -433,6 +433,32 @@ async fn an_event_put_in_removed_or_exchanged_and_all_hashes_computed_anew_is_fo
 }
 
 #[tokio::test]
+async fn an_export_of_a_range_accuses_no_event_of_what_happened_before_it_and_one_of_another_log_none_at_all() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-against-range");
+    let last = dir.path().join("last.jsonl");
+    replay(&database, &["export", "--from", "9", "--out", last.to_str().unwrap()]).await.sound();
+    tamper(&database, PUT_IN).await;
+    replace_with_hash(&database, 9).await;
+    recompute_chain(&database).await;
+    replay(&database, &["verify"]).await.sound();
+    // A second write side makes other ids than the first one of any database does.
+    let another = TestDatabase::new().await;
+    another.write_side().stop().await;
+    let write = another.write_side();
+    write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 9)).await.unwrap();
+    write.stop().await;
+    let whole = export(&another, &dir).await;
+    for (file, place, wanted) in [(&last, (1, 9), "begins 1 position later"), (&whole, (1, 9), "another log")] {
+        let found = verify_against(&database, file).await;
+        let problems: Vec<&Value> = found.lines.iter().filter(|line| line["what"].is_string()).collect();
+        let [problem] = problems[..] else { panic!("{found:?}") };
+        assert_eq!((&problem["position"], &problem["until"]), (&Value::from(place.0), &Value::from(place.1)));
+        assert!(found.code == 1 && problem["what"].as_str().unwrap().contains(wanted), "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_whole_export_is_not_compared_with() {
     let database = written().await;
     let dir = ScratchDir::new("replay-against-usage");
@@ -452,10 +478,42 @@ async fn a_file_that_is_no_whole_export_is_not_compared_with() {
     ] {
         std::fs::write(&file, &content).unwrap();
         let refused = verify_against(&database, &file).await;
-        assert!(refused.code == 2 && refused.lines.is_empty() && refused.errors.contains(why), "{why}: {refused:?}");
+        assert!(refused.code == 2 && refused.digest.is_empty() && refused.errors.contains(why), "{why}: {refused:?}");
+        // By its first line it is refused before anything is verified; by a later one after what was verified is told.
+        let told: Vec<&Value> = refused.lines.iter().map(|line| &line["events"]).collect();
+        let verified = Value::from(9);
+        let expected = if matches!(why, "no event" | "line 1") { vec![] } else { vec![&verified] };
+        assert_eq!(told, expected, "{why}: {refused:?}");
     }
     assert_eq!(verify_against(&database, &parquet).await.code, 2);
     assert_eq!(verify_against(&database, &dir.path().join("nowhere.jsonl")).await.code, 2);
+}
+
+#[tokio::test]
+async fn what_was_found_is_told_whatever_the_file_is_that_it_was_to_be_compared_with() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-against-bad-file");
+    let kept = export(&database, &dir).await;
+    let bad = dir.path().join("bad.jsonl");
+    let whole = std::fs::read_to_string(&kept).unwrap();
+    std::fs::write(&bad, whole.replacen("\"position\":7,", "\"position\":8,", 1)).unwrap();
+    let both = ["verify", "--against", bad.to_str().unwrap(), "--against", kept.to_str().unwrap()];
+
+    // By the comparison with the other file.
+    keep(&database).await;
+    replace_with_hash(&database, 7).await;
+    recompute_chain(&database).await;
+    let found = replay(&database, &both).await;
+    assert!(found.code == 1 && found.digest.is_empty() && found.errors.contains("line 7: position 8"), "{found:?}");
+    assert_eq!(exact(&found).len(), 1, "{found:?}");
+    assert_eq!(exact(&found)[0].0, 7, "{found:?}");
+    restore(&database).await;
+
+    // By the verification itself.
+    tamper(&database, "update log.event set actor = 'x' where pos = 3").await;
+    let found = verify_against(&database, &bad).await;
+    assert!(found.code == 1 && found.digest.is_empty() && found.errors.contains("line 7: position 8"), "{found:?}");
+    assert_eq!(first(&found), (3, 3));
 }
 
 #[tokio::test]

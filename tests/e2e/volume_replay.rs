@@ -60,11 +60,6 @@ impl Replays<'_> {
     async fn verb(&self, arguments: &[&str], most_mib: u64) -> PathBuf {
         let answer = self.dir.join("replay.answer");
         let mut command = replay_command(self.database, arguments);
-        if let Some(program) = std::env::var_os("REPLAY_UNDER_TEST") {
-            let mut other = std::process::Command::new(program);
-            other.args(arguments).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            command = other;
-        }
         command.arg("--json").stdout(File::create(&answer).unwrap()).stderr(File::create(self.dir.join("replay.errors")).unwrap());
         let started = Instant::now();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", replay_program().display()));

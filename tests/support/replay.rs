@@ -29,9 +29,9 @@ impl Replayed {
     }
 }
 
-/// The built program.
+/// The program beside the test binary's `deps` directory, or the one that `REPLAY_UNDER_TEST` names.
 pub fn replay_program() -> PathBuf {
-    built("replay")
+    std::env::var_os("REPLAY_UNDER_TEST").map_or_else(|| built("replay"), PathBuf::from)
 }
 
 /// A `replay` command on a database; the owner's URL is known to it too. Not started yet.

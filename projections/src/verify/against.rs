@@ -5,7 +5,8 @@
 //! the export it cannot know.
 //!
 //! Both sides are read once; memory: [`WINDOW`] events of each, and a page of the log. Where they differ, the window is searched for the
-//! place at which they agree again: first at the same distance (events were replaced, or changed places), then at any.
+//! place at which they agree again: first at the same distance (events were replaced, or changed places), then at any. An export that
+//! begins in the middle of the log may stand elsewhere as a whole: it is looked for up to [`WINDOW`] positions around its place.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,6 +23,8 @@ use crate::{
 
 /// Events of each side among which the two are brought together again.
 const WINDOW: usize = 256;
+/// Positions before the export's first one at which that is looked for.
+const REACH: i64 = 256;
 /// Replaced events in a row up to which the two are expected to agree again at the same distance.
 const IN_PLACE: usize = 64;
 /// Rows read from the log at once.
@@ -67,7 +70,7 @@ pub async fn compare<E: From<Error>>(pool: &PgPool, mut exported: impl Iterator<
     let mut page_after = None;
     while comparer.take_exported(&mut exported)? {
         while comparer.lacks_stored() {
-            let after = page_after.unwrap_or(comparer.first.saturating_sub(1));
+            let after = page_after.unwrap_or(comparer.reads_after());
             let page = page(&mut moment.keeper, after).await?;
             page_after = page.last().map(|event| event.position).or(page_after);
             comparer.take_stored(page);
@@ -114,6 +117,10 @@ pub(super) struct Comparer {
     exported: VecDeque<ExportedEvent>,
     stored: VecDeque<StoredEvent>,
     stored_ended: bool,
+    /// Where the range begins in the log was looked for.
+    begun: bool,
+    /// Events that agreed.
+    agreed: i64,
     /// How far behind its exported position the last event that agreed stands.
     shift: i64,
     /// A difference was just told, which explains another shift.
@@ -137,9 +144,16 @@ impl Comparer {
         Ok(!self.exported.is_empty())
     }
 
+    /// After which position the log is read.
+    pub(super) fn reads_after(&self) -> i64 {
+        self.first.saturating_sub(1).saturating_sub(REACH).max(0)
+    }
+
     /// Whether the window of the log can be fuller.
     pub(super) fn lacks_stored(&self) -> bool {
-        !self.stored_ended && self.stored.len() < WINDOW
+        // At first also what stands before the range.
+        let wanted = if self.begun { WINDOW } else { 2 * WINDOW };
+        !self.stored_ended && self.stored.len() < wanted
     }
 
     /// The next rows of the log; none when it has ended.
@@ -150,6 +164,9 @@ impl Comparer {
 
     /// Compares the next events.
     pub(super) fn step(&mut self) {
+        if !self.begun {
+            self.begin();
+        }
         let Some(exported) = self.exported.front() else { return };
         match self.stored.front() {
             None => self.tell(self.exported.len(), 0),
@@ -159,6 +176,39 @@ impl Comparer {
                 self.tell(exported, stored);
             }
         }
+    }
+
+    /// Sets aside what stands before the range. What was put in or removed there moved all of the range, and is no fault of an event in it.
+    fn begin(&mut self) {
+        self.begun = true;
+        let shift = self.first_shift();
+        let (begins, read_after) = (self.first.saturating_add(shift), self.reads_after());
+        while self.stored.pop_front_if(|event| event.position < begins).is_some() {}
+        if shift == 0 {
+            return;
+        }
+        // Of these it is not known what stands in their places.
+        while self.exported.pop_front_if(|event| event.position.saturating_add(shift) <= read_after).is_some() {}
+        let (by, way) = (shift.unsigned_abs(), if shift > 0 { "later" } else { "earlier" });
+        let positions = if by == 1 { "position" } else { "positions" };
+        let what = format!("the range begins {by} {positions} {way} than when it was exported; the cause lies before it");
+        self.problems.push(Problem::within(1, begins.max(self.first).saturating_sub(1), what));
+        self.shift = shift;
+    }
+
+    /// How far behind its exported position the first event that is there stands.
+    fn first_shift(&self) -> i64 {
+        if self.first <= 1 {
+            return 0;
+        }
+        let places: HashMap<&Hash, i64> = self.stored.iter().filter_map(|event| Some((event.hash.as_ref()?, event.position))).collect();
+        let shift = |event: &ExportedEvent| Some(places.get(&event.hash)?.saturating_sub(event.position));
+        if self.exported.iter().take(IN_PLACE).any(|event| shift(event) == Some(0)) {
+            return 0;
+        }
+        let found = (0_i64..).zip(&self.exported).find_map(|(index, event)| Some((index, shift(event)?)));
+        // As many of the range's own first events are missing as the rest moved up by: the cause does not lie before it.
+        found.filter(|(index, shift)| index.saturating_add(*shift) != 0).map_or(0, |(_, shift)| shift)
     }
 
     /// The next event is the same one.
@@ -173,6 +223,7 @@ impl Comparer {
             self.problems.push(Problem::at(stored.position, "recorded_at is another than in the export"));
         }
         (self.shift, self.explained) = (shift, false);
+        self.agreed += 1;
     }
 
     /// How many events of each side stand before the next one that both have; when there is none in the window, all that it has of the
@@ -226,6 +277,11 @@ impl Comparer {
     /// What was found: with what became of an event where that is known.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         let differences = std::mem::take(&mut self.differences);
+        // Where the log has nothing at all, events are missing; where it has others, so many replaced ones say less than this.
+        if self.agreed == 0 && differences.iter().any(|difference| difference.exported.is_some() && difference.stored.is_some()) {
+            let what = "no event of the export is at its place or near it: it is perhaps the export of another log, or all were replaced";
+            return vec![Problem::within(self.first, self.last, what)];
+        }
         let places = |hash: fn(&Difference) -> Option<Hash>| -> HashMap<Hash, i64> {
             differences.iter().filter_map(|difference| Some((hash(difference)?, difference.position))).collect()
         };

@@ -1,7 +1,7 @@
 //! Joins the parts: one chain of commits from the first to the head, and the checkpoints on its way.
 
 use chrono::{DateTime, Utc};
-use domain::integrity::merkle::Accumulator;
+use domain::integrity::{checkpoint::Checkpoint, merkle::Accumulator};
 
 use super::{
     Commit, MOST_UNEXPLAINED, Problem, VerifyReport,
@@ -9,7 +9,10 @@ use super::{
     exchanged,
     problems::Problems,
 };
-use crate::{checkpoint::SignedCheckpoint, log_reader::Head};
+use crate::{
+    checkpoint::{SignedCheckpoint, contradiction},
+    log_reader::Head,
+};
 
 /// The chain so far.
 pub(super) struct Chain {
@@ -83,27 +86,28 @@ impl Chain {
     /// Compares with every checkpoint that stands at or before the end of this commit.
     fn meet_checkpoints(&mut self, commit: &Commit) {
         while let Some(signed) = self.checkpoints.pop_if(|signed| signed.checkpoint.position <= commit.last_pos) {
-            let expected = &signed.checkpoint;
-            let place = |what: &str| format!("the checkpoint of position {} {what}", expected.position);
-            // Until the checkpoint before, the log is known to be what it was; the difference lies after it.
-            let from = self.held.last().map_or(1, |position| position.saturating_add(1));
-            let what = if expected.position != commit.last_pos {
-                place("lies within a commit")
-            } else if expected.log_id != *self.head.log_id.as_bytes() {
-                place("is of another log")
-            } else if expected.epoch > self.head.epoch {
-                place("is of a later epoch: the database was restored to the past")
-            } else if expected.head_hash != commit.hash
-                || expected.root != self.tree.root()
-                || expected.commits != self.tree.size()
-                || expected.recorded_at_us != commit.recorded_at.timestamp_micros()
-            {
-                place("was signed over another log: everything before it was rewritten in a consistent way, or part of it")
-            } else {
-                self.held.push(expected.position);
-                continue;
-            };
-            self.problems.push(Problem::within(from.min(expected.position), expected.position, what));
+            let position = signed.checkpoint.position;
+            match contradiction(&signed.checkpoint, &self.standing(commit)) {
+                None => self.held.push(position),
+                Some(what) => {
+                    // Until the checkpoint before, the log is known to be what it was; the difference lies after it.
+                    let from = self.held.last().map_or(1, |held| held.saturating_add(1));
+                    self.problems.push(Problem::within(from.min(position), position, what));
+                }
+            }
+        }
+    }
+
+    /// How the log stands at the end of this commit, the newest so far.
+    fn standing(&self, commit: &Commit) -> Checkpoint {
+        Checkpoint {
+            log_id: *self.head.log_id.as_bytes(),
+            epoch: self.head.epoch,
+            position: commit.last_pos,
+            head_hash: commit.hash,
+            recorded_at_us: commit.recorded_at.timestamp_micros(),
+            commits: self.tree.size(),
+            root: self.tree.root(),
         }
     }
 

@@ -1,25 +1,22 @@
 //! Signed checkpoints: published outside, they hold whoever owns the database to the log as it was.
 //!
 //! The key is Ed25519 in PKCS#8 PEM; the signature covers [`Checkpoint::signing_bytes`]. Signing is deterministic: the same
-//! head gives the same document.
+//! head gives the same document. What is signed is the end of a [`Chain`].
 
+mod chain;
+
+pub(crate) use chain::contradiction;
+pub use chain::{Chain, take};
 use chrono::{DateTime, Utc};
-use domain::integrity::{checkpoint::Checkpoint, merkle::Accumulator};
+use domain::integrity::checkpoint::Checkpoint;
 use ed25519_dalek::{
     Signature, Signer as _, SigningKey, VerifyingKey,
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, spki::der::pem::LineEnding},
 };
-use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
-use crate::{
-    document::{self, HexHash, HexSignature},
-    error::Error,
-    log_reader::{self, fixed, time},
-    snapshot,
-};
+use crate::document::{self, HexHash, HexSignature};
 
 /// What a checkpoint document begins with.
 const FORMAT: &str = "smartpos checkpoint 1";
@@ -173,78 +170,6 @@ impl PrivateKey {
     /// What others verify with.
     pub fn public(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
-    }
-}
-
-/// The checkpoint of the log's present head, see [`Chain::take`].
-///
-/// # Errors
-/// As there.
-pub async fn take(pool: &PgPool, progress: impl FnMut(i64)) -> Result<Option<Checkpoint>, Error> {
-    Chain::default().take(pool, progress).await
-}
-
-/// The chain of commits as far as it was read. Kept from one checkpoint to the next, it reads only what is new, and takes only what
-/// continues what it read before.
-#[derive(Debug, Clone, Default)]
-pub struct Chain {
-    /// Last position, time and hash of the newest commit.
-    last: Option<(i64, DateTime<Utc>, [u8; 32])>,
-    tree: Accumulator,
-}
-
-impl Chain {
-    /// The checkpoint of the log's present head; nothing for an empty log. Commits are checked to be one chain up to the head: nothing else
-    /// is ever signed. What they say of their events is for [`crate::verify`]. `pool`: a role that is a member of `smartpos_auditor` or
-    /// `smartpos_worker`. `progress` hears the position reached.
-    ///
-    /// # Errors
-    /// `Sql`, after which it can be asked again; `Corrupt` when the commits are not one chain, or not the one that was read before.
-    pub async fn take(&mut self, pool: &PgPool, progress: impl FnMut(i64)) -> Result<Option<Checkpoint>, Error> {
-        let mut moment = snapshot::take(pool).await?;
-        let head = log_reader::head(&mut moment.keeper).await?;
-        // Half of what is new must not be counted twice, should the rest of it not come.
-        let mut further = self.clone();
-        further.read(&mut moment.keeper, progress).await?;
-        moment.keeper.commit().await?;
-        *self = further;
-        let (position, recorded_at, hash) = match self.last {
-            None if head.pos == 0 => return Ok(None),
-            None => return Err(Error::Corrupt { position: 1, what: "the commit is missing".to_owned() }),
-            Some(last) => last,
-        };
-        if (position, hash) != (head.pos, head.hash) {
-            return Err(Error::Corrupt { position, what: "the head of the log is not its newest commit".to_owned() });
-        }
-        Ok(Some(Checkpoint {
-            log_id: *head.log_id.as_bytes(),
-            epoch: head.epoch,
-            position,
-            head_hash: hash,
-            recorded_at_us: recorded_at.timestamp_micros(),
-            commits: self.tree.size(),
-            root: self.tree.root(),
-        }))
-    }
-
-    async fn read(&mut self, connection: &mut PgConnection, mut progress: impl FnMut(i64)) -> Result<(), Error> {
-        let sql = "select first_pos, last_pos, recorded_at, prev_hash, hash from log.commit where first_pos > $1 order by first_pos";
-        let after = self.last.map_or(i64::MIN, |(last, ..)| last);
-        let mut rows = sqlx::query(sql).bind(after).fetch(connection);
-        while let Some(row) = rows.try_next().await? {
-            let (first_pos, last_pos): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-            let (prev_hash, hash) = (fixed(row.try_get(3)?, first_pos)?, fixed(row.try_get(4)?, first_pos)?);
-            let (before, before_hash) = self.last.map_or((0, [0; 32]), |(last, _, hash)| (last, hash));
-            if before.checked_add(1) != Some(first_pos) || prev_hash != before_hash {
-                return Err(Error::Corrupt { position: before.saturating_add(1), what: "the commits are not one chain here".to_owned() });
-            }
-            self.last = Some((last_pos, time(&row, 2, first_pos)?, hash));
-            self.tree.push(&hash);
-            if self.tree.size().is_multiple_of(1_000) {
-                progress(last_pos);
-            }
-        }
-        Ok(())
     }
 }
 
