@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -124,9 +124,34 @@ pub async fn rate(options: &PgConnectOptions, shape: &Shape, ids: &Arc<SeededIds
     .await
 }
 
+/// Commands per second of `count` over one connection in batches of `batch`. The first batch, for which statements are prepared, comes before.
+pub async fn rate_of(options: &PgConnectOptions, shape: &Shape, ids: &Arc<SeededIds>, batch: usize, count: u64) -> Result<f64> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let done = AtomicU64::default();
+    append(&mut connection, shape.clone(), Arc::clone(ids), batch, 1, &done).await?;
+    done.store(0, Ordering::Relaxed);
+    let started = Instant::now();
+    append(&mut connection, shape.clone(), Arc::clone(ids), batch, count, &done).await?;
+    let rate = measure::per_second(done.load(Ordering::Relaxed), started.elapsed());
+    connection.close().await?;
+    Ok(rate)
+}
+
 /// Appends `count` commands (or, for `u64::MAX`, goes on until it is dropped), counting them in `done`.
 pub async fn run(options: &PgConnectOptions, shape: Shape, ids: Arc<SeededIds>, batch: usize, count: u64, done: &AtomicU64) -> Result<()> {
     let mut connection = PgConnection::connect_with(options).await?;
+    append(&mut connection, shape, ids, batch, count, done).await?;
+    Ok(connection.close().await?)
+}
+
+async fn append(
+    connection: &mut PgConnection,
+    shape: Shape,
+    ids: Arc<SeededIds>,
+    batch: usize,
+    count: u64,
+    done: &AtomicU64,
+) -> Result<()> {
     let (sender, mut batches) = mpsc::channel(2);
     let size = u64::try_from(batch)?;
     let preparing = tokio::spawn(async move {
@@ -140,10 +165,9 @@ pub async fn run(options: &PgConnectOptions, shape: Shape, ids: Arc<SeededIds>, 
         }
     });
     while let Some(items) = batches.recv().await {
-        let answer = event_store::append(&mut connection, &items).await?;
+        let answer = event_store::append(connection, &items).await?;
         anyhow::ensure!(matches!(answer, BatchAnswer::Committed { .. }), "a prepared batch was refused: {answer:?}");
         done.fetch_add(size, Ordering::Relaxed);
     }
-    preparing.await?;
-    Ok(connection.close().await?)
+    Ok(preparing.await?)
 }

@@ -1,5 +1,6 @@
-//! Whether a command costs more when the log is ten times as long and has ten times as many streams: whole commands through the
-//! handler (load, decide, append, with their keys), and the append alone.
+//! Whether a command costs more when the log is about ten times as long and has as many times the streams: whole commands through the
+//! handler (load, decide, append, with their keys), and the append alone. Measuring makes both logs longer by the same: commands are
+//! counted, so that the long one stays the longer one by far.
 
 use std::sync::{
     Arc,
@@ -25,13 +26,17 @@ use support::{OwnServers, SeededIds, Shop, TestDatabase, WriteSide, new_line};
 use crate::{
     Bench,
     bare::{self, Shape},
-    measure::{Subject, interleaved, rate},
+    measure::{Subject, interleaved, median, rate_of},
     report::Aim,
 };
 
 const SECTION: &str = "growth";
 /// Commands under way at once.
 const CALLERS: usize = 64;
+/// How many times as long the long log is at first: about ten times in the middle of the section.
+const TIMES: usize = 12;
+/// And at the end, at the least.
+const LEAST_TIMES: i64 = 8;
 
 /// A log with a history of orders.
 struct Log {
@@ -56,6 +61,10 @@ impl Log {
         Ok(Self { database, side, shop, sample, next: AtomicUsize::new(0), events })
     }
 
+    async fn length(&self) -> i64 {
+        self.database.head().await.pos
+    }
+
     async fn drop(self) {
         self.side.stop().await;
         OwnServers::drop_database(self.database).await;
@@ -64,29 +73,10 @@ impl Log {
 
 /// Runs the section.
 pub async fn run(bench: &mut Bench) -> Result<()> {
-    let orders = bench.effort.choose(16_384, 4_096);
+    let orders = bench.effort.choose(24_576, 4_096);
     let short = Log::of(bench, "bench_short", orders, orders).await?;
-    let long = Log::of(bench, "bench_long", orders * 10, orders).await?;
-    let (ids, window) = (Arc::new(SeededIds::new(30)), bench.effort.window());
-    let shape = Shape::two_events(&ids);
-    let options =
-        [database::options(&short.database.url, database::Role::App)?, database::options(&long.database.url, database::Role::App)?];
-    let (shape, ids) = (&shape, &ids);
-    let appending = |options| -> Subject<'_> {
-        let options: &PgConnectOptions = options;
-        Box::new(move || Box::pin(async move { Ok(bare::rate(options, shape, ids, 32, window).await) }))
-    };
-    let subjects = [
-        opening(&short, window),
-        opening(&long, window),
-        changing(&short, window),
-        changing(&long, window),
-        appending(&options[0]),
-        appending(&options[1]),
-    ];
-    // Each round adds to both; the long log stays the longer one by far.
-    let figures = interleaved(bench.effort.rounds() + 2, &subjects).await?;
-    drop(subjects);
+    let long = Log::of(bench, "bench_long", orders * TIMES, orders).await?;
+    let figures = measured(bench, &short, &long, orders / 24).await?;
     let (few, many) = (short.events, long.events);
     let kinds = [
         ("orders opened", "opening an order"),
@@ -95,7 +85,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     ];
     for (figures, (done, one)) in figures.chunks_exact(2).zip(kinds) {
         bench.report.figure(SECTION, format!("{done} on a log that began with {few} events"), figures[0], "commands/s");
-        let what = format!("cost of {one} on a log that began with {many} events, in ten times the streams ÷ that");
+        let what = format!("cost of {one} on a log that began with {many} events, in {TIMES} times the streams ÷ that");
         bench.report.ratio(SECTION, what, (figures[0], figures[1]), Some(Aim::AtMost(1.1)));
     }
     long.drop().await;
@@ -103,48 +93,63 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// Medians of the kinds of commands, each on the short log and on the long one, `count` commands a round.
+async fn measured(bench: &mut Bench, short: &Log, long: &Log, count: usize) -> Result<Vec<f64>> {
+    let ids = &Arc::new(SeededIds::new(30));
+    let shape = &Shape::two_events(ids);
+    let options =
+        [database::options(&short.database.url, database::Role::App)?, database::options(&long.database.url, database::Role::App)?];
+    let appends = u64::try_from(count)?;
+    let appending = |options| -> Subject<'_> {
+        let options: &PgConnectOptions = options;
+        Box::new(move || Box::pin(bare::rate_of(options, shape, ids, 32, appends)))
+    };
+    let subjects = [
+        opening(short, count),
+        opening(long, count),
+        changing(short, count),
+        changing(long, count),
+        appending(&options[0]),
+        appending(&options[1]),
+    ];
+    let rounds = bench.effort.rounds() + 2;
+    let mut figures = vec![Vec::new(); subjects.len()];
+    for round in 0..rounds {
+        for (figures, figure) in figures.iter_mut().zip(interleaved(1, &subjects).await?) {
+            figures.push(figure);
+        }
+        if round == rounds / 2 {
+            let (few, many) = (short.length().await, long.length().await);
+            bench.report.note(format!("{SECTION}: after the middle one of {rounds} rounds the logs had {few} and {many} events"));
+        }
+    }
+    let (few, many) = (short.length().await, long.length().await);
+    anyhow::ensure!(many >= few * LEAST_TIMES, "the logs ended with {few} and {many} events: too near to each other");
+    Ok(figures.into_iter().map(median).collect())
+}
+
 /// Orders opened per second, each a new stream; its store's state is warm.
-fn opening(log: &Log, window: std::time::Duration) -> Subject<'_> {
+fn opening(log: &Log, count: usize) -> Subject<'_> {
     Box::new(move || {
-        Box::pin(async move {
-            let opened = rate(CALLERS, window, |done| {
-                let (handler, shop) = (log.side.handler.clone(), log.shop);
-                tokio::spawn(async move {
-                    loop {
-                        match open(&handler, shop).await {
-                            Ok(_) => done.fetch_add(1, Ordering::Relaxed),
-                            Err(error) => return println!("  an order was not opened: {error}"),
-                        };
-                    }
-                })
-            });
-            Ok(opened.await)
-        })
+        Box::pin(rate_of(CALLERS, count, |_| {
+            let (handler, shop) = (log.side.handler.clone(), log.shop);
+            tokio::spawn(async move { Ok(open(&handler, shop).await.map(drop)?) })
+        }))
     })
 }
 
 /// Lines added per second to orders of the sample, one after the other: at first none of them is warm.
-fn changing(log: &Log, window: std::time::Duration) -> Subject<'_> {
+fn changing(log: &Log, count: usize) -> Subject<'_> {
     Box::new(move || {
         Box::pin(async move {
             log.side.handler.forget_all();
-            let (sample, next) = (Arc::new(log.sample.clone()), Arc::new(AtomicUsize::new(log.next.load(Ordering::Relaxed))));
-            let changed = rate(CALLERS, window, |done| {
-                let (handler, shop, sample, next) = (log.side.handler.clone(), log.shop, Arc::clone(&sample), Arc::clone(&next));
-                tokio::spawn(async move {
-                    loop {
-                        let order = sample[next.fetch_add(1, Ordering::Relaxed) % sample.len()];
-                        match add_line(&handler, shop, order).await {
-                            Ok(()) => done.fetch_add(1, Ordering::Relaxed),
-                            Err(error) => return println!("  a line was not added: {error}"),
-                        };
-                    }
-                })
+            // The next round goes on where this one ends.
+            let first = log.next.fetch_add(count, Ordering::Relaxed);
+            let changed = rate_of(CALLERS, count, |n| {
+                let (handler, shop, order) = (log.side.handler.clone(), log.shop, log.sample[(first + n) % log.sample.len()]);
+                tokio::spawn(async move { Ok(add_line(&handler, shop, order).await?) })
             });
-            let changed = changed.await;
-            // The next round goes on where this one ended.
-            log.next.store(next.load(Ordering::Relaxed), Ordering::Relaxed);
-            Ok(changed)
+            changed.await
         })
     })
 }

@@ -1,6 +1,7 @@
 //! How figures are taken: interleaved rounds, medians, latencies from the moment a request was due.
 
 use std::{
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::Result;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -71,6 +72,14 @@ pub async fn rate(callers: usize, window: Duration, start: impl Fn(Arc<AtomicU64
         let _ = task.await;
     }
     rate
+}
+
+/// Things done per second when `count` are done, so many of them at once, each as a task made by `one`. The first failure ends it.
+pub async fn rate_of(at_once: usize, count: usize, one: impl Fn(usize) -> JoinHandle<Result<()>>) -> Result<f64> {
+    let started = Instant::now();
+    let done = stream::iter(0..count).map(|n| one(n).map(|ended| ended?)).buffer_unordered(at_once);
+    done.try_for_each(|()| ready(Ok(()))).await?;
+    Ok(per_second(u64::try_from(count)?, started.elapsed()))
 }
 
 /// `count` things in `elapsed`.

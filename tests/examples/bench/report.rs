@@ -21,6 +21,15 @@ pub enum Aim {
     AtMost(f64),
 }
 
+impl Aim {
+    fn is_reached_by(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
 /// One line of the table.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
@@ -50,10 +59,12 @@ impl Report {
         self.push(section, what.into(), value, unit, Some(aim));
     }
 
-    /// `a` divided by `b`.
+    /// `a` divided by `b`. When one of them is nothing, something went wrong: no aim is reached by that.
     pub fn ratio(&mut self, section: &'static str, what: impl Into<String>, (a, b): (f64, f64), aim: Option<Aim>) {
-        let ratio = if b > 0.0 { a / b } else { 0.0 };
-        self.push(section, what.into(), ratio, "ratio", aim);
+        let measured = a > 0.0 && b > 0.0;
+        let ratio = if measured { a / b } else { 0.0 };
+        let reached = aim.map(|aim| measured && aim.is_reached_by(ratio));
+        self.add(Row { section, what: what.into(), value: ratio, unit: "ratio", aim, reached });
     }
 
     /// Something to know about the figures.
@@ -65,11 +76,11 @@ impl Report {
 
     /// A figure with an aim or without.
     pub fn push(&mut self, section: &'static str, what: String, value: f64, unit: &'static str, aim: Option<Aim>) {
-        let reached = aim.map(|aim| match aim {
-            Aim::AtLeast(least) => value >= least,
-            Aim::AtMost(most) => value <= most,
-        });
-        let row = Row { section, what, value, unit, aim, reached };
+        let reached = aim.map(|aim| aim.is_reached_by(value));
+        self.add(Row { section, what, value, unit, aim, reached });
+    }
+
+    fn add(&mut self, row: Row) {
         println!("  {}", plain(&row));
         self.rows.push(row);
     }

@@ -8,7 +8,7 @@ use support::answered;
 
 use crate::{
     Bench,
-    consumer::Consumer,
+    consumer::{Consumer, Seen},
     cpu,
     measure::Latencies,
     report::Aim,
@@ -34,10 +34,15 @@ pub async fn live(bench: &mut Bench) -> Result<()> {
     let seconds = bench.effort.choose(15, 4);
     let sent = stamped_orders(&server, seconds).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut seen = consumer.seen().await?;
+    let Seen { latencies: mut seen, from_log } = consumer.seen().await?;
     let mut heard = sockets.heard().await?;
     anyhow::ensure!(heard.frames == sent, "{sent} orders were placed, {} were heard", heard.frames);
     anyhow::ensure!(seen.len() > 0, "the consumer saw nothing");
+    if from_log > 0 {
+        bench
+            .report
+            .note(format!("{section}: {from_log} of {} events came to the consumer from PostgreSQL instead of the stream", seen.len()));
+    }
     let what = |percentile: &str| format!("{percentile} from the append to a consumer in another process at {RATE} orders/s");
     bench.report.aimed(section, what("P50"), seen.percentile(500), "ms", Aim::AtMost(5.0));
     bench.report.aimed(section, what("P99"), seen.percentile(990), "ms", Aim::AtMost(30.0));
