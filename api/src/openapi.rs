@@ -15,7 +15,7 @@ use crate::{
 
 const DESCRIPTION: &str = "Orders, bills, payments and refunds of SmartPOS terminals.
 
-Amounts are integers of minor units with an ISO 4217 code. Every POST carries an `Idempotency-Key`; the same key with the same \
+Amounts are integers of minor units with an ISO 4217 code. Every POST but `…/sync`, which only looks, carries an `Idempotency-Key`; the same key with the same \
 request gets the first answer again. `ETag` names the version of a thing, `If-Match` asks for it. `Smartpos-Position` of an \
 answer, sent as `Smartpos-Min-Position` with a query, makes the query see what the command did; with `as_of` a query sees how it was at an earlier moment. Errors are \
 `application/problem+json`. Services may sign their requests instead of bearing a token, and a browser may hold the payment token of one intent. \
@@ -111,6 +111,10 @@ pub fn complete(document: &mut OpenApi) {
                 if method != "get" {
                     operation.parameters.get_or_insert_default().extend(change_headers(true).into_iter().take(1).map(RefOr::T));
                 }
+                continue;
+            }
+            // It changes nothing by itself.
+            if path.ends_with("/sync") {
                 continue;
             }
             let headers = if method == "get" { query_headers(detail) } else { change_headers(method == "post") };

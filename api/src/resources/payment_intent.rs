@@ -137,15 +137,16 @@ pub struct OutcomeLadder {
     /// Since when it is not known, UTC.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<DateTime<Utc>>,
-    /// The step of the ladder that it stands on while it is not known. A command's answer, which is kept for ever, says `inquiry` for
-    /// `webhook`, too.
+    /// The step of the ladder that it stands on while it is not known. Only a `GET` about now says `webhook`; answers to commands and to
+    /// `…/sync`, events and the past say `inquiry` for it.
     pub step: Option<&'static str>,
-    /// The whole ladder with its times, while an outcome is awaited.
+    /// The whole ladder with its times: of an attempt from its beginning until its amount is held or it ends; of a capture, a higher hold or
+    /// a refund while its outcome is not known.
     pub ladder: Vec<Rung>,
     /// When the provider is asked next, UTC; an answer to a query about now says so while an attempt is under way.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_inquiry_at: Option<DateTime<Utc>>,
-    /// The worst case: by then the outcome is known or a person is told, UTC. From the beginning of an attempt to its end.
+    /// The worst case: by then the outcome is known or a person is told, UTC. Shown as long as the ladder is.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub resolves_by: Option<DateTime<Utc>>,
 }

@@ -146,8 +146,7 @@ pub struct ConfirmIntent {
     /// `promptpay` or `online_card`; of an intent in cash nothing but `cash`.
     #[schema(value_type = Option<TenderSchema>)]
     tender: Option<Tender>,
-    /// For an intent in cash: handed over; exactly what is to be collected unless told. Change and rounding are shown by the payment,
-    /// `/v1/payments/{payment_id}`.
+    /// For an intent in cash: handed over; exactly what is to be collected unless told. Change and rounding are shown by the intent.
     #[schema(value_type = Option<MoneySchema>)]
     cash_received: Option<Money>,
     /// For a card: the token that the provider's own page gave for it. Never a card number.
@@ -204,7 +203,7 @@ impl CreateIntent {
 /// Starts a payment through a provider; what the payer must do appears as `next_action` once the provider has said it. Cash has succeeded
 /// once it is confirmed.
 #[utoipa::path(post, path = "/v1/payment-intents", tag = "payment-intents", request_body = CreateIntent,
-    responses((status = 201, description = "Created; the provider is being called, unless a confirm follows", body = PaymentIntentResource)),
+    responses((status = 201, description = "Created; the provider is being called, unless a confirm follows or it is cash, which has succeeded", body = PaymentIntentResource)),
     extensions(("x-permission" = json!("payment_take"))))]
 async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>, body: Json<CreateIntent>) -> Result<Response, Problem> {
     let only = change.only_store();
@@ -260,10 +259,10 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
     Ok(respond(with_payment_token(&state, tenant, work.await?)?, COLLECTION))
 }
 
-/// Begins an attempt: the first one, or another after one that failed.
+/// Begins an attempt, the first one or another after one that failed; of an intent in cash records what was taken.
 #[utoipa::path(post, path = "/v1/payment-intents/{id}/confirm", tag = "payment-intents", request_body = Option<ConfirmIntent>,
     params(("id" = String, Path, description = "`pi_…`")),
-    responses((status = 200, description = "An attempt is under way, or was already", body = PaymentIntentResource)),
+    responses((status = 200, description = "An attempt is under way, or was already; cash has succeeded", body = PaymentIntentResource)),
     extensions(("x-permission" = json!("payment_take"))))]
 async fn confirm(
     State(state): State<AppState>,
