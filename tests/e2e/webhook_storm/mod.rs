@@ -1,5 +1,5 @@
-//! A storm of call-backs with effects: each of thousands of payments, in equal shares at all providers, is told of one to five times, in
-//! any order, among others that prove nothing. `STORM=full` makes it ten thousand payments.
+//! A storm of call-backs with effects: each of thousands of payments, at all providers, is told of one to five times, in any order,
+//! among others that prove nothing. `STORM=full` makes it ten thousand payments.
 
 mod call_backs;
 mod probe;
@@ -30,18 +30,18 @@ const QUIET: i64 = 5_00;
 const PUBLISHED_P99: Duration = Duration::from_millis(500);
 
 struct Size {
-    /// Payments at each provider.
-    share: usize,
-    /// Payments on each intent of SCB's, which alone takes more than one: the first closes it, each other one becomes a duty to refund.
-    twice: usize,
+    /// Codes at each provider.
+    codes: usize,
+    /// Payments on each code of SCB's, which alone takes more than one: the first closes it, each other one becomes a duty to refund.
+    at_scb: usize,
 }
 
 impl Size {
-    /// How many intents make up the share of a provider, and how many payments come on each.
-    const fn at(&self, bank: Bank) -> (usize, usize) {
+    /// How many payments come on each code.
+    const fn on_each(&self, bank: Bank) -> usize {
         match bank {
-            Bank::Scb => (self.share / self.twice, self.twice),
-            Bank::Kbank | Bank::Omise | Bank::Stripe => (self.share, 1),
+            Bank::Scb => self.at_scb,
+            Bank::Kbank | Bank::Omise | Bank::Stripe => 1,
         }
     }
 }
@@ -50,8 +50,10 @@ fn is_full() -> bool {
     std::env::var("STORM").is_ok_and(|size| size == "full")
 }
 
+/// The full storm has ten thousand payments on two thousand codes and not on ten: until the call-backs come, each code that waits for
+/// its payer is looked at every 30 seconds, and a debug build is not to spend the storm on that.
 fn size() -> Size {
-    if is_full() { Size { share: 2_500, twice: 2 } } else { Size { share: 120, twice: 4 } }
+    if is_full() { Size { codes: 500, at_scb: 17 } } else { Size { codes: 100, at_scb: 2 } }
 }
 
 /// One delivery.
@@ -65,15 +67,14 @@ struct Delivery {
 
 /// Begins the payments of one provider and has the payers pay; nobody is told.
 async fn paid(stage: &Stage, size: &Size) -> Vec<Told> {
-    let (intents, payments) = size.at(stage.bank);
     let begin = |n: usize| async move { stage.intent(10_00 + i64::try_from(n).unwrap()).await };
     // Beside the one that is asked for all the time.
-    let there = stage.attempts_there().await + intents;
-    stream::iter(0..intents).map(begin).buffer_unordered(6).for_each(|_| async {}).await;
+    let there = stage.attempts_there().await + size.codes;
+    stream::iter(0..size.codes).map(begin).buffer_unordered(6).for_each(|_| async {}).await;
     until("every code is there", || async { stage.attempts_there().await == there }).await;
     let ledger = stage.sim("/sim/ledger").await;
     let owed = ledger["attempts"].as_array().unwrap().iter().filter(|attempt| attempt["amount"] != QUIET);
-    let all = owed.flat_map(|attempt| std::iter::repeat_n(attempt.clone(), payments)).enumerate();
+    let all = owed.flat_map(|attempt| std::iter::repeat_n(attempt.clone(), size.on_each(stage.bank))).enumerate();
     let pay = |(number, attempt): (usize, Value)| async move {
         let text = |name: &str| attempt[name].as_str().unwrap().to_owned();
         let (attempt_id, reference) = (text("id"), text("reference"));
