@@ -6,7 +6,10 @@
 
 use std::borrow::Cow;
 
-use axum::{http::header, response::Response};
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
 use domain::{
     ids::StoreId,
     money::{Currency, Money},
@@ -177,8 +180,7 @@ async fn promptpay_qr_png(
     Filter(query): Filter<QrQuery>,
 ) -> Result<Response, Problem> {
     let code = code_of(&ask, store_id, &query).await?;
-    let picture = qr_image::png(&code.payload, QR_PIXELS).map_err(|error| not_drawn(&error))?;
-    Ok(ask.answer(([(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")], picture)))
+    drawn(&ask, "image/png", qr_image::png(&code.payload, QR_PIXELS))
 }
 
 /// The same as an SVG picture.
@@ -192,13 +194,17 @@ async fn promptpay_qr_svg(
     Filter(query): Filter<QrQuery>,
 ) -> Result<Response, Problem> {
     let code = code_of(&ask, store_id, &query).await?;
-    let picture = qr_image::svg(&code.payload).map_err(|error| not_drawn(&error))?;
-    Ok(ask.answer(([(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "no-store")], picture)))
+    drawn(&ask, "image/svg+xml", qr_image::svg(&code.payload))
 }
 
-/// No payload of ours is too long for a picture; should one be, it is our fault.
-fn not_drawn(error: &QrImageError) -> Problem {
-    Problem::internal(error)
+/// The answer with a picture. No payload of ours is too long for one; should one be, it is our fault.
+fn drawn(
+    ask: &Ask<may::StoreRead, Directory>,
+    content_type: &'static str,
+    picture: Result<impl IntoResponse, QrImageError>,
+) -> Result<Response, Problem> {
+    let picture = picture.map_err(|error| Problem::internal(&error))?;
+    Ok(ask.answer(([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], picture)))
 }
 
 #[cfg(test)]

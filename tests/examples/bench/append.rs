@@ -9,7 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use commands::{committer, database, event_log::PgAppender, event_store};
+use commands::{
+    batch::BatchAnswer,
+    committer::{self, ItemOutcome},
+    database,
+    event_log::PgAppender,
+    event_store,
+};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use support::{OwnServers, SeededIds};
 use tokio::process::Command;
@@ -49,7 +55,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             Box::new(committers(1)),
             Box::new(committers(2)),
             Box::new(move || Box::pin(singly(options, shape, ids, callers, window))),
-            Box::new(move || Box::pin(async move { Ok(bare::rate(options, shape, ids, batch, window).await) })),
+            Box::new(move || Box::pin(bare::rate(options, shape, ids, batch, window))),
         ];
         if bench.peer.is_some() {
             let program = bench.peer.clone().unwrap_or_default();
@@ -99,18 +105,20 @@ async fn through(
     let rate = measure::rate(callers, window, |done| {
         let committer = committers[next.fetch_add(1, Ordering::Relaxed) % connections].clone();
         let (shape, ids) = (shape.clone(), ids.clone());
-        tokio::spawn(async move {
-            while let Ok(committer::ItemOutcome::Committed { .. }) = committer.append(shape.item(&ids)).await {
+        async move {
+            loop {
+                let outcome = committer.append(shape.item(&ids)).await?;
+                anyhow::ensure!(matches!(outcome, ItemOutcome::Committed { .. }), "the committer refused a command: {outcome:?}");
                 done.fetch_add(1, Ordering::Relaxed);
             }
-        })
+        }
     })
     .await;
     stop.cancel();
     for task in tasks {
         task.await?;
     }
-    Ok(rate)
+    rate
 }
 
 /// Each caller on a connection of its own (at most 64), each command a call of the append function of its own.
@@ -123,14 +131,16 @@ async fn singly(options: &PgConnectOptions, shape: &Shape, ids: &Arc<SeededIds>,
     let rate = measure::rate(callers.min(64), window, |done| {
         let (shape, ids) = (shape.clone(), Arc::clone(ids));
         let connection = connections.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        tokio::spawn(async move {
-            let Some(mut connection) = connection else { return };
-            while event_store::append(&mut connection, &[shape.item(&ids)]).await.is_ok() {
+        async move {
+            let mut connection = connection.context("a connection")?;
+            loop {
+                let answer = event_store::append(&mut connection, &[shape.item(&ids)]).await?;
+                anyhow::ensure!(matches!(answer, BatchAnswer::Committed { .. }), "a command was refused: {answer:?}");
                 done.fetch_add(1, Ordering::Relaxed);
             }
-        })
+        }
     });
-    Ok(rate.await)
+    rate.await
 }
 
 async fn peer(program: PathBuf, url: String, callers: usize, window: Duration) -> Result<f64> {

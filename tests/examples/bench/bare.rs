@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use commands::{
     batch::{AppendItem, BatchAnswer, KeyClaim, PreparedEvent, StreamWrite},
     event_store,
@@ -111,17 +111,12 @@ impl Shape {
 }
 
 /// Commands per second over one connection in batches of `batch`; the next ones are prepared while one is under way.
-pub async fn rate(options: &PgConnectOptions, shape: &Shape, ids: &Arc<SeededIds>, batch: usize, window: Duration) -> f64 {
-    measure::rate(1, window, |done| {
+pub async fn rate(options: &PgConnectOptions, shape: &Shape, ids: &Arc<SeededIds>, batch: usize, window: Duration) -> Result<f64> {
+    let rate = measure::rate(1, window, |done| {
         let (options, shape, ids) = (options.clone(), shape.clone(), Arc::clone(ids));
-        tokio::spawn(async move {
-            let count = u64::MAX;
-            if let Err(error) = run(&options, shape, ids, batch, count, &done).await {
-                println!("  the bare batcher stopped: {error:#}");
-            }
-        })
-    })
-    .await
+        async move { run(&options, shape, ids, batch, u64::MAX, &done).await.context("the bare batcher") }
+    });
+    rate.await
 }
 
 /// Commands per second of `count` over one connection in batches of `batch`. The first batch, for which statements are prepared, comes before.

@@ -42,7 +42,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     let subjects: Vec<Subject<'_>> = vec![
         Box::new(placed(&full)),
         Box::new(placed(&alone)),
-        Box::new(move || Box::pin(async move { Ok(bare::rate(options, shape, ids, CONNECTIONS / 2, window).await) })),
+        Box::new(move || Box::pin(bare::rate(options, shape, ids, CONNECTIONS / 2, window))),
     ];
     let figures = interleaved(bench.effort.rounds(), &subjects).await?;
     drop(subjects);

@@ -29,7 +29,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         let ids = Arc::new(SeededIds::new(20 + u64::try_from(round)?));
         let shape = Shape::of_newest(&database.admin, "order.opened").await?;
         let options = database::options(&database.url, database::Role::App)?;
-        ceilings.push(bare::rate(&options, &shape, &ids, 32, window).await);
+        ceilings.push(bare::rate(&options, &shape, &ids, 32, window).await?);
         OwnServers::drop_database(database).await;
     }
     let (imported, ceiling) = (median(imported), median(ceilings));

@@ -12,7 +12,7 @@ use std::{
 use anyhow::Result;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How long and how often is measured.
 #[derive(Debug, Clone, Copy)]
@@ -59,19 +59,30 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
 }
 
 /// Things done per second by `callers` tasks, each made by `start` and counting up what it has done. The first quarter of
-/// the window is not counted.
-pub async fn rate(callers: usize, window: Duration, start: impl Fn(Arc<AtomicU64>) -> JoinHandle<()>) -> f64 {
+/// the window is not counted. Each goes on until it is dropped: the first that ends by itself ends it all, as the figure would be of
+/// fewer than it says.
+pub async fn rate<F>(callers: usize, window: Duration, start: impl Fn(Arc<AtomicU64>) -> F) -> Result<f64>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     let done = Arc::new(AtomicU64::new(0));
-    let tasks: Vec<_> = (0..callers).map(|_| start(Arc::clone(&done))).collect();
-    tokio::time::sleep(window / 4).await;
-    let (from, started) = (done.load(Ordering::Relaxed), Instant::now());
-    tokio::time::sleep(window).await;
-    let rate = per_second(done.load(Ordering::Relaxed) - from, started.elapsed());
-    tasks.iter().for_each(JoinHandle::abort);
-    for task in tasks {
-        let _ = task.await;
-    }
-    rate
+    let mut tasks: JoinSet<Result<()>> = (0..callers).map(|_| start(Arc::clone(&done))).collect();
+    let counted = async {
+        tokio::time::sleep(window / 4).await;
+        let (from, started) = (done.load(Ordering::Relaxed), Instant::now());
+        tokio::time::sleep(window).await;
+        per_second(done.load(Ordering::Relaxed) - from, started.elapsed())
+    };
+    let rate = tokio::select! {
+        biased;
+        Some(ended) = tasks.join_next() => {
+            ended??;
+            anyhow::bail!("a caller ended before the window did")
+        }
+        rate = counted => rate,
+    };
+    tasks.shutdown().await;
+    Ok(rate)
 }
 
 /// Things done per second when `count` are done, so many of them at once, each as a task made by `one`. The first failure ends it.

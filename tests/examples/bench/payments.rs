@@ -1,7 +1,10 @@
 //! Payments from creating an intent to hearing that it succeeded, against a bank that answers at once: whole payments per second,
 //! what the platform alone adds to their latency, call-backs taken in, and whether a payment costs more when many are stored.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use commands::{
@@ -89,7 +92,7 @@ async fn whole(bench: &mut Bench, server: &Server) -> Result<()> {
         Box::pin(async move {
             let mut seconds_each = 0.0;
             for shape in shapes {
-                seconds_each += 1.0 / bare::rate(options, shape, ids, PAYERS / 2, window / 4).await.max(1e-9);
+                seconds_each += 1.0 / bare::rate(options, shape, ids, PAYERS / 2, window / 4).await?.max(1e-9);
             }
             Ok(1.0 / seconds_each)
         })
@@ -211,7 +214,7 @@ async fn bare_take(url: &str, window: Duration, ids: Arc<SeededIds>) -> Result<f
     let body = vec![b'x'; 1_300];
     let figure = rate(CALL_BACKS, window, |done| {
         let (pool, ids, body) = (pool.clone(), ids.clone(), body.clone());
-        tokio::spawn(async move {
+        async move {
             loop {
                 let (id, now) = (ids.next(), ManualClock::default().now());
                 let hint = WebhookHint {
@@ -222,14 +225,12 @@ async fn bare_take(url: &str, window: Duration, ids: Arc<SeededIds>) -> Result<f
                 };
                 let (provider, account) = ("stripe", "pac_of_the_bench");
                 let delivery = Delivery { id: WebhookId(id), provider, account, tenant: None, received_at: now, headers: &[], body: &body };
-                match webhooks::take(&pool, &delivery, &hint, None).await {
-                    Ok(_) => done.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-                    Err(error) => return println!("  the bare statement stopped: {error}"),
-                };
+                webhooks::take(&pool, &delivery, &hint, None).await.context("the bare statement")?;
+                done.fetch_add(1, Ordering::Relaxed);
             }
-        })
+        }
     })
     .await;
     pool.close().await;
-    Ok(figure)
+    figure
 }
