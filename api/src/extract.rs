@@ -20,6 +20,8 @@ use crate::problem::{Kind, Problem};
 
 /// Largest body.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Largest settlement list: some forty thousand rows.
+pub const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
 /// The key under which an answer is remembered.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Names a request across services; answered on every response.
@@ -105,7 +107,22 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for MaybeJson
     }
 }
 
-/// The bytes of a body of at most [`MAX_BODY_BYTES`].
+/// A body in CSV, as it came.
+#[derive(Debug)]
+pub struct Csv(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Csv {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_of_type(request.headers(), "text/csv") {
+            return Err(Problem::plain(Kind::MediaTypeUnsupported));
+        }
+        body_bytes(request, state).await.map(Self)
+    }
+}
+
+/// The bytes of a body that is no longer than its path takes: [`MAX_BODY_BYTES`], or [`MAX_LIST_BYTES`].
 ///
 /// # Errors
 /// `BodyTooLarge`, `RequestRefused`.
@@ -117,9 +134,14 @@ pub async fn body_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<B
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
+    is_of_type(headers, "application/json")
+}
+
+/// Whether the body says that it is of this media type, in UTF-8 if it says how it is written.
+fn is_of_type(headers: &HeaderMap, media_type: &str) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = content_type.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default().eq_ignore_ascii_case("application/json");
+    let essence = parts.next().unwrap_or_default().eq_ignore_ascii_case(media_type);
     essence && parts.all(|parameter| parameter.eq_ignore_ascii_case("charset=utf-8"))
 }
 
@@ -276,6 +298,20 @@ mod tests {
         assert!(body("Application/JSON; charset=UTF-8", "{}").await.is_ok());
         for other in ["text/plain", "", "application/x-www-form-urlencoded", "application/json; charset=latin1"] {
             assert_eq!(body(other, "{}").await, Err(Kind::MediaTypeUnsupported), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_is_csv_and_says_so() {
+        let read = async |content_type: &str| {
+            let request = Request::builder().method("POST").header("content-type", content_type).body(Body::from("a,b\n")).unwrap();
+            Csv::from_request(request, &()).await.map(|Csv(bytes)| bytes).map_err(|problem| problem.kind())
+        };
+        for good in ["text/csv", "Text/CSV; charset=UTF-8"] {
+            assert_eq!(read(good).await, Ok(Bytes::from_static(b"a,b\n")), "{good}");
+        }
+        for other in ["", "application/json", "text/plain", "text/csv; charset=tis-620"] {
+            assert_eq!(read(other).await, Err(Kind::MediaTypeUnsupported), "{other}");
         }
     }
 

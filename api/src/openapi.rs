@@ -15,8 +15,8 @@ use crate::{
 
 const DESCRIPTION: &str = "Orders, bills, payments and refunds of SmartPOS terminals.
 
-Amounts are integers of minor units with an ISO 4217 code. Every POST but `…/sync`, which only looks, carries an `Idempotency-Key`; the same key with the same \
-request gets the first answer again. `ETag` names the version of a thing, `If-Match` asks for it. `Smartpos-Position` of an \
+Amounts are integers of minor units with an ISO 4217 code. Every POST but `…/sync`, which only looks, and `…/settlement-lists`, whose list is its own key, carries \
+an `Idempotency-Key`; the same key with the same request gets the first answer again. `ETag` names the version of a thing, `If-Match` asks for it. `Smartpos-Position` of an \
 answer, sent as `Smartpos-Min-Position` with a query, makes the query see what the command did; with `as_of` a query sees how it was at an earlier moment. Errors are \
 `application/problem+json`. Services may sign their requests instead of bearing a token, and a browser may hold the payment token of one intent. \
 The same paths answer without `/v1` and under `/api/v1`.";
@@ -113,8 +113,8 @@ pub fn complete(document: &mut OpenApi) {
                 }
                 continue;
             }
-            // It changes nothing by itself.
-            if path.ends_with("/sync") {
+            // The one changes nothing by itself, the other is its own key: a list that comes again changes nothing more.
+            if path.ends_with("/sync") || path.ends_with("/settlement-lists") {
                 continue;
             }
             let headers = if method == "get" { query_headers(detail) } else { change_headers(method == "post") };

@@ -75,10 +75,12 @@ kinds! {
     StateConflict = CONFLICT, "state-conflict", "The thing is in a state that does not allow this";
     Conflict = CONFLICT, "conflict", "Others changed the same thing at the same time", retryable;
     VersionStale = PRECONDITION_FAILED, "version-stale", "The thing has another version than If-Match names";
-    BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is larger than this path takes: 64 KiB, or 32 KiB for a call-back";
-    MediaTypeUnsupported = UNSUPPORTED_MEDIA_TYPE, "media-type-unsupported", "The body must be application/json";
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is larger than this path takes: 64 KiB, 4 MiB for a settlement list, 32 KiB for a call-back";
+    MediaTypeUnsupported = UNSUPPORTED_MEDIA_TYPE, "media-type-unsupported", "The body must be application/json, or text/csv for a settlement list";
     RuleBroken = UNPROCESSABLE_ENTITY, "rule-broken", "The input breaks a rule";
     MomentTooLarge = UNPROCESSABLE_ENTITY, "moment-too-large", "Too much lies before the moment asked for to answer while the caller waits; ask for single things, or use `replay as-of`";
+    SettlementListInvalid = UNPROCESSABLE_ENTITY, "settlement-list-invalid", "A line of the settlement list cannot be used, so nothing of it was";
+    SettlementTooLarge = UNPROCESSABLE_ENTITY, "settlement-too-large", "Too much of the log belongs to the settlement list to answer while the caller waits; hand in one of a shorter time, or use `replay reconcile`";
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The Idempotency-Key was used for another request";
     CardNumberRefused = UNPROCESSABLE_ENTITY, "card-number-refused", "The request holds what looks like a card number; it was neither read further nor stored";
     RateLimited = TOO_MANY_REQUESTS, "rate-limited", "Too many requests in this minute; nothing was done", retryable;

@@ -21,10 +21,11 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     auth::admit::{Sent, admit},
-    extract::{CORRELATION_ID, Correlation, MAX_BODY_BYTES, refuse_card_numbers},
+    extract::{CORRELATION_ID, Correlation, MAX_BODY_BYTES, MAX_LIST_BYTES, refuse_card_numbers},
     linger, openapi,
     problem::{Kind, Problem},
-    published, routes,
+    published,
+    routes::{self, settlement_lists},
     state::AppState,
 };
 
@@ -79,6 +80,7 @@ pub fn described() -> OpenApiRouter<AppState> {
         .merge(routes::customers::router())
         .merge(routes::reports::router())
         .merge(routes::provider_accounts::router())
+        .merge(routes::settlement_lists::router())
         .merge(routes::providers::router())
         .merge(routes::inbound_webhooks::router())
         .merge(routes::api_keys::router())
@@ -97,8 +99,8 @@ fn edge(routes: Router<AppState>, state: AppState) -> Router {
         .fallback(no_route)
         .layer(from_fn_with_state(state.clone(), published::translate))
         .layer(from_fn_with_state(state.clone(), admit))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
+        .layer(from_fn(bounded))
+        .layer(RequestBodyLimitLayer::new(MAX_LIST_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(linger::read_on))
@@ -106,6 +108,19 @@ fn edge(routes: Router<AppState>, state: AppState) -> Router {
         .with_state(state);
     // Aliases are renamed before routing, so that a request has one route, one metric and one idempotency scope.
     Router::new().fallback_service(inner.map_request(canonical))
+}
+
+/// Refuses a body that is longer than its path takes, before anybody is asked for, since the door reads what is signed.
+async fn bounded(mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let most = if route == settlement_lists::ROUTE { MAX_LIST_BYTES } else { MAX_BODY_BYTES };
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > most) {
+        return Problem::plain(Kind::BodyTooLarge).into_response();
+    }
+    // One that does not say its length is cut off where it is read.
+    DefaultBodyLimit::max(most).apply(&mut request);
+    next.run(request).await
 }
 
 async fn no_route() -> Problem {

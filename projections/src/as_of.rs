@@ -35,9 +35,9 @@ use crate::{
 /// Folds of whole tenants at the same time in one process; each may hold [`MOST_ROWS`] and keep a core busy.
 pub(crate) const CONCURRENT_FOLDS: usize = 2;
 /// How long one waits for its turn.
-const WAIT_FOR_A_TURN: Duration = Duration::from_secs(2);
+pub(crate) const WAIT_FOR_A_TURN: Duration = Duration::from_secs(2);
 /// Most rows that one fold holds; some 200 MB.
-const MOST_ROWS: usize = 200_000;
+pub(crate) const MOST_ROWS: usize = 200_000;
 
 /// A moment of the log, as people name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,7 @@ async fn aside<T: Send + 'static>(turn: Option<Turn>, work: impl FnOnce() -> T +
 }
 
 /// The statement time-out says that there was too much to do.
-fn too_slow(error: Error) -> Error {
+pub(crate) fn too_slow(error: Error) -> Error {
     let Error::Sql(sqlx::Error::Database(refused)) = &error else { return error };
     if refused.code().as_deref() == Some("57014") { Error::TooMuch } else { error }
 }

@@ -33,10 +33,10 @@ pub enum Error {
         what: String,
     },
     /// More is asked for at once than there is room for; the caller tries again later.
-    #[error("too many moments of the past are being folded")]
+    #[error("too many whole tenants are being folded")]
     Busy,
-    /// More lies before a moment than one query may fold.
-    #[error("more lies before this moment than one query may fold")]
+    /// More belongs to a question than one query may fold.
+    #[error("more belongs to this question than one query may fold")]
     TooMuch,
     /// A rebuild found that it cannot take over.
     #[error("rebuild of {projection}: {what}")]

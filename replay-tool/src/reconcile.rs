@@ -45,7 +45,8 @@ Every difference is a finding, by one of these words:
   fee_does_not_add  the net is not the gross less the fee
 
 Rows are found by the provider's own names, whenever they happened. Nothing is changed: money that is missing here is brought in by a
-person, with `POST /v1/payment-intents/{id}/resolve`.")]
+person, with `POST /v1/payment-intents/{id}/resolve`, or with the whole list, with
+`POST /v1/provider-accounts/{id}/settlement-lists`.")]
 pub struct ReconcileArgs {
     /// Whose list: a merchant's account (pac_...), or a provider's name (scb) for the platform's own.
     #[arg(long, value_name = "ACCOUNT")]
@@ -76,7 +77,7 @@ pub async fn run(session: &Session, args: ReconcileArgs) -> Verdict {
     let bytes = files::bytes(&file)?;
     let list = read_list(&bytes).map_err(|bad| Failure::usage(format!("{}: {bad}", file.display())))?;
     let pool = session.reader().await?;
-    let question = Question { account, period: Period { from, to }, until };
+    let question = Question { account, period: Period { from, to }, until, bounds: None };
     let progress = Progress::new("reconcile", 0);
     let read = AtomicI64::new(0);
     let heard = |events: i64, all: i64| progress.at_of(read.fetch_add(events, Ordering::Relaxed), all);

@@ -81,6 +81,8 @@ mod replay_verify;
 #[cfg(test)]
 mod restored;
 #[cfg(test)]
+mod settlement_lists;
+#[cfg(test)]
 mod simulated_providers;
 #[cfg(test)]
 mod store_conflict;

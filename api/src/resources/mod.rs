@@ -10,6 +10,7 @@ pub mod payment_intent;
 pub mod provider_account;
 pub mod refund;
 pub mod report;
+pub mod settlement;
 pub mod store;
 pub mod webhook_endpoint;
 

@@ -86,6 +86,32 @@ async fn a_command_is_checked_before_anything_is_asked() {
 }
 
 #[tokio::test]
+async fn a_settlement_list_may_be_long_and_is_csv_of_a_time() {
+    let edge = Edge::new();
+    let bearer = format!("Bearer {}", edge.token_of(Role::Manager, false));
+    let path = routes::settlement_lists::ROUTE.replace("{id}", &format!("pac_{}", Ulid::from_bytes([7; 16])));
+    let of_may = format!("{path}?from=2026-05-01T00:00:00%2B07:00&to=2026-06-01T00:00:00%2B07:00");
+    let sent = async |path: &str, content_type: &str, body: Body| {
+        let request = Request::post(path).header("authorization", &bearer).header("content-type", content_type);
+        let answer = edge.send(request.body(body).unwrap()).await;
+        (answer.status, answer.body["code"].as_str().unwrap().to_owned())
+    };
+    let lines = |bytes: usize| Body::from("\n".repeat(bytes));
+    let streamed = |kib: usize| Body::from_stream(futures_util::stream::iter((0..kib).map(|_| Ok::<_, std::io::Error>("x".repeat(1024)))));
+    // What is taken ends at the database, which is away.
+    for taken in [lines(1), lines(4 << 20), streamed(4 << 10)] {
+        assert_eq!(sent(&of_may, "text/csv", taken).await, (503, "Unavailable".into()));
+    }
+    for long in [lines((4 << 20) + 1), streamed((4 << 10) + 1)] {
+        assert_eq!(sent(&of_may, "text/csv", long).await, (413, "BodyTooLarge".into()));
+    }
+    assert_eq!(sent(&of_may, "application/json", lines(1)).await, (415, "MediaTypeUnsupported".into()));
+    for time in ["", "?from=2026-05-01&to=2026-06-01", "?from=2026-05-01T00:00:00Z", "?from=2026-05-02T00:00:00Z&to=2026-05-01T00:00:00Z"] {
+        assert_eq!(sent(&format!("{path}{time}"), "text/csv", lines(1)).await, (400, "ParameterInvalid".into()), "{time}");
+    }
+}
+
+#[tokio::test]
 async fn while_the_database_is_away_callers_are_told_to_come_back() {
     let edge = Edge::new();
     let store = StoreId(Ulid::from_bytes([3; 16]));

@@ -28,6 +28,7 @@ pub mod providers;
 pub mod query;
 pub mod refunds;
 pub mod reports;
+pub mod settlement_lists;
 pub mod stores;
 pub mod webhook_deliveries;
 pub mod webhook_endpoints;

@@ -102,7 +102,7 @@ pub struct ResolveIntent {
 impl ResolveIntent {
     fn finding(&self) -> Result<Finding, Problem> {
         match (self.paid, &self.transaction_id, self.amount, self.paid_at) {
-            (true, Some(transaction_id), Some(amount), Some(paid_at)) if (1..=64).contains(&transaction_id.len()) => {
+            (true, Some(transaction_id), Some(amount), Some(paid_at)) if names_transaction(transaction_id) => {
                 Ok(Finding::Paid { transaction_id: transaction_id.clone(), amount, paid_at })
             }
             (false, None, None, None) => Ok(Finding::NotPaid),
@@ -112,6 +112,11 @@ impl ResolveIntent {
             )),
         }
     }
+}
+
+/// Whether a finding may name the provider's transaction so.
+pub(super) fn names_transaction(text: &str) -> bool {
+    (1..=64).contains(&text.len())
 }
 
 /// What becomes of money that does not close the intent.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use commands::{
     error::CommandError,
-    handle::UnitOfWork,
+    handle::{Caller, UnitOfWork},
+    idempotency::Answer,
     payments::{self, AttemptOptions, Confirm, NewPayment, PayFor},
 };
 use domain::{
@@ -319,9 +320,26 @@ where
     P: Policy,
     W: for<'a> Fn(&'a mut UnitOfWork) -> BoxFuture<'a, Result<Arc<payment_intent::State>, CommandError>> + Send + Sync + 'static,
 {
-    let (only, work) = (change.only_store(), Arc::new(work));
     let caller = change.caller(body)?;
-    let done = state.commands.transact(&caller, |unit| {
+    Ok(respond(change_intent_as(state, &caller, change.only_store(), id, work).await?, COLLECTION))
+}
+
+/// The same for a caller whose request was taken apart already; `only` is the one store that it reaches, if its token says so.
+///
+/// # Errors
+/// `PaymentIntentNotFound` out of its reach; any of the work's.
+pub(super) async fn change_intent_as<W>(
+    state: &AppState,
+    caller: &Caller,
+    only: Option<StoreId>,
+    id: PaymentIntentId,
+    work: W,
+) -> Result<Answer, CommandError>
+where
+    W: for<'a> Fn(&'a mut UnitOfWork) -> BoxFuture<'a, Result<Arc<payment_intent::State>, CommandError>> + Send + Sync + 'static,
+{
+    let work = Arc::new(work);
+    let done = state.commands.transact(caller, |unit| {
         let work = Arc::clone(&work);
         Box::pin(async move {
             unit.reaches_only(only);
@@ -330,5 +348,5 @@ where
             unit.reply::<PaymentIntent>(200, id, &shown(PaymentIntentResource::of(&intent, unit.version::<PaymentIntent>(id)))?)
         })
     });
-    Ok(respond(done.await?, COLLECTION))
+    done.await
 }

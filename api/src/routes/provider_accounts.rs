@@ -204,8 +204,17 @@ async fn visible(
     id: ProviderAccountId,
 ) -> Result<std::sync::Arc<provider_account::State>, CommandError> {
     let state = unit.state::<ProviderAccount>(id).await?;
-    let store = state.known().map_err(refused)?.store_id;
-    if only.is_some() && store != only { Err(refused(Rejection::ProviderAccountNotFound)) } else { Ok(state) }
+    reaches(only, &state).map_err(refused)?;
+    Ok(state)
+}
+
+/// Whether a token, of one store only if it says so, reaches an account.
+///
+/// # Errors
+/// `ProviderAccountNotFound`.
+pub(super) fn reaches(only: Option<StoreId>, account: &provider_account::State) -> Result<(), Rejection> {
+    let store = account.known()?.store_id;
+    if only.is_some() && store != only { Err(Rejection::ProviderAccountNotFound) } else { Ok(()) }
 }
 
 /// Takes an account out of service: no new payment goes to it. What it took is still asked about and given back through it.

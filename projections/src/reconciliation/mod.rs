@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamType},
     ids::{MerchantId, ProviderAccountId, Ulid},
@@ -21,6 +22,7 @@ use crate::{
 
 mod books;
 mod list;
+mod waited;
 
 use books::Books;
 pub use list::{BadList, read_list};
@@ -71,6 +73,34 @@ pub struct Question {
     pub period: Period,
     /// Only what the log held up to this position; none is the end.
     pub until: Option<i64>,
+    /// How much of the log is looked at; none is all of it.
+    pub bounds: Option<Bounds>,
+}
+
+/// How much of the log is looked at while somebody waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Payments and refunds that were begun within the period, or at most so long before or after it.
+    pub around: TimeDelta,
+    /// Most movements that are held; with more there is no answer.
+    pub movements: usize,
+}
+
+/// Milliseconds since 1970 that an id has room for.
+const MOST_MILLIS: u64 = (1 << 48) - 1;
+
+impl Question {
+    /// The first and the last id of a stream that is looked at. An id begins with the time at which it was made.
+    fn streams(&self) -> (Uuid, Uuid) {
+        let Some(Bounds { around, .. }) = self.bounds else { return (Uuid::nil(), Uuid::max()) };
+        let id = |time: DateTime<Utc>, rest: u128| {
+            let millis = u64::try_from(time.timestamp_millis()).unwrap_or(0).min(MOST_MILLIS);
+            Uuid::from_bytes(Ulid::from_parts(millis, rest).to_bytes())
+        };
+        let first = self.period.from.checked_sub_signed(around).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        let last = self.period.to.checked_add_signed(around).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        (id(first, 0), id(last, u128::MAX))
+    }
 }
 
 /// A question answered.
@@ -107,7 +137,7 @@ impl From<sqlx::Error> for Failure {
 /// grows with the list and with what moved in the period.
 ///
 /// # Errors
-/// Any [`Failure`]; of the log `Sql`, `Corrupt`.
+/// Any [`Failure`]; of the log `Sql`, `Corrupt`, and `TooMuch` beyond the question's bounds.
 pub async fn answer(
     pool: &PgPool,
     question: &Question,
@@ -122,7 +152,7 @@ pub async fn answer(
         Account::Platforms(_) => None,
     };
     let mut books = Books::new(question, list);
-    gather(pool, tenant, position, &mut books, progress).await?;
+    gather(pool, question, tenant, position, &mut books, progress).await?;
     // A merchant's account without a payment is an account all the same; a name without one is a slip of the pen.
     if tenant.is_none() && !books.is_known {
         return Err(unknown());
@@ -138,24 +168,33 @@ async fn owner(pool: &PgPool, id: ProviderAccountId) -> Result<Option<MerchantId
     Ok(tenant.map(|tenant| MerchantId(Ulid::from_bytes(*tenant.as_bytes()))))
 }
 
+/// The streams of these kinds in the order of their heads, and the events of each by its index: what belongs to other tenants is not
+/// touched, and nothing but the heads is sorted as a whole.
+const STREAM_BY_STREAM: &str = "\
+    (select tenant as of_tenant, stream_type as of_type, stream_id as of_stream from log.stream_head \
+     where stream_type = any($2) and ($3::uuid is null or tenant = $3) and stream_id between $4 and $5 \
+     order by tenant, stream_type, stream_id) h \
+    cross join lateral (select * from log.event \
+     where stream_id = of_stream and tenant = of_tenant and stream_type = of_type and pos <= $1 offset 0) e \
+    order by of_tenant, of_type, of_stream, version";
+
 /// Reads the streams one after the other, each as a whole, so that one of them at a time is held.
 async fn gather(
     pool: &PgPool,
+    question: &Question,
     tenant: Option<MerchantId>,
     position: i64,
     books: &mut Books<'_>,
     progress: impl Fn(i64, i64) + Send + Sync,
 ) -> Result<(), Error> {
-    let tenant = tenant.map(tenant_to_uuid);
+    let (tenant, (first, last)) = (tenant.map(tenant_to_uuid), question.streams());
     let kinds: Vec<&str> = KINDS.into_iter().map(StreamType::as_str).collect();
-    let sql =
-        "select coalesce(sum(version), 0)::bigint from log.stream_head where stream_type = any($1) and ($2::uuid is null or tenant = $2)";
-    let all: i64 = sqlx::query_scalar(sql).bind(kinds.clone()).bind(tenant).fetch_one(pool).await?;
-    let sql = AssertSqlSafe(format!(
-        "select {EVENT_COLUMNS} from log.event where pos <= $1 and stream_type = any($2) and ($3::uuid is null or tenant = $3) \
-         order by tenant, stream_type, stream_id, version"
-    ));
-    let mut rows = sqlx::query(sql).bind(position).bind(kinds).bind(tenant).fetch(pool);
+    let sql = "select coalesce(sum(version), 0)::bigint from log.stream_head \
+               where stream_type = any($1) and ($2::uuid is null or tenant = $2) and stream_id between $3 and $4";
+    let all: i64 = sqlx::query_scalar(sql).bind(kinds.clone()).bind(tenant).bind(first).bind(last).fetch_one(pool).await?;
+    let sql = AssertSqlSafe(format!("select {EVENT_COLUMNS} from {STREAM_BY_STREAM}"));
+    let mut rows = sqlx::query(sql).bind(position).bind(kinds).bind(tenant).bind(first).bind(last).fetch(pool);
+    let most = question.bounds.map_or(usize::MAX, |bounds| bounds.movements);
     let mut stream = Vec::new();
     while let Some(row) = rows.try_next().await? {
         let event = row_to_event(&row)?;
@@ -163,6 +202,9 @@ async fn gather(
         if stream.first().is_some_and(|first: &RecordedEvent| first.stream != event.stream) {
             books.take(&stream)?;
             stream.clear();
+            if books.booked.len() > most {
+                return Err(Error::TooMuch);
+            }
         }
         stream.push(event);
     }
@@ -182,5 +224,32 @@ impl<'l> Sought<'l> {
             transactions: list.iter().map(|listed| listed.row.transaction_id.as_str()).collect(),
             references: list.iter().filter_map(|listed| listed.row.reference.as_deref()).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::at;
+
+    fn question(bounds: Option<Bounds>) -> Question {
+        let (account, period) = (Account::Platforms("scb".to_owned()), Period { from: at(0), to: at(60) });
+        Question { account, period, until: None, bounds }
+    }
+
+    #[test]
+    fn what_was_begun_around_the_period_is_looked_at_and_without_bounds_everything() {
+        assert_eq!(question(None).streams(), (Uuid::nil(), Uuid::max()));
+        let (first, last) = question(Some(Bounds { around: TimeDelta::seconds(30), movements: 1 })).streams();
+        let begun = |second: i64, rest: u128| {
+            let millis = u64::try_from(at(second).timestamp_millis()).unwrap();
+            Uuid::from_bytes(Ulid::from_parts(millis, rest).to_bytes())
+        };
+        for (id, looked_at) in [(begun(-31, 7), false), (begun(-30, 0), true), (begun(90, u128::MAX), true), (begun(91, 0), false)] {
+            assert_eq!((first..=last).contains(&id), looked_at, "{id}");
+        }
+        let ever = Period { from: DateTime::<Utc>::MIN_UTC, to: DateTime::<Utc>::MAX_UTC };
+        let ever = Question { period: ever, ..question(Some(Bounds { around: TimeDelta::days(1), movements: 1 })) };
+        assert_eq!(ever.streams(), (Uuid::nil(), Uuid::max()), "ids have room for less");
     }
 }

@@ -146,7 +146,7 @@ fn listed(transaction_id: &str, reference: &str) -> Listed {
 /// The books of the platform's account at SCB over a minute, after these streams.
 fn books<'l>(list: &'l [Listed], streams: &[Vec<RecordedEvent>]) -> Books<'l> {
     let period = Period { from: at(0), to: at(0) + TimeDelta::minutes(1) };
-    let question = Question { account: Account::Platforms("scb".to_owned()), period, until: None };
+    let question = Question { account: Account::Platforms("scb".to_owned()), period, until: None, bounds: None };
     let mut books = Books::new(&question, list);
     for stream in streams {
         books.take(stream).unwrap();
