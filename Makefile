@@ -68,9 +68,9 @@ check: ## formatting, lints without warnings, licences and advisories
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo 'cargo deny: not installed, skipped (cargo install cargo-deny --locked)'; fi
 
-# make bench QUICK=1; make bench SECTIONS='append edge'; make bench RECORD=1 writes the table into docs/performance.md
+# make bench QUICK=1; make bench SECTIONS='append edge'; make bench RECORD=1 (a full run only) writes the table into docs/performance.md
 bench: setup ## measure the platform: one table of ratios within one run (QUICK=1 for three minutes)
-	cargo build --release -p api -p tests --bins --example bench --example allocations
+	cargo build --release -p api -p replay-tool -p tests --bins --example bench --example allocations
 	cargo build --release --locked --manifest-path tests/bench-peer/Cargo.toml --target-dir target/bench-peer
 	./target/release/examples/bench $(if $(QUICK),--quick) $(if $(RECORD),--record docs/performance.md) $(SECTIONS)
 

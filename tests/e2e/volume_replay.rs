@@ -4,11 +4,10 @@ use std::{
     fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Child,
     time::{Duration, Instant},
 };
 
-use support::{TestDatabase, replay_command, replay_program};
+use support::{TestDatabase, ended_with_peak, replay_command, replay_program};
 
 /// Most resident memory, MiB, of a verb that streams the log.
 const STREAMING: u64 = 512;
@@ -63,19 +62,7 @@ impl Replays<'_> {
         command.arg("--json").stdout(File::create(&answer).unwrap()).stderr(File::create(self.dir.join("replay.errors")).unwrap());
         let started = Instant::now();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", replay_program().display()));
-        let mut peak_kib = 0;
-        let status = loop {
-            // The kernel's own mark, which only rises: all but the last moment of the process is in it.
-            peak_kib = peak_kib.max(high_water_kib(&child));
-            if let Some(status) = child.try_wait().unwrap() {
-                break status;
-            }
-            if started.elapsed() > PATIENCE {
-                let _ = child.kill();
-                panic!("replay {arguments:?} is not done after {PATIENCE:?}");
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        let (status, peak_kib) = ended_with_peak(&mut child, PATIENCE).await;
         let errors = std::fs::read_to_string(self.dir.join("replay.errors")).unwrap_or_default();
         assert!(status.success(), "replay {arguments:?}: {status}\n{errors}");
         let peak_mib = peak_kib / 1024;
@@ -89,11 +76,4 @@ impl Replays<'_> {
 fn is_row(line: &[u8]) -> bool {
     let line: serde_json::Value = serde_json::from_slice(line).unwrap();
     line.get("key").is_some()
-}
-
-/// Most memory that a process has had resident so far.
-fn high_water_kib(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

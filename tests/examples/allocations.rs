@@ -27,6 +27,13 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// Requests that are counted, after as many that are not.
 const REQUESTS: usize = 500;
 
+/// For one request, on average.
+struct Allocated {
+    times: f64,
+    /// What grew in its place counts by its growth.
+    bytes: f64,
+}
+
 struct Edge {
     address: SocketAddr,
     platform: Platform,
@@ -46,8 +53,8 @@ impl Edge {
         Self { address: config.http.listen, platform }
     }
 
-    /// Allocations for each request that `request` writes.
-    async fn count(&self, request: impl Fn(usize) -> String) -> f64 {
+    /// What each request that `request` writes allocates; the few bytes of the client, which is in this process, are among it.
+    async fn count(&self, request: impl Fn(usize) -> String) -> Allocated {
         let mut connection = client::Connection::open(self.address).await.expect("a connection");
         let requests: Vec<String> = (0..2 * REQUESTS).map(request).collect();
         let (warm, counted) = requests.split_at(REQUESTS);
@@ -60,7 +67,8 @@ impl Edge {
             assert!((200..300).contains(&status), "answered with {status}");
         }
         let change = region.change();
-        (change.allocations + change.reallocations) as f64 / REQUESTS as f64
+        let each = |count: usize| count as f64 / REQUESTS as f64;
+        Allocated { times: each(change.allocations + change.reallocations), bytes: each(change.bytes_allocated) }
     }
 }
 
@@ -89,6 +97,14 @@ fn order(store: &str, token: &str, key: &str) -> String {
     )
 }
 
+/// Bytes of the payloads of all events of the newest order: what a copy of each would take.
+async fn payload(database: &TestDatabase) -> f64 {
+    let sql = "select sum(octet_length(payload))::bigint from log.event where causation_id = \
+               (select causation_id from log.event where type = 'order.opened' order by pos desc limit 1)";
+    let bytes: i64 = sqlx::query_scalar(sql).fetch_one(&database.admin).await.expect("an order has events");
+    bytes as f64
+}
+
 #[tokio::main]
 async fn main() {
     let (database, scratch) = (TestDatabase::new().await, ScratchDir::new("allocations"));
@@ -108,9 +124,14 @@ async fn main() {
     // The edge alone: nothing folds or copies meanwhile.
     let edge = Edge::start(&database, &scratch, &[ProcessRole::Api]).await;
     let mut counted = Map::new();
+    let mut add = |what: &str, value: f64, unit: &str| {
+        counted.insert(what.to_owned(), json!({"value": value, "unit": unit}));
+    };
     let ordering = edge.count(|n| order(&store, &token, &format!("key-{n}"))).await;
-    counted.insert("placing an order with two lines over HTTP, only the role api".to_owned(), json!(ordering));
-    counted.insert("reading an order over HTTP, only the role api".to_owned(), json!(edge.count(read).await));
+    add("placing an order with two lines over HTTP, only the role api", ordering.times, "allocations");
+    add("bytes allocated for it", ordering.bytes, "bytes");
+    add("bytes allocated for it ÷ bytes of its events' payloads", ordering.bytes / payload(&database).await, "ratio");
+    add("reading an order over HTTP, only the role api", edge.count(read).await.times, "allocations");
     println!("{}", Value::Object(counted));
     edge.platform.stop().await;
 }

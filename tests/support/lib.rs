@@ -24,7 +24,7 @@ pub use clock::{ManualClock, SeededIds, ShiftedClock};
 pub use database::{TestDatabase, WriteSide};
 pub use history::write_history;
 pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body, store_body};
-pub use process::Process;
+pub use process::{Process, ended_with_peak};
 pub use provider::{ProviderAt, bank_environment};
 pub use proxy::{Proxy, Way};
 pub use raw::{item, key_claim, stream};

@@ -17,6 +17,30 @@ pub(crate) fn built(name: &str) -> PathBuf {
     program
 }
 
+/// Waits until a child has ended: how, and the most memory that it had resident, KiB. Fails, and kills it, after `limit`.
+pub async fn ended_with_peak(child: &mut Child, limit: Duration) -> (ExitStatus, u64) {
+    let deadline = tokio::time::Instant::now() + limit;
+    let mut peak_kib = 0;
+    loop {
+        // The kernel's own mark, which only rises: all but the last moment of the process is in it.
+        peak_kib = peak_kib.max(high_water_kib(child));
+        if let Some(status) = child.try_wait().expect("a child can be asked") {
+            return (status, peak_kib);
+        }
+        if tokio::time::Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("process {} is not done after {limit:?}", child.id());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn high_water_kib(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
 /// `smartpos` as a child process; killed when dropped.
 #[derive(Debug)]
 pub struct Process {

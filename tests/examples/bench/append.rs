@@ -29,6 +29,8 @@ use crate::{
 };
 
 const SECTION: &str = "append";
+/// Connections at most where each caller has its own; `bench-peer` opens no more either.
+const MOST_CONNECTIONS: usize = 64;
 
 /// Runs the section.
 pub async fn run(bench: &mut Bench) -> Result<()> {
@@ -75,7 +77,9 @@ fn report(bench: &mut Bench, callers: usize, batch: usize, figures: &[f64]) {
     let report = &mut bench.report;
     let aim = |at: usize, least: f64| (callers == at).then_some(Aim::AtLeast(least));
     report.figure(SECTION, format!("{callers} callers: through the committer"), *one, "commands/s");
-    report.ratio(SECTION, format!("{callers} callers: ÷ one transaction per command ({single:.0}/s)"), (*one, *single), aim(64, 4.0));
+    let over = if callers > MOST_CONNECTIONS { format!(" over {MOST_CONNECTIONS} connections") } else { String::new() };
+    let what = format!("{callers} callers: ÷ one transaction per command{over} ({single:.0}/s)");
+    report.ratio(SECTION, what, (*one, *single), aim(64, 4.0));
     report.ratio(
         SECTION,
         format!("{callers} callers: ÷ bare batcher, batches of {batch} ({ceiling:.0}/s)"),
@@ -84,7 +88,7 @@ fn report(bench: &mut Bench, callers: usize, batch: usize, figures: &[f64]) {
     );
     if let [peer, ..] = rest {
         let aim = aim(64, 8.0).or_else(|| aim(1, 1.0));
-        report.ratio(SECTION, format!("{callers} callers: ÷ postgres-es ({peer:.0}/s)"), (*one, *peer), aim);
+        report.ratio(SECTION, format!("{callers} callers: ÷ postgres-es{over} ({peer:.0}/s)"), (*one, *peer), aim);
     }
     report.ratio(SECTION, format!("{callers} callers: two committer connections ({two:.0}/s) ÷ one"), (*two, *one), None);
 }
@@ -121,14 +125,14 @@ async fn through(
     rate
 }
 
-/// Each caller on a connection of its own (at most 64), each command a call of the append function of its own.
+/// Each caller on a connection of its own (at most [`MOST_CONNECTIONS`]), each command a call of the append function of its own.
 async fn singly(options: &PgConnectOptions, shape: &Shape, ids: &Arc<SeededIds>, callers: usize, window: Duration) -> Result<f64> {
     let mut connections = Vec::new();
-    for _ in 0..callers.min(64) {
+    for _ in 0..callers.min(MOST_CONNECTIONS) {
         connections.push(PgConnection::connect_with(options).await?);
     }
     let connections = Mutex::new(connections);
-    let rate = measure::rate(callers.min(64), window, |done| {
+    let rate = measure::rate(callers.min(MOST_CONNECTIONS), window, |done| {
         let (shape, ids) = (shape.clone(), Arc::clone(ids));
         let connection = connections.lock().unwrap_or_else(PoisonError::into_inner).pop();
         async move {

@@ -165,7 +165,7 @@ struct Payment {
 /// The process itself.
 pub async fn main() -> Result<()> {
     let plan: Plan = serde_json::from_reader(std::io::stdin().lock())?;
-    let listening = sockets::Plan { address: plan.address, shops: plan.shops.clone(), sockets: plan.shops.len() };
+    let listening = sockets::Plan { address: plan.address, shops: plan.shops.clone(), first: 0, sockets: plan.shops.len() };
     let mut listeners = Vec::new();
     for n in 0..listening.sockets {
         listeners.push(sockets::connect(&listening, n).await?);

@@ -82,7 +82,7 @@ impl Payers {
         for _ in 0..CONNECTIONS {
             tokio::spawn(pay(Connection::open(bank).await?, Arc::clone(&due)));
         }
-        let plan = sockets::Plan { address, shops: shops.to_vec(), sockets: shops.len() };
+        let plan = sockets::Plan { address, shops: shops.to_vec(), first: 0, sockets: shops.len() };
         for n in 0..plan.sockets {
             tokio::spawn(listen(sockets::connect(&plan, n).await?, Arc::clone(&shared), to_pay.clone()));
         }

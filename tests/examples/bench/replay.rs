@@ -25,8 +25,9 @@ use support::{OwnServers, TestDatabase};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Bench, cpu, history,
+    Bench, history,
     measure::{median, per_second},
+    memory,
     report::Aim,
 };
 
@@ -92,20 +93,9 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             "%",
         );
     }
-    memory(bench, &worker).await?;
     worker.close().await;
     OwnServers::drop_database(database).await;
-    Ok(())
-}
-
-/// Resident memory before and after a pass over the log that folds nothing, which must not grow with the log.
-#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-async fn memory(bench: &mut Bench, worker: &PgPool) -> Result<()> {
-    let now = || cpu::resident_kib(std::process::id(), "VmRSS") as f64 / 1024.0;
-    let before = now();
-    read(worker).await?;
-    bench.report.figure(SECTION, "resident memory gained by one more pass over the log", now() - before, "MiB");
-    Ok(())
+    memory::run(bench).await
 }
 
 async fn copy_out(log: &PgPool) -> Result<Duration> {
@@ -186,7 +176,7 @@ async fn fold(worker: &PgPool, projection: &dyn Projection) -> Result<Duration> 
 }
 
 /// The live read models, up to the head: what a rebuild is compared with.
-async fn catch_up(worker: &PgPool, head: i64) -> Result<()> {
+pub async fn catch_up(worker: &PgPool, head: i64) -> Result<()> {
     let stop = CancellationToken::new();
     let mut running = runner::start_all(worker, None, &stop);
     for (name, progress) in &mut running.progress {

@@ -113,14 +113,25 @@ impl Report {
 
     /// Puts the table in place of the last recorded one.
     pub fn record(&self, document: &Path, machine: &Machine, mode: &str) -> Result<()> {
-        let text = std::fs::read_to_string(document).with_context(|| document.display().to_string())?;
-        let (before, rest) = text.split_once(MARKS[0]).context("the document has no place for a run")?;
-        let (_, after) = rest.split_once(MARKS[1]).context("the place for a run has no end")?;
+        let (before, after) = around_place(document)?;
         let table = self.markdown(machine, mode);
         std::fs::write(document, format!("{before}{}\n\n{table}\n{}{after}", MARKS[0], MARKS[1]))?;
         println!("recorded in {}", document.display());
         Ok(())
     }
+}
+
+/// An error unless a run can be recorded in this document.
+pub fn check_place(document: &Path) -> Result<()> {
+    around_place(document).map(drop)
+}
+
+/// What stands before and after the last recorded run.
+fn around_place(document: &Path) -> Result<(String, String)> {
+    let text = std::fs::read_to_string(document).with_context(|| document.display().to_string())?;
+    let (before, rest) = text.split_once(MARKS[0]).context("the document has no place for a run")?;
+    let (_, after) = rest.split_once(MARKS[1]).context("the place for a run has no end")?;
+    Ok((before.to_owned(), after.to_owned()))
 }
 
 fn plain(row: &Row) -> String {

@@ -80,7 +80,21 @@ pub struct Server {
     simulator: Option<Process>,
     postgres: u32,
     nats: u32,
-    _scratch: ScratchDir,
+    scratch: ScratchDir,
+}
+
+/// One more server process of the same platform: the same database, bus and signing key.
+pub struct Another {
+    /// Where it listens.
+    pub address: SocketAddr,
+    process: Process,
+}
+
+impl Another {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
 }
 
 impl Server {
@@ -101,22 +115,22 @@ impl Server {
         migrate(&urls).await?;
         let address = free_address()?;
         let simulator = if roles.contains(&"gateway") { Some(simulate(address, scratch.path())?) } else { None };
-        let mut arguments = vec!["serve"];
-        for role in roles {
-            arguments.extend(["--role", role]);
-        }
-        let listen = address.to_string();
-        arguments.extend(["--listen", &listen]);
         let bank = simulator.as_ref().map(|(_, bank)| *bank);
         let mut environment = environment(&database, scratch.path(), bank);
         environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        let mut process = Process::spawn("server", scratch.path(), &arguments, environment);
-        process.wait_for_url(&format!("http://{address}/healthz"), Duration::from_secs(30)).await;
+        let process = serve("server", scratch.path(), roles, address, environment).await;
         let key = load_or_create_key(&scratch.path().join("auth.pem"))?;
         let shops = open_shops(address, &key).await?;
         let (postgres, nats) = (servers.embedded.postgres_pid().unwrap_or(0), servers.embedded.nats_pid().unwrap_or(0));
         let simulator = simulator.map(|(process, _)| process);
-        Ok(Self { address, database, shops, bank, process, simulator, postgres, nats, _scratch: scratch })
+        Ok(Self { address, database, shops, bank, process, simulator, postgres, nats, scratch })
+    }
+
+    /// Starts one more process with `roles` beside it.
+    pub async fn another(&self, roles: &[&str]) -> Result<Another> {
+        let (address, dir) = (free_address()?, self.scratch.path());
+        let process = serve("another", dir, roles, address, environment(&self.database, dir, self.bank)).await;
+        Ok(Another { address, process })
     }
 
     /// Its process id.
@@ -204,6 +218,19 @@ impl Server {
 async fn behind(log: &PgPool) -> Result<i64> {
     let sql = "select log.head_pos() - coalesce(min(pos), 0) from read.checkpoint";
     Ok(sqlx::query_scalar(sql).fetch_one(log).await?)
+}
+
+/// A server process, once it answers.
+async fn serve(name: &str, dir: &Path, roles: &[&str], address: SocketAddr, environment: Vec<(String, String)>) -> Process {
+    let listen = address.to_string();
+    let mut arguments = vec!["serve"];
+    for role in roles {
+        arguments.extend(["--role", role]);
+    }
+    arguments.extend(["--listen", &listen]);
+    let mut process = Process::spawn(name, dir, &arguments, environment);
+    process.wait_for_url(&format!("http://{address}/healthz"), Duration::from_secs(30)).await;
+    process
 }
 
 /// The simulated bank, and where it listens.

@@ -25,8 +25,8 @@ use tokio_tungstenite::{
 
 use crate::{measure::Latencies, server::Shop};
 
-/// Sockets for each source address: its ports are about 28,000.
-const PER_ADDRESS: usize = 20_000;
+/// Sockets for each source address: its ports are about 28,000, and other connections of this machine have some of them.
+const PER_ADDRESS: usize = 10_000;
 /// Marks a text whose rest is the sender's clock in microseconds since 1970.
 pub const STAMP: &str = "sent at ";
 
@@ -37,6 +37,8 @@ pub struct Plan {
     pub address: SocketAddr,
     /// One after the other.
     pub shops: Vec<Shop>,
+    /// Number of the first socket, where another process has those before it.
+    pub first: usize,
     /// How many sockets.
     pub sockets: usize,
 }
@@ -104,7 +106,8 @@ pub async fn main() -> Result<()> {
     let plan: Plan = serde_json::from_str(&line)?;
     let heard = Arc::new(Mutex::new(Heard::default()));
     let plan = &plan;
-    let sockets: Vec<_> = stream::iter(0..plan.sockets).map(|n| connect(plan, n)).buffer_unordered(64).try_collect().await?;
+    let sockets: Vec<_> =
+        stream::iter(plan.first..plan.first + plan.sockets).map(|n| connect(plan, n)).buffer_unordered(64).try_collect().await?;
     for socket in sockets {
         tokio::spawn(listen(socket, Arc::clone(&heard)));
     }

@@ -1,4 +1,4 @@
-//! Live events: from the append to a consumer and from a command to the frame on a socket, under load; and many idle terminals, their memory and a broadcast.
+//! Many idle terminals: the memory of each, and a broadcast to all.
 
 use std::time::Duration;
 
@@ -7,116 +7,90 @@ use serde_json::json;
 use support::answered;
 
 use crate::{
-    Bench,
-    consumer::{Consumer, Seen},
-    cpu,
+    Bench, cpu,
     measure::Latencies,
     report::Aim,
-    server::{ALL_ROLES, Server},
+    server::{Another, Server},
     sockets::{Plan, Sockets, stamp},
 };
 
-/// Commands per second while the way to the socket is timed.
-const RATE: u64 = 1_000;
-/// Connections that share them.
-const SENDERS: u64 = 64;
+const SECTION: &str = "terminals";
 /// Terminals that the platform is designed to hold on one machine of this size.
 const TERMINALS: usize = 20_000;
 /// Descriptors that a process needs for other things than terminals.
 const SPARE: usize = 500;
+/// Orders that are broadcast, one after the other.
+const BROADCASTS: u64 = 3;
 
-/// `live`: commands at a fixed rate, each seen by a consumer of the log and heard on the socket of its shop.
-pub async fn live(bench: &mut Bench) -> Result<()> {
-    let section = "live";
-    let server = Server::start(&bench.servers, "bench_live", &ALL_ROLES).await?;
-    let sockets = Sockets::connect(&Plan { address: server.address, shops: server.shops.clone(), sockets: server.shops.len() }).await?;
-    let consumer = Consumer::start(&server.database).await?;
-    let seconds = bench.effort.choose(15, 4);
-    let sent = stamped_orders(&server, seconds).await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let Seen { latencies: mut seen, from_log } = consumer.seen().await?;
-    let mut heard = sockets.heard().await?;
-    anyhow::ensure!(heard.frames == sent, "{sent} orders were placed, {} were heard", heard.frames);
-    anyhow::ensure!(seen.len() > 0, "the consumer saw nothing");
-    if from_log > 0 {
-        bench
-            .report
-            .note(format!("{section}: {from_log} of {} events came to the consumer from PostgreSQL instead of the stream", seen.len()));
+/// Runs the section. Each end of a socket takes a descriptor of its process: what one process may not open is shared by two
+/// servers of one database and bus, each with a process of clients.
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+pub async fn run(bench: &mut Bench) -> Result<()> {
+    let server = Server::start(&bench.servers, "bench_terminals", &["api", "relay"]).await?;
+    let wanted = bench.effort.choose(TERMINALS, 5_000);
+    let room = descriptors().saturating_sub(SPARE);
+    let other = if wanted > room { Some(server.another(&["api"]).await?) } else { None };
+    let sockets = wanted.min(if other.is_some() { 2 * room } else { room });
+    if sockets < wanted {
+        bench.report.note(format!("{sockets} terminals instead of {wanted}: a process may open {} files here", descriptors()));
     }
-    let what = |percentile: &str| format!("{percentile} from the append to a consumer in another process at {RATE} orders/s");
-    bench.report.aimed(section, what("P50"), seen.percentile(500), "ms", Aim::AtMost(5.0));
-    bench.report.aimed(section, what("P99"), seen.percentile(990), "ms", Aim::AtMost(30.0));
-    let what = |percentile: &str| format!("{percentile} from sending an order to its frame at {RATE} orders/s");
-    bench.report.figure(section, what("P50"), heard.latencies.percentile(500), "ms");
-    bench.report.aimed(section, what("P99"), heard.latencies.percentile(990), "ms", Aim::AtMost(40.0));
+    let plans = plans(&server, other.as_ref(), sockets);
+    for plan in &plans {
+        drop(Sockets::connect(&Plan { sockets: plan.sockets.min(200), ..plan.clone() }).await?);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = resident(&server, other.as_ref());
+    let mut connected = Vec::new();
+    for plan in &plans {
+        connected.push(Sockets::connect(plan).await?);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let gained = resident(&server, other.as_ref()).saturating_sub(before);
+    let (of, report) = (if other.is_some() { "both servers" } else { "the server" }, &mut bench.report);
+    report.figure(SECTION, format!("idle authenticated terminals at once, all at {of}"), sockets as f64, "sockets");
+    report.aimed(SECTION, format!("resident memory of {of} for each"), gained as f64 / sockets.max(1) as f64, "KiB", Aim::AtMost(10.0));
+    let mut heard = broadcast(&server, connected, sockets).await?;
+    for (name, permille) in [("P50", 500), ("P99", 990)] {
+        let what = format!("{name} of a broadcast to all, from sending the order to the frame");
+        report.figure(SECTION, what, heard.percentile(permille), "ms");
+    }
+    drop(other);
     server.stop().await
 }
 
-/// Places orders whose table says when they were sent; says how many.
-async fn stamped_orders(server: &Server, seconds: u64) -> Result<u64> {
-    let started = tokio::time::Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    for sender in 0..SENDERS {
-        let (address, shop) = (server.address, server.shops[usize::try_from(sender)? % server.shops.len()].clone());
-        tasks.spawn(async move {
-            let mut connection = crate::client::Connection::open(address).await?;
-            let mut placed = 0;
-            for n in (sender..seconds * RATE).step_by(usize::try_from(SENDERS)?) {
-                tokio::time::sleep_until(started + Duration::from_micros(n * 1_000_000 / RATE)).await;
-                let body = json!({"store_id": shop.store, "order_type": "takeaway", "order_number": stamp(), "lines": []}).to_string();
-                let head = format!(
-                    "POST /v1/orders HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nIdempotency-Key: live-{n}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-                    shop.token,
-                    body.len()
-                );
-                let status = connection.send(format!("{head}{body}").as_bytes()).await?.status;
-                anyhow::ensure!(status == 201, "an order was answered with {status}");
-                placed += 1;
-            }
-            Ok::<u64, anyhow::Error>(placed)
-        });
-    }
-    let mut placed = 0;
-    while let Some(done) = tasks.join_next().await {
-        placed += done??;
-    }
-    Ok(placed)
+/// Sockets of one shop, in halves where there are two servers.
+fn plans(server: &Server, other: Option<&Another>, sockets: usize) -> Vec<Plan> {
+    let shops = vec![server.shops[0].clone()];
+    let Some(other) = other else { return vec![Plan { address: server.address, shops, first: 0, sockets }] };
+    let half = sockets / 2;
+    let first = Plan { address: server.address, shops, first: 0, sockets: half };
+    let second = Plan { address: other.address, first: half, sockets: sockets - half, ..first.clone() };
+    vec![first, second]
 }
 
-/// `terminals`: idle sockets, what each takes of the server's memory, and a broadcast to all.
-#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-pub async fn idle(bench: &mut Bench) -> Result<()> {
-    let section = "terminals";
-    let server = Server::start(&bench.servers, "bench_terminals", &["api", "relay"]).await?;
-    let shop = server.shops[0].clone();
-    let sockets = bench.effort.choose(TERMINALS, 5_000).min(descriptors().saturating_sub(SPARE));
-    if sockets < TERMINALS && !bench.effort.quick {
-        bench.report.note(format!("{sockets} terminals instead of {TERMINALS}: a process may open {} files here", descriptors()));
-    }
-    let one = Plan { address: server.address, shops: vec![shop.clone()], sockets: 200 };
-    drop(Sockets::connect(&one).await?);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let before = cpu::resident_kib(server.pid(), "VmRSS");
-    let connected = Sockets::connect(&Plan { sockets, ..one }).await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let gained = cpu::resident_kib(server.pid(), "VmRSS").saturating_sub(before);
-    let report = &mut bench.report;
-    report.figure(section, "idle authenticated terminals at once", sockets as f64, "sockets");
-    report.aimed(section, "resident memory of the server for each", gained as f64 / sockets as f64, "KiB", Aim::AtMost(10.0));
-    let rounds = 3;
-    let mut all = Latencies::default();
-    for _ in 0..rounds {
+/// Resident memory of all servers, KiB.
+fn resident(server: &Server, other: Option<&Another>) -> u64 {
+    let pids = [Some(server.pid()), other.map(Another::pid)];
+    pids.into_iter().flatten().map(|pid| cpu::resident_kib(pid, "VmRSS")).sum()
+}
+
+/// Places orders in the shop that all `sockets` listen to, at one server; from sending each to its frames at all of them.
+async fn broadcast(server: &Server, connected: Vec<Sockets>, sockets: usize) -> Result<Latencies> {
+    let shop = &server.shops[0];
+    for _ in 0..BROADCASTS {
         let body = json!({"store_id": shop.store, "order_type": "takeaway", "order_number": stamp(), "lines": []});
         let request = reqwest::Client::new().post(format!("http://{}/v1/orders", server.address)).bearer_auth(&shop.token);
         let _ = answered(request.header("Idempotency-Key", stamp()).json(&body)).await.ok();
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
-    let heard = connected.heard().await?;
-    all.extend(&heard.latencies);
-    anyhow::ensure!(heard.frames == rounds * u64::try_from(sockets)?, "{} frames of {rounds} broadcasts were heard", heard.frames);
-    report.figure(section, "P50 of a broadcast to all, from sending the order to the frame", all.percentile(500), "ms");
-    report.figure(section, "P99 of a broadcast to all, from sending the order to the frame", all.percentile(990), "ms");
-    server.stop().await
+    let (mut latencies, mut frames) = (Latencies::default(), 0);
+    for sockets in connected {
+        let heard = sockets.heard().await?;
+        latencies.extend(&heard.latencies);
+        frames += heard.frames;
+    }
+    anyhow::ensure!(frames == BROADCASTS * u64::try_from(sockets)?, "{frames} frames of {BROADCASTS} broadcasts were heard by {sockets}");
+    Ok(latencies)
 }
 
 /// Files that this process, and with it a child, may open.

@@ -60,6 +60,9 @@ async fn count_statements(servers: &mut OwnServers) -> Result<bool> {
     servers.embedded.restart_postgres().await?;
     let admin = PgPool::connect(servers.embedded.admin_url()).await?;
     let made = sqlx::query("create extension if not exists pg_stat_statements").execute(&admin).await.is_ok();
+    // Known only once the library is loaded: what functions do inside is counted as well, apart from what they are called by.
+    sqlx::query("alter system set pg_stat_statements.track = 'all'").execute(&admin).await?;
+    sqlx::query("select pg_reload_conf()").execute(&admin).await?;
     admin.close().await;
     Ok(made)
 }
@@ -68,7 +71,10 @@ struct Counters {
     transactions: i64,
     syncs: i64,
     wal_bytes: i64,
+    /// Sent by the platform.
     statements: i64,
+    /// Run by functions that these call.
+    inside: i64,
 }
 
 /// Counters of the cluster and of the database under test.
@@ -78,10 +84,10 @@ async fn counters(servers: &PgPool) -> Result<Counters> {
     let sql = "select (select sum(xact_commit + xact_rollback)::bigint from pg_stat_database where datname = current_database()), \
                wal_sync, wal_bytes::bigint from pg_stat_wal";
     let row = sqlx::query(sql).fetch_one(servers).await?;
-    let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements s join pg_database d on d.oid = s.dbid \
-               where d.datname = current_database() and toplevel";
-    let statements = sqlx::query_scalar(sql).fetch_one(servers).await.unwrap_or(0);
-    Ok(Counters { transactions: row.try_get(0)?, syncs: row.try_get(1)?, wal_bytes: row.try_get(2)?, statements })
+    let sql = "select coalesce(sum(calls) filter (where toplevel), 0)::bigint, coalesce(sum(calls) filter (where not toplevel), 0)::bigint \
+               from pg_stat_statements s join pg_database d on d.oid = s.dbid where d.datname = current_database()";
+    let (statements, inside) = sqlx::query_as(sql).fetch_one(servers).await.unwrap_or((0, 0));
+    Ok(Counters { transactions: row.try_get(0)?, syncs: row.try_get(1)?, wal_bytes: row.try_get(2)?, statements, inside })
 }
 
 fn plan(bench: &Bench, server: &Server, connections: usize) -> load::Plan {
@@ -120,6 +126,7 @@ async fn count(
     let mut each =
         |what: &str, count: i64, unit| report.figure(SECTION, format!("{what} for each {thing}, {how}"), count as f64 / things, unit);
     each("statements", now.statements, "statements");
+    each("statements inside functions that these call", now.inside, "statements");
     each("transactions", now.transactions - before.transactions, "transactions");
     each("syncs of the write-ahead log", now.syncs - before.syncs, "syncs");
     each("write-ahead log", now.wal_bytes - before.wal_bytes, "bytes");
@@ -149,7 +156,8 @@ async fn allocations(bench: &mut Bench) -> Result<()> {
     let output = Command::new(program).stdin(Stdio::null()).stderr(Stdio::inherit()).output().await?;
     let counted: serde_json::Value = serde_json::from_slice(&output.stdout).context("what was counted")?;
     for (what, figure) in counted.as_object().into_iter().flatten() {
-        bench.report.figure(SECTION, what.clone(), figure.as_f64().unwrap_or_default(), "allocations");
+        let unit = ["ratio", "bytes"].into_iter().find(|unit| figure["unit"] == *unit).unwrap_or("allocations");
+        bench.report.figure(SECTION, what.clone(), figure["value"].as_f64().unwrap_or_default(), unit);
     }
     Ok(())
 }
