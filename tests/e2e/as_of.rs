@@ -1,7 +1,8 @@
 //! What a query says about an earlier moment is what it said at that moment.
 
-use api::auth::Role;
+use api::{auth::Role, simulated_account::SimulatedAccount, simulated_provider::Simulated};
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
+use reqwest::Method;
 use serde_json::{Value, json};
 use support::{Answered, ApiShop, TestPlatform, order_body};
 
@@ -30,6 +31,8 @@ struct Made {
     bills: Vec<(usize, String)>,
     payments: Vec<(usize, String)>,
     refunds: Vec<(usize, String)>,
+    accounts: Vec<String>,
+    endpoints: Vec<String>,
 }
 
 /// One change by chance. Refusals are part of the day.
@@ -67,6 +70,21 @@ async fn change(platform: &TestPlatform, shops: &[ApiShop], made: &mut Made, dic
     }
 }
 
+/// The merchant has one more account at a provider and one more webhook endpoint, and changes those before. No payment is routed to the
+/// accounts, and nothing that the endpoints ask for happens.
+async fn arrange(platform: &TestPlatform, shop: &ApiShop, made: &mut Made) {
+    if let (Some(account), Some(endpoint)) = (made.accounts.last(), made.endpoints.last()) {
+        let priority = json!({"priority": made.accounts.len()});
+        let account = format!("/v1/provider-accounts/{account}");
+        platform.send(&shop.admin, Method::PATCH, &account, None, Some(&priority)).await.ok();
+        platform.post(&shop.admin, &format!("/v1/webhook-endpoints/{endpoint}/disable"), json!({})).await.ok();
+    }
+    let account = SimulatedAccount::of(Simulated::Scb, "http://127.0.0.1:9").opening();
+    made.accounts.push(platform.post(&shop.admin, "/v1/provider-accounts", account).await.id());
+    let endpoint = json!({"url": "http://127.0.0.1:9/", "events": "dispute.opened"});
+    made.endpoints.push(platform.post(&shop.admin, "/v1/webhook-endpoints", endpoint).await.id());
+}
+
 fn paths(made: &Made, shops: &[ApiShop], today: NaiveDate) -> Vec<String> {
     let store = shops[0].store;
     let period = format!("from={}&to={}", today - TimeDelta::days(3), today + TimeDelta::days(3));
@@ -82,6 +100,10 @@ fn paths(made: &Made, shops: &[ApiShop], today: NaiveDate) -> Vec<String> {
         "refunds?status=succeeded",
         "stores",
         "merchants",
+        "provider-accounts",
+        "webhook-endpoints",
+        "events?limit=200",
+        "events?types=bill.*,webhook_endpoint.*",
     ]
     .iter()
     .map(|path| format!("/v1/{path}"))
@@ -101,6 +123,8 @@ fn paths(made: &Made, shops: &[ApiShop], today: NaiveDate) -> Vec<String> {
         paths.extend([format!("/v1/payments/{payment}"), format!("/v1/payment-intents/{}", payment.replace("pay_", "pi_"))]);
     }
     paths.extend(made.refunds.first().map(|(_, refund)| format!("/v1/refunds/{refund}")));
+    paths.extend(made.accounts.first().map(|account| format!("/v1/provider-accounts/{account}")));
+    paths.extend(made.endpoints.first().map(|endpoint| format!("/v1/webhook-endpoints/{endpoint}")));
     paths
 }
 
@@ -140,15 +164,16 @@ async fn an_answer_as_of_a_position_is_the_live_answer_of_that_position() {
     let first = platform.shop().await;
     let shops = [first.clone(), platform.shop_of(first.merchant, "ARI").await];
     platform.shop().await;
-    let auditor = platform.token(Role::Auditor, Some(first.merchant), None);
     let psp = platform.token(Role::PlatformAdmin, None, None);
-    let tokens = [auditor, shops[1].manager.clone(), psp];
+    // The administrator reads all that an auditor does, and the endpoints of webhooks.
+    let tokens = [first.admin, shops[1].manager.clone(), psp];
     let (mut made, mut dice) = (Made::default(), Dice(42));
     let mut seen = look(&platform, &made, &shops, &tokens).await;
     for _ in 0..5 {
         for _ in 0..9 {
             change(&platform, &shops, &mut made, &mut dice).await;
         }
+        arrange(&platform, &shops[0], &mut made).await;
         seen.extend(look(&platform, &made, &shops, &tokens).await);
     }
     assert!(!made.refunds.is_empty() && made.bills.len() > 2, "the day is worth looking at");
@@ -159,7 +184,17 @@ async fn an_answer_as_of_a_position_is_the_live_answer_of_that_position() {
         let bodies = seen.iter().filter(|seen| seen.path == path && seen.token == tokens[0]).map(|seen| &seen.answer.bytes);
         bodies.collect::<std::collections::HashSet<_>>().len()
     };
-    for path in ["/v1/orders", "/v1/bills", "/v1/payments", "/v1/refunds", "/v1/orders?status=open"] {
+    for path in [
+        "/v1/orders",
+        "/v1/orders?status=open",
+        "/v1/bills",
+        "/v1/payments",
+        "/v1/refunds",
+        "/v1/provider-accounts",
+        "/v1/webhook-endpoints",
+        "/v1/events?limit=200",
+        "/v1/events?types=bill.*,webhook_endpoint.*",
+    ] {
         assert!(changed(path) > 3, "{path} hardly changed: the comparison says little");
     }
     platform.stop().await;

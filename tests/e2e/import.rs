@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Read, path::PathBuf, str::FromStr};
 use api::import::{self, ImportOptions};
 use rust_decimal::Decimal;
 use sqlx::Row;
-use support::{ScratchDir, TestPlatform};
+use support::{Lacking, ScratchDir, TestPlatform, skipped};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -35,13 +35,30 @@ async fn read(platform: &TestPlatform, sql: &'static str) -> Sums {
     rows.iter().map(|row| ((row.get("day"), row.get("name")), (row.get("count"), Decimal::new(row.get("amount"), 2)))).collect()
 }
 
-/// The block in this language in the README's section on imports.
-fn in_readme(language: &str) -> String {
+/// The README's section on imports.
+fn section() -> String {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let (_, section) = readme.split_once("\n## Your own sales history\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
+    section.split_once("\n## ").unwrap().0.to_owned()
+}
+
+/// The block in this language in that section.
+fn in_readme(language: &str) -> String {
+    let section = section();
     let (_, block) = section.split_once(&format!("```{language}\n")).unwrap();
     block.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_readme_names_every_key_that_a_mapping_can_have() {
+    let document = std::fs::read_to_string(root().join("docs/import.md")).unwrap();
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('|'));
+    let keys: Vec<&str> = rows.flat_map(|(keys, _)| keys.split(['`', ',', ' '])).filter(|key| !key.is_empty()).collect();
+    assert!(keys.len() > 60 && keys.contains(&"price_decimals"), "{keys:?}");
+    let readme = section();
+    let known = |key: &str| readme.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == key);
+    let unsaid: Vec<_> = keys.into_iter().filter(|key| !key.starts_with('[') && *key != "or" && !known(key)).collect();
+    assert_eq!(unsaid, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +87,7 @@ async fn the_example_in_the_readme_is_imported_as_it_stands() {
 async fn the_coffee_machines_year_comes_out_to_the_last_kopiyka() {
     let file = root().join("../shared/data/coffee_machine/coffee_machine_2024.csv.gz");
     if !file.is_file() {
-        eprintln!("SKIPPED: the coffee machine's data set is not in ../shared/data, so nothing was compared");
+        skipped(Lacking::Data, "the coffee machine's data set is not in ../shared/data, so nothing was compared");
         return;
     }
     let mut text = String::new();

@@ -107,6 +107,8 @@ mod volume_files;
 #[cfg(test)]
 mod volume_kills;
 #[cfg(test)]
+mod volume_past;
+#[cfg(test)]
 mod volume_replay;
 #[cfg(test)]
 mod volume_reports;

@@ -70,6 +70,7 @@ fn retail_sale(facts: &mut Facts, number: &str, invoice: &Invoice, sales: &mut B
     facts.sums.day(store, day, &[("bills_paid", ONE), ("gross", total), ("total", total), ("net", total)]);
     if total > Decimal::ZERO {
         facts.sums.tender((store, day), "invoice", "", &[("count", ONE), ("amount", total)]);
+        facts.paid_by(&first[6], total);
         if !first[6].is_empty() {
             let lines = invoice.rows.iter().map(|row| (row[1].to_owned(), decimal(&row[5]).normalize())).collect();
             let sale = Sale { number: number.to_owned(), lines, left: total };
@@ -151,6 +152,7 @@ pub fn nyc_taxi(header: &StringRecord, rows: &[StringRecord]) -> Facts {
                 _ => "unknown",
             };
             facts.sums.tender((store, day), tender, acquirer, &[("count", ONE), ("amount", bill), ("tips", tips)]);
+            facts.paid_by("", bill);
             if &row[word] == "4" {
                 facts.sums.tender((store, day), tender, acquirer, &[("disputes_count", ONE), ("disputes_amount", bill)]);
             }

@@ -52,8 +52,12 @@ impl Edge {
     /// One report.
     pub async fn report(&self, name: &str, from: NaiveDate, to: NaiveDate, as_of: Option<i64>) -> Answered {
         let as_of = as_of.map_or_else(String::new, |position| format!("&as_of={position}"));
-        let url = format!("{}/v1/reports/{name}?from={from}&to={to}{as_of}", self.base);
-        answered(self.http.get(url).bearer_auth(&self.token)).await
+        self.get(&format!("/v1/reports/{name}?from={from}&to={to}{as_of}")).await
+    }
+
+    /// What it says there.
+    pub async fn get(&self, path: &str) -> Answered {
+        answered(self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.token)).await
     }
 
     /// All reports from the first to the last of these days, so many days at once, for an answer is not cut into pages; now or at an

@@ -19,6 +19,9 @@ pub struct Sums {
     pub tenders: BTreeMap<(String, String, String, String), Figures>,
 }
 
+/// How many payments, and what they come to without tips, by the pseudonym of whoever paid.
+pub type Payers = BTreeMap<String, (u64, Decimal)>;
+
 /// What of a data set no read model sums up.
 #[derive(Debug, Default)]
 pub struct Facts {
@@ -32,10 +35,21 @@ pub struct Facts {
     pub refunds: u64,
     /// Of them, those with a sale: the sale's key and the amount, sorted.
     pub linked: Vec<(String, Decimal)>,
+    /// Payments by customer, those without one under the empty text.
+    pub payers: Payers,
     /// Everything that moved or was written off, exactly as the file has it.
     pub exact: Decimal,
     /// What rounding lines to minor units adds to that.
     pub rounded: Decimal,
+}
+
+impl Facts {
+    /// Adds a payment of a customer; the empty text is nobody known.
+    pub fn paid_by(&mut self, customer: &str, amount: Decimal) {
+        let (count, sum) = self.payers.entry(customer.to_owned()).or_default();
+        *count += 1;
+        *sum += amount;
+    }
 }
 
 impl Sums {
@@ -114,6 +128,24 @@ impl Sums {
         }
         sums
     }
+}
+
+/// What the payments themselves keep of their customers, and how much they came to.
+pub async fn payers(pool: &PgPool) -> Payers {
+    let sql = "select coalesce(merchant_reference, ''), count(*), sum(amount)::bigint from read.payments group by 1";
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql).fetch_all(pool).await.unwrap();
+    rows.into_iter().map(|(customer, count, sum)| (customer, (u64::try_from(count).unwrap(), Decimal::new(sum, 2)))).collect()
+}
+
+/// What bills were paid and what was given back by month, as the bills and refunds themselves say: the daily sales have no part in it.
+pub async fn months(pool: &PgPool) -> [BTreeMap<String, Decimal>; 2] {
+    let by_month = async |amount: &str, things: &str| {
+        let sql = format!("select to_char(business_date, 'YYYY-MM'), sum({amount})::bigint from read.{things} group by 1");
+        let rows: Vec<(String, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
+        let sums = rows.into_iter().map(|(month, sum)| (month, Decimal::new(sum, 2)));
+        sums.filter(|(_, sum)| !sum.is_zero()).collect::<BTreeMap<_, _>>()
+    };
+    [by_month("total", "bills where status = 'paid'").await, by_month("amount", "refunds").await]
 }
 
 /// Zero is the same as absent.

@@ -2,14 +2,13 @@
 //! fetched once; one that cannot be had is left out, aloud.
 
 use std::{
-    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
 };
 
 use serde_json::json;
-use support::{Receiver, TestPlatform, eventually};
+use support::{Lacking, Receiver, TestPlatform, eventually, skipped};
 
 const PYTHON: &str = "
 import json, sys
@@ -29,12 +28,11 @@ fn run(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{what}: {error}; scripts/setup.sh installs what is missing"))
 }
 
-/// A published verifier that is there or could be fetched; where it could not, the note goes right to the terminal, because what a test
-/// prints in the usual way is shown only when it fails.
+/// A published verifier that is there or could be fetched.
 fn fetched(language: &str, registry: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     if found.is_none() {
-        let note = "SKIPPED: deliveries were not checked with the published verifier for";
-        writeln!(std::io::stderr(), "{note} {language}: it is not installed and {registry} could not be reached").unwrap();
+        let note = "deliveries were not checked with the published verifier for";
+        skipped(Lacking::Verifiers, &format!("{note} {language}: it is not installed and {registry} could not be reached"));
     }
     found
 }

@@ -19,6 +19,7 @@ mod scratch;
 mod servers;
 mod settlement;
 mod shop;
+mod skip;
 
 pub use clock::{ManualClock, SeededIds, ShiftedClock};
 pub use database::{TestDatabase, WriteSide};
@@ -35,6 +36,7 @@ pub use scratch::ScratchDir;
 pub use servers::{OwnServers, TestServers};
 pub use settlement::{reconcile, reconcile_as, settlement_list};
 pub use shop::{Shop, new_line};
+pub use skip::{Lacking, skipped};
 
 use std::time::Duration;
 
