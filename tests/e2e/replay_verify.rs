@@ -346,7 +346,10 @@ async fn a_log_that_grew_since_an_export_still_holds_it() {
     let line = &sound.lines[1];
     assert_eq!((&line["events"], &line["first"], &line["last"]), (&Value::from(9), &Value::from(1), &Value::from(9)));
     assert_eq!((&line["not_covered"], &line["problems"]), (&Value::from(4), &Value::from(0)));
-    assert_eq!(line["sha256"], summary.lines[0]["sha256"], "what the export told of the file");
+    assert_eq!(line["against"], summary.lines[0]["sha256"], "what the export told of the file");
+    let moved = dir.path().join("moved.jsonl");
+    std::fs::copy(&kept, &moved).unwrap();
+    assert_eq!(verify_against(&database, &moved).await.sound().digest, sound.digest, "the same question, wherever the file lies");
     // A part of the log, and two parts one after the other; exports before and after another are asked together.
     let (middle, rest) = (dir.path().join("middle.jsonl"), dir.path().join("rest.jsonl"));
     for (file, from, to) in [(&middle, "3", "7"), (&rest, "8", "13")] {
