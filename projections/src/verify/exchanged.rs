@@ -15,8 +15,8 @@ const MOST_PAIRS: usize = 400_000;
 /// Commits among which exchanges are searched for.
 const MOST_COMMITS: usize = 8;
 
-/// One problem for each commit: at the exchanged positions where that explains it, else its whole range.
-pub(super) fn explain(commits: &[Unexplained]) -> Vec<Problem> {
+/// Problems of each commit: at the exchanged positions where that explains it, else its whole range; and these ranges.
+pub(super) fn explain(commits: &[Unexplained]) -> (Vec<Problem>, Vec<(i64, i64)>) {
     let mut problems = Vec::new();
     let mut explained = vec![false; commits.len()];
     for (index, commit) in commits.iter().enumerate().take(MOST_COMMITS) {
@@ -33,12 +33,13 @@ pub(super) fn explain(commits: &[Unexplained]) -> Vec<Problem> {
             }
         }
     }
-    for (commit, _) in commits.iter().zip(&explained).filter(|(_, explained)| !**explained) {
-        let (first, last) = (commit.commit.first_pos, commit.commit.last_pos);
+    let rest = commits.iter().zip(&explained).filter(|(_, explained)| !**explained);
+    let rest: Vec<(i64, i64)> = rest.map(|(Unexplained { commit, .. }, _)| (commit.first_pos, commit.last_pos)).collect();
+    for (first, last) in rest.iter().copied() {
         let what = "the commit does not hash to what it claims: an event was replaced together with its hash, or the commit was changed";
         problems.push(Problem::within(first, last, what));
     }
-    problems
+    (problems, rest)
 }
 
 fn mark(explained: &mut [bool], index: usize) {

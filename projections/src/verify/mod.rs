@@ -10,7 +10,8 @@
 //! - **Keys** ([`keys`]) are looked up by the database.
 //!
 //! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position. A
-//! change whose author recomputes an event's hash is found in its commit, as a range. A rewritten log in which everything is
+//! change whose author recomputes an event's hash is found in its commit, as a range, and at its position where the event feed still names
+//! the event that was there ([`feed`]). A rewritten log in which everything is
 //! recomputed is consistent, and only differs from checkpoints that were published before, which show that it was, and from exports that
 //! were made before, which show where ([`against`]). No hash covers idempotency keys: a
 //! stored answer or request hash (`log.append_key`) that was changed is not found.
@@ -21,6 +22,7 @@ mod against_tests;
 mod chain;
 mod commits;
 mod exchanged;
+mod feed;
 mod keys;
 mod problems;
 mod streams;
@@ -168,7 +170,8 @@ pub async fn verify_against(
         problems.extend(keys::verify(&mut moment.keeper, &head).await?);
         Ok(problems)
     };
-    let (chain, others): (Chain, Problems) = tokio::try_join!(commits, others)?;
+    let (mut chain, mut others): (Chain, Problems) = tokio::try_join!(commits, others)?;
+    others.extend(feed::replaced(&mut moment.keeper, &chain.explain()).await?);
     moment.keeper.commit().await?;
     Ok(chain.finish(others.into_vec()))
 }

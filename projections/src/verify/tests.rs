@@ -43,6 +43,7 @@ fn verify(commits: &[(Commit, Vec<RecordedEvent>)], head: &Head) -> Vec<Problem>
         part.iter().flat_map(|(_, events)| events).for_each(|event| verifier.event(event));
         chain.part(verifier.finish());
     }
+    chain.explain();
     chain.finish(Vec::new()).problems
 }
 
