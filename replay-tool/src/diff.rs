@@ -17,7 +17,7 @@ use crate::{
     progress::Progress,
     rows::{Filter, Filters, Model, column, shown},
     session::Session,
-    versions::{self, Version},
+    versions::{Version, side_by_side},
 };
 
 /// Arguments of `diff`.
@@ -67,7 +67,7 @@ pub async fn run(session: &Session, args: DiffArgs) -> Verdict {
     sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
     let versions = (Version::named(&mut tx, &args.before).await?, Version::named(&mut tx, &args.after).await?);
     let sides = match versions {
-        (Some(before), Some(after)) => versions::side_by_side(&mut tx, &models, &filters, &before, &after).await?,
+        (Some(before), Some(after)) => side_by_side(&mut tx, &models, &filters, &before, &after).await?,
         (None, None) => {
             let (before, after) = (position(&mut tx, &args.before).await?, position(&mut tx, &args.after).await?);
             of_moments(&mut tx, &models, &filters, before, after).await?
