@@ -7,27 +7,26 @@
 //! A halted stream is folded as far as the model has read it, so that a new mistake shows beside it; that the model lacks the
 //! rest of it is a difference in itself, and reported as such.
 
+mod stored;
+
 use std::{collections::HashMap, sync::Arc};
 
 use domain::envelope::StreamKey;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
+pub(crate) use self::stored::differing_fields;
+use self::stored::{Comparison, digest};
 use crate::{
     error::Error,
     fold::{Fold, fold_events},
     log_reader,
-    projection::{Projection, TableSpec},
+    projection::Projection,
     rebuild,
     rows::Rows,
     search::StreamName,
     tables::{self, Target, set_schema},
 };
-
-/// Most differences that a report spells out.
-const MOST_DIFFERENCES: usize = 20;
 
 /// What a check of one projection found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -79,22 +78,40 @@ pub async fn check(pool: &PgPool) -> Result<Vec<CheckReport>, Error> {
     check_all(pool, 1, Arc::new(|_| {})).await
 }
 
-/// Hears by how many positions the check of a read model moved on.
-pub type Folded = Arc<dyn Fn(i64) + Send + Sync>;
+/// Hears by how many steps a check moved on; [`steps`] says how many there are.
+pub type Moved = Arc<dyn Fn(i64) + Send + Sync>;
+
+/// About how many steps [`check_all`] takes: each position that a model has read is folded, each of its rows is compared and then hashed.
+///
+/// # Errors
+/// `Sql`.
+pub async fn steps(pool: &PgPool) -> Result<i64, Error> {
+    let (mut connection, mut steps) = (pool.acquire().await?, 0_i64);
+    for projection in crate::all() {
+        let target = Target::live(projection.as_ref());
+        steps = steps.saturating_add(tables::checkpoint(&mut connection, &target).await?);
+        for table in projection.tables() {
+            let sql = AssertSqlSafe(format!("select count(*) from {}.{}", target.schema, table.name));
+            let rows: i64 = sqlx::query_scalar(sql).fetch_one(&mut *connection).await?;
+            steps = steps.saturating_add(rows.saturating_mul(2));
+        }
+    }
+    Ok(steps)
+}
 
 /// Checks every projection, each at its own checkpoint, `connections` of them at once. `pool`: a role that is a member of
 /// `smartpos_auditor` or `smartpos_worker`. Memory grows with the rows that a pass makes.
 ///
 /// # Errors
 /// `Sql`; `Corrupt` for an event that this build does not know; `BadRow`.
-pub async fn check_all(pool: &PgPool, connections: u32, folded: Folded) -> Result<Vec<CheckReport>, Error> {
+pub async fn check_all(pool: &PgPool, connections: u32, moved: Moved) -> Result<Vec<CheckReport>, Error> {
     let at_once = usize::try_from(connections.max(1)).unwrap_or(1);
     let tasks = stream::iter(crate::all()).map(|projection| {
-        let (pool, folded) = (pool.clone(), Arc::clone(&folded));
+        let (pool, moved) = (pool.clone(), Arc::clone(&moved));
         // A task of its own: folding is work for a processor, not waiting.
         async move {
             let name = projection.name();
-            let task = tokio::spawn(async move { check_in_passes(&pool, projection.as_ref(), None, &folded).await });
+            let task = tokio::spawn(async move { check_in_passes(&pool, projection.as_ref(), None, &moved).await });
             task.await
                 .unwrap_or_else(|error| Err(Error::Corrupt { position: 0, what: format!("the check of {name} ended early: {error}") }))
         }
@@ -107,7 +124,7 @@ pub async fn check_all(pool: &PgPool, connections: u32, folded: Folded) -> Resul
 /// # Errors
 /// As [`check_all`].
 pub async fn check_one(pool: &PgPool, projection: &dyn Projection) -> Result<CheckReport, Error> {
-    check_in_passes(pool, projection, None, &(Arc::new(|_| {}) as Folded)).await
+    check_in_passes(pool, projection, None, &(Arc::new(|_| {}) as Moved)).await
 }
 
 /// Checks one projection, in as many passes as are asked for, or as the length of the log suggests. The number changes what
@@ -115,18 +132,13 @@ pub async fn check_one(pool: &PgPool, projection: &dyn Projection) -> Result<Che
 ///
 /// # Errors
 /// As [`check_all`].
-pub async fn check_in_passes(
-    pool: &PgPool,
-    projection: &dyn Projection,
-    wanted: Option<i32>,
-    folded: &Folded,
-) -> Result<CheckReport, Error> {
+pub async fn check_in_passes(pool: &PgPool, projection: &dyn Projection, wanted: Option<i32>, moved: &Moved) -> Result<CheckReport, Error> {
     // Closed rather than kept should this end early: with the connection, the lock is given back.
     let mut connection = pool.acquire().await?;
     connection.close_on_drop();
     // Before the transaction, whose moment must not be older than the names.
     rebuild::hold_off(&mut connection, projection).await?;
-    let report = check_held(&mut connection, projection, wanted, folded).await;
+    let report = check_held(&mut connection, projection, wanted, moved).await;
     rebuild::let_go(&mut connection, projection).await?;
     report
 }
@@ -135,7 +147,7 @@ async fn check_held(
     connection: &mut PgConnection,
     projection: &dyn Projection,
     wanted: Option<i32>,
-    folded: &Folded,
+    moved: &Moved,
 ) -> Result<CheckReport, Error> {
     let target = Target::live(projection);
     let mut tx = connection.begin().await?;
@@ -148,12 +160,12 @@ async fn check_held(
     let mut report = Comparison::default();
     for pass in 0..passes {
         let mut fold = Fold::new(Rows::complete(), halted.clone());
-        fold_pass(&mut tx, projection, &mut fold, position, (pass, passes), folded).await?;
+        fold_pass(&mut tx, projection, &mut fold, position, (pass, passes), moved).await?;
         for table in projection.tables() {
-            report.table(&mut tx, table, &mut fold.rows, (pass, passes)).await?;
+            report.table(&mut tx, table, &mut fold.rows, (pass, passes), moved).await?;
         }
     }
-    let (rows, digest) = digest(&mut tx, projection).await?;
+    let (rows, digest) = digest(&mut tx, projection, moved).await?;
     tx.commit().await?;
     let Comparison { differences, differing } = report;
     Ok(CheckReport { projection: target.name, position, rows, differences, differing, halted: halted_streams(halted), digest })
@@ -178,7 +190,7 @@ fn passes(position: i64) -> i32 {
 /// # Errors
 /// `Sql`; `Corrupt` for an event that this build does not know.
 pub async fn fold_to(connection: &mut PgConnection, projection: &dyn Projection, fold: &mut Fold, position: i64) -> Result<(), Error> {
-    fold_pass(connection, projection, fold, position, (0, 1), &(Arc::new(|_| {}) as Folded)).await
+    fold_pass(connection, projection, fold, position, (0, 1), &(Arc::new(|_| {}) as Moved)).await
 }
 
 /// [`fold_to`] for the tenants of one pass.
@@ -188,7 +200,7 @@ async fn fold_pass(
     fold: &mut Fold,
     position: i64,
     pass: (i32, i32),
-    folded: &Folded,
+    moved: &Moved,
 ) -> Result<(), Error> {
     // Each pass is its share of the way.
     let share = |position: i64| position / i64::from(pass.1.max(1));
@@ -196,85 +208,12 @@ async fn fold_pass(
     let events = log_reader::for_projection(connection, projection, position, pass);
     let events = events.inspect(|event| {
         if let Ok(event) = event {
-            folded(share(event.pos) - std::mem::replace(&mut reached, share(event.pos)));
+            moved(share(event.pos) - std::mem::replace(&mut reached, share(event.pos)));
         }
     });
     fold_events(events.boxed(), projection, fold, usize::MAX).await?;
-    folded(share(position) - reached);
+    moved(share(position) - reached);
     Ok(())
-}
-
-/// All rows of a projection, counted and hashed in a fixed order.
-async fn digest(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(u64, String), Error> {
-    let (mut rows, mut hasher) = (0, Sha256::new());
-    for table in projection.tables() {
-        // Byte order, whatever collation the database has: the digest must not depend on it.
-        let sql = AssertSqlSafe(format!("select key, to_jsonb(t)::text from {} t order by key collate \"C\"", table.name));
-        let mut stored = sqlx::query_as::<_, (String, String)>(sql).fetch(&mut *connection);
-        while let Some(row) = stored.next().await {
-            let (key, text) = row?;
-            rows += 1;
-            for part in [table.name, &key, &text] {
-                hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-                hasher.update(part.as_bytes());
-            }
-        }
-    }
-    Ok((rows, hex::encode(hasher.finalize())))
-}
-
-#[derive(Default)]
-struct Comparison {
-    differences: Vec<String>,
-    differing: u64,
-}
-
-impl Comparison {
-    /// Compares the rows of a pass, each of which leaves memory as it is compared.
-    async fn table(
-        &mut self,
-        connection: &mut PgConnection,
-        table: &TableSpec,
-        expected: &mut Rows,
-        (pass, passes): (i32, i32),
-    ) -> Result<(), Error> {
-        let sql = format!(
-            "select key, to_jsonb(t)::text from {} t where {} % $1 = $2 order by key collate \"C\"",
-            table.name,
-            log_reader::TENANT_NUMBER
-        );
-        let mut stored = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(sql)).bind(passes).bind(pass).fetch(connection);
-        while let Some(row) = stored.next().await {
-            let (key, text) = row?;
-            match (expected.take(table.name, &key)?, (table.normalise)(&text)) {
-                (None, _) => self.differs(table, &key, "the log knows no such row"),
-                (Some(_), Err(error)) => self.differs(table, &key, &error),
-                (Some(folded), Ok(row)) if folded != row => {
-                    let what = format!("differs in {}", differing_fields(&folded, &row));
-                    self.differs(table, &key, &what);
-                }
-                (Some(_), Ok(_)) => {}
-            }
-        }
-        for key in expected.keys(table.name) {
-            self.differs(table, &key, "the row is missing");
-        }
-        Ok(())
-    }
-
-    fn differs(&mut self, table: &TableSpec, key: &str, what: &str) {
-        self.differing += 1;
-        if self.differences.len() < MOST_DIFFERENCES {
-            self.differences.push(format!("{} {key}: {what}", table.name));
-        }
-    }
-}
-
-/// The names of the fields that differ, for people.
-pub(crate) fn differing_fields(folded: &Value, stored: &Value) -> String {
-    let (Some(folded), Some(stored)) = (folded.as_object(), stored.as_object()) else { return "everything".to_owned() };
-    let names: Vec<&str> = folded.iter().filter(|(name, value)| stored.get(*name) != Some(*value)).map(|(name, _)| name.as_str()).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]

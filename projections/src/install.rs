@@ -81,12 +81,9 @@ pub(crate) async fn drop_indexes_of_readers(connection: &mut PgConnection, schem
     Ok(indexes.into_iter().map(|(_, definition)| definition).collect())
 }
 
-/// Makes indexes that [`drop_indexes_of_readers`] dropped.
-pub(crate) async fn make_indexes(connection: &mut PgConnection, definitions: Vec<String>) -> Result<(), Error> {
-    for definition in definitions {
-        run(connection, definition).await?;
-    }
-    Ok(())
+/// Makes an index that [`drop_indexes_of_readers`] dropped.
+pub(crate) async fn make_index(connection: &mut PgConnection, definition: String) -> Result<(), Error> {
+    run(connection, definition).await
 }
 
 /// See [`install_closed`].

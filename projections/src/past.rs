@@ -73,19 +73,41 @@ impl<'p> Past<'p> {
     }
 }
 
-/// The rows of a table as an installed version of a projection holds them, whichever build made it.
+/// The rows of a table as an installed version of a projection holds them, whichever build made it. `read` hears of each.
 ///
 /// # Errors
 /// `Sql`.
-pub async fn installed(connection: &mut PgConnection, schema: &str, table: &str) -> Result<Table, Error> {
+pub async fn installed(connection: &mut PgConnection, schema: &str, table: &str, read: impl Fn()) -> Result<Table, Error> {
     let sql = AssertSqlSafe(format!("select key, to_jsonb(t) from \"{schema}\".\"{table}\" t"));
     let mut rows = sqlx::query_as::<_, (String, Value)>(sql).fetch(connection);
     let mut table = Table::new();
     while let Some(row) = rows.next().await {
         let (key, row) = row?;
         table.insert(key, row);
+        read();
     }
     Ok(table)
+}
+
+/// Rows that travel to the database and back at once.
+const ROWS_AT_ONCE: usize = 1_000;
+
+/// Folded rows as the installed version of this build would hold them, so that they can be compared with [`installed`] ones: a time, for
+/// instance, is written in more than one way.
+///
+/// # Errors
+/// `Sql`.
+pub async fn as_installed(connection: &mut PgConnection, schema: &str, table: &str, rows: Table) -> Result<Table, Error> {
+    let sql = format!("select key, to_jsonb(t) from jsonb_populate_recordset(null::\"{schema}\".\"{table}\", $1) t");
+    let (mut rows, mut held) = (rows.into_values(), Table::new());
+    loop {
+        let some: Vec<Value> = rows.by_ref().take(ROWS_AT_ONCE).collect();
+        if some.is_empty() {
+            return Ok(held);
+        }
+        let query = sqlx::query_as::<_, (String, Value)>(AssertSqlSafe(sql.clone())).bind(Value::Array(some));
+        held.extend(query.fetch_all(&mut *connection).await?);
+    }
 }
 
 /// What differs between two tables in one row.

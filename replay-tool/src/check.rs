@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use projections::check::{CheckReport, check_all};
+use projections::check::{CheckReport, check_all, steps};
 use serde_json::json;
 
 use crate::{
@@ -29,11 +29,9 @@ pub struct CheckArgs {}
 /// As [`Session::reader`]; `Fault` when the log or a read model cannot be read.
 pub async fn run(session: &Session, CheckArgs {}: CheckArgs) -> Verdict {
     let pool = session.reader().await?;
-    let head = projections::LogReader::new(pool.clone()).head().await?.pos;
-    let models = i64::try_from(projections::all().len()).unwrap_or(1);
-    let progress = Arc::new(Progress::new("check", head.saturating_mul(models)));
+    let progress = Arc::new(Progress::new("check", steps(&pool).await?));
     let bar = Arc::clone(&progress);
-    let reports = check_all(&pool, session.connections, Arc::new(move |events| bar.more(events))).await?;
+    let reports = check_all(&pool, session.connections, Arc::new(move |steps| bar.more(steps))).await?;
     drop(progress);
     let mut answer = session.answer();
     for report in &reports {

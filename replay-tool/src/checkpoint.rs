@@ -36,7 +36,8 @@ Examples:
   replay checkpoint --key auditor.pem --every 1h --out kept     until Ctrl-C, a file in kept whenever the log has grown
 
 The same head gives the same checkpoint. It holds the log id, epoch, position, head hash, time and number of commits, an RFC 6962
-root over all commit hashes, and an Ed25519 signature. Verify the log before you sign it.
+root over all commit hashes, and an Ed25519 signature. Verify the log before you sign it. Standard error tells the SHA-256 of the document,
+with its line feed.
 With --every it goes on from the newest file in the directory, which the same key must have signed: it ends with exit code 1, and
 signs nothing more, once the log does not continue that, or is another one.")]
 pub struct CheckpointArgs {
@@ -92,8 +93,8 @@ pub async fn run(session: &Session, args: CheckpointArgs) -> Verdict {
         Err(projections::Error::Corrupt { position, what }) => return Ok(not_signed(session, position, &what)),
         Err(error) => return Err(error.into()),
     };
-    // The document is what is published: one form, with --json or without, and no digest after it.
-    files::print(&serde_json::to_string(&SignedCheckpoint::sign(checkpoint, &key))?)?;
+    // The document is what is published: one form, with --json or without, and no digest after it there.
+    files::print_with_digest(session.json, &serde_json::to_string(&SignedCheckpoint::sign(checkpoint, &key))?)?;
     Ok(Finding::Sound)
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use clap::Args;
 use projections::{
     Projection,
-    past::{Difference, Past, Table, differences, installed},
+    past::{Difference, Past, Table, differences},
 };
 use serde_json::{Map, Value, json};
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
 use crate::{
     answer::Answer,
@@ -17,16 +17,20 @@ use crate::{
     progress::Progress,
     rows::{Filter, Filters, Model, column, shown},
     session::Session,
+    versions::{Version, side_by_side},
 };
 
 /// Arguments of `diff`.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  replay diff 1200 1300\n  replay diff 2026-11-24T00:00:00+07:00 2026-11-25T00:00:00+07:00 daily_sales\n  \
-                  replay diff 1200 1300 orders status=cancelled\n  replay diff orders_v1 orders_v2 orders"
+                  replay diff 1200 1300 orders status=cancelled\n  replay diff orders_v1 orders_v2 orders\n  \
+                  replay diff orders_v2_retired orders_v2\n\n\
+                  A version that is no longer in service stands still, and so does the copy that the last rebuild retired. It is compared with this\n\
+                  build's own version as that was at the same position, folded from the log in memory."
 )]
 pub struct DiffArgs {
-    /// A log position, an RFC 3339 time with its offset, or an installed version of a projection such as orders_v1.
+    /// A log position, an RFC 3339 time with its offset, or an installed version of a projection such as orders_v1 or orders_v2_retired.
     before: String,
     /// The same kind of thing, to compare with.
     after: String,
@@ -39,10 +43,13 @@ pub struct DiffArgs {
 }
 
 /// Rows of some tables before and after.
-struct Sides {
+pub struct Sides {
     /// What is named before and after, for the last line.
-    names: Value,
-    tables: Vec<(&'static str, Table, Table)>,
+    pub names: Value,
+    /// Where both stand, when this build's version was folded to the place of the other.
+    pub folded_to: Option<i64>,
+    /// The tables, in the order of the answer.
+    pub tables: Vec<(&'static str, Table, Table)>,
 }
 
 /// Shows what differs in the read models between two moments or two installed versions, table by table, in the order of the keys.
@@ -58,9 +65,9 @@ pub async fn run(session: &Session, args: DiffArgs) -> Verdict {
     let pool = session.reader().await?;
     let mut tx = pool.begin().await?;
     sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
-    let versions = (version(&mut tx, &args.before).await?, version(&mut tx, &args.after).await?);
+    let versions = (Version::named(&mut tx, &args.before).await?, Version::named(&mut tx, &args.after).await?);
     let sides = match versions {
-        (Some(before), Some(after)) => of_versions(&mut tx, &models, &filters, &before, &after).await?,
+        (Some(before), Some(after)) => side_by_side(&mut tx, &models, &filters, &before, &after).await?,
         (None, None) => {
             let (before, after) = (position(&mut tx, &args.before).await?, position(&mut tx, &args.after).await?);
             of_moments(&mut tx, &models, &filters, before, after).await?
@@ -101,8 +108,16 @@ fn answer(mut answer: Answer, filters: &Filters, sides: Sides) -> Verdict {
             answer.line(&line, &text)?;
         }
     }
-    let line = json!({"between": sides.names, "added": added, "removed": removed, "changed": changed});
-    answer.line(&line, &format!("{added} added, {removed} removed, {changed} changed"))?;
+    let (mut line, mut text) = (
+        json!({"between": sides.names, "added": added, "removed": removed, "changed": changed}),
+        format!("{added} added, {removed} removed, {changed} changed"),
+    );
+    if let Some((position, fields)) = sides.folded_to.zip(line.as_object_mut()) {
+        fields.insert("folded_to".to_owned(), json!(position));
+        let place = format!("; this build's version folded to position {position}, where the other stands");
+        text.push_str(&place);
+    }
+    answer.line(&line, &text)?;
     answer.finish()?;
     Ok(Finding::Sound)
 }
@@ -127,60 +142,9 @@ async fn of_moments(connection: &mut PgConnection, models: &[Model], filters: &F
             tables.push((model.table.name, first, second));
         }
     }
-    Ok(Sides { names: json!([before, after]), tables })
+    Ok(Sides { names: json!([before, after]), folded_to: None, tables })
 }
 
 fn projections_of(models: &[Model]) -> Vec<Arc<dyn Projection>> {
     projections::all().into_iter().filter(|projection| models.iter().any(|model| model.projection.name() == projection.name())).collect()
-}
-
-/// An installed version of a projection.
-struct Version {
-    schema: String,
-    name: String,
-    position: i64,
-}
-
-/// The installed version with this name, if it is one.
-async fn version(connection: &mut PgConnection, text: &str) -> Result<Option<Version>, Failure> {
-    let sql = "select name, pos from read.checkpoint where name || '_v' || version = $1";
-    let row = sqlx::query(sql).bind(text).fetch_optional(connection).await?;
-    row.map(|row| Ok(Version { schema: text.to_owned(), name: row.try_get(0)?, position: row.try_get(1)? })).transpose()
-}
-
-async fn of_versions(
-    connection: &mut PgConnection,
-    models: &[Model],
-    filters: &Filters,
-    before: &Version,
-    after: &Version,
-) -> Result<Sides, Failure> {
-    if before.name != after.name {
-        return Err(Failure::usage(format!("{} and {} are not versions of one projection", before.schema, after.schema)));
-    }
-    if before.position != after.position {
-        let places = format!("{} stands at position {}, {} at {}", before.schema, before.position, after.schema, after.position);
-        return Err(Failure::usage(format!("{places}: they can be compared once both stand at the same")));
-    }
-    let of_it: Vec<&Model> = models.iter().filter(|model| model.projection.name() == before.name).collect();
-    if of_it.is_empty() {
-        return Err(Failure::usage(format!("{} has no such table", before.schema)));
-    }
-    let mut tables = Vec::new();
-    for model in of_it {
-        let mut sides = Vec::with_capacity(2);
-        for schema in [&before.schema, &after.schema] {
-            filters.check(connection, schema, model.table.name).await?;
-            // A table that only one version has is empty in the other.
-            let there: bool = sqlx::query_scalar("select to_regclass(format('%I.%I', $1, $2)) is not null")
-                .bind(schema)
-                .bind(model.table.name)
-                .fetch_one(&mut *connection)
-                .await?;
-            sides.push(if there { installed(connection, schema, model.table.name).await? } else { Table::new() });
-        }
-        let (second, first) = (sides.pop().unwrap_or_default(), sides.pop().unwrap_or_default());
-        tables.push((model.table.name, first, second));
-    }
-    Ok(Sides { names: json!([before.schema, after.schema]), tables })
 }

@@ -35,7 +35,7 @@ Examples:
 
 Personal data stays ciphertext, single-use tokens of cards are masked (so that the hash of such an event is not that of the line).
 The summary names the SHA-256 of what was written; the same range always gives the same bytes.
-With --out - the summary goes to standard error.")]
+With --out - the summary goes to standard error, and so does the digest, which is the SHA-256 of what was written.")]
 pub struct ExportArgs {
     /// First position, or a date or time (UTC, of recording).
     #[arg(long, value_name = "POSITION|TIME")]
@@ -96,6 +96,7 @@ pub async fn run(session: &Session, args: ExportArgs) -> Verdict {
     let text = format!("{written} events after position {after} up to {until}, SHA-256 {sha256}");
     if args.out == Path::new("-") {
         eprintln!("{}", if session.json { line.to_string() } else { text });
+        files::tell_digest(session.json, &sha256);
     } else {
         let mut answer = session.answer();
         answer.line(&line, &text)?;

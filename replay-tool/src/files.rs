@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::Context as _;
 use projections::checkpoint::SignedCheckpoint;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::outcome::Failure;
 
@@ -106,13 +108,29 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Prints a document on standard output.
+/// Prints a document on standard output, and its digest on standard error: SHA-256 over its line with the line feed, so that `sha256sum` of a
+/// file into which it was redirected gives the same.
 ///
 /// # Errors
 /// Standard output is closed or full.
-pub fn print(document: &str) -> io::Result<()> {
+pub fn print_with_digest(json: bool, document: &str) -> io::Result<()> {
+    print(document)?;
+    tell_digest(json, &hex::encode(Sha256::new().chain_update(document).chain_update("\n").finalize()));
+    Ok(())
+}
+
+/// Tells the digest of what went to standard output, where nothing else may stand, on standard error; in JSON when that was asked for.
+pub fn tell_digest(json: bool, digest: &str) {
+    eprintln!("{}", if json { json!({"digest": digest}).to_string() } else { format!("digest {digest}") });
+}
+
+/// Prints a line on standard output.
+///
+/// # Errors
+/// Standard output is closed or full.
+pub fn print(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{document}")?;
+    writeln!(out, "{line}")?;
     out.flush()
 }
 

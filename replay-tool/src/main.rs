@@ -29,6 +29,7 @@ mod show;
 mod stats;
 mod timeline;
 mod verify;
+mod versions;
 
 use std::process::ExitCode;
 

@@ -12,9 +12,8 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(total.unsigned_abs()), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{msg} [{bar:32}] {human_pos} of {human_len}, {per_sec}, {eta} left");
         // The template is a constant; the default bar would do as well.
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(what);
-        Self(bar)
+        // Nothing is drawn before something is known.
+        Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what))
     }
 
     /// This far.
@@ -45,9 +44,17 @@ impl Progress {
 
     /// Another stage of the work, with another measure.
     pub fn stage(&self, what: impl Into<String>, total: i64) {
+        self.0.set_length(total.unsigned_abs());
         self.0.reset();
         self.0.set_message(what.into());
-        self.0.set_length(total.unsigned_abs());
+    }
+
+    /// So far in this stage of the work, which begins with the first word of it.
+    pub fn stage_at(&self, what: &str, done: i64, total: i64) {
+        if self.0.message() != what {
+            self.stage(what, total);
+        }
+        self.at_of(done, total);
     }
 }
 

@@ -5,9 +5,9 @@ use std::{path::PathBuf, str::FromStr};
 use clap::Args;
 use domain::{envelope::RecordedEvent, ids::EventId};
 use projections::{
-    masking,
+    LogReader, masking,
     proof::{SignedProof, prove},
-    search::{StreamName, position_of},
+    search::{StreamName, position_in_log, position_of},
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -31,9 +31,10 @@ Examples:
 
 The proof holds the event and a few dozen hashes, however long the log is; whoever gets it needs neither log nor database.
 An id is half of the event's hash, so the proof shows that it is the very event. The log has no index of ids: an id is looked up in the
-event feed (the read model `events`), which knows the events that merchants are told of; of others give the position.")]
+event feed (the read model `events`), which knows the events that merchants are told of; for any other the log is read up to the
+checkpoint, which takes long where the log is. Standard error tells the SHA-256 of the document, with its line feed.")]
 pub struct ProveArgs {
-    /// Position of the event in the log, or its id in the event feed.
+    /// Position of the event in the log, or its id.
     #[arg(value_name = "POSITION|EVENT")]
     event: Event,
     /// A checkpoint at or after that position.
@@ -59,15 +60,20 @@ impl FromStr for Event {
 }
 
 impl Event {
-    /// Where it stands.
-    async fn position(self, pool: &PgPool) -> Result<i64, Failure> {
-        match self {
-            Self::Position(position) => Ok(position),
-            Self::Id(id) => {
-                let unknown = || Failure::usage(format!("the event feed has no {id}; give the position of the event"));
-                position_of(pool, id).await?.ok_or_else(unknown)
-            }
+    /// Where it stands; looked for up to `until`, unless the event feed knows.
+    async fn position(self, pool: &PgPool, until: i64) -> Result<i64, Failure> {
+        let id = match self {
+            Self::Position(position) => return Ok(position),
+            Self::Id(id) => id,
+        };
+        if let Some(position) = position_of(pool, id).await? {
+            return Ok(position);
         }
+        let head = LogReader::new(pool.clone()).head().await?.pos;
+        let progress = Progress::new("events", until.min(head));
+        let found = position_in_log(pool, id, until.min(head), |position| progress.at(position)).await?;
+        drop(progress);
+        found.ok_or_else(|| Failure::usage(format!("the log has no {id} up to position {until}, where the checkpoint ends")))
     }
 
     /// Whether this is the event that was meant.
@@ -102,13 +108,14 @@ pub struct CheckProofArgs {
 /// Prints the proof of one event as JSON.
 ///
 /// # Errors
-/// `Usage` for a checkpoint that is none or before the event; `Fault` when the log cannot be read.
+/// `Usage` for a checkpoint that is none or before the event, and an event that is not there; `Fault` when the log cannot be read.
 pub async fn run(session: &Session, args: ProveArgs) -> Verdict {
     let signed = files::checkpoint(&args.checkpoint)?;
     // Under its own key: whom to trust is for the one who checks the proof.
     signed.verify(&signed.public_key).map_err(|error| Failure::usage(format!("{}: {error}", args.checkpoint.display())))?;
     let pool = session.reader().await?;
-    let (position, until) = (args.event.position(&pool).await?, signed.checkpoint.position);
+    let until = signed.checkpoint.position;
+    let position = args.event.position(&pool, until).await?;
     if position > until {
         return Err(Failure::usage(format!("the checkpoint ends at position {until}, before {position}")));
     }
@@ -120,8 +127,8 @@ pub async fn run(session: &Session, args: ProveArgs) -> Verdict {
             Ok(outcome::wrong(session.json, position, "the event feed has the id of another event here"))
         }
         Ok(proof) => {
-            // The document is what is handed out: one form, and no digest after it.
-            files::print(&serde_json::to_string(&proof)?)?;
+            // The document is what is handed out: one form, and no digest after it there.
+            files::print_with_digest(session.json, &serde_json::to_string(&proof)?)?;
             Ok(Finding::Sound)
         }
         Err(projections::Error::Corrupt { position, what }) => Ok(outcome::wrong(session.json, position, &what)),

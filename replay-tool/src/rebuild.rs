@@ -63,8 +63,8 @@ pub async fn run(session: &Session, args: RebuildArgs) -> Verdict {
     let mut answer = session.answer();
     let mut sound = true;
     for projection in models {
-        let progress = Progress::new(projection.name(), 0);
-        let report = rebuild(&owner, &worker, projection, wanted, |stage| show(&progress, stage)).await.map_err(refused)?;
+        let (name, progress) = (projection.name(), Progress::new(projection.name(), 0));
+        let report = rebuild(&owner, &worker, projection, wanted, |stage| show(&progress, name, stage)).await.map_err(refused)?;
         drop(progress);
         sound &= report.switched_at.is_some();
         print(&mut answer, &report)?;
@@ -82,7 +82,7 @@ pub async fn back(session: &Session, args: RollbackArgs) -> Verdict {
     let (owner, worker) = (session.owner().await?, session.writer().await?);
     let name = projection.name();
     let progress = Progress::new(name, 0);
-    let position = rollback(&owner, &worker, projection, |stage| show(&progress, stage)).await.map_err(refused)?;
+    let position = rollback(&owner, &worker, projection, |stage| show(&progress, name, stage)).await.map_err(refused)?;
     drop(progress);
     let mut answer = session.answer();
     answer.line(
@@ -113,11 +113,17 @@ fn refused(error: projections::Error) -> Failure {
     }
 }
 
-fn show(progress: &Progress, stage: Stage) {
-    match stage {
-        Stage::Folding { position, of } => progress.at_of(position, of),
-        Stage::Comparing(table) => progress.stage(format!("compare {table}"), 0),
-    }
+fn show(progress: &Progress, model: &str, stage: Stage) {
+    let (what, done, of) = match stage {
+        Stage::Folding { position, of } => ("fold", position, of),
+        Stage::Indexing { done, of } => ("indexes", count(done), count(of)),
+        Stage::Comparing { rows, of } => ("compare rows", rows, of),
+    };
+    progress.stage_at(&format!("{model}: {what}"), done, of);
+}
+
+fn count(indexes: usize) -> i64 {
+    i64::try_from(indexes).unwrap_or(i64::MAX)
 }
 
 fn print(answer: &mut Answer, report: &RebuildReport) -> std::io::Result<()> {

@@ -41,7 +41,8 @@ Every problem names the first and last position that it may concern.
 its hash covers (all but those two), and that nothing was put between them: whatever of the range was replaced, put in, removed or
 moved is named at its position. When something before the range was put in or removed, it says by how much all of the range moved.
 It says nothing of what came after the export, nor of the file: keep that, or the SHA-256 that `export` told and that is told here
-again, where the owner of the database cannot change it.")]
+again, where the owner of the database cannot change it. With --json an export is named by its SHA-256; exports are answered in the order
+in which they are given.")]
 pub struct VerifyArgs {
     /// A signed checkpoint (a file made by `replay checkpoint`) that the log must hold to; may be repeated.
     #[arg(long, value_name = "FILE", requires = "public_key")]
@@ -172,12 +173,12 @@ impl Compared {
     fn print(&self, answer: &mut Answer) -> io::Result<()> {
         let Self { file, sha256, found: Comparison { events, first, last, head_pos, problems } } = self;
         for problem in problems {
-            let line = json!({"position": problem.position, "until": problem.until, "what": problem.what, "against": file});
+            let line = json!({"position": problem.position, "until": problem.until, "what": problem.what, "against": sha256});
             answer.line(&line, &format!("{}: {}", place(problem), problem.what))?;
         }
         let (problems, after) = (problems.len(), head_pos.saturating_sub(*last).max(0));
-        let line = json!({"against": file, "sha256": sha256, "events": events, "first": first, "last": last, "not_covered": after,
-            "problems": problems});
+        // By what it holds, not where it lies: the same question has the same digest from any directory.
+        let line = json!({"against": sha256, "events": events, "first": first, "last": last, "not_covered": after, "problems": problems});
         let text = format!(
             "against {file}: {events} events, positions {first} to {last}, {problems} problems; the log has {after} positions after them\n\
              SHA-256 of the export {sha256}"

@@ -71,6 +71,8 @@ mod replay_browse;
 #[cfg(test)]
 mod replay_export;
 #[cfg(test)]
+mod replay_progress;
+#[cfg(test)]
 mod replay_proof;
 #[cfg(test)]
 mod replay_rebuild;

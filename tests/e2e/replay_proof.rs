@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use sqlx::AssertSqlSafe;
 use support::{Replayed, ScratchDir, TestDatabase, TestPlatform, eventually, item, nobody, replay, replay_command, stream};
 
@@ -85,7 +86,7 @@ async fn every_event_is_proven_by_a_file_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_of_the_feed_is_proven_by_its_id() {
+async fn an_event_is_proven_by_its_id_whether_the_feed_has_it_or_not() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
     platform.billed(&shop, 40_00).await;
@@ -104,6 +105,11 @@ async fn an_event_of_the_feed_is_proven_by_its_id() {
         let refused = prove(bad).await;
         assert!(refused.code == 2 && refused.lines.is_empty(), "{refused:?}");
     }
+    // The feed has nothing of merchants; the log has.
+    let registered = database.log().await.into_iter().find(|event| event.event_type == "merchant.registered").unwrap();
+    let outside = registered.event_id().to_string();
+    assert!(events.iter().all(|(id, _)| *id != outside));
+    assert_eq!(prove(&outside).await.sound().lines, auditor.prove(database, registered.pos).await.sound().lines);
     // A feed that leads elsewhere is noticed: the id is of the event itself.
     let schema: String = sqlx::query_scalar("select read.serving('events')").fetch_one(&database.admin).await.unwrap();
     let mislead = format!("update {schema}.events set pos = 1 where key = '{id}'");
@@ -240,6 +246,33 @@ async fn a_checked_proof_says_whose_event_it_is_and_of_which_log() {
     check(&["--log-id", line["log_id"].as_str().unwrap()]).await.sound();
     let other = check(&["--log-id", "00000000-0000-0000-0000-000000000001"]).await;
     assert_eq!((other.code, &other.lines[0]["proven"]), (1, &json!(false)));
+}
+
+/// What a command said on standard output, and the digest that it told on standard error.
+async fn told(mut command: Command) -> (Vec<u8>, String) {
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    let last = errors.lines().last().unwrap_or_else(|| panic!("no digest"));
+    let in_json = serde_json::from_str::<Value>(last).ok().and_then(|line| line["digest"].as_str().map(str::to_owned));
+    (output.stdout, in_json.unwrap_or_else(|| last.strip_prefix("digest ").unwrap().to_owned()))
+}
+
+#[tokio::test]
+async fn the_digest_of_a_document_is_told_beside_it() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let (key, checkpoint) = (auditor.dir.path().join("auditor.pem"), auditor.checkpoint.to_str().unwrap());
+    for arguments in [
+        &["checkpoint", "--key", key.to_str().unwrap()][..],
+        &["prove", "6", "--checkpoint", checkpoint],
+        &["export", "--out", "-", "--from", "3"],
+    ] {
+        let (document, digest) = told(replay_command(&database, arguments)).await;
+        assert_eq!(digest, hex::encode(Sha256::digest(&document)), "{arguments:?}");
+        assert!(!document.is_empty() && !String::from_utf8(document.clone()).unwrap().contains(&digest), "{arguments:?}");
+        assert_eq!(told(replay_command(&database, &[arguments, &["--json"]].concat())).await, (document, digest), "{arguments:?}");
+    }
 }
 
 #[tokio::test]

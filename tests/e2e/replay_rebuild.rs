@@ -263,6 +263,29 @@ async fn a_rollback_serves_the_earlier_copy_caught_up_and_can_itself_be_undone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_copy_that_a_rebuild_retired_is_compared_with_the_live_one_as_it_was_then() {
+    let trading = Trading::start().await;
+    trading.sell(2).await;
+    trading.settled().await;
+    replay(&trading.database, &["rebuild", "orders"]).await.sound();
+    trading.sell(2).await;
+    trading.settled().await;
+    let stands: i64 = trading.one("select pos from read.checkpoint where name = 'orders#retired'").await;
+    assert!(stands < trading.database.head().await.pos);
+    let diff = async || replay(&trading.database, &["diff", "orders_v2_retired", "orders_v2"]).await.sound();
+    let last = |changed: i64| json!({"between": ["orders_v2_retired", "orders_v2"], "added": 0, "removed": 0, "changed": changed, "folded_to": stands});
+    assert_eq!(diff().await.lines, [last(0)]);
+    let tamper = "update orders_v2_retired.orders set total = total + 1 where key = (select min(key) from orders_v2_retired.orders)";
+    sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
+    let found = diff().await.lines;
+    let total = |side: &str| found[0]["changed"]["total"][side].as_i64().unwrap();
+    assert_eq!(total("before"), total("after") + 1, "{found:?}");
+    assert_eq!(found[1..], [last(1)]);
+    assert_eq!(replay(&trading.database, &["diff", "orders#retired_v2", "orders_v2"]).await.code, 2, "no name of anything");
+    trading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_check_in_many_passes_says_what_one_in_a_single_pass_says() {
     let trading = Trading::start().await;
     // Each its own merchant, so that the passes have something to share out.
@@ -274,7 +297,7 @@ async fn a_check_in_many_passes_says_what_one_in_a_single_pass_says() {
     let tamper = "update orders_v2.orders set total = total + 1 where key in (select key from orders_v2.orders order by key limit 3)";
     sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
     let pool = trading.database.pool(Role::Worker);
-    let silent: projections::check::Folded = std::sync::Arc::new(|_| {});
+    let silent: projections::check::Moved = std::sync::Arc::new(|_| {});
     for projection in projections::all() {
         let check = async |passes| {
             let report = projections::check::check_in_passes(&pool, projection.as_ref(), Some(passes), &silent).await.unwrap();

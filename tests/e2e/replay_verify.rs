@@ -6,7 +6,7 @@ use commands::database::Role;
 use domain::{envelope::RecordedEvent, integrity::recorded_hash};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
-use support::{Replayed, ScratchDir, TestDatabase, item, key_claim, replay, stream};
+use support::{Replayed, ScratchDir, TestDatabase, TestPlatform, item, key_claim, replay, stream};
 
 /// A log of nine positions in four commits: 1–3, 4–5, 6–8, 9.
 async fn written() -> TestDatabase {
@@ -298,6 +298,31 @@ async fn an_event_replaced_with_its_hash_is_found_in_its_commit() {
     assert_eq!(first(&replay(&database, &["verify"]).await), (6, 8));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_the_feed_replaced_with_its_hash_is_found_at_its_position_too() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    platform.billed(&shop, 40_00).await;
+    platform.settled().await;
+    let database = &platform.database;
+    let sql = "select pos, first_pos, last_pos from read.events join log.commit on pos between first_pos and last_pos \
+               where last_pos > first_pos order by pos desc limit 1";
+    let (position, from, until): (i64, i64, i64) = sqlx::query_as(sql).fetch_one(&platform.platform.worker_pool).await.unwrap();
+    replace_with_hash(database, position).await;
+    let found = replay(database, &["verify"]).await;
+    let problems: Vec<(i64, i64)> = found
+        .lines
+        .iter()
+        .filter(|line| line["what"].is_string())
+        .map(|line| (line["position"].as_i64().unwrap(), line["until"].as_i64().unwrap()))
+        .collect();
+    let mut wanted = [(from, until), (position, position)];
+    wanted.sort_unstable();
+    assert_eq!((found.code, problems), (1, wanted.to_vec()), "{found:?}");
+    assert!(found.lines.iter().any(|line| line["what"].as_str().is_some_and(|what| what.contains("event feed"))), "{found:?}");
+    platform.stop().await;
+}
+
 #[tokio::test]
 async fn a_log_rewritten_with_all_its_hashes_differs_from_a_checkpoint_only() {
     let database = written().await;
@@ -346,7 +371,10 @@ async fn a_log_that_grew_since_an_export_still_holds_it() {
     let line = &sound.lines[1];
     assert_eq!((&line["events"], &line["first"], &line["last"]), (&Value::from(9), &Value::from(1), &Value::from(9)));
     assert_eq!((&line["not_covered"], &line["problems"]), (&Value::from(4), &Value::from(0)));
-    assert_eq!(line["sha256"], summary.lines[0]["sha256"], "what the export told of the file");
+    assert_eq!(line["against"], summary.lines[0]["sha256"], "what the export told of the file");
+    let moved = dir.path().join("moved.jsonl");
+    std::fs::copy(&kept, &moved).unwrap();
+    assert_eq!(verify_against(&database, &moved).await.sound().digest, sound.digest, "the same question, wherever the file lies");
     // A part of the log, and two parts one after the other; exports before and after another are asked together.
     let (middle, rest) = (dir.path().join("middle.jsonl"), dir.path().join("rest.jsonl"));
     for (file, from, to) in [(&middle, "3", "7"), (&rest, "8", "13")] {

@@ -173,6 +173,26 @@ impl Tree {
         }
     }
 
+    /// The root that it would have if the leaves at two places were exchanged.
+    pub fn root_exchanged(&self, one: usize, other: usize) -> Hash {
+        let leaf = |index: usize| self.levels.first().and_then(|leaves| leaves.get(index)).copied().unwrap_or([0; 32]);
+        let (mut one, mut other) = ((one, leaf(other)), (other, leaf(one)));
+        for level in self.levels.iter().take(self.levels.len().saturating_sub(1)) {
+            let at = |index: usize| match index {
+                index if index == one.0 => Some(one.1),
+                index if index == other.0 => Some(other.1),
+                index => level.get(index).copied(),
+            };
+            let above = |index: usize| {
+                let pair = (at(index & !1), at(index | 1));
+                (index >> 1, if let (Some(left), Some(right)) = pair { node(&left, &right) } else { pair.0.unwrap_or([0; 32]) })
+            };
+            let first = above(one.0);
+            (one, other) = (first, if other.0 >> 1 == first.0 { first } else { above(other.0) });
+        }
+        one.1
+    }
+
     /// Its root.
     pub fn root(&self) -> Hash {
         self.levels.last().and_then(|level| level.first()).copied().unwrap_or([0; 32])
@@ -240,6 +260,19 @@ mod tests {
                 assert!(path.len() <= 6, "logarithmic");
                 let leaf = &leaves[usize::try_from(index).unwrap()];
                 assert_eq!(root_of_path(leaf, index, u64::from(size), &path), Some(root), "leaf {index} of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_knows_its_root_with_any_two_leaves_exchanged() {
+        for size in 1..12 {
+            let leaves = leaves(size);
+            let tree = Tree::new(&leaves);
+            for (one, other) in (0..leaves.len()).flat_map(|one| (0..leaves.len()).map(move |other| (one, other))) {
+                let mut exchanged = leaves.clone();
+                exchanged.swap(one, other);
+                assert_eq!(tree.root_exchanged(one, other), merkle_root(&exchanged), "{one} and {other} of {size}");
             }
         }
     }

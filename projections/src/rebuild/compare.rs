@@ -41,11 +41,19 @@ pub(super) async fn compare(
     shadow: &Target,
     progress: &mut impl FnMut(Stage),
 ) -> Result<Comparison, Error> {
-    let mut found = Comparison::default();
+    let mut counts = Vec::new();
     for table in projection.tables() {
-        progress(Stage::Comparing(table.name));
-        compare_table(connection, table, live, shadow, &mut found).await?;
+        let sql = AssertSqlSafe(format!("select count(*) from {}.{}", shadow.schema, table.name));
+        counts.push((table, sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *connection).await?));
     }
+    let of: i64 = counts.iter().map(|(_, count)| *count).sum();
+    let mut found = Comparison::default();
+    for (table, count) in counts {
+        progress(Stage::Comparing { rows: found.rows, of });
+        compare_table(connection, table, live, shadow, &mut found).await?;
+        found.rows += count;
+    }
+    progress(Stage::Comparing { rows: found.rows, of });
     Ok(found)
 }
 
@@ -57,9 +65,6 @@ async fn compare_table(
     found: &mut Comparison,
 ) -> Result<(), Error> {
     let name = table.name;
-    let count: i64 =
-        sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {}.{name}", shadow.schema))).fetch_one(&mut *connection).await?;
-    found.rows += count;
     // Row against row is cheap; only what differs becomes JSON.
     let sql = format!(
         "select key, case when l.key is not null then to_jsonb(l)::text end, case when s.key is not null then to_jsonb(s)::text end, \

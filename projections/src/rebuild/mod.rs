@@ -24,7 +24,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, pool::PoolConnection};
 pub use self::compare::Difference;
 use crate::{
     error::Error,
-    install::{add_checkpoint, drop_indexes_of_readers, install_closed, make_indexes, open_to_readers},
+    install::{add_checkpoint, drop_indexes_of_readers, install_closed, make_index, open_to_readers},
     log_reader::LogReader,
     projection::Projection,
     snapshot,
@@ -41,8 +41,20 @@ pub enum Stage {
         /// Up to here.
         of: i64,
     },
-    /// This table is compared.
-    Comparing(&'static str),
+    /// The indexes that only readers need are made, now that the rows are in.
+    Indexing {
+        /// Made so far.
+        done: usize,
+        /// In all.
+        of: usize,
+    },
+    /// Live and rebuilt rows are compared, table by table.
+    Comparing {
+        /// Rebuilt rows compared so far.
+        rows: i64,
+        /// Rebuilt rows in all.
+        of: i64,
+    },
 }
 
 /// Rows in memory of each connection, as a rule.
@@ -132,7 +144,11 @@ async fn rebuild_guarded(
         Err(error) => return Err(error),
     }
     let mut tx = owner.begin().await?;
-    make_indexes(&mut tx, indexes).await?;
+    let count = indexes.len();
+    for (done, index) in indexes.into_iter().enumerate() {
+        progress(Stage::Indexing { done, of: count });
+        make_index(&mut tx, index).await?;
+    }
     open_to_readers(&mut tx, projection.as_ref(), &shadow.schema).await?;
     tx.commit().await?;
 

@@ -111,9 +111,15 @@ impl Chain {
         }
     }
 
-    /// The end: what was seen must be what the head says. `others`: what was found beside the chain.
+    /// Looks for what became of the commits that do not hash to what they claim; those for which it is not known, first and last position.
+    pub(super) fn explain(&mut self) -> Vec<(i64, i64)> {
+        let (problems, unknown) = exchanged::explain(&std::mem::take(&mut self.unexplained));
+        self.problems.extend(problems);
+        unknown
+    }
+
+    /// The end, after [`Self::explain`]: what was seen must be what the head says. `others`: what was found beside the chain.
     pub(super) fn finish(mut self, others: impl IntoIterator<Item = Problem>) -> VerifyReport {
-        self.problems.extend(exchanged::explain(&std::mem::take(&mut self.unexplained)));
         self.problems.extend(others);
         let (last_pos, head_pos) = (self.last_pos, self.head.pos);
         if last_pos != head_pos {

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use domain::{
-    envelope::RecordedEvent,
+    envelope::{RecordedEvent, StreamKey},
+    ids::Ulid,
     integrity::{commit_hash, merkle::Hash, merkle_root, recorded_hash},
 };
 
@@ -13,6 +14,23 @@ use super::{Commit, MOST_UNEXPLAINED, Problem, problems::Problems};
 pub(super) struct Unexplained {
     pub commit: Commit,
     pub hashes: Vec<Hash>,
+    /// Of each event, in the same order.
+    pub origins: Vec<EventOrigin>,
+}
+
+/// What tells of an event where in its commit it may have been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EventOrigin {
+    /// Its command.
+    pub command: Ulid,
+    pub stream: StreamKey,
+    pub version: i64,
+}
+
+impl EventOrigin {
+    const fn of(event: &RecordedEvent) -> Self {
+        Self { command: event.causation_id, stream: event.stream, version: event.version }
+    }
 }
 
 impl Unexplained {
@@ -46,6 +64,7 @@ struct Open {
     /// The position that should come next.
     expected: i64,
     hashes: Vec<Hash>,
+    origins: Vec<EventOrigin>,
     /// Every event so far is there, readable, and hashes to what it claims: what is wrong then is the commit as a whole.
     intact: bool,
 }
@@ -74,6 +93,7 @@ impl PartVerifier {
     pub(super) fn event(&mut self, event: &RecordedEvent) {
         let Some(open) = self.place(event.pos) else { return };
         open.hashes.push(event.hash);
+        open.origins.push(EventOrigin::of(event));
         let recorded_at = open.commit.recorded_at;
         let as_claimed = recorded_hash(event) == event.hash;
         open.intact &= as_claimed;
@@ -124,14 +144,14 @@ impl PartVerifier {
     /// Ends the open commit and opens the next one.
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
-        let Open { commit, expected, hashes, intact } = open;
+        let Open { commit, expected, hashes, origins, intact } = open;
         if commit.last_pos < commit.first_pos {
             self.problems.push(Problem::at(commit.first_pos, format!("the commit ends before it begins, at {}", commit.last_pos)));
         } else if expected <= commit.last_pos {
             self.missing(expected, commit.last_pos);
         } else if intact {
             let last_pos = commit.last_pos;
-            let unexplained = Unexplained { commit, hashes };
+            let unexplained = Unexplained { commit, hashes, origins };
             if !unexplained.fits(&merkle_root(&unexplained.hashes)) {
                 if self.part.unexplained.len() < MOST_UNEXPLAINED {
                     self.part.unexplained.push(unexplained);
@@ -146,7 +166,7 @@ impl PartVerifier {
 
     fn open_next(&mut self) {
         let next = self.waiting.pop_front();
-        self.open = next.map(|commit| Open { expected: commit.first_pos, commit, hashes: Vec::new(), intact: true });
+        self.open = next.map(|commit| Open { expected: commit.first_pos, commit, hashes: Vec::new(), origins: Vec::new(), intact: true });
     }
 
     fn missing(&mut self, from: i64, until: i64) {

@@ -1,31 +1,31 @@
 //! Finds out which two events were exchanged, when commits do not hash to what they claim though each of their events does.
 //!
-//! Positions are not part of an event's hash, so two rows that changed places look sound one by one. Putting each pair back
-//! and hashing again tells which it was; with paths of a tree that is cheap enough for commits of the usual size.
+//! Positions are not part of an event's hash, so two rows that changed places look sound one by one. Putting a pair back
+//! and hashing again tells whether it was this one; with paths of a tree that is cheap. In a small commit every pair is tried, in a
+//! large one those at which the order of its events is not as it is written ([`suspects`](super::suspects)).
 
-use domain::integrity::merkle::Tree;
+use domain::integrity::merkle::{Hash, Tree};
 
-use super::{Problem, commits::Unexplained};
+use super::{Problem, commits::Unexplained, suspects::Suspects};
 
-/// Events of a commit up to which exchanges are searched for: the search is quadratic.
+/// Events of a commit up to which every pair is tried: their number is quadratic.
 const MOST_EVENTS: usize = 512;
+/// Most pairs of one commit that are tried; a commit as the committer makes it has fewer.
+const MOST_PAIRS: usize = 400_000;
 /// Commits among which exchanges are searched for.
 const MOST_COMMITS: usize = 8;
 
-/// One problem for each commit: at the exchanged positions where that explains it, else its whole range.
-pub(super) fn explain(commits: &[Unexplained]) -> Vec<Problem> {
+/// Problems of each commit: at the exchanged positions where that explains it, else its whole range; and these ranges.
+pub(super) fn explain(commits: &[Unexplained]) -> (Vec<Problem>, Vec<(i64, i64)>) {
     let mut problems = Vec::new();
     let mut explained = vec![false; commits.len()];
-    for (index, commit) in commits.iter().enumerate().filter(|(index, commit)| *index < MOST_COMMITS && commit.hashes.len() <= MOST_EVENTS)
-    {
+    for (index, commit) in commits.iter().enumerate().take(MOST_COMMITS) {
         if let Some((i, j)) = within(commit) {
             exchange(&mut problems, (commit, i), (commit, j));
             mark(&mut explained, index);
             continue;
         }
-        for (other, with) in
-            commits.iter().enumerate().take(MOST_COMMITS).skip(index + 1).filter(|(_, with)| with.hashes.len() <= MOST_EVENTS)
-        {
+        for (other, with) in commits.iter().enumerate().take(MOST_COMMITS).skip(index + 1) {
             if let Some((i, j)) = between(commit, with) {
                 exchange(&mut problems, (commit, i), (with, j));
                 mark(&mut explained, index);
@@ -33,12 +33,13 @@ pub(super) fn explain(commits: &[Unexplained]) -> Vec<Problem> {
             }
         }
     }
-    for (commit, _) in commits.iter().zip(&explained).filter(|(_, explained)| !**explained) {
-        let (first, last) = (commit.commit.first_pos, commit.commit.last_pos);
+    let rest = commits.iter().zip(&explained).filter(|(_, explained)| !**explained);
+    let rest: Vec<(i64, i64)> = rest.map(|(Unexplained { commit, .. }, _)| (commit.first_pos, commit.last_pos)).collect();
+    for (first, last) in rest.iter().copied() {
         let what = "the commit does not hash to what it claims: an event was replaced together with its hash, or the commit was changed";
         problems.push(Problem::within(first, last, what));
     }
-    problems
+    (problems, rest)
 }
 
 fn mark(explained: &mut [bool], index: usize) {
@@ -54,38 +55,42 @@ fn exchange(problems: &mut Vec<Problem>, (a, i): (&Unexplained, usize), (b, j): 
     problems.push(Problem::at(other, format!("the events of {one} and {other} were exchanged")));
 }
 
-/// The pair within a commit that makes it right when put back.
+/// The pair within a commit that makes it right when put back, in the order of their places.
 fn within(commit: &Unexplained) -> Option<(usize, usize)> {
-    let mut tree = Tree::new(&commit.hashes);
-    for (i, a) in commit.hashes.iter().enumerate() {
-        for (j, b) in commit.hashes.iter().enumerate().skip(i + 1) {
-            tree.set(i, b);
-            tree.set(j, a);
-            if commit.fits(&tree.root()) {
-                return Some((i, j));
+    let (tree, suspects, count) = (Tree::new(&commit.hashes), Suspects::of(&commit.origins), commit.hashes.len());
+    let rest = if count <= MOST_EVENTS { count } else { 0 };
+    let rest = (0..rest).flat_map(|one| (one + 1..rest).map(move |other| (one, other)));
+    let mut pairs = suspects.pairs().take(MOST_PAIRS).chain(rest);
+    let (one, other) = pairs.find(|(one, other)| commit.fits(&tree.root_exchanged(*one, *other)))?;
+    Some((one.min(other), one.max(other)))
+}
+
+/// The event of each commit that makes both right when exchanged. One that came from another commit is of a command that has no other event
+/// here.
+fn between(commit: &Unexplained, with: &Unexplained) -> Option<(usize, usize)> {
+    let (mut ours, mut theirs) = (Tree::new(&commit.hashes), Tree::new(&with.hashes));
+    let their_places = strangers(with);
+    for (i, a) in strangers(commit) {
+        for (j, b) in &their_places {
+            ours.set(i, b);
+            if commit.fits(&ours.root()) {
+                theirs.set(*j, &a);
+                if with.fits(&theirs.root()) {
+                    return Some((i, *j));
+                }
+                theirs.set(*j, b);
             }
-            tree.set(j, b);
         }
-        tree.set(i, a);
+        ours.set(i, &a);
     }
     None
 }
 
-/// The event of each commit that makes both right when exchanged.
-fn between(commit: &Unexplained, with: &Unexplained) -> Option<(usize, usize)> {
-    let (mut ours, mut theirs) = (Tree::new(&commit.hashes), Tree::new(&with.hashes));
-    for (i, a) in commit.hashes.iter().enumerate() {
-        for (j, b) in with.hashes.iter().enumerate() {
-            ours.set(i, b);
-            if commit.fits(&ours.root()) {
-                theirs.set(j, a);
-                if with.fits(&theirs.root()) {
-                    return Some((i, j));
-                }
-                theirs.set(j, b);
-            }
-        }
-        ours.set(i, a);
+/// Events that may be of another commit, with their hashes.
+fn strangers(commit: &Unexplained) -> Vec<(usize, Hash)> {
+    let hashes = commit.hashes.iter().copied().enumerate();
+    if commit.hashes.len() <= MOST_EVENTS {
+        return hashes.collect();
     }
-    None
+    Suspects::of(&commit.origins).alone().take(MOST_EVENTS).filter_map(|at| Some((at, *commit.hashes.get(at)?))).collect()
 }

@@ -3,14 +3,15 @@
 //!
 //! Everything is read at one moment of the database, shared by several connections, so the platform may go on meanwhile.
 //!
-//! - **Commits and events** ([`commits`], pure) are cut into parts of about [`PART`] positions, read in parallel; the parts are
+//! - **Commits and events** ([`commits`], pure) are cut into parts of about [`PART`] positions, read and hashed in parallel; the parts are
 //!   joined in order ([`chain`], pure). Memory: the parts under way.
 //! - **Streams** ([`streams`], pure) need their events in another order, by stream and version. PostgreSQL sorts them (on its
 //!   disk, when it must) beside the stream heads; the verifier remembers one stream. So no map of all streams is ever held.
 //! - **Keys** ([`keys`]) are looked up by the database.
 //!
 //! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position. A
-//! change whose author recomputes an event's hash is found in its commit, as a range. A rewritten log in which everything is
+//! change whose author recomputes an event's hash is found in its commit, as a range, and at its position where the event feed still names
+//! the event that was there ([`feed`]). A rewritten log in which everything is
 //! recomputed is consistent, and only differs from checkpoints that were published before, which show that it was, and from exports that
 //! were made before, which show where ([`against`]). No hash covers idempotency keys: a
 //! stored answer or request hash (`log.append_key`) that was changed is not found.
@@ -21,9 +22,11 @@ mod against_tests;
 mod chain;
 mod commits;
 mod exchanged;
+mod feed;
 mod keys;
 mod problems;
 mod streams;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::{PgConnection, PgPool, Row as _};
+use tokio::task::JoinSet;
 
 use self::{
     chain::Chain,
@@ -146,7 +150,7 @@ pub async fn verify_against(
     let log_is_read = AtomicBool::new(false);
     let commits = async {
         // In order, so that a part is dropped as soon as it is joined.
-        let mut read = stream::iter(parts).map(|(after, until)| read_part(pool, &name, after, until)).buffered(at_once);
+        let mut read = stream::iter(parts).map(|part| in_task(pool.clone(), name.clone(), part)).buffered(at_once);
         let mut chain = Chain::new(&head, checkpoints);
         while let Some(part) = read.try_next().await? {
             progress(Stage::Log(part.last_position().min(head.pos)));
@@ -166,7 +170,8 @@ pub async fn verify_against(
         problems.extend(keys::verify(&mut moment.keeper, &head).await?);
         Ok(problems)
     };
-    let (chain, others): (Chain, Problems) = tokio::try_join!(commits, others)?;
+    let (mut chain, mut others): (Chain, Problems) = tokio::try_join!(commits, others)?;
+    others.extend(feed::replaced(&mut moment.keeper, &chain.explain()).await?);
     moment.keeper.commit().await?;
     Ok(chain.finish(others.into_vec()))
 }
@@ -185,6 +190,15 @@ async fn parts(connection: &mut PgConnection) -> Result<Vec<(i64, i64)>, Error> 
     let cuts: Vec<i64> = sqlx::query_scalar(sql).bind(PART).fetch_all(connection).await?;
     let ends: Vec<i64> = cuts.into_iter().chain([i64::MAX]).collect();
     Ok([i64::MIN].into_iter().chain(ends.iter().copied()).zip(ends.iter().copied()).collect())
+}
+
+/// [`read_part`] in a task of its own: hashing is work for a processor, not waiting. Ends with the future.
+async fn in_task(pool: PgPool, moment: String, (after, until): (i64, i64)) -> Result<Part, Error> {
+    let mut task = JoinSet::new();
+    task.spawn(async move { read_part(&pool, &moment, after, until).await });
+    let ended = |why: &str| Error::Corrupt { position: after.max(0), what: format!("reading the log from here on ended early: {why}") };
+    let read = task.join_next().await.ok_or_else(|| ended("there is no task"))?;
+    read.map_err(|error| ended(&error.to_string()))?
 }
 
 /// Reads and verifies one part.

@@ -1,14 +1,21 @@
 //! The pure verifiers on hand-made commits.
 
+use std::sync::Arc;
+
 use domain::{
-    envelope::RecordedEvent,
-    integrity::{commit_hash, merkle_root},
+    envelope::{RecordedEvent, StreamKey, StreamType},
+    event::ReadEvent,
+    ids::Ulid,
+    integrity::{commit_hash, merkle_root, recorded_hash},
 };
 
 use uuid::Uuid;
 
 use super::{chain::Chain, commits::PartVerifier, streams::StreamVerifier, *};
-use crate::{log_reader::Head, testing::History};
+use crate::{
+    log_reader::Head,
+    testing::{History, MERCHANT, record},
+};
 
 type Commits = Vec<(Commit, Vec<RecordedEvent>)>;
 
@@ -36,6 +43,7 @@ fn verify(commits: &[(Commit, Vec<RecordedEvent>)], head: &Head) -> Vec<Problem>
         part.iter().flat_map(|(_, events)| events).for_each(|event| verifier.event(event));
         chain.part(verifier.finish());
     }
+    chain.explain();
     chain.finish(Vec::new()).problems
 }
 
@@ -75,7 +83,7 @@ fn every_kind_of_change_is_found_at_its_place() {
     let with_hash = |commits: &mut Commits| {
         let event = &mut commits[1].1[1];
         event.payload.push(b' ');
-        event.hash = domain::integrity::recorded_hash(event);
+        event.hash = recorded_hash(event);
     };
     assert_eq!(broken(&with_hash), Some((4, 6)), "an event replaced together with its hash is somewhere in its commit");
 }
@@ -90,6 +98,71 @@ fn exchanged_events_are_named_both() {
         assert_eq!(problems.iter().map(|problem| problem.position).collect::<Vec<_>>(), places, "{problems:?}");
         assert!(problems.iter().all(|problem| problem.what.contains("exchanged")));
     }
+}
+
+/// 250 commands in one commit, each of four events of an order and then, by turns, of its bill and its payment: 2,500 events. The last one
+/// is of a stream of its own.
+fn of_an_import() -> (Commits, Head) {
+    let mut history = History::default();
+    for n in 0..250_u128 {
+        let stream = |stream_type, kind: u128| StreamKey { tenant: MERCHANT, stream_type, stream_id: Ulid(10 * n + kind) };
+        let (order, bill, payment) = (stream(StreamType::Order, 1), stream(StreamType::Bill, 2), stream(StreamType::PaymentIntent, 3));
+        let last = stream(StreamType::Refund, 4);
+        for (version, key) in [(1, order), (2, order), (3, order), (4, order), (1, bill), (1, payment), (2, bill), (2, payment), (5, order)]
+        {
+            history.0.push(of_command(history.0.len(), key, version, n));
+        }
+        history.0.push(of_command(history.0.len(), last, 1, n));
+    }
+    let events: Vec<_> = history.0.iter().map(|event| (***event).clone()).collect();
+    commits(&events, events.len())
+}
+
+fn of_command(before: usize, stream: StreamKey, version: i64, command: u128) -> Arc<ReadEvent> {
+    let event = record(i64::try_from(before).unwrap() + 1, stream, version, "order.cancelled", b"{}".to_vec());
+    let mut event = RecordedEvent { causation_id: Ulid(command), ..(**event).clone() };
+    event.hash = recorded_hash(&event);
+    ReadEvent::shared(event)
+}
+
+#[test]
+fn exchanged_events_of_a_large_commit_are_named_both_wherever_they_stand() {
+    let (sound, head) = of_an_import();
+    assert_eq!((head.pos, verify(&sound, &head)), (2_500, Vec::new()));
+    for (one, other, what) in [
+        (12, 2_404, "of different streams, whose versions show it"),
+        (12, 18, "of one stream"),
+        (9, 2_499, "each the only one of its stream, in different commands"),
+        (9, 10, "neighbours of different commands"),
+        (1_204, 1_205, "of different streams and one command, whose versions do not show it"),
+    ] {
+        let mut commits = sound.clone();
+        swap(&mut commits, (0, one), (0, other));
+        let problems = verify(&commits, &head);
+        let places: Vec<i64> = problems.iter().map(|problem| problem.position).collect();
+        assert_eq!(places, [one, other].map(|index| i64::try_from(index).unwrap() + 1), "{what}: {problems:?}");
+        assert!(problems.iter().all(|problem| problem.what.contains("exchanged")), "{what}");
+    }
+}
+
+#[test]
+fn events_exchanged_between_large_commits_are_named_both() {
+    let (whole, _) = of_an_import();
+    let (sound, head) = commits(&whole[0].1, 1_250);
+    let mut commits = sound.clone();
+    swap(&mut commits, (0, 3), (1, 1_002));
+    let problems = verify(&commits, &head);
+    assert_eq!(problems.iter().map(|problem| problem.position).collect::<Vec<_>>(), [4, 2_253], "{problems:?}");
+}
+
+#[test]
+fn an_event_replaced_with_its_hash_in_a_large_commit_is_found_as_the_commit() {
+    let (mut commits, head) = of_an_import();
+    let event = &mut commits[0].1[1_300];
+    event.payload.push(b' ');
+    event.hash = recorded_hash(event);
+    let problems = verify(&commits, &head);
+    assert_eq!(problems.iter().map(|problem| (problem.position, problem.until)).collect::<Vec<_>>(), [(1, 2_500)]);
 }
 
 #[test]
