@@ -260,7 +260,8 @@ impl PaymentProvider for NotNow {
             manual_capture: true,
             partial_capture: true,
             incremental_authorization: true,
-            cancel: true,
+            // Not known, so whatever was begun may be payable.
+            cancel: false,
             refund: true,
             partial_refund: true,
             signed_webhooks: false,

@@ -16,6 +16,7 @@ use domain::{
         IncrementRequest, InquiryRequest, Method, MethodKind, PaymentProvider, RefundRequest, RefundStatus, StartRequest,
     },
 };
+use quick_cache::sync::Cache;
 
 use crate::{
     grouped::Grouped,
@@ -42,6 +43,9 @@ impl Named {
     }
 }
 
+/// Accounts of which a process remembers what their provider can do.
+const ACCOUNTS: usize = 10_000;
+
 /// Makes the calls.
 pub struct Calls<S> {
     /// Keeps the provider's names of attempts.
@@ -50,9 +54,16 @@ pub struct Calls<S> {
     pub said: Grouped<Said>,
     /// Who is called.
     pub providers: Providers,
+    /// Of which accounts codes stay payable: an account is at one provider for ever.
+    payable: Cache<String, bool>,
 }
 
 impl<S: ProcessStore> Calls<S> {
+    /// Over these.
+    pub fn new(store: S, said: Grouped<Said>, providers: Providers) -> Self {
+        Self { store, said, providers, payable: Cache::new(ACCOUNTS) }
+    }
+
     /// Begins an attempt.
     pub async fn start(&self, tenant: MerchantId, start: &Start) -> CallOutcome<AttemptView> {
         let attempt = &start.attempt;
@@ -162,6 +173,20 @@ impl<S: ProcessStore> Calls<S> {
         };
         self.keep(tenant, subject, provider, &log);
         outcome
+    }
+
+    /// Whether codes of this account can still be paid when nobody waits for them; not at an account that the merchant does not have.
+    pub async fn codes_stay_payable(&self, tenant: MerchantId, account: &str) -> bool {
+        if let Some(known) = self.payable.get(account) {
+            return known;
+        }
+        let Some(found) = (self.providers)(tenant, account.to_owned()).await else { return false };
+        let can = found.capabilities();
+        // One that cannot be used right now takes nothing; who is behind the account is not known then.
+        if !can.methods.is_empty() {
+            self.payable.insert(account.to_owned(), can.codes_stay_payable());
+        }
+        can.codes_stay_payable()
     }
 
     /// Keeps the provider's own name for an attempt. Should that fail, the next inquiry tells it again.

@@ -28,6 +28,7 @@ use crate::{
     tasks::{Breadth, Handed, LEASE_SECONDS, Place, Tasks},
 };
 
+mod day_ends;
 mod hints;
 mod holds;
 mod refunds;
@@ -75,7 +76,7 @@ pub async fn run(
         let (store, now) = (renew.clone(), clock.clock().now());
         async move { store.renew(&keys, now, LEASE_SECONDS.into()).await }
     });
-    let worker = Arc::new(Worker { calls: Calls { store, said, providers }, conclusions, leases: leases.clone(), handler });
+    let worker = Arc::new(Worker { calls: Calls::new(store, said, providers), conclusions, leases: leases.clone(), handler });
     let attending = async {
         tokio::select! {
             biased;

@@ -248,6 +248,26 @@ async fn a_payment_after_midnight_is_found_from_either_side() {
 }
 
 #[tokio::test]
+async fn an_attempt_of_long_ago_is_asked_for_by_its_first_days_and_the_last_two() {
+    let world = World::new().await;
+    let request = world.created(1_00).await;
+    let mut paid = Vec::new();
+    // In the evening of the days 0, 1, 2, 20, 39 and 40.
+    for days in [0, 1, 1, 18, 19, 1] {
+        world.advance_minutes(days * 24 * 60);
+        paid.push(world.pay(&request.key.reference).await);
+    }
+    let log = ExchangeLog::default();
+    let inquiry = InquiryRequest { key: request.key.clone(), method: MethodKind::PromptPay, now: world.now() };
+    let CallOutcome::Done(view) = world.provider.inquire(&inquiry, &log).await else { panic!("it is too old to be asked for") };
+    paid.remove(3);
+    let ids: Vec<String> = view.payments.into_iter().map(|payment| payment.transaction_id).collect();
+    assert_eq!(ids, paid, "what came on a day between them is on a settlement list");
+    assert_eq!(log.take().iter().filter(|exchange| exchange.operation == "inquire").count(), 5, "one call for each day");
+    world.shut_down().await;
+}
+
+#[tokio::test]
 async fn a_rate_limit_is_not_an_attempt() {
     let world = World::new().await;
     for operation in ["token", "create"] {

@@ -40,7 +40,7 @@ impl<S: ProcessStore> Worker<S> {
             log.record(call_backs::exchange(&attempt, &leased.key, hint.transaction_id.as_deref(), self.now()));
         }
         let outcome = self.calls.inquire(merchant, &attempt, self.now(), log).await;
-        let paid = books::is_paid(&attempt, &outcome).then_some(attempt.attempt_id);
+        let paid = books::is_paid(&attempt, &outcome).then(|| attempt.clone());
         let named = Named::by(&attempt, &outcome);
         let (mut step, found) = hint::after_hint(&attempt, hint.clone(), outcome, self.now());
         let commands = std::mem::take(&mut step.commands);

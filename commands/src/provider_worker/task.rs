@@ -2,15 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::{AttemptId, MerchantId},
+    ids::MerchantId,
     payment_intent::{PaymentIntent, Standing},
     process::{
-        AttemptRef, ProcessCommand, Task,
+        AttemptRef, InquiryMode, ProcessCommand, Task,
         provider_calls::watch_key,
         work::{self, books, hint, hold, lapse},
     },
     provider::{CallOutcome, ExchangeLog},
 };
+use uuid::Uuid;
 
 use super::{Held, Worker};
 use crate::{
@@ -26,6 +27,11 @@ use crate::{
 /// What came of a call whose maker ended, or could not keep its outcome.
 pub(super) fn lost<T>() -> CallOutcome<T> {
     CallOutcome::Unknown("the call may have been made, and its outcome was not kept".to_owned())
+}
+
+/// The next task as a row of the tenant's.
+fn owned(leased: &Held, next: Option<(Task, DateTime<Utc>)>) -> Option<(Task, Uuid, DateTime<Utc>)> {
+    next.map(|(task, due_at)| (task, leased.tenant, due_at))
 }
 
 impl<S: ProcessStore> Worker<S> {
@@ -55,7 +61,7 @@ impl<S: ProcessStore> Worker<S> {
                 if waited && self.give_up(tenant, start.attempt.clone()).await? {
                     return self.remove(&leased.key).await;
                 }
-                paid = books::is_paid(&start.attempt, &outcome).then_some(start.attempt.attempt_id);
+                paid = books::is_paid(&start.attempt, &outcome).then(|| start.attempt.clone());
                 named = Named::by(&start.attempt, &outcome);
                 work::after_start(start, outcome, self.now())
             }
@@ -71,7 +77,12 @@ impl<S: ProcessStore> Worker<S> {
                 let standing = self.standing(tenant, &attempt).await?;
                 let outcome = self.calls.inquire(tenant, &attempt, self.now(), ExchangeLog::default()).await;
                 named = Named::by(&attempt, &outcome);
-                work::after_inquiry(attempt, mode, asked, standing, outcome, self.now())
+                let answered = matches!(outcome, CallOutcome::Done(_));
+                let mut step = work::after_inquiry(attempt.clone(), mode, asked, standing, outcome, self.now());
+                if step.next.is_none() && mode == InquiryMode::Watch {
+                    step.next = self.after_watch(tenant, attempt, asked, answered).await;
+                }
+                step
             }
             Task::Stop { attempt, mode, tried } => {
                 let standing = self.standing(tenant, &attempt).await?;
@@ -123,8 +134,9 @@ impl<S: ProcessStore> Worker<S> {
         Ok(news)
     }
 
-    /// Removes the task, or puts the next one in its place. A payment whose money is recorded (`paid`) needs no watch; one that is being
-    /// carried out ends by itself. What came of a call-back is noted with it: whatever fails is done again with the task.
+    /// Removes the task, or puts the next one in its place. An attempt whose money is recorded (`paid`) needs no watch, but perhaps looks
+    /// at the ends of days; a watch that is being carried out ends by itself. What came of a call-back is noted with it: whatever fails is
+    /// done again with the task.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -132,15 +144,32 @@ impl<S: ProcessStore> Worker<S> {
         &self,
         leased: &Held,
         next: Option<(Task, DateTime<Utc>)>,
-        paid: Option<AttemptId>,
+        paid: Option<AttemptRef>,
         call_back: Option<Settled>,
     ) -> Result<(), CommandError> {
         if leased.task.moves_money() {
             fail_point::reach("after_outcome").await;
         }
-        let next = next.map(|(task, due_at)| (task, leased.tenant, due_at));
-        let conclusion = Conclusion { key: leased.key.clone(), next, also: paid.map(watch_key), call_back };
-        Ok(self.conclusions.ask(conclusion).await?)
+        let mut done = Conclusion { next: owned(leased, next), call_back, ..Conclusion::of(leased.key.clone()) };
+        let mut watch = None;
+        if let Some(attempt) = paid {
+            let key = watch_key(attempt.attempt_id);
+            let look = self.after_watch(MerchantId(ulid_of(leased.tenant)), attempt, 0, true).await;
+            if look.is_some() {
+                watch = Some(Conclusion { next: owned(leased, look), ..Conclusion::of(key) });
+            } else {
+                done.also = Some(key);
+            }
+        }
+        // Each on its own: a watch that is left as it was looks once more, and comes to the same.
+        let watch = async {
+            match watch {
+                Some(watch) => self.conclusions.ask(watch).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(self.conclusions.ask(done), watch)?;
+        Ok(())
     }
 
     /// Removes the task.

@@ -72,6 +72,13 @@ pub struct Capabilities {
     pub signed_webhooks: bool,
 }
 
+impl Capabilities {
+    /// Whether a code can still be paid when nobody waits for it any more, because nothing stops it.
+    pub const fn codes_stay_payable(&self) -> bool {
+        !self.cancel
+    }
+}
+
 /// A way to pay, as providers know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -38,8 +38,8 @@ pub use config::{FIELDS, ScbConfig};
 /// The name in events, metrics and the webhook path.
 pub const NAME: &str = "scb";
 
-/// The longest stretch of days one inquiry covers; each day is a call of its own.
-const MAX_INQUIRY_DAYS: usize = 31;
+/// Days that an inquiry asks for from the day of the attempt on: it, and the two at whose ends the books are asked anyway.
+const FIRST_DAYS: usize = 3;
 
 /// The connector. One per app of the bank; share it behind an `Arc`, since it holds the access token.
 pub struct ScbProvider {
@@ -122,7 +122,7 @@ impl ScbProvider {
         }
     }
 
-    /// Asks for every Bangkok day from the first to the last: the bank searches by the day of *payment*.
+    /// Asks for the Bangkok days of payment that [`days_to_ask`] names: the bank searches by the day of *payment*.
     async fn inquire_days(
         &self,
         reference: &str,
@@ -133,13 +133,8 @@ impl ScbProvider {
         if !is_reference(reference) {
             return Err(Failure::Declined(decline("invalid_request", "the reference is not [A-Z0-9]{1,20}")));
         }
-        let (first, last) = (first.min(last), last.max(first));
-        let days: Vec<NaiveDate> = first.iter_days().take_while(|day| *day <= last).take(MAX_INQUIRY_DAYS + 1).collect();
-        if days.len() > MAX_INQUIRY_DAYS {
-            return Err(Failure::Declined(decline("invalid_request", "an inquiry covers at most 31 days")));
-        }
         let mut seen: Vec<PaymentSeen> = Vec::new();
-        for day in days {
+        for day in days_to_ask(first, last) {
             for payment in self.client.inquire(&self.config, reference, day, log).await? {
                 if seen.iter().all(|s| s.transaction_id != payment.transaction_id) {
                     seen.push(payment);
@@ -180,6 +175,17 @@ impl ScbProvider {
             Err(failure) => failure.outcome(Kind::Read),
         }
     }
+}
+
+/// The first days of an attempt and the last two, in their order: at most five calls, however old it is. A payment on a day between them
+/// was made known on that day by its call-back, or is found on a settlement list.
+fn days_to_ask(first: NaiveDate, last: NaiveDate) -> Vec<NaiveDate> {
+    let (first, last) = (first.min(last), last.max(first));
+    let mut days: Vec<NaiveDate> = first.iter_days().take(FIRST_DAYS).take_while(|day| *day <= last).collect();
+    days.extend(last.pred_opt().into_iter().chain([last]).filter(|day| *day >= first));
+    days.sort_unstable();
+    days.dedup();
+    days
 }
 
 impl PaymentProvider for ScbProvider {

@@ -2,13 +2,14 @@
 //! own ledger equals ours (see [`ledgers`]), nothing was charged twice, and nothing is unknown that the provider can tell.
 //!
 //! The tests of the table run on one platform, many at a time, each with merchants and simulators of its own, so that their waits
-//! overlap; each `#[test]` waits for its own. What needs another time of day is in [`deadlines`], what needs a dead
+//! overlap; each `#[test]` waits for its own. What needs another time of day is in [`deadlines`] and [`day_ends`], what needs a dead
 //! process in [`crashes`]. F22 (a refund that fails after it succeeded) is with the stories of cards.
 
 mod call_backs;
 mod calls;
 mod crashes;
 mod crowds;
+mod day_ends;
 mod deadlines;
 pub mod ledgers;
 mod money;

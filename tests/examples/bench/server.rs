@@ -50,8 +50,10 @@ pub struct Account {
     pub secret: String,
 }
 
-/// Tasks of payments under way. The look at the end of an intent that nobody confirms is due much later.
-const OF_PAYMENTS: &str = "task ->> 'kind' <> 'lapse'";
+/// Tasks of payments under way. The look at the end of an intent that nobody confirms is due much later, and so are those at the ends of
+/// days, which come after the attempt's time.
+const OF_PAYMENTS: &str = "task ->> 'kind' <> 'lapse' and not (task ->> 'kind' = 'inquire' \
+    and due_at > (task ->> 'expires_at')::timestamptz + interval '1 minute')";
 
 /// What was not done at a moment.
 #[derive(Debug, Clone, Copy)]

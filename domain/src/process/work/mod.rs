@@ -7,6 +7,7 @@ use chrono::{DateTime, Duration, Utc};
 use sha2::{Digest as _, Sha256};
 
 pub mod books;
+pub mod day_end;
 pub mod hint;
 pub mod hold;
 pub mod lapse;
@@ -63,10 +64,15 @@ pub const fn retry_delay_ms(tried: u32) -> i64 {
 /// A pause less up to a fifth of it, milliseconds, so that calls that failed together are not repeated together. It follows from what the
 /// call is about and from how often it was tried: whoever decides a step once more decides the same.
 pub fn spread_ms(pause_ms: i64, of: &str, tried: u32) -> i64 {
+    pause_ms.saturating_sub(share_ms(pause_ms, 5, of, tried))
+}
+
+/// Anything from nothing to one of so many parts of a time, milliseconds; the same for the same call and the same try.
+fn share_ms(whole_ms: i64, parts: u8, of: &str, tried: u32) -> i64 {
     let digest = Sha256::new().chain_update(of).chain_update(tried.to_be_bytes()).finalize();
     let dice = digest.first_chunk().map_or(0, |first| u16::from_be_bytes(*first));
-    let less = i128::from(pause_ms) * i128::from(dice) / (5 * i128::from(u16::MAX));
-    pause_ms.saturating_sub(i64::try_from(less).unwrap_or(0))
+    let share = i128::from(whole_ms) * i128::from(dice) / (i128::from(parts) * i128::from(u16::MAX));
+    i64::try_from(share).unwrap_or(0)
 }
 
 /// What follows from an answer.
