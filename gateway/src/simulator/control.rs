@@ -2,8 +2,8 @@
 //! every simulator; not part of any provider's interface.
 //!
 //! `GET /sim/health`, `GET /sim/ledger`, `POST /sim/pay`, `POST /sim/decline`, `POST /sim/expire`, `POST /sim/lie` (a
-//! call-back without a payment), `POST /sim/clock` (`{"advance_ms": …}`), `POST|GET|DELETE /sim/faults`, `POST /sim/timings`
-//! (hands them out and forgets them).
+//! call-back without a payment), `POST /sim/clock` (`{"advance_ms": …}`), `POST /sim/limit` (`{"calls_per_second": …}`),
+//! `POST|GET|DELETE /sim/faults`, `POST /sim/timings` (hands them out and forgets them).
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -139,6 +139,7 @@ pub(super) fn routes<P: Simulated>() -> Router<Arc<P>> {
         .route("/sim/expire", post(expire::<P>))
         .route("/sim/lie", post(lie::<P>))
         .route("/sim/clock", post(clock::<P>))
+        .route("/sim/limit", post(limit::<P>))
         .route("/sim/faults", post(add_faults::<P>).get(list_faults::<P>).delete(clear_faults::<P>))
         .route("/sim/timings", post(take_timings::<P>))
 }
@@ -223,6 +224,18 @@ async fn clock<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json
     let core = provider.core();
     core.advanced_ms.fetch_add(request.advance_ms, Ordering::SeqCst);
     Json(json!({"now": core.now()})).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitRequest {
+    /// Of each operation; without a number as many as come.
+    calls_per_second: Option<usize>,
+}
+
+async fn limit<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json<LimitRequest>) -> StatusCode {
+    provider.core().limit.set(request.calls_per_second);
+    StatusCode::NO_CONTENT
 }
 
 /// One rule or a list of them.

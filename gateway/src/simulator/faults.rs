@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Reply, Simulated, Wording, locked, scramble};
 
 /// What a rule breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// The access token.
