@@ -35,6 +35,9 @@ pub struct PayRequest {
     /// Pays even what is cancelled or has expired: a payer's app was quicker.
     #[serde(default)]
     pub force: bool,
+    /// SCB: a payer types the biller and a reference for which no code was made; needs an amount.
+    #[serde(default)]
+    pub by_hand: bool,
     /// How the merchant hears of it.
     #[serde(default)]
     pub webhook: CallbackPlan,

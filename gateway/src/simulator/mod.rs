@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Clock;
 
+mod broken;
 pub(crate) mod callback;
 pub(crate) mod charge_levers;
 pub(crate) mod charges;
@@ -119,6 +120,8 @@ pub(crate) trait Simulated: Send + Sync + 'static {
     fn tokens(&self) -> Option<&tokens::Tokens> {
         None
     }
+    /// The next capture of this reference takes half of what is asked for; of providers with captures.
+    fn capture_in_part(&self, _reference: Option<&str>) {}
     /// The payer pays.
     fn pay(&self, request: &PayRequest) -> Result<Moved, ledger::Refusal>;
     /// The payer or the provider ends an unpaid attempt.
@@ -146,7 +149,7 @@ pub(crate) async fn answer<P: Simulated>(
     let core = provider.core();
     let (at, started) = ((core.config.clock)(), Instant::now());
     let response = if core.limit.admits(operation, started) {
-        faults::answer(provider, operation, reference, act).await
+        broken::answer(provider, operation, reference, act).await
     } else {
         provider.word(Wording::Quota).into_response()
     };
