@@ -12,7 +12,7 @@ use support::{Answered, ShiftedClock, TestPlatform};
 use super::stage::{Bank, Setup, Stage, patiently};
 
 /// A platform that begins at this time of the day in Bangkok.
-async fn started_at(hour: u32, minute: u32, second: u32) -> (Arc<TestPlatform>, Arc<ShiftedClock>) {
+pub async fn started_at(hour: u32, minute: u32, second: u32) -> (Arc<TestPlatform>, Arc<ShiftedClock>) {
     let clock = Arc::new(ShiftedClock::default());
     let local = clock.now() + TimeDelta::hours(7);
     let wanted = i64::from((hour * 60 + minute) * 60 + second);
@@ -27,7 +27,7 @@ async fn stage(platform: &Arc<TestPlatform>, bank: Bank, clock: &Arc<ShiftedCloc
 }
 
 /// Lets time pass, at most so much, until `good`.
-async fn passing<W: Future<Output = bool>>(what: &str, clock: &ShiftedClock, step: TimeDelta, limit: TimeDelta, good: impl Fn() -> W) {
+pub async fn passing<W: Future<Output = bool>>(what: &str, clock: &ShiftedClock, step: TimeDelta, limit: TimeDelta, good: impl Fn() -> W) {
     let end = clock.now() + limit;
     while !good().await {
         assert!(clock.now() < end, "not within {limit}: {what}");
@@ -36,7 +36,7 @@ async fn passing<W: Future<Output = bool>>(what: &str, clock: &ShiftedClock, ste
     }
 }
 
-async fn shown(stage: &Stage, intent: &str) -> Value {
+pub async fn shown(stage: &Stage, intent: &str) -> Value {
     stage.until("it is shown", intent, |_| true).await
 }
 
