@@ -13,6 +13,7 @@ mod deadlines;
 pub mod ledgers;
 mod money;
 mod races;
+mod secrets;
 mod settlement;
 pub mod stage;
 mod strangers;
@@ -159,6 +160,8 @@ faults! {
         f23_a_void_of_settled_money_or_outside_its_hours_is_refused_with_its_reason,
         f24_a_repeat_that_the_bank_calls_a_duplicate_shows_the_code_all_the_same,
         f27_a_capture_that_took_less_than_was_asked_for_is_recorded_as_the_books_show_it;
+    secrets:
+        i10_no_secret_and_no_payer_stands_in_a_log_line_or_an_answer;
     strangers:
         f28_money_on_a_reference_that_nobody_made_is_kept_and_closes_nothing;
     races:
