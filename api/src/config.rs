@@ -196,10 +196,13 @@ fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Se
     serde_json::from_value(value).map_err(D::Error::custom)
 }
 
-/// The gateway's own settings of SCB, whose codes and keys may be digits alone.
+/// Settings of SCB that are numbers; its codes and keys may be digits alone, and are texts.
+const SCB_NUMBERS: [&str; 3] = ["timeout_ms", "calls_per_second", "quota_pause_ms"];
+
+/// The gateway's own settings of SCB.
 fn scb<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<ScbConfig>, D::Error> {
     let Some(mut settings) = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)? else { return Ok(None) };
-    settings.iter_mut().filter(|(name, _)| *name != "timeout_ms").for_each(|(_, value)| as_text(value));
+    settings.iter_mut().filter(|(name, _)| !SCB_NUMBERS.contains(&name.as_str())).for_each(|(_, value)| as_text(value));
     serde_json::from_value(serde_json::Value::Object(settings)).map(Some).map_err(D::Error::custom)
 }
 
@@ -332,11 +335,13 @@ mod tests {
              api_secret = 'hush'
              biller_id = 123456789012345
              webhook_path_secret = 'hush-hush-hush-hush'
-             timeout_ms = 900",
+             timeout_ms = 900
+             calls_per_second = 5",
         )
         .unwrap();
         let scb = config.providers.scb.clone().unwrap();
         assert_eq!((scb.api_key.reveal(), scb.biller_id.as_str(), scb.timeout_ms), ("1234", "123456789012345", 900));
+        assert_eq!((scb.calls_per_second, scb.quota_pause_ms), (Some(5), 1_000));
         assert_eq!(config.auth.dev_secret.as_ref().map(Secret::reveal), Some("12345678"));
         let written = serde_json::to_string(&config).unwrap();
         assert!(!written.contains("hush") && !written.contains("12345678"), "{written}");

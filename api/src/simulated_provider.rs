@@ -131,6 +131,8 @@ pub fn settings(base_url: &str) -> ScbConfig {
         reference3_prefix: "SIM".to_owned(),
         webhook_path_secret: Secret::new(PATH_SECRET),
         timeout_ms: 5_000,
+        calls_per_second: None,
+        quota_pause_ms: ScbConfig::default_quota_pause_ms(),
         void_profile: true,
     }
 }

@@ -158,8 +158,8 @@ impl Guarded {
         };
         pass.answered = match &outcome {
             CallOutcome::Done(_) | CallOutcome::Declined(_) => Some(true),
-            // Held back by the connector itself, in a pause that the provider asked for: that says nothing new about it.
-            CallOutcome::NotAttempted(_) if log.is_empty() => None,
+            // Held back by the connector itself, in a pause that the provider asked for or for want of a turn: that says nothing new about it.
+            CallOutcome::NotAttempted(reason) if log.is_empty() || reason == NO_PLACE => None,
             CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => Some(false),
         };
         outcome

@@ -34,6 +34,7 @@ mod measure;
 mod moment;
 pub mod omise;
 pub mod outbound;
+mod pace;
 pub mod promptpay;
 pub mod qr_image;
 pub mod registry;

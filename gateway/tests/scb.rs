@@ -202,6 +202,9 @@ fn config_for(base_url: &str, api_secret: &str) -> ScbConfig {
         reference3_prefix: "SCB".to_owned(),
         webhook_path_secret: Secret::new(PATH_SECRET),
         timeout_ms: ScbConfig::default_timeout_ms(),
+        calls_per_second: None,
+        // The clock stands still here.
+        quota_pause_ms: 0,
         void_profile: true,
     }
 }
@@ -478,6 +481,8 @@ fn settings_are_checked_and_secrets_do_not_show() {
         ScbConfig { reference3_prefix: "scb".to_owned(), ..good() },
         ScbConfig { webhook_path_secret: Secret::new("short"), ..good() },
         ScbConfig { timeout_ms: 0, ..good() },
+        ScbConfig { calls_per_second: Some(0), ..good() },
+        ScbConfig { quota_pause_ms: 3_600_001, ..good() },
     ];
     for config in bad {
         assert!(ScbProvider::new(config, Arc::new(|| at(LATE_EVENING))).is_err());

@@ -1,11 +1,6 @@
 //! Card numbers and their codes stand in no table and no log line, wherever somebody puts them: every field of every route that takes
 //! a body, keys, addresses, and what providers (or others in their name) call back with.
 
-use std::{
-    io,
-    sync::atomic::{AtomicBool, Ordering},
-};
-
 use api::{
     auth::Role,
     simulated_provider::{Simulated, settings},
@@ -15,30 +10,11 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use support::{TestPlatform, answered};
 
+use crate::logged::LogWatch;
+
 const NUMBER: &str = "4111111111111111";
 const DRESSED: &str = "4111 1111 1111 1111";
 const CODE: &str = "cvv-of-the-card-737";
-
-/// Listens to every line of log in this process.
-struct Listener;
-static CARD_DATA_LOGGED: AtomicBool = AtomicBool::new(false);
-static LISTENING: AtomicBool = AtomicBool::new(false);
-
-impl io::Write for Listener {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        if [NUMBER, DRESSED, CODE].iter().any(|secret| text.contains(secret)) {
-            CARD_DATA_LOGGED.store(true, Ordering::SeqCst);
-        }
-        if text.contains("a call-back was refused") {
-            LISTENING.store(true, Ordering::SeqCst);
-        }
-        Ok(line.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Bodies of a schema with one text each, in every place where it has a field.
 fn bodies(document: &Value, schema: &Value, text: &str, depth: usize) -> Vec<Value> {
@@ -119,7 +95,7 @@ async fn call_back(platform: &TestPlatform, path: &str, body: String) -> StatusC
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_card_number_stands_in_no_table_and_no_log() {
-    tracing_subscriber::fmt().with_env_filter("debug").with_writer(|| Listener).try_init().unwrap();
+    let watch = LogWatch::begin(&[NUMBER, DRESSED, CODE], "a call-back was refused");
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
     let admin = platform.token(Role::PlatformAdmin, None, None);
@@ -167,8 +143,7 @@ async fn a_card_number_stands_in_no_table_and_no_log() {
         }
     }
     platform.settled().await;
-    assert!(LISTENING.load(Ordering::SeqCst), "log lines are heard");
-    assert!(!CARD_DATA_LOGGED.load(Ordering::SeqCst), "a log line holds card data");
+    watch.heard_nothing();
     let kept: i64 = sqlx::query_scalar("select count(*) from process.webhook").fetch_one(&platform.database.admin).await.unwrap();
     assert!(kept > 10, "the call-backs are kept: {kept}");
     for secret in [NUMBER, DRESSED, CODE] {

@@ -39,6 +39,8 @@ mod import;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod logged;
+#[cfg(test)]
 mod migrations;
 #[cfg(test)]
 mod money_back;

@@ -30,7 +30,7 @@ fn now() -> DateTime<Utc> {
 pub fn provider(name: &str, base_url: &str) -> Arc<dyn PaymentProvider> {
     let mut settings = match name {
         "scb" => json!({"api_key": "key", "api_secret": "secret-of-scb", "biller_id": BILLER, "webhook_path_secret": PATH_SECRET,
-            "void_profile": true}),
+            "void_profile": true, "quota_pause_ms": 0}),
         "kbank" => {
             json!({"consumer_id": "id", "consumer_secret": "secret-of-kbank", "partner_id": "PTR0000001", "partner_secret": "partner",
             "merchant_id": "KB000000000001", "webhook_path_secret": PATH_SECRET, "quota_pause_ms": 0})

@@ -17,6 +17,8 @@ enum Mood {
     Answers,
     Refuses,
     Pauses,
+    /// It had a token to fetch first, and then no turn.
+    Queues,
     Hangs,
 }
 
@@ -34,6 +36,10 @@ impl Moody {
             Mood::Refuses => {
                 log.record(nobody_there());
                 CallOutcome::NotAttempted("no connection".to_owned())
+            }
+            Mood::Queues => {
+                log.record(nobody_there());
+                CallOutcome::NotAttempted(NO_PLACE.to_owned())
             }
             Mood::Pauses => CallOutcome::NotAttempted("paused".to_owned()),
             Mood::Hangs => std::future::pending().await,
@@ -213,11 +219,14 @@ async fn an_abandoned_call_gives_its_place_back_and_counts_for_nothing() {
 }
 
 #[tokio::test]
-async fn calls_that_a_pause_holds_back_do_not_open_the_circuit() {
+async fn calls_that_a_pause_or_the_pace_holds_back_do_not_open_the_circuit() {
     let world = World::new(Mood::Pauses);
-    for _ in 0..9 {
-        world.start().await;
-        world.inquire().await;
+    for mood in [Mood::Pauses, Mood::Queues] {
+        world.turn(mood);
+        for _ in 0..9 {
+            world.start().await;
+            world.inquire().await;
+        }
     }
     assert_eq!((world.guarded.health().circuit, world.guarded.health().failures_in_a_row), (Circuit::Closed, 0));
     world.turn(Mood::Answers);

@@ -1,4 +1,4 @@
-//! Calls to SCB: the headers of every call, the access token, the envelope.
+//! Calls to SCB: the headers of every call, the access token, the pace, the pause after too many calls, the envelope.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,17 +12,22 @@ use serde::Serialize;
 use ulid::Ulid;
 
 use super::{
-    ScbConfig,
+    NAME, ScbConfig,
     mapping::{self, TokenRequest},
 };
 use crate::{
     Clock,
     error::GatewayError,
     failure::Failure,
-    http::{Http, Recorded},
+    http::{Answer, Http, Recorded},
+    pace::Pacer,
     secret::Secret,
     token::TokenCell,
 };
+
+/// A call waits so long for its turn at most: with the exchange for a token, and its own, that is within the guard's time for a call.
+const LONGEST_TURN: Duration = Duration::from_secs(5);
+const TOKEN_PATH: &str = "/v1/oauth/token";
 
 /// Secrets and the payer's person; the QR picture only takes room.
 const MASKED: [&str; 10] = [
@@ -43,6 +48,8 @@ pub(super) struct Client {
     api_key: Secret,
     api_secret: Secret,
     token: TokenCell,
+    pacer: Pacer,
+    quota_pause: Duration,
     /// Microseconds at start plus calls made: unique per request, also across restarts.
     next_request: AtomicU64,
 }
@@ -67,6 +74,8 @@ impl Client {
             api_key: config.api_key.clone(),
             api_secret: config.api_secret.clone(),
             token: TokenCell::default(),
+            pacer: Pacer::new(config.calls_per_second),
+            quota_pause: Duration::from_millis(config.quota_pause_ms),
             next_request: AtomicU64::new(first_request),
         })
     }
@@ -144,8 +153,25 @@ impl Client {
         if let Some(body) = &call.body {
             request = request.body(body.clone());
         }
-        let answer = self.http.exchange(request, Recorded { operation: call.operation, masked: &MASKED, log }).await?;
-        mapping::read_answer(answer.status, &answer.body)
+        self.turn(call.path).await?;
+        self.read(&self.http.exchange(request, Recorded { operation: call.operation, masked: &MASKED, log }).await?)
+    }
+
+    async fn turn(&self, path: &'static str) -> Result<(), Failure> {
+        let turn = self.pacer.turn(path, LONGEST_TURN).await;
+        if turn.is_err() {
+            metrics::counter!("gateway_calls_refused_total", "provider" => NAME, "why" => "paced").increment(1);
+        }
+        turn
+    }
+
+    /// An answered "not attempted" is a quota: hammering on would only lengthen it.
+    fn read(&self, answer: &Answer) -> Result<String, Failure> {
+        let read = mapping::read_answer(answer.status, &answer.body);
+        if matches!(read, Err(Failure::NotAttempted(_))) {
+            self.http.pause(self.quota_pause);
+        }
+        read
     }
 
     fn request(&self, method: Method, path: &str, subject: u64) -> RequestBuilder {
@@ -164,9 +190,9 @@ impl Client {
 
     async fn fetch_token(&self, log: &ExchangeLog) -> Result<(String, Duration), Failure> {
         let body = TokenRequest { application_key: self.api_key.reveal(), application_secret: self.api_secret.reveal() };
-        let request = self.request(Method::POST, "/v1/oauth/token", 0).body(to_json(&body)?);
-        let answer = self.http.exchange(request, Recorded { operation: "token", masked: &MASKED, log }).await?;
-        mapping::read_token(&mapping::read_answer(answer.status, &answer.body)?)
+        let request = self.request(Method::POST, TOKEN_PATH, 0).body(to_json(&body)?);
+        self.turn(TOKEN_PATH).await?;
+        mapping::read_token(&self.read(&self.http.exchange(request, Recorded { operation: "token", masked: &MASKED, log }).await?)?)
     }
 }
 

@@ -32,6 +32,13 @@ pub struct ScbConfig {
     /// For one HTTP exchange, connecting included; 10 s unless told.
     #[serde(default = "ScbConfig::default_timeout_ms")]
     pub timeout_ms: u64,
+    /// So many calls a second go out at most, on each of the bank's paths, from this process: 1 to 1000. Not paced unless told: the
+    /// limit of production is not published, and contracts differ.
+    #[serde(default)]
+    pub calls_per_second: Option<u32>,
+    /// Pause of the account after the bank said that there were too many calls; a second unless told, an hour at most.
+    #[serde(default = "ScbConfig::default_quota_pause_ms")]
+    pub quota_pause_ms: u64,
     /// The contract has the void call: whole payments can be sent back until the end of the Bangkok day.
     #[serde(default)]
     pub void_profile: bool,
@@ -41,6 +48,11 @@ impl ScbConfig {
     /// What most installations wait for one exchange.
     pub const fn default_timeout_ms() -> u64 {
         10_000
+    }
+
+    /// The bank counts calls by the second.
+    pub const fn default_quota_pause_ms() -> u64 {
+        1_000
     }
 
     pub(super) const fn timeout(&self) -> Duration {
@@ -53,6 +65,12 @@ impl ScbConfig {
         let wrong = |setting, problem| Err(GatewayError::Setting { provider: NAME, setting, problem });
         check_base_url(NAME, &self.base_url)?;
         check_timeout(NAME, self.timeout_ms)?;
+        if self.calls_per_second.is_some_and(|calls| !(1..=1_000).contains(&calls)) {
+            return wrong("calls_per_second", "is not between 1 and 1000");
+        }
+        if self.quota_pause_ms > 3_600_000 {
+            return wrong("quota_pause_ms", "is more than an hour");
+        }
         if self.api_key.reveal().is_empty() {
             return wrong("api_key", "is empty");
         }
@@ -82,5 +100,7 @@ pub const FIELDS: &[SettingField] = &[
     SettingField::optional("reference3_prefix", "the bank-assigned start of reference 3, which routes the call-back"),
     SettingField::secret("webhook_path_secret", "the last segment of the registered call-back address, at least 16 characters"),
     SettingField::timeout(),
+    SettingField::optional("calls_per_second", "calls a second on each of the bank's paths, 1 to 1000; not paced unless told"),
+    SettingField::optional("quota_pause_ms", "pause after the bank said that there were too many calls; 1000 unless told"),
     SettingField::optional("void_profile", "true when the contract has the void call: whole payments, on the Bangkok day of payment"),
 ];

@@ -1,7 +1,8 @@
-//! Levers of providers with charges: refunds that are carried out or fail later, and disputes.
+//! Levers of providers with charges: refunds that are carried out or fail later, disputes, and events that come late.
 //!
-//! `POST /sim/refund` (`{"reference": …, "state": "succeeded" | "failed"}`: all refunds of the charge that can go there) and
-//! `POST /sim/dispute` (`{"reference": …, "state": "open" | "won" | "lost"}`; open unless told). Each sends its event.
+//! `POST /sim/refund` (`{"reference": …, "state": "succeeded" | "failed"}`: all refunds of the charge that can go there),
+//! `POST /sim/dispute` (`{"reference": …, "state": "open" | "won" | "lost"}`; open unless told) and `POST /sim/created`
+//! (`{"reference": …, "webhook": …}`: that the charge was made, as it then stood). Each sends its event.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Simulated,
+    CallbackPlan, Simulated,
     charges::{Charge, Charges, Dispute, RefundHabit, SentBack},
     ledger::Refusal,
     locked,
@@ -25,6 +26,8 @@ use super::{
 /// A simulator that keeps charges.
 pub(crate) trait Charging: Simulated {
     fn charges(&self) -> &Mutex<Charges>;
+    /// The event that tells that a charge was made.
+    fn creation_event(&self, made: &Charge) -> String;
     /// The event that tells of a refund.
     fn refund_event(&self, charge: &Charge, refund: &SentBack) -> String;
     /// The event that tells of a dispute.
@@ -53,12 +56,23 @@ struct DisputeLever {
     state: Dispute,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreatedLever {
+    reference: String,
+    #[serde(default)]
+    webhook: CallbackPlan,
+}
+
 fn open() -> Dispute {
     Dispute::Open
 }
 
 pub(crate) fn routes<P: Charging>() -> Router<Arc<P>> {
-    Router::new().route("/sim/refund", post(refund::<P>)).route("/sim/dispute", post(dispute::<P>))
+    Router::new()
+        .route("/sim/refund", post(refund::<P>))
+        .route("/sim/dispute", post(dispute::<P>))
+        .route("/sim/created", post(created::<P>))
 }
 
 async fn refund<P: Charging>(State(provider): State<Arc<P>>, Json(lever): Json<RefundLever>) -> Response {
@@ -108,6 +122,17 @@ async fn dispute<P: Charging>(State(provider): State<Arc<P>>, Json(lever): Json<
         Ok((charge, ())) => {
             provider.core().announce(&provider.dispute_event(&charge));
             Json(json!({"disputed": charge.captured})).into_response()
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+async fn created<P: Charging>(State(provider): State<Arc<P>>, Json(lever): Json<CreatedLever>) -> Response {
+    let found = locked(provider.charges()).find(&lever.reference);
+    match found {
+        Ok(charge) => {
+            provider.core().call_back(&lever.reference, &provider.creation_event(&charge.as_made()), &lever.webhook);
+            StatusCode::ACCEPTED.into_response()
         }
         Err(refusal) => refused(&refusal),
     }

@@ -13,6 +13,9 @@ use super::{
     ledger::Refusal,
 };
 
+/// A note on a charge.
+const CAPTURES_PART: &str = "sim_captures_part";
+
 /// Where a charge stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -146,10 +149,22 @@ impl Charge {
         }
     }
 
+    /// As it stood when it was made, before its payer did anything.
+    pub(crate) fn as_made(&self) -> Self {
+        let made = Self::new(self.id.clone(), self.metadata.clone(), self.amount, self.currency, self.created_at);
+        Self { card: self.card, manual: self.manual, ..made }
+    }
+
+    /// The next capture takes half of what is asked for.
+    pub(crate) fn capture_in_part(&mut self) {
+        self.metadata.insert(CAPTURES_PART.to_owned(), "yes".to_owned());
+    }
+
     /// Captures a part; the rest is let go.
     pub(crate) fn capture(&mut self, amount: i64, now: DateTime<Utc>) -> Result<(), Refusal> {
         match self.stand {
             Stand::Held if (1..=self.held).contains(&amount) => {
+                let amount = if self.metadata.remove(CAPTURES_PART).is_some() { (amount / 2).max(1) } else { amount };
                 (self.stand, self.captured, self.held, self.paid_at) = (Stand::Paid, amount, 0, Some(now));
                 Ok(())
             }
@@ -257,6 +272,18 @@ impl Charges {
         let done = change(&mut charge)?;
         self.write(charge.clone())?;
         Ok((charge, done))
+    }
+
+    /// The next capture of this reference takes half of what is asked for.
+    pub(crate) fn capture_in_part(&mut self, reference: Option<&str>) {
+        let Some(reference) = reference else { return };
+        let noted = self.change(reference, |charge| {
+            charge.capture_in_part();
+            Ok(())
+        });
+        if let Err(refusal) = noted {
+            tracing::warn!(?refusal, reference, "simulator: no capture to be cut");
+        }
     }
 
     /// The lever: the payer scans or authenticates. Paying twice is not possible on one charge.

@@ -2,8 +2,8 @@
 //! every simulator; not part of any provider's interface.
 //!
 //! `GET /sim/health`, `GET /sim/ledger`, `POST /sim/pay`, `POST /sim/decline`, `POST /sim/expire`, `POST /sim/lie` (a
-//! call-back without a payment), `POST /sim/clock` (`{"advance_ms": …}`), `POST|GET|DELETE /sim/faults`, `POST /sim/timings`
-//! (hands them out and forgets them).
+//! call-back without a payment), `POST /sim/clock` (`{"advance_ms": …}`), `POST /sim/limit` (`{"calls_per_second": …}`),
+//! `POST|GET|DELETE /sim/faults`, `POST /sim/timings` (hands them out and forgets them).
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -35,6 +35,9 @@ pub struct PayRequest {
     /// Pays even what is cancelled or has expired: a payer's app was quicker.
     #[serde(default)]
     pub force: bool,
+    /// SCB: a payer types the biller and a reference for which no code was made; needs an amount.
+    #[serde(default)]
+    pub by_hand: bool,
     /// How the merchant hears of it.
     #[serde(default)]
     pub webhook: CallbackPlan,
@@ -139,6 +142,7 @@ pub(super) fn routes<P: Simulated>() -> Router<Arc<P>> {
         .route("/sim/expire", post(expire::<P>))
         .route("/sim/lie", post(lie::<P>))
         .route("/sim/clock", post(clock::<P>))
+        .route("/sim/limit", post(limit::<P>))
         .route("/sim/faults", post(add_faults::<P>).get(list_faults::<P>).delete(clear_faults::<P>))
         .route("/sim/timings", post(take_timings::<P>))
 }
@@ -223,6 +227,18 @@ async fn clock<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json
     let core = provider.core();
     core.advanced_ms.fetch_add(request.advance_ms, Ordering::SeqCst);
     Json(json!({"now": core.now()})).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitRequest {
+    /// Of each operation; without a number as many as come.
+    calls_per_second: Option<usize>,
+}
+
+async fn limit<P: Simulated>(State(provider): State<Arc<P>>, Json(request): Json<LimitRequest>) -> StatusCode {
+    provider.core().limit.set(request.calls_per_second);
+    StatusCode::NO_CONTENT
 }
 
 /// One rule or a list of them.

@@ -1,17 +1,14 @@
-//! Faults that hit calls on command: the injectable ones of the fault catalogue.
+//! Faults that hit calls on command: the injectable ones of the fault catalogue, and the rules that say when. What each does to an
+//! answer stands in `broken.rs`.
 
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{collections::VecDeque, sync::Mutex};
 
-use axum::{
-    http::{HeaderValue, StatusCode, header},
-    response::{Html, IntoResponse, Response},
-};
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, Simulated, Wording, locked, scramble};
+use super::{locked, scramble};
 
 /// What a rule breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// The access token.
@@ -76,8 +73,18 @@ pub enum Fault {
     UnknownStatus,
     /// It happens; the answer has fields that nobody knows.
     ExtraFields,
+    /// It happens; the answer lacks the fields named in `fields`.
+    MissingFields,
     /// A read answers as if nothing had happened yet.
     NotVisibleYet,
+    /// It happens; the answer says that it was there before.
+    Duplicate,
+    /// Nothing happens; of money to be sent back: it is settled.
+    Settled,
+    /// Nothing happens; of money to be sent back: not at this time of the day.
+    Window,
+    /// Of a capture: half of what was asked for is taken, and the answer says so.
+    CapturePart,
     /// Of settlement lists: the row is left out.
     MissingRow,
     /// Of settlement lists: another row stands behind it, of a payment that never was.
@@ -111,6 +118,9 @@ pub struct FaultRule {
     /// Of `http_429`: the answer asks for a pause of so many seconds.
     #[serde(default)]
     pub retry_after_s: Option<u32>,
+    /// Of `missing_fields`: their names, wherever they stand.
+    #[serde(default)]
+    pub fields: Vec<String>,
     /// Of the two `http_500` faults: 502, 503 or 504 instead.
     #[serde(default)]
     pub status: Option<u16>,
@@ -155,7 +165,7 @@ impl FaultBook {
     }
 
     /// Uses up one stroke of the oldest rule that matches and is due.
-    fn strike(&self, operation: Operation, reference: Option<&str>) -> Option<FaultRule> {
+    pub(super) fn strike(&self, operation: Operation, reference: Option<&str>) -> Option<FaultRule> {
         let Rules { rules, dice } = &mut *locked(&self.0);
         rules.retain(|rule| rule.times > 0);
         for rule in rules {
@@ -176,92 +186,24 @@ impl FaultBook {
     }
 }
 
-/// Runs `act` with a fault around it, if a rule says so.
-pub(super) async fn answer<P: Simulated>(
-    provider: &P,
-    operation: Operation,
-    reference: Option<&str>,
-    act: impl FnOnce() -> Result<Reply, Reply> + Send,
-) -> Response {
-    let act = || act().unwrap_or_else(|refusal| refusal);
-    let Some(rule) = provider.core().faults.strike(operation, reference) else {
-        return act().into_response();
-    };
-    let status = rule.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let word = |failure| provider.word(failure).into_response();
-    let delay = || wait(provider, rule.delay_ms);
-    match rule.fault {
-        Fault::ResetBefore => Reply::reset(),
-        Fault::ResetAfter => {
-            act();
-            Reply::reset()
-        }
-        Fault::TimeoutBefore => {
-            delay().await;
-            word(Wording::Http(StatusCode::GATEWAY_TIMEOUT))
-        }
-        Fault::TimeoutAfter => {
-            act();
-            delay().await;
-            word(Wording::Http(StatusCode::GATEWAY_TIMEOUT))
-        }
-        Fault::Slow => {
-            let reply = act();
-            delay().await;
-            reply.into_response()
-        }
-        Fault::Http500 => word(Wording::Http(status)),
-        Fault::Http500After => {
-            act();
-            word(Wording::Http(status))
-        }
-        Fault::CutBody => act().cut(),
-        Fault::NotJson => {
-            act();
-            Html("<html><body>Maintenance</body></html>").into_response()
-        }
-        Fault::EmptyBody => {
-            act();
-            StatusCode::OK.into_response()
-        }
-        Fault::Http429 => {
-            let mut response = word(Wording::Quota);
-            if let Some(seconds) = rule.retry_after_s {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            response
-        }
-        Fault::TokenExpired => {
-            if let Some(tokens) = provider.tokens() {
-                tokens.forget();
-            }
-            word(Wording::Unauthorized)
-        }
-        Fault::Trouble => word(Wording::Trouble),
-        Fault::TroubleAfter => {
-            act();
-            word(Wording::Trouble)
-        }
-        Fault::UnknownStatus => act().with_unknown_status(P::STATUS_FIELDS).into_response(),
-        Fault::ExtraFields => act().with_extra_fields().into_response(),
-        Fault::NotVisibleYet => word(Wording::NotVisible),
-        // These break lists only.
-        Fault::MissingRow | Fault::ExtraRow | Fault::WrongFee => act().into_response(),
-    }
-}
-
-async fn wait(provider: &impl Simulated, delay_ms: Option<u64>) {
-    let delay = Duration::from_millis(delay_ms.unwrap_or(30_000));
-    provider.core().stop.run_until_cancelled(tokio::time::sleep(delay)).await;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn rule(nth: u32, times: u32, per_mille: u16) -> FaultRule {
         let (operation, fault) = (Operation::Start, Fault::Http500);
-        FaultRule { operation, fault, times, reference: None, delay_ms: None, nth, per_mille, retry_after_s: None, status: None }
+        FaultRule {
+            operation,
+            fault,
+            times,
+            reference: None,
+            delay_ms: None,
+            nth,
+            per_mille,
+            retry_after_s: None,
+            fields: vec![],
+            status: None,
+        }
     }
 
     #[test]

@@ -159,9 +159,13 @@ impl Ledger {
         }
     }
 
-    /// A payer pays a code; every time is a new transaction.
+    /// A payer pays a code, or by hand on any name; every time is a new transaction.
     pub(crate) fn pay(&mut self, name: &str, request: &PayRequest, now: DateTime<Utc>) -> Result<Payment, Refusal> {
-        let owed = self.codes.get(name).ok_or(Refusal::Unknown)?.amount;
+        let owed = match (self.codes.get(name), request.by_hand) {
+            (Some(code), _) => code.amount,
+            (None, true) => request.amount.ok_or(Refusal::Rule("by hand an amount is needed"))?,
+            (None, false) => return Err(Refusal::Unknown),
+        };
         if let (Some(closing), false) = (self.closed.get(name), request.force) {
             return Err(Refusal::Closed(*closing));
         }
@@ -210,7 +214,7 @@ impl Ledger {
         let reversed = self.is_reversed(&payment.transaction_id);
         PaymentRow {
             transaction_id: payment.transaction_id.clone(),
-            reference: self.codes.get(&payment.name).map_or_else(String::new, |code| code.reference.clone()),
+            reference: self.codes.get(&payment.name).map_or_else(|| payment.name.clone(), |code| code.reference.clone()),
             amount: payment.amount,
             currency: payment.currency.code().to_owned(),
             paid_at: payment.paid_at,

@@ -14,13 +14,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, http::HeaderMap, response::Response};
+use axum::{
+    Router,
+    http::HeaderMap,
+    response::{IntoResponse as _, Response},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Clock;
 
+mod broken;
 pub(crate) mod callback;
 pub(crate) mod charge_levers;
 pub(crate) mod charges;
@@ -28,6 +33,7 @@ mod control;
 mod faults;
 pub(crate) mod journal;
 pub(crate) mod ledger;
+mod limit;
 mod reply;
 mod settlement;
 mod timings;
@@ -62,6 +68,7 @@ pub(crate) struct Core {
     faults: faults::FaultBook,
     courier: Courier,
     timings: timings::Timings,
+    limit: limit::Limit,
     advanced_ms: AtomicI64,
 }
 
@@ -72,6 +79,7 @@ impl Core {
             faults: faults::FaultBook::new(config.seed),
             courier: Courier::new(stop.clone(), config.seed, seal, accepted)?,
             timings: timings::Timings::default(),
+            limit: limit::Limit::default(),
             advanced_ms: AtomicI64::new(0),
             stop,
             config,
@@ -112,6 +120,8 @@ pub(crate) trait Simulated: Send + Sync + 'static {
     fn tokens(&self) -> Option<&tokens::Tokens> {
         None
     }
+    /// The next capture of this reference takes half of what is asked for; of providers with captures.
+    fn capture_in_part(&self, _reference: Option<&str>) {}
     /// The payer pays.
     fn pay(&self, request: &PayRequest) -> Result<Moved, ledger::Refusal>;
     /// The payer or the provider ends an unpaid attempt.
@@ -129,7 +139,7 @@ pub(crate) async fn serve<P: Simulated>(listener: TcpListener, provider: P, rout
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-/// Runs `act` with a fault around it, if a rule says so, and notes how long that took.
+/// Runs `act` with a fault around it, if a rule says so, and notes how long that took; over the limit of calls nothing happens.
 pub(crate) async fn answer<P: Simulated>(
     provider: &P,
     operation: Operation,
@@ -138,7 +148,11 @@ pub(crate) async fn answer<P: Simulated>(
 ) -> Response {
     let core = provider.core();
     let (at, started) = ((core.config.clock)(), Instant::now());
-    let response = faults::answer(provider, operation, reference, act).await;
+    let response = if core.limit.admits(operation, started) {
+        broken::answer(provider, operation, reference, act).await
+    } else {
+        provider.word(Wording::Quota).into_response()
+    };
     core.timings.note(Some(operation), reference, at, started.elapsed());
     response
 }

@@ -20,6 +20,12 @@ pub(crate) enum Wording {
     Trouble,
     /// What is asked for is not visible.
     NotVisible,
+    /// It has this already.
+    Duplicate,
+    /// The money is settled and no longer goes back this way.
+    Settled,
+    /// Not at this time of the day.
+    OutsideHours,
 }
 
 /// What the provider answers before any fault is laid over it.
@@ -56,6 +62,11 @@ impl Reply {
         self.changed(extend)
     }
 
+    /// The same answer without these fields, wherever they stand.
+    pub(crate) fn without_fields(self, names: &[String]) -> Self {
+        self.changed(|json| leave_out(json, names))
+    }
+
     fn changed(self, change: impl FnOnce(&mut Value)) -> Self {
         let Ok(mut json) = serde_json::from_str::<Value>(&self.body) else { return self };
         change(&mut json);
@@ -81,6 +92,17 @@ fn replace(json: &mut Value, names: &[&str]) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| replace(item, names)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn leave_out(json: &mut Value, names: &[String]) {
+    match json {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !names.contains(name));
+            fields.values_mut().for_each(|value| leave_out(value, names));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| leave_out(item, names)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

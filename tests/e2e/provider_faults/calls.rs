@@ -15,14 +15,14 @@ use super::stage::{Bank, Setup, Stage, at_each};
 const TOO_LATE_MS: u64 = 12_000;
 
 /// Begins a payment into a fault and brings it to its end.
-async fn begun_into(stage: &Stage, fault: &str, more: Value) {
+pub async fn begun_into(stage: &Stage, fault: &str, more: Value) {
     stage.fault("start", fault, more).await;
     let intent = stage.intent(120_50).await;
     stage.pay_in_the_end(&intent).await;
 }
 
 /// Refunds into a fault: one refund in the end.
-async fn refunded_into(stage: &Stage, fault: &str, more: Value) {
+pub async fn refunded_into(stage: &Stage, fault: &str, more: Value) {
     let intent = stage.paid(75_25).await;
     stage.fault("refund", fault, more).await;
     let refund = stage.refund(&intent, None).await.id();
@@ -215,9 +215,10 @@ pub async fn f08_a_lapsed_token_is_renewed_once_for_all_and_never_in_a_loop(plat
         let stormed = stage.sim("/sim/health").await["tokens_issued"].as_i64().unwrap() - issued - renewed;
         assert!(stormed <= 7, "{bank:?}: {stormed} tokens in a storm of six refusals");
         stage.ledgers_agree().await;
-        let sql =
-            "select count(*) from gateway.exchange where provider = $1 and exchange::text ~ 'scb-secret|kb-secret|kb-partner|simk-|sim-0'";
-        let shown: i64 = sqlx::query_scalar(sql).bind(&stage.account).fetch_one(&stage.platform.database.admin).await.unwrap();
+        let secrets = "scb-secret|kb-secret|kb-partner|simk-|sim-0";
+        let sql = "select count(*) from gateway.exchange where provider = $1 and exchange::text ~ $2";
+        let asked = sqlx::query_scalar(sql).bind(&stage.account).bind(secrets);
+        let shown: i64 = asked.fetch_one(&stage.platform.database.admin).await.unwrap();
         assert_eq!(shown, 0, "a secret or a token stands in what was said");
     })
     .await;

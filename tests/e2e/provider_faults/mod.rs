@@ -14,8 +14,11 @@ mod deadlines;
 pub mod ledgers;
 mod money;
 mod races;
+mod secrets;
 mod settlement;
 pub mod stage;
+mod strangers;
+mod words;
 
 use std::{
     collections::BTreeMap,
@@ -137,6 +140,7 @@ faults! {
     call_backs:
         f11_a_call_back_in_twenty_copies_has_one_effect,
         f12_call_backs_in_the_wrong_order_do_not_turn_the_state_back,
+        f12_that_a_charge_was_made_is_told_after_it_was_paid_and_changes_nothing,
         f13_a_call_back_before_the_answer_to_the_call_counts,
         f14_a_payment_without_a_call_back_is_found_by_the_schedule,
         f15_a_call_back_that_proves_nothing_is_refused_counted_and_has_no_effect,
@@ -152,6 +156,15 @@ faults! {
         f21_refunds_never_exceed_what_was_captured,
         f27_a_hold_that_lapsed_is_over_and_a_capture_whose_answer_was_lost_is_adopted,
         f31_a_return_from_3d_secure_without_a_result_is_no_evidence;
+    words:
+        f10_an_answer_that_lacks_a_field_decides_nothing,
+        f23_a_void_of_settled_money_or_outside_its_hours_is_refused_with_its_reason,
+        f24_a_repeat_that_the_bank_calls_a_duplicate_shows_the_code_all_the_same,
+        f27_a_capture_that_took_less_than_was_asked_for_is_recorded_as_the_books_show_it;
+    secrets:
+        i10_no_secret_and_no_payer_stands_in_a_log_line_or_an_answer;
+    strangers:
+        f28_money_on_a_reference_that_nobody_made_is_kept_and_closes_nothing;
     races:
         of_64_refunds_at_once_only_those_that_fit_are_made,
         a_cancel_and_a_payment_at_the_same_moment_end_in_one_of_both_fifty_times,

@@ -19,7 +19,8 @@ use support::{Answered, ApiShop, ShiftedClock, TestPlatform, answered};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-const PATH_SECRET: &str = "of-this-account-only";
+/// Ends the address of call-backs of the banks.
+pub const PATH_SECRET: &str = "of-this-account-only";
 /// SCB's payee.
 pub const BILLER_ID: &str = "099400016550100";
 /// KBank's partner and payee.

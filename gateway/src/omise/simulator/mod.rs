@@ -110,7 +110,15 @@ impl Simulated for Omise {
             Wording::Unauthorized => wire::error(StatusCode::UNAUTHORIZED, "authentication_failure", "authentication failed"),
             Wording::Trouble => wire::bad("backend_error", "please try again"),
             Wording::NotVisible => wire::missing(),
+            // It knows no duplicates, and so has no word for them.
+            Wording::Duplicate => self.word(Wording::Trouble),
+            Wording::Settled => wire::bad("failed_refund", "the charge is settled"),
+            Wording::OutsideHours => wire::bad("failed_refund", "not at this time of the day"),
         }
+    }
+
+    fn capture_in_part(&self, reference: Option<&str>) {
+        locked(&self.charges).capture_in_part(reference);
     }
 
     fn pay(&self, request: &PayRequest) -> Result<Moved, Refusal> {
@@ -141,6 +149,10 @@ impl Simulated for Omise {
 impl Charging for Omise {
     fn charges(&self) -> &Mutex<Charges> {
         &self.charges
+    }
+
+    fn creation_event(&self, made: &Charge) -> String {
+        self.event("charge.create", made)
     }
 
     fn refund_event(&self, charge: &Charge, refund: &SentBack) -> String {

@@ -98,6 +98,9 @@ impl Simulated for Bank {
             Wording::Unauthorized => wire::error(StatusCode::UNAUTHORIZED, 9300, "Token invalid"),
             Wording::Trouble => wire::bad_request(8101, "Bad answer from a downstream system"),
             Wording::NotVisible => wire::not_found(),
+            Wording::Duplicate => wire::refused(Refusal::Duplicate),
+            Wording::Settled => wire::refused(Refusal::Rule("it is settled")),
+            Wording::OutsideHours => wire::refused(Refusal::Rule("not at this time of the day")),
         }
     }
 

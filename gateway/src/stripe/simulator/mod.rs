@@ -101,7 +101,14 @@ impl Simulated for Stripe {
             Wording::Unauthorized => wire::error(StatusCode::UNAUTHORIZED, "invalid_request_error", "", "Invalid API Key provided"),
             Wording::Trouble => wire::error(StatusCode::FAILED_DEPENDENCY, "api_error", "", "An outside dependency failed"),
             Wording::NotVisible => wire::missing(),
+            Wording::Duplicate => wire::error(StatusCode::CONFLICT, "idempotency_error", "idempotency_key_in_use", "The key is at work"),
+            Wording::Settled => wire::invalid("", "The charge is settled"),
+            Wording::OutsideHours => wire::invalid("", "Not at this time of the day"),
         }
+    }
+
+    fn capture_in_part(&self, reference: Option<&str>) {
+        locked(&self.charges).capture_in_part(reference);
     }
 
     fn pay(&self, request: &PayRequest) -> Result<Moved, Refusal> {
@@ -132,6 +139,10 @@ impl Simulated for Stripe {
 impl Charging for Stripe {
     fn charges(&self) -> &Mutex<Charges> {
         &self.charges
+    }
+
+    fn creation_event(&self, made: &Charge) -> String {
+        wire::event(&self.number("evt"), "payment_intent.created", made.created_at.timestamp(), &wire::intent(made))
     }
 
     fn refund_event(&self, charge: &Charge, refund: &SentBack) -> String {
