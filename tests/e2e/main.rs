@@ -59,6 +59,8 @@ mod provider_faults;
 #[cfg(test)]
 mod provider_people;
 #[cfg(test)]
+mod published_flow;
+#[cfg(test)]
 mod rate_limits;
 #[cfg(test)]
 mod reach;
@@ -98,6 +100,8 @@ mod store_order;
 mod store_plan;
 #[cfg(test)]
 mod store_snapshot;
+#[cfg(test)]
+mod timeline;
 #[cfg(test)]
 mod volume;
 #[cfg(test)]
