@@ -152,7 +152,8 @@ async fn a_hold_is_captured_in_the_published_form_by_a_number() {
     let till = CardShop::open(&OMISE).await;
     let partner = Partner::new(&till.platform, &till.shop).await;
     let body = json!({"amount": 100_00, "currency": "THB", "payment_method_types": ["credit_card"], "merchant_ref_id": "CARD-1",
-        "merchant_store_id": till.shop.store, "processing_mode": "pgw_processed", "card_token": OMISE.good, "capture_method": "manual"});
+        "merchant_store_id": till.shop.store, "processing_mode": "pgw_processed", "card_token": OMISE.good, "capture_method": "manual",
+        "return_url": "https://shop.example/back"});
     let path = format!("{COLLECTION}/{}", partner.create(&body).await.ok().id());
     let canonical = path.replace("payment_intents", "payment-intents");
     till.becomes(&canonical, "requires_capture").await;
