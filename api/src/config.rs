@@ -68,7 +68,7 @@ pub struct Http {
 pub struct Limits {
     /// Of one merchant.
     pub per_merchant_per_minute: u32,
-    /// Of the holders of one payment token; they do not count with the merchant.
+    /// Of the holders of one payment token; they do not count with the merchant, whose till they must not stop.
     pub per_payment_token_per_minute: u32,
     /// Of the holders of all payment tokens of one merchant.
     pub payers_per_merchant_per_minute: u32,
@@ -108,8 +108,9 @@ impl Default for Limits {
             per_payment_token_per_minute: 120,
             payers_per_merchant_per_minute: 2_000,
             all_per_minute: 10_000,
-            // A provider that is refused may not come again.
-            call_backs_per_account_per_minute: 3_000,
+            // A provider that is refused may not come again: three times a storm of 10,000 at one merchant. What one costs is a signature and
+            // a row, and what is left to be done of them waits in a queue.
+            call_backs_per_account_per_minute: 30_000,
             call_backs_per_platform_account_per_minute: 30_000,
             forgeries_per_account_per_minute: 600,
             call_back_bytes: 32 * 1024,

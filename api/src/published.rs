@@ -1,26 +1,29 @@
 //! The published spelling of payment intents: under `/v1/payment_intents` (and only there) requests may use the published names and
 //! answers carry them. Everything behind this layer knows the canonical ones, so that a key, a rule and a metric are one.
 
+mod request;
+
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, Method, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use domain::{
-    ids::{MerchantId, StoreId},
+    ids::{MerchantId, PaymentIntentId, StoreId},
     money::Money,
-    payment_intent::Tender,
+    payment_intent::{PaymentIntent, Tender},
     provider::MethodKind,
     routing::{self, Candidate, route},
 };
 use serde_json::{Map, Value, json};
 
+use self::request::Fields;
 use crate::{
     auth::{Principal, admit::Sent},
     extract::{body_bytes, strict_json},
-    problem::{Kind, Problem},
+    problem::Problem,
     routes::payment_intent_sync::once_answered,
     state::AppState,
 };
@@ -29,11 +32,8 @@ const CANONICAL: &str = "/v1/payment-intents";
 const ONE: &str = "/v1/payment-intents/{id}";
 const CONFIRM: &str = "/v1/payment-intents/{id}/confirm";
 const CANCEL: &str = "/v1/payment-intents/{id}/cancel";
-/// Why an intent is canceled by whoever does not say: the published form has no field for it. Part of what a repeat is compared by, so it
-/// stays as it is.
-const NO_REASON: &str = "no reason was given";
-/// How long a QR is good unless told, in the published form.
-const DEFAULT_MINUTES: i64 = 30;
+const CAPTURE: &str = "/v1/payment-intents/{id}/capture";
+const INCREMENT: &str = "/v1/payment-intents/{id}/increment";
 /// Larger answers than a page of intents do not occur.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
@@ -48,9 +48,10 @@ pub async fn translate(State(state): State<AppState>, request: Request, next: Ne
     let reader = merchant.filter(|_| request.method() == Method::GET);
     let begins = matches!((route, request.method()), (CANONICAL | CONFIRM, &Method::POST));
     let request = match (route, request.method()) {
-        (CANONICAL, &Method::POST) => canonical(request, created_fields).await,
-        (ONE, &Method::PATCH) => canonical(request, changed_fields).await,
-        (CANCEL, &Method::POST) => canonical(request, canceled_fields).await,
+        (CANONICAL, &Method::POST) => canonical(request, request::created).await,
+        (ONE, &Method::PATCH) => canonical(request, request::changed).await,
+        (CANCEL, &Method::POST) => canonical(request, request::canceled).await,
+        (CAPTURE | INCREMENT, &Method::POST) => some_of_it(&state, merchant, request).await,
         _ => Ok(request),
     };
     match request {
@@ -71,10 +72,10 @@ pub async fn translate(State(state): State<AppState>, request: Request, next: Ne
     }
 }
 
-/// The fields of a request in the canonical spelling.
-type Fields = Map<String, Value>;
-
-async fn canonical(request: Request, fields_of: fn(Fields) -> Result<Fields, Problem>) -> Result<Request, Problem> {
+async fn canonical(
+    request: Request,
+    fields_of: impl FnOnce(Fields, &mut HeaderMap) -> Result<Fields, Problem>,
+) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();
     let mut bytes = body_bytes(Request::from_parts(parts.clone(), body), &()).await?;
     if bytes.is_empty() {
@@ -83,94 +84,29 @@ async fn canonical(request: Request, fields_of: fn(Fields) -> Result<Fields, Pro
         parts.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     }
     let body = match strict_json::parse(&bytes)? {
-        Value::Object(fields) => Bytes::from(Value::Object(fields_of(fields)?).to_string()),
+        Value::Object(fields) => Bytes::from(Value::Object(fields_of(fields, &mut parts.headers)?).to_string()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => bytes,
     };
     parts.headers.remove(header::CONTENT_LENGTH);
     Ok(Request::from_parts(parts, Body::from(body)))
 }
 
-/// The canonical fields of a request for an intent, in either spelling, with what the published form means by what it leaves out.
-fn created_fields(mut fields: Fields) -> Result<Fields, Problem> {
-    rename(&mut fields, "merchant_ref_id", "merchant_reference")?;
-    rename(&mut fields, "merchant_store_id", "store_id")?;
-    join_amount(&mut fields);
-    let tenders = take_types(&mut fields)?;
-    if let Some(first) = tenders.first() {
-        fields.entry("tender").or_insert(json!(first));
-        if tenders.iter().any(|tender| tender != first) {
-            let offered: Vec<Value> = tenders.iter().map(|tender| json!({ "tender": tender })).collect();
-            fields.entry("tenders").or_insert(Value::Array(offered));
+/// A request for some of an intent's money, whose currency need not be said: an intent has one, for ever. Without a body it is for all.
+async fn some_of_it(state: &AppState, merchant: Option<MerchantId>, request: Request) -> Result<Request, Problem> {
+    let (parts, body) = request.into_parts();
+    let bytes = body_bytes(Request::from_parts(parts.clone(), body), &()).await?;
+    let request = Request::from_parts(parts, Body::from(bytes.clone()));
+    if bytes.is_empty() {
+        return Ok(request);
+    }
+    let id = request.uri().path().split('/').nth(3).and_then(|id| id.parse::<PaymentIntentId>().ok());
+    let own = match merchant.zip(id) {
+        Some((merchant, id)) => {
+            state.commands.read_at::<PaymentIntent>(merchant, id).await?.1.details.as_ref().map(|created| created.amount.currency)
         }
-        // Which of several it is, and by which card, the confirm says.
-        let open = tenders.iter().any(|tender| tender != first) || (*first == Tender::OnlineCard && !fields.contains_key("card_token"));
-        if open {
-            fields.entry("confirm").or_insert(json!(false));
-        }
-    }
-    fields.entry("expires_in_minutes").or_insert(json!(DEFAULT_MINUTES));
-    Ok(fields)
-}
-
-/// The canonical fields of a change, in either spelling: what is left out stays as it is, and an intent stays in its store.
-fn changed_fields(mut fields: Fields) -> Result<Fields, Problem> {
-    rename(&mut fields, "merchant_ref_id", "merchant_reference")?;
-    join_amount(&mut fields);
-    let tenders = take_types(&mut fields)?;
-    if let Some(first) = tenders.first() {
-        if tenders.iter().any(|tender| tender != first) {
-            return Err(Problem::new(Kind::RuleBroken, "payment_method_types: a change names one type"));
-        }
-        fields.entry("tender").or_insert(json!(first));
-    }
-    Ok(fields)
-}
-
-/// The canonical fields of a request to cancel.
-#[expect(clippy::unnecessary_wraps, reason = "as the others")]
-fn canceled_fields(mut fields: Fields) -> Result<Fields, Problem> {
-    if fields.get("reason").is_none_or(Value::is_null) {
-        fields.insert("reason".to_owned(), json!(NO_REASON));
-    }
-    Ok(fields)
-}
-
-/// One name for what may come under two.
-fn rename(fields: &mut Fields, published: &str, canonical: &str) -> Result<(), Problem> {
-    let Some(value) = fields.remove(published) else { return Ok(()) };
-    if fields.contains_key(canonical) {
-        return Err(Problem::new(Kind::BodyInvalid, format!("{published}: another name of {canonical}; send one of them")));
-    }
-    fields.insert(canonical.to_owned(), value);
-    Ok(())
-}
-
-/// An amount in the published form is a number with its currency beside it.
-fn join_amount(fields: &mut Fields) {
-    if fields.get("amount").is_some_and(Value::is_number) {
-        let (amount, currency) = (fields.remove("amount"), fields.remove("currency").unwrap_or(Value::Null));
-        fields.insert("amount".to_owned(), json!({"amount": amount, "currency": currency}));
-    }
-}
-
-/// Takes the published types of payment out, as tenders.
-fn take_types(fields: &mut Fields) -> Result<Vec<Tender>, Problem> {
-    let types = fields.remove("payment_method_types").into_iter().flat_map(|types| match types {
-        Value::Array(types) => types,
-        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => vec![other],
-    });
-    let wanted = types.chain(fields.remove("payment_method_type")).map(|word| tender_of(word.as_str().unwrap_or_default()));
-    let unknown = || Problem::new(Kind::RuleBroken, "payment_method_types: this route takes qr_mpm and credit_card");
-    wanted.collect::<Option<Vec<Tender>>>().ok_or_else(unknown)
-}
-
-/// The tender that a published type means.
-fn tender_of(word: &str) -> Option<Tender> {
-    match word {
-        "qr_mpm" | "promptpay" => Some(Tender::PromptPay),
-        "credit_card" | "card" => Some(Tender::OnlineCard),
-        _ => None,
-    }
+        None => None,
+    };
+    canonical(request, |fields, _| Ok(request::of_amount(fields, own))).await
 }
 
 /// The published word for a method.
@@ -296,51 +232,6 @@ fn published_status(status: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn by(fields_of: fn(Fields) -> Result<Fields, Problem>, body: Value) -> Result<Value, String> {
-        let Value::Object(fields) = body else { panic!("an object") };
-        fields_of(fields).map(Value::Object).map_err(|problem| problem.detail().to_owned())
-    }
-
-    fn translated(body: Value) -> Result<Value, String> {
-        by(created_fields, body)
-    }
-
-    #[test]
-    fn the_published_request_is_the_canonical_one() {
-        let published = json!({"amount": 12000, "currency": "THB", "payment_method_types": ["qr_mpm"], "merchant_ref_id": "A-1",
-                               "merchant_store_id": "sto_1"});
-        let canonical = json!({"amount": {"amount": 12000, "currency": "THB"}, "merchant_reference": "A-1", "store_id": "sto_1",
-                               "tender": "promptpay", "expires_in_minutes": 30});
-        assert_eq!(translated(published), Ok(canonical.clone()));
-        assert_eq!(translated(canonical.clone()), Ok(canonical), "the canonical one passes");
-        let card = translated(json!({"payment_method_types": ["credit_card"]})).unwrap();
-        assert_eq!((&card["tender"], &card["confirm"]), (&json!("online_card"), &json!(false)), "its token comes with the confirm");
-        let either = translated(json!({"payment_method_types": ["qr_mpm", "credit_card"]})).unwrap();
-        assert_eq!((&either["tender"], &either["confirm"]), (&json!("promptpay"), &json!(false)), "the confirm chooses");
-        assert_eq!(either["tenders"], json!([{"tender": "promptpay"}, {"tender": "online_card"}]), "among what was offered");
-        assert!(translated(json!({"payment_method_types": ["qr_cpm"]})).unwrap_err().contains("qr_mpm"));
-        assert!(translated(json!({"merchant_ref_id": "A", "merchant_reference": "B"})).unwrap_err().contains("merchant_ref_id"));
-    }
-
-    #[test]
-    fn a_change_takes_the_published_names_and_adds_nothing() {
-        let changed = |body: Value| by(changed_fields, body);
-        let published = json!({"amount": 9000, "currency": "THB", "payment_method_types": ["credit_card"], "merchant_ref_id": "A-2",
-                               "merchant_terminal_id": "T-4", "description": "Lunch"});
-        let canonical = json!({"amount": {"amount": 9000, "currency": "THB"}, "tender": "online_card", "merchant_reference": "A-2",
-                               "merchant_terminal_id": "T-4", "description": "Lunch"});
-        assert_eq!(changed(published), Ok(canonical.clone()));
-        assert_eq!(changed(canonical.clone()), Ok(canonical), "the canonical one passes");
-        assert_eq!(changed(json!({})), Ok(json!({})), "what is left out stays");
-        let store = json!({"merchant_store_id": "sto_1"});
-        assert_eq!(changed(store.clone()), Ok(store), "no field of a change, and refused as one");
-        let same = json!({"payment_method_types": ["qr_mpm", "promptpay"]});
-        assert_eq!(changed(same), Ok(json!({"tender": "promptpay"})));
-        assert!(changed(json!({"payment_method_types": ["qr_mpm", "credit_card"]})).unwrap_err().contains("one type"));
-        assert!(changed(json!({"payment_method_types": ["qr_cpm"]})).unwrap_err().contains("qr_mpm"));
-        assert!(changed(json!({"merchant_ref_id": "A", "merchant_reference": "B"})).unwrap_err().contains("merchant_ref_id"));
-    }
 
     #[test]
     fn an_answer_has_the_published_names() {

@@ -40,6 +40,19 @@ pub async fn issue_at(
     unit.decide::<Bill>(bill_id, bill::Command::Issue(Box::new(issued))).await
 }
 
+/// The bill that an order has.
+///
+/// # Errors
+/// `OrderNotFound`, `OrderNotBilled`.
+pub async fn of_order(unit: &mut UnitOfWork, order_id: OrderId) -> Result<BillId, CommandError> {
+    let order = unit.state::<Order>(order_id).await?;
+    let refused = |rejection: order::Rejection| CommandError::Rejected(rejection.into());
+    match (order.status, order.bill_id) {
+        (order::Status::Absent, _) => Err(refused(order::Rejection::OrderNotFound)),
+        (_, bill_id) => bill_id.ok_or_else(|| refused(order::Rejection::OrderNotBilled)),
+    }
+}
+
 /// Completes the orders of a bill that needs no more money: paid, or written off.
 ///
 /// # Errors

@@ -122,16 +122,35 @@ pub async fn take(
         .await
 }
 
-/// Keeps a call-back that was refused, in place of the oldest of its kind. It has no effect.
+/// Keeps a call-back that had no effect. One that proved its sender and could not be read is parked whole, once, however often it comes:
+/// a build that reads it may look into it again. Any other is kept in place of the oldest of its kind.
 ///
 /// # Errors
 /// The driver's.
 pub async fn refuse(pool: &PgPool, delivery: &Delivery<'_>, refusal: &WebhookRefusal) -> Result<(), sqlx::Error> {
-    let signature = match refusal {
-        WebhookRefusal::NotAuthentic => "bad",
-        WebhookRefusal::Stale => "stale",
-        WebhookRefusal::Malformed(..) => "malformed",
-    };
+    match refusal {
+        WebhookRefusal::NotAuthentic => keep_refused(pool, delivery, "bad", refusal).await,
+        WebhookRefusal::Stale => keep_refused(pool, delivery, "stale", refusal).await,
+        WebhookRefusal::Malformed(..) => park_unread(pool, delivery, refusal).await,
+    }
+}
+
+async fn park_unread(pool: &PgPool, delivery: &Delivery<'_>, refusal: &WebhookRefusal) -> Result<(), sqlx::Error> {
+    sqlx::query("select process.park_unread_webhook($1, $2, $3, $4, $5, $6, $7, $8)")
+        .bind(uuid_of(delivery.id))
+        .bind(delivery.provider)
+        .bind(delivery.account)
+        .bind(delivery.tenant.map(uuid_of))
+        .bind(format!("malformed: {refusal}"))
+        .bind(delivery.received_at)
+        .bind(Json(delivery.headers))
+        .bind(delivery.body)
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+async fn keep_refused(pool: &PgPool, delivery: &Delivery<'_>, signature: &str, refusal: &WebhookRefusal) -> Result<(), sqlx::Error> {
     let body = delivery.body.get(..REFUSED_BYTES).unwrap_or(delivery.body);
     sqlx::query("select process.refuse_webhook($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
         .bind(uuid_of(delivery.id))
@@ -160,7 +179,7 @@ pub struct Stored {
     pub provider: String,
     /// `pac_…`, or the provider's name.
     pub account: String,
-    /// `ok`, `bad`, `stale` or `malformed`.
+    /// `ok`, `bad` or `stale`; `malformed` of those that builds before kept without saying more.
     pub signature: String,
     /// `received`, `parked`, `done`, `unconfirmed` or `refused`.
     pub state: String,
@@ -172,7 +191,7 @@ pub struct Stored {
     pub provider_id: Option<String>,
     /// The money that it speaks of.
     pub transaction_id: Option<String>,
-    /// Why it was refused.
+    /// Why it was refused, or could not be read.
     pub problem: Option<String>,
     /// When it came first, UTC.
     pub received_at: DateTime<Utc>,
@@ -305,7 +324,12 @@ pub async fn reopen(
 }
 
 impl Stored {
-    /// What a call-back that proved its sender said when it came; nothing for one that was refused.
+    /// Its sender was proven when it came.
+    pub fn is_proven(&self) -> bool {
+        self.signature == "ok"
+    }
+
+    /// What a call-back that proved its sender said when it came; nothing for one that was refused or could not be read.
     pub fn hint(&self) -> Option<WebhookHint> {
         let subject = match (&self.reference, &self.provider_id) {
             (Some(reference), _) => HintSubject::Reference(reference.clone()),

@@ -402,7 +402,7 @@ fn confirmation(biller: &str) -> Vec<u8> {
 }
 
 fn read(path_secret: Option<&str>, body: &[u8]) -> Result<WebhookHint, WebhookRefusal> {
-    webhook_provider().read_webhook(&RawWebhook { path_secret, headers: &[], body, received_at: at(LATE_EVENING) })
+    webhook_provider().read_webhook(&RawWebhook { proven: false, path_secret, headers: &[], body, received_at: at(LATE_EVENING) })
 }
 
 #[test]

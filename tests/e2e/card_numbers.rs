@@ -1,14 +1,19 @@
 //! Card numbers and their codes stand in no table and no log line, wherever somebody puts them: every field of every route that takes
-//! a body, keys, addresses, and what providers (or others in their name) call back with.
+//! a body, keys, addresses, frames of sockets, files of sales, and what providers (or others in their name) call back with.
+
+use std::path::PathBuf;
 
 use api::{
     auth::Role,
+    import::{self, ImportOptions},
     simulated_provider::{Simulated, settings},
 };
 use domain::ids::Ulid;
+use futures_util::{SinkExt, StreamExt};
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
-use support::{TestPlatform, answered};
+use support::{ScratchDir, TestPlatform, answered};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::logged::LogWatch;
 
@@ -149,5 +154,71 @@ async fn a_card_number_stands_in_no_table_and_no_log() {
     for secret in [NUMBER, DRESSED, CODE] {
         assert_eq!(platform.database.tables_with(secret).await, [""; 0], "{secret}");
     }
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_refuses_the_order_of_a_row_with_a_card_number_and_writes_it_nowhere() {
+    let platform = TestPlatform::start().await;
+    let scratch = ScratchDir::new("card-rows");
+    let (file, rejects) = (scratch.path().join("sales.csv"), scratch.path().join("rejects.csv"));
+    let row = |key: &str, card: &str, item: &str| format!("{key},1,2024-03-01 10:00:00,cash,{card},38.7,{item}\n");
+    let rows = [
+        row("1-00001", "", "Latte"),
+        row("1-00002", "", &format!("Latte {DRESSED}")),
+        row(NUMBER, "", "Latte"),
+        row("1-00004", NUMBER, "Latte"),
+    ];
+    let header = "sale_id,machine,datetime,cash_type,card,money,coffee_name\n";
+    std::fs::write(&file, format!("{header}{}", rows.concat())).unwrap();
+    let mapping = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../mappings/coffee_machine.toml");
+    let options = ImportOptions { file, mapping, reject_file: Some(rejects.clone()), in_flight: 4, quiet: true };
+    let report = import::run(&platform.platform.commands, &options).await.unwrap();
+    assert_eq!((report.added, report.rejected.len()), (1, 3), "{:?}", report.rejected);
+    for rejected in &report.rejected {
+        assert!(rejected.reason.contains("holds what looks like a card number"), "{rejected:?}");
+    }
+    let told = format!("{report} {:?} {}", report.rejected, std::fs::read_to_string(&rejects).unwrap());
+    assert!(![NUMBER, DRESSED].iter().any(|number| told.contains(number)), "{told}");
+    platform.settled().await;
+    for number in [NUMBER, DRESSED] {
+        assert_eq!(platform.database.tables_with(number).await, [""; 0], "{number}");
+    }
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_refuses_a_frame_with_a_card_number_and_says_nothing_again_that_it_cannot_read() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let mut request = format!("{}/ws", platform.base.replace("http", "ws")).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {}", shop.cashier).parse().unwrap());
+    let mut socket = tokio_tungstenite::connect_async(request).await.unwrap().0;
+    let mut said = async |text: String| {
+        socket.send(Message::Text(text.into())).await.unwrap();
+        loop {
+            if let Message::Text(answer) = socket.next().await.unwrap().unwrap() {
+                return serde_json::from_str::<Value>(&answer).unwrap();
+            }
+        }
+    };
+    for text in [NUMBER.to_owned(), format!("{{\"action\":\"subscribe\",\"topic\":\"{DRESSED}\"}}"), format!("{{\"{NUMBER}\":1}}")] {
+        let refused = said(text).await;
+        assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("CardNumberRefused")), "{refused}");
+        assert!(![NUMBER, DRESSED].iter().any(|number| refused.to_string().contains(number)), "{refused}");
+    }
+    let secret = "a-word-of-nobodys-business";
+    for (text, code) in [
+        (secret.to_owned(), "BadRequest"),
+        (json!({"action": secret}).to_string(), "BadRequest"),
+        (json!({"action": "ping", (secret): 1}).to_string(), "BadRequest"),
+        (json!({"action": "subscribe", "topic": secret}).to_string(), "TopicUnknown"),
+        (json!({"action": "unsubscribe", "topic": secret}).to_string(), "TopicUnknown"),
+    ] {
+        let refused = said(text).await;
+        assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!(code)), "{refused}");
+        assert!(!refused.to_string().contains(secret), "{refused}");
+    }
+    assert_eq!(said(json!({"action": "ping"}).to_string()).await["type"], "pong", "the session goes on");
     platform.stop().await;
 }

@@ -15,13 +15,13 @@ use sha2::{Digest as _, Sha256};
 use support::{Answered, ApiShop, ShiftedClock, TestPlatform, answered};
 
 /// A client as a partner would write it, from the published description alone.
-struct Service {
+pub struct Service {
     key_id: String,
     key: String,
 }
 
 impl Service {
-    async fn new(platform: &TestPlatform, shop: &ApiShop, nonce_only: bool) -> Self {
+    pub async fn new(platform: &TestPlatform, shop: &ApiShop, nonce_only: bool) -> Self {
         let admin = platform.token(Role::MerchantAdmin, Some(shop.merchant), None);
         let made =
             platform.post(&admin, "/v1/api-keys", json!({"label": "till server", "role": "manager", "nonce_only": nonce_only})).await.ok();
@@ -36,7 +36,7 @@ impl Service {
         hex::encode(mac.finalize().into_bytes())
     }
 
-    fn published(&self, method: &str, path: &str, time: i64, body: &str) -> String {
+    pub fn published(&self, method: &str, path: &str, time: i64, body: &str) -> String {
         let signature = self.sign(&format!("{method}\n{path}\n{time}\n{}", hex::encode(Sha256::digest(body))));
         format!("HMAC-SHA256 {}:{time}:{signature}", self.key_id)
     }
@@ -48,7 +48,7 @@ impl Service {
     }
 }
 
-fn now() -> i64 {
+pub fn now() -> i64 {
     SystemClock.now().timestamp()
 }
 

@@ -61,6 +61,8 @@ mod provider_faults;
 #[cfg(test)]
 mod provider_people;
 #[cfg(test)]
+mod published_flow;
+#[cfg(test)]
 mod rate_limits;
 #[cfg(test)]
 mod reach;
@@ -104,6 +106,8 @@ mod store_order;
 mod store_plan;
 #[cfg(test)]
 mod store_snapshot;
+#[cfg(test)]
+mod timeline;
 #[cfg(test)]
 mod volume;
 #[cfg(test)]

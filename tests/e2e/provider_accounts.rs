@@ -284,3 +284,40 @@ async fn parked_call_backs_of_a_range_are_looked_into_again_and_who_wanted_it_is
     assert!(note["by"].as_str().unwrap().starts_with("user:") && note["at"].is_string(), "{note}");
     platform.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_back_that_proved_its_sender_and_cannot_be_read_is_kept_whole_and_read_once_somebody_can() {
+    let platform = started().await;
+    let admin = platform.token(Role::PlatformAdmin, None, None);
+    let secret = settings("http://127.0.0.1:1").webhook_path_secret;
+    // Longer than what is kept of a refused one, and as long as the bank's may be read.
+    let body = format!("{{\"transactionId\":{}", " ".repeat(20_000));
+    let send = async |path: &str| {
+        let path = format!("/webhooks/scb/{path}");
+        answered(platform.raw(Method::POST, &path).header("content-type", "application/json").body(body.clone())).await
+    };
+    for _ in 0..2 {
+        let answer = send(secret.reveal()).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["code"]), (400, &json!("WebhookMalformed")), "the bank comes again: {answer:?}");
+    }
+    assert_eq!(send("a-wrong-secret").await.status, 401);
+    let list = "/v1/inbound-webhooks?state=parked";
+    let parked = platform.get(&admin, list).await.ok().body;
+    let [kept] = parked["data"].as_array().unwrap().as_slice() else { panic!("one, however often it came: {parked}") };
+    assert_eq!((&kept["signature"], &kept["deliveries"], &kept["bytes"]), (&json!("ok"), &json!(2), &json!(body.len())), "{kept}");
+    assert!(kept["problem"].as_str().unwrap().starts_with("malformed: "), "{kept}");
+    let path = format!("/v1/inbound-webhooks/{}/reprocess", kept["id"].as_str().unwrap());
+    let again = async || platform.send(&admin, Method::POST, &path, Some("again"), None).await;
+    assert_eq!(again().await.status, 401, "it cannot be read yet");
+    // As if a later build could read it: what it says is what it would have said. The secret path is not there any more, nor needed.
+    let readable = call_back("NOBODY00000000000099", "UNREAD1").to_string();
+    let change = "update process.webhook set body = $1 where state = 'parked'";
+    sqlx::query(change).bind(readable.as_bytes()).execute(&platform.database.admin).await.unwrap();
+    let taken = again().await.ok().body;
+    assert_eq!((&taken["reference"], &taken["problem"]), (&json!("NOBODY00000000000099"), &Value::Null), "{taken}");
+    let known = |page: &Value| page["data"].as_array().is_some_and(|rows| rows.len() == 1);
+    let parked = platform.get_until(&admin, list, known).await;
+    let notes: Vec<bool> = parked["data"][0]["reprocesses"].as_array().unwrap().iter().map(|note| note["taken"] == true).collect();
+    assert_eq!((notes, &parked["data"][0]["delivery_id"]), (vec![false, true], &json!("UNREAD1")), "as any other that names nobody");
+    platform.stop().await;
+}

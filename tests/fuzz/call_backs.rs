@@ -72,7 +72,7 @@ fn read(
     headers: &[(String, String)],
     body: &[u8],
 ) -> Result<WebhookHint, WebhookRefusal> {
-    provider.read_webhook(&RawWebhook { path_secret: secret, headers, body, received_at: now() })
+    provider.read_webhook(&RawWebhook { proven: false, path_secret: secret, headers, body, received_at: now() })
 }
 
 /// Some text in `value` is `wanted`.

@@ -9,6 +9,7 @@
 //! meaning in `plan.rs`, its words in `docs/import.md`.
 
 mod bind;
+mod card_cells;
 mod check;
 pub mod error;
 mod ids;
@@ -47,6 +48,7 @@ pub use self::{
     report::{ImportReport, Refunds, Rejected, TenderTotal},
 };
 use self::{
+    card_cells::printable,
     report::RejectFile,
     rows::{Input, Step, StepKind, Steps},
     sale::Row,
@@ -179,6 +181,7 @@ impl Tally {
     }
 
     fn refuse(&mut self, rows: &[Row], rejected: Rejected) -> Result<(), ImportError> {
+        let rejected = Rejected { key: printable(&rejected.key).into_owned(), ..rejected };
         if let Some(file) = &mut self.rejects {
             file.write(rows, &rejected)?;
         }

@@ -13,6 +13,7 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 
 use super::{
+    card_cells::printable,
     error::ImportError,
     sale::{LedgerUnit, LineRounding, RefundUnit, Row, SaleUnit},
 };
@@ -270,7 +271,8 @@ impl fmt::Display for ImportReport {
     }
 }
 
-/// Rejected rows as CSV: the columns of the input, then line, order key and reason. Can be mended and imported again.
+/// Rejected rows as CSV: the columns of the input, then line, order key and reason. Can be mended and imported again. Card numbers are
+/// masked.
 pub(super) struct RejectFile {
     path: PathBuf,
     writer: csv::Writer<File>,
@@ -300,7 +302,8 @@ impl RejectFile {
     /// `File`.
     pub fn write(&mut self, rows: &[Row], rejected: &Rejected) -> Result<(), ImportError> {
         for row in rows {
-            self.record(&row.cells, &[&row.line.to_string(), &rejected.key, &rejected.reason])?;
+            let cells: StringRecord = row.cells.iter().map(printable).collect();
+            self.record(&cells, &[&row.line.to_string(), &rejected.key, &rejected.reason])?;
         }
         Ok(())
     }

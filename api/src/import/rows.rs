@@ -208,28 +208,30 @@ impl Steps {
             let what = StepKind::Skipped(reason.to_owned());
             return self.ready.push_back(Step { rows: vec![row], key, what });
         }
+        let card = self.planner.card_number_in(&row);
         if let Some(rule) = self.planner.ledger_rule(&row) {
             let planned = self.planner.plan_ledger(&row, rule);
-            let unit = self.twice(&key, row.line).map_or(planned, Err);
+            let unit = card.or_else(|| self.twice(&key, row.line)).map_or(planned, Err);
             let what = unit.map_or_else(StepKind::Bad, |unit| StepKind::Ledger(Box::new(unit)));
             return self.ready.push_back(Step { rows: vec![row], key, what });
         }
-        self.group(key, row);
+        self.group(key, row, card);
     }
 
-    /// Puts a row to its order, or begins one; ends the orders that no later row can belong to.
-    fn group(&mut self, key: String, row: Row) {
+    /// Puts a row to its order, which a `fault` of the row spoils, or begins one; ends the orders that no later row can belong to.
+    fn group(&mut self, key: String, row: Row, fault: Option<RowProblem>) {
         self.rows += 1;
         let cut = self.spoiled.filter(|(_, last)| self.rows <= *last).map(|(line, _)| may_belong(line, row.line));
+        let spoiled = fault.or(cut);
         if self.open.get(&key).is_some_and(|open| open.rows.len() >= MAX_ROWS) {
             self.close(&key);
         }
         if let Some(open) = self.open.get_mut(&key) {
-            open.problem = open.problem.take().or(cut);
+            open.problem = open.problem.take().or(spoiled);
             open.rows.push(row);
             open.newest = self.rows;
         } else {
-            let problem = self.twice(&key, row.line).or(cut);
+            let problem = self.twice(&key, row.line).or(spoiled);
             self.open.insert(key.clone(), Open { rows: vec![row], problem, newest: self.rows });
         }
         self.touched.push_back((self.rows, key));

@@ -56,6 +56,22 @@ fn a_key_that_comes_twice_is_refused_not_dropped() {
 }
 
 #[test]
+fn an_order_with_a_card_number_in_a_cell_that_is_kept_is_refused_without_saying_it() {
+    let row = |key: &str, item: &str, paid: &str| format!("{key},,2024-03-01 10:15,{item},1,10,C,{paid},\n");
+    let refusal = |cell: u8| format!("cell {cell} holds what looks like a card number; it is neither kept nor shown");
+    let rows = row("7", "Tea", "") + &row("7", "paid by 4111 1111 1111 1111", "") + &row("8", "Tea", "");
+    assert_eq!(story(&grouped(), &rows), [format!("7 bad 3: {}", refusal(4)), "8 sold 1".to_owned()]);
+    let keyed = story(SHOP, &row("4111111111111111", "Tea", ""));
+    assert!(keyed[0].ends_with(&format!("bad 2: {}", refusal(1))), "{keyed:?}");
+    assert_eq!(story(SHOP, &row("7", "4006381333931", "")), ["7 sold 1"], "the number of an article");
+    assert_eq!(
+        story(SHOP, &row("7", "Tea", "4111111111111111")),
+        ["7 sold 1"],
+        "of a column that the mapping does not name nothing is kept"
+    );
+}
+
+#[test]
 fn skipped_rows_are_counted_and_do_not_cut_an_order() {
     let mapping = grouped()
         + "[[skip]]\nreason = \"stock\"\nwhen = [{ column = \"qty\", sign = \"negative\" }, { column = \"price\", sign = \"zero\" }]\n";

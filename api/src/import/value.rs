@@ -11,7 +11,7 @@ use domain::{
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
-use super::{mapping_rows::Sign, plan_rows::sign_of};
+use super::{card_cells::printable, mapping_rows::Sign, plan_rows::sign_of};
 
 /// Which sign stands before the decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -85,7 +85,7 @@ fn plain_decimal(pointed: &str) -> Option<Decimal> {
 
 /// Text of a cell in a message: short, without line breaks.
 pub(super) fn shown(text: &str) -> String {
-    text.chars().take(40).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(text).chars().take(40).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Turns wall-clock time of one zone into instants.

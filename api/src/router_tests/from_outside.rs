@@ -21,7 +21,7 @@ async fn a_call_back_is_acknowledged_only_when_it_was_stored() {
         assert_eq!(code(edge.post("/webhooks/other/s3cret", &[], "{}").await), (404, "NotFound".into()));
         assert_eq!(code(edge.post("/webhooks/stub/wrong", &[], "{}").await), (401, "WebhookRefused".into()));
         assert_eq!(code(edge.post("/webhooks/stub", &[], "{}").await), (401, "WebhookRefused".into()));
-        assert_eq!(code(edge.post("/webhooks/stub/s3cret", &[], "no").await), (400, "WebhookMalformed".into()));
+        assert_eq!(code(edge.post("/webhooks/stub/s3cret", &[], "no").await), (503, "Unavailable".into()), "proven, and not kept");
         assert_eq!(code(edge.post("/webhooks/stub/s3cret", &[], "x".repeat(65_537)).await), (413, "BodyTooLarge".into()));
         assert_eq!(code(edge.post("/webhooks/stub/s3cret", &[], r#"{"t":"T1"}"#).await), (503, "Unavailable".into()));
     }

@@ -47,9 +47,9 @@ pub struct InboundWebhookResource {
     provider: String,
     /// `pac_…`, or the provider's name for the platform's own account.
     account: String,
-    /// `ok`, `bad`, `stale` or `malformed`.
+    /// What it proved when it came: `ok`, `bad` or `stale` (`malformed` of old ones).
     signature: String,
-    /// `received`, `parked` (names a payment that nobody here knows), `done`, `unconfirmed` (the provider's books do not show
+    /// `received`, `parked` (names a payment that nobody here knows, or could not be read, which `problem` says), `done`, `unconfirmed` (the provider's books do not show
     /// what it spoke of) or `refused`.
     state: String,
     /// The provider's name for the delivery.
@@ -64,7 +64,7 @@ pub struct InboundWebhookResource {
     /// The money that it speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction_id: Option<String>,
-    /// Why it was refused.
+    /// Why it was refused; `malformed: …` where its sender is proven, but it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     /// When it came first.
@@ -166,7 +166,8 @@ async fn list(
     Ok(JsonBody(ListOf { data, next_cursor }).into_response())
 }
 
-/// Looks into a call-back once more: its signature by the secrets of today, its payment by what is known today.
+/// Looks into a call-back once more: what it says as it is read today, its payment by what is known today; where its sender was not proven,
+/// its signature by the secrets of today.
 #[utoipa::path(post, path = "/v1/inbound-webhooks/{id}/reprocess", tag = "inbound-webhooks",
     params(("id" = String, Path, description = "`whk_…`")),
     responses((status = 200, description = "It is looked into", body = InboundWebhookResource)),
@@ -179,7 +180,10 @@ async fn reprocess(
 ) -> Result<Response, Problem> {
     let tenant = allowed.principal.merchant;
     if !again(&state, tenant, id, &allowed.principal.actor()).await? {
-        return Err(Problem::new(Kind::WebhookRefused, "it still does not prove its sender, or is another one that was taken already"));
+        return Err(Problem::new(
+            Kind::WebhookRefused,
+            "it still does not prove its sender or cannot be read, or is another one that was taken already",
+        ));
     }
     let found = webhooks::find(&state.app_pool, tenant, id).await.map_err(|error| Problem::unavailable(&error))?;
     let found = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
@@ -260,8 +264,9 @@ async fn again(state: &AppState, tenant: Option<MerchantId>, id: WebhookId, acto
     let original = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
     let door = Door::of(state, &original.stored.account).await?;
     let received_at = original.stored.received_at;
-    let raw = RawWebhook { path_secret: None, headers: &original.headers.0, body: &original.body, received_at };
-    // A secret path is not kept: what proved its sender by one is taken at the word that it had then.
+    // What proved its sender when it came need not do so again: a secret path is not kept, and secrets change.
+    let proven = original.stored.is_proven();
+    let raw = RawWebhook { proven, path_secret: None, headers: &original.headers.0, body: &original.body, received_at };
     let (pool, stored, now) = (&state.app_pool, &original.stored, state.clock.now());
     let Some(hint) = door.read(&raw).ok().or_else(|| stored.hint()) else {
         webhooks::note(pool, tenant, stored, actor, now).await.map_err(unavailable)?;

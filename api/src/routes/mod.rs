@@ -16,6 +16,7 @@ pub mod inbound_webhooks;
 pub mod merchants;
 pub mod order_lines;
 pub mod orders;
+mod pay_for;
 pub mod payment_intent_changes;
 pub mod payment_intent_sync;
 pub mod payment_intent_views;

@@ -7,11 +7,10 @@ use commands::{
     error::CommandError,
     handle::{Caller, UnitOfWork},
     idempotency::Answer,
-    payments::{self, AttemptOptions, Confirm, NewPayment, PayFor},
+    payments::{self, AttemptOptions, Confirm, NewPayment},
 };
 use domain::{
-    bill::Bill,
-    ids::{BillId, PaymentIntentId, StoreId},
+    ids::{BillId, OrderId, PaymentIntentId, StoreId},
     money::Money,
     payment_intent::{self, Evidence, PaymentIntent, Tender, Wishes},
 };
@@ -21,10 +20,11 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    command::{Change, respond, shown, within, within_store},
-    orders::{ReasonInput, check_currency},
+    command::{Change, respond, shown, within},
+    orders::ReasonInput,
+    pay_for::Named,
     payment_token::with_payment_token,
-    payments::{check_cash, validity},
+    payments::validity,
 };
 use crate::{
     auth::{Policy, Proof, may},
@@ -47,14 +47,17 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(super::payment_intent_views::router())
 }
 
-/// What is to be paid: a bill, or an amount at a store.
+/// What is to be paid: a bill, named outright or by its order, or an amount at a store.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateIntent {
     /// `bill_…`.
     #[schema(value_type = Option<String>)]
     bill_id: Option<BillId>,
-    /// `sto_…`, for a payment without a bill; that of the caller's token unless told.
+    /// `ord_…`, for the bill that this order has.
+    #[schema(value_type = Option<String>)]
+    order_id: Option<OrderId>,
+    /// `sto_…`, for a payment without a bill; that of the caller's token unless told. Beside `order_id`: where the order is.
     #[schema(value_type = Option<String>)]
     store_id: Option<StoreId>,
     /// How much; needed without a bill, otherwise all that is due unless told.
@@ -187,18 +190,6 @@ impl CreateIntent {
         }
         Ok(())
     }
-
-    /// A caller who belongs to a store need not name it.
-    fn target(&self, own_store: Option<StoreId>) -> Result<PayFor, Problem> {
-        let store_id = self.store_id.or_else(|| own_store.filter(|_| self.bill_id.is_none()));
-        match (self.bill_id, store_id, self.amount) {
-            (Some(bill_id), None, amount) => Ok(PayFor::Bill { bill_id, amount }),
-            (None, Some(store_id), Some(amount)) => Ok(PayFor::Amount { store_id, amount }),
-            (Some(_), Some(_), _) | (None, None, _) | (None, Some(_), None) => {
-                Err(Problem::new(Kind::RuleBroken, "name either bill_id, or store_id and amount"))
-            }
-        }
-    }
 }
 
 /// Starts a payment through a provider; what the payer must do appears as `next_action` once the provider has said it. Cash has succeeded
@@ -208,8 +199,9 @@ impl CreateIntent {
     extensions(("x-permission" = json!("payment_take"))))]
 async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>, body: Json<CreateIntent>) -> Result<Response, Problem> {
     let only = change.only_store();
-    let (pay_for, valid_for) = (body.value.target(only)?, validity(body.value.expires_in_minutes)?);
     let input = &body.value;
+    let named = Named::of((input.bill_id, input.order_id, input.store_id), only, input.amount)?;
+    let valid_for = validity(input.expires_in_minutes)?;
     input.check_tender()?;
     let mut options = options(input.tender, input.card_token.as_ref(), input.capture_method, input.return_url.as_ref())?;
     options.tenders = offered(&input.tenders)?;
@@ -223,17 +215,7 @@ async fn create(State(state): State<AppState>, change: Change<may::PaymentTake>,
         let CreateIntent { merchant_reference, description, merchant_terminal_id, .. } = input.clone();
         Box::pin(async move {
             unit.reaches_only(only);
-            match pay_for {
-                PayFor::Bill { bill_id, .. } => {
-                    within::<Bill>(unit, only, bill_id).await?;
-                    let bill = unit.state::<Bill>(bill_id).await?;
-                    check_cash(&bill, cash)?;
-                }
-                PayFor::Amount { store_id, amount } => {
-                    within_store(only, store_id)?;
-                    cash.map_or(Ok(()), |cash| check_currency(cash, amount.currency))?;
-                }
-            }
+            let pay_for = named.found(unit, only, cash).await?;
             let id = unit.next_id();
             let new = NewPayment {
                 payment_intent_id: id,

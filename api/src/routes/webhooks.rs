@@ -181,10 +181,11 @@ async fn taken(state: &AppState, door: &Door, secret: Option<&str>, request: Req
         return Err(Problem::new(Kind::BodyTooLarge, format!("a call-back has at most {most} bytes")));
     }
     let received_at = state.clock.now();
-    let read = door.read(&RawWebhook { path_secret: secret, headers: &headers, body: &body, received_at });
+    let read = door.read(&RawWebhook { proven: false, path_secret: secret, headers: &headers, body: &body, received_at });
     // Before anything is kept: a flood costs no more than the check of its signatures.
     let account = door.counts_for();
-    let standing = state.limiter.take([if read.is_ok() { Party::CallBacks(account) } else { Party::Forgeries(account) }]).await;
+    let proven = !matches!(read, Err(WebhookRefusal::NotAuthentic | WebhookRefusal::Stale));
+    let standing = state.limiter.take([if proven { Party::CallBacks(account) } else { Party::Forgeries(account) }]).await;
     if !standing.admitted {
         counter!("smartpos_webhooks_total", "provider" => door.provider(), "result" => "limited").increment(1);
         return Ok(standing.refusal());
@@ -208,25 +209,36 @@ async fn taken(state: &AppState, door: &Door, secret: Option<&str>, request: Req
             let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
             Ok((json, hint.acknowledgement).into_response())
         }
-        Err(refusal) => {
-            counter!("smartpos_webhooks_total", "provider" => provider, "result" => "refused").increment(1);
-            tracing::warn!(provider, %refusal, "a call-back was refused");
-            // Kept for whoever looks into it; the refusal does not depend on it. A burst passes, so a second try has a chance.
-            let keep = || webhooks::refuse(&state.call_back_pool, &delivery, &refusal);
-            let kept = match keep().await {
-                Ok(()) => Ok(()),
-                Err(_) => keep().await,
-            };
-            if let Err(error) = kept {
-                counter!("smartpos_webhooks_refusals_lost_total", "provider" => provider).increment(1);
-                tracing::warn!(provider, %error, "a refused call-back was not kept");
-            }
-            Err(match refusal {
-                WebhookRefusal::NotAuthentic | WebhookRefusal::Stale => Problem::plain(Kind::WebhookRefused),
-                WebhookRefusal::Malformed(_, reason) => Problem::new(Kind::WebhookMalformed, reason),
-            })
+        Err(refusal) => refused(state, &delivery, refusal).await,
+    }
+}
+
+/// Keeps a call-back that has no effect and says why it has none. One that proved its sender, and could not be read, must be kept.
+async fn refused(state: &AppState, delivery: &Delivery<'_>, refusal: WebhookRefusal) -> Result<Response, Problem> {
+    let provider = delivery.provider.to_owned();
+    let unread = matches!(refusal, WebhookRefusal::Malformed(..));
+    let result = if unread { "unread" } else { "refused" };
+    counter!("smartpos_webhooks_total", "provider" => provider.clone(), "result" => result).increment(1);
+    tracing::warn!(provider, %refusal, "a call-back was refused");
+    // A burst passes, so a second try has a chance.
+    let keep = || webhooks::refuse(&state.call_back_pool, delivery, &refusal);
+    let kept = match keep().await {
+        Ok(()) => Ok(()),
+        Err(_) => keep().await,
+    };
+    match kept {
+        Ok(()) => {}
+        Err(error) if unread => return Err(Problem::unavailable(&error)),
+        Err(error) => {
+            // For whoever looks into it; the refusal does not depend on it.
+            counter!("smartpos_webhooks_refusals_lost_total", "provider" => provider.clone()).increment(1);
+            tracing::warn!(provider, %error, "a refused call-back was not kept");
         }
     }
+    Err(match refusal {
+        WebhookRefusal::NotAuthentic | WebhookRefusal::Stale => Problem::plain(Kind::WebhookRefused),
+        WebhookRefusal::Malformed(_, reason) => Problem::new(Kind::WebhookMalformed, reason),
+    })
 }
 
 fn texts(headers: &HeaderMap) -> Vec<(String, String)> {

@@ -2,7 +2,8 @@
 //!
 //! Client to server: `{"action":"subscribe","topic":"order.ord_…","after":3}`, `{"action":"unsubscribe","topic":…}`,
 //! `{"action":"ping"}`. Server to client: `{topic, epoch, seq, position, type, body}` for an event; `type` is `subscribed`,
-//! `unsubscribed`, `pong`, `resync` (too far behind: read the resource, then subscribe without `after`) or `error` otherwise.
+//! `unsubscribed`, `pong`, `resync` (too far behind: read the resource, then subscribe without `after`) or `error` otherwise. An `error`
+//! says again nothing of what could not be read.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -25,7 +26,7 @@ use super::{
     hub::{Delivery, Frame, Hub, SESSION_QUEUE},
     topic::{Topic, stream_id},
 };
-use crate::auth::Sight;
+use crate::{auth::Sight, extract::card::holds_card_number, problem::Kind};
 
 /// Topics that one session may listen to.
 const MAX_TOPICS: usize = 64;
@@ -132,10 +133,16 @@ impl Session {
     }
 
     async fn request(&mut self, text: &str, first: &mut Option<mpsc::Sender<Delivery>>) -> Result<(), axum::Error> {
+        // Nothing of a text that is refused is said again, since it may hold anything.
+        if holds_card_number(text) {
+            let refused = Kind::CardNumberRefused;
+            return self.say_error(None, refused.code(), refused.title()).await;
+        }
         match serde_json::from_str(text) {
             Ok(Request::Ping {}) => self.say(&json!({"type": "pong", "position": self.hub.position()})).await,
             Ok(Request::Unsubscribe { topic }) => {
-                if let Some(parsed) = Topic::parse(&topic).filter(|topic| self.topics.remove(topic).is_some()) {
+                let Some(parsed) = Topic::parse(&topic) else { return self.say_topic_unknown().await };
+                if self.topics.remove(&parsed).is_some() {
                     // The queue must outlive the last topic.
                     first.get_or_insert_with(|| self.sender.upgrade().unwrap_or_else(|| mpsc::channel(1).0));
                     self.hub.leave(self.id, [parsed]);
@@ -143,20 +150,12 @@ impl Session {
                 self.say(&json!({"type": "unsubscribed", "topic": topic})).await
             }
             Ok(Request::Subscribe { topic, after }) => self.subscribe(&topic, after, first).await,
-            Err(error) => self.say_error(None, "BadRequest", &error.to_string()).await,
+            Err(error) => self.say_error(None, "BadRequest", &unread(&error)).await,
         }
     }
 
     async fn subscribe(&mut self, name: &str, after: Option<i64>, first: &mut Option<mpsc::Sender<Delivery>>) -> Result<(), axum::Error> {
-        let Some(topic) = Topic::parse(name) else {
-            return self
-                .say_error(
-                    Some(name),
-                    "TopicUnknown",
-                    "topics are store., order., bill., payment_intent., refund., customer. or merchant. and an id",
-                )
-                .await;
-        };
+        let Some(topic) = Topic::parse(name) else { return self.say_topic_unknown().await };
         if !topic.is_open_to(&self.who) {
             return self.say_error(Some(name), "NotFound", "there is no such topic for you").await;
         }
@@ -229,14 +228,25 @@ impl Session {
         self.send(Message::Text(body.to_string().into())).await
     }
 
+    async fn say_topic_unknown(&mut self) -> Result<(), axum::Error> {
+        let detail = "topics are store., order., bill., payment_intent., refund., customer. or merchant. and an id";
+        self.say_error(None, "TopicUnknown", detail).await
+    }
+
+    /// `topic` is one that there can be.
     async fn say_error(&mut self, topic: Option<&str>, code: &str, detail: &str) -> Result<(), axum::Error> {
-        let topic = topic.map(|topic| topic.chars().take(64).collect::<String>());
         self.say(&json!({"type": "error", "topic": topic, "code": code, "detail": detail})).await
     }
 
     async fn send(&mut self, message: Message) -> Result<(), axum::Error> {
         timeout(SEND_TIMEOUT, self.socket.send(message)).await.map_err(axum::Error::new)?
     }
+}
+
+/// Why a text is no request, without a word of it: the parser's own message quotes what it met.
+fn unread(error: &serde_json::Error) -> String {
+    let known = r#"a request is {"action":"subscribe","topic":…,"after":…}, {"action":"unsubscribe","topic":…} or {"action":"ping"}"#;
+    format!("{known}; this one cannot be read, at line {} column {}", error.line(), error.column())
 }
 
 /// What the holder of a scope may see of the log after a position; nothing when that is too far back.

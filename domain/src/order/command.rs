@@ -99,6 +99,7 @@ rejections! {
         ReasonRequired => Invalid, "a reason of 1 to 200 characters is required";
         BillExists => State, "the order is billed; void the bill first";
         OrderAlreadyClosed { status: &'static str } => State, "the order is {status}";
+        OrderNotBilled => Invalid, "the order has no bill to pay; bill it first";
         BillsOutstanding => State, "the order's bill is not this one, or not paid";
     }
 }

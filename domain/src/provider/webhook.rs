@@ -5,6 +5,8 @@ use chrono::{DateTime, Utc};
 /// A provider's call-back, exactly as it came.
 #[derive(Debug, Clone)]
 pub struct RawWebhook<'a> {
+    /// Its sender was proven when it came, and is not asked to prove itself again: the path is not kept, and secrets change.
+    pub proven: bool,
     /// The last path segment after the provider's name: some providers prove themselves by a secret path only.
     pub path_secret: Option<&'a str>,
     /// Header names in lower case, values as text.
@@ -48,7 +50,7 @@ pub enum WebhookRefusal {
     /// Proven once, but too old or from the future: a replay.
     #[error("the timestamp is more than 300 seconds away")]
     Stale,
-    /// The body is not what the provider sends.
+    /// The sender is proven, but the body is not what the provider sends, as far as it is known here.
     #[error("the body is not a {0} notification: {1}")]
     Malformed(&'static str, String),
 }

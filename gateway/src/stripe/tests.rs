@@ -30,7 +30,7 @@ fn config(secret: &str) -> StripeConfig {
 fn read(secret: &str, header: &str, now: i64, body: &str) -> Result<String, WebhookRefusal> {
     let headers = [("stripe-signature".to_owned(), header.to_owned())];
     let received_at = DateTime::from_timestamp(now, 0).unwrap();
-    let raw = RawWebhook { path_secret: None, headers: &headers, body: body.as_bytes(), received_at };
+    let raw = RawWebhook { proven: false, path_secret: None, headers: &headers, body: body.as_bytes(), received_at };
     webhook::read(&config(secret), &raw).map(|hint| hint.delivery_id)
 }
 

@@ -187,7 +187,13 @@ async fn a_void_is_for_the_day_of_payment_and_an_unknown_one_is_recognised_later
 }
 
 fn raw<'a>(world: &World, heard: &'a Heard) -> RawWebhook<'a> {
-    RawWebhook { path_secret: heard.path_secret.as_deref(), headers: &heard.headers, body: &heard.body, received_at: world.now() }
+    RawWebhook {
+        proven: false,
+        path_secret: heard.path_secret.as_deref(),
+        headers: &heard.headers,
+        body: &heard.body,
+        received_at: world.now(),
+    }
 }
 
 #[tokio::test]

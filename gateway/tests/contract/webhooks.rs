@@ -7,8 +7,13 @@ use serde_json::{Value, json};
 use crate::world::{Heard, Launch, Setup, World};
 
 fn read(world: &World, heard: &Heard) -> Result<WebhookHint, WebhookRefusal> {
-    let raw =
-        RawWebhook { path_secret: heard.path_secret.as_deref(), headers: &heard.headers, body: &heard.body, received_at: world.now() };
+    let raw = RawWebhook {
+        proven: false,
+        path_secret: heard.path_secret.as_deref(),
+        headers: &heard.headers,
+        body: &heard.body,
+        received_at: world.now(),
+    };
     world.provider.read_webhook(&raw)
 }
 
@@ -62,6 +67,7 @@ pub async fn an_altered_or_stale_callback_is_refused(launch: Launch) {
     altered.body.push(b' ');
     assert_eq!(read(&world, &altered), Err(WebhookRefusal::NotAuthentic));
     let late = RawWebhook {
+        proven: false,
         path_secret: heard.path_secret.as_deref(),
         headers: &heard.headers,
         body: &heard.body,

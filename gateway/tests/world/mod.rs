@@ -137,7 +137,13 @@ impl World {
     pub async fn heard(&self) -> Result<WebhookHint, WebhookRefusal> {
         let heard = self.hear().await;
         let path_secret = heard.path_secret.as_deref();
-        self.provider.read_webhook(&RawWebhook { path_secret, headers: &heard.headers, body: &heard.body, received_at: self.now() })
+        self.provider.read_webhook(&RawWebhook {
+            proven: false,
+            path_secret,
+            headers: &heard.headers,
+            body: &heard.body,
+            received_at: self.now(),
+        })
     }
 
     /// A refund on one card waits until the lever says so; one on the other succeeds and is taken back.

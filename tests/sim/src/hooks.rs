@@ -107,7 +107,7 @@ fn named(world: &Shared, reference: String) -> String {
 async fn arrive(world: &Shared, reference: &str, transaction_id: Option<&str>, secret: &str) -> bool {
     let body = format!("{reference} {}", transaction_id.unwrap_or("-"));
     let headers = [("signature".to_owned(), secret.to_owned())];
-    let raw = RawWebhook { path_secret: None, headers: &headers, body: body.as_bytes(), received_at: world.now() };
+    let raw = RawWebhook { proven: false, path_secret: None, headers: &headers, body: body.as_bytes(), received_at: world.now() };
     let Ok(hint) = read(&raw) else {
         world.saw("forged call-back refused");
         return true;
