@@ -53,6 +53,8 @@ impl World {
     async fn kill_at_the_fail_point(&mut self, count: usize) {
         let mut gateway = self.gateway.take().unwrap();
         patiently("the fail point is reached", || async { (held(&gateway) >= self.held_before + count).then_some(()) }).await;
+        // What was said is kept a moment later than what follows from it, and is what explains that afterwards.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         gateway.kill();
     }
 

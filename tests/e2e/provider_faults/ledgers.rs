@@ -11,7 +11,10 @@ use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::stage::{PATIENCE, Stage};
+use super::{
+    evidence,
+    stage::{PATIENCE, Stage},
+};
 
 /// Money of one transaction of the provider's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +121,7 @@ impl Ours {
 }
 
 /// Money in and out is the same on both sides (I1, I6), nothing was begun twice (I2), what succeeded was paid in full (I3), what
-/// ended without money ended with proof (I4), and nothing is left that the provider could still tell (I11).
+/// ended without money ended with proof (I4), each step is explained (I8), and nothing is left that the provider could still tell (I11).
 async fn compare(stage: &Stage) -> Result<(), String> {
     let pool = &stage.platform.database.admin;
     let tenant = tenant_of(stage.shop.merchant);
@@ -128,7 +131,8 @@ async fn compare(stage: &Stage) -> Result<(), String> {
     for (kind, event) in &events {
         ours.take(kind, event);
     }
-    let (theirs, books) = (theirs(&stage.sim("/sim/ledger").await)?, ours.books()?);
+    let ledger = stage.sim("/sim/ledger").await;
+    let (theirs, books) = (theirs(&ledger)?, ours.books()?);
     if theirs != books {
         return Err(format!("the provider's books\n{theirs:#?}\nare not ours\n{books:#?}"));
     }
@@ -136,7 +140,8 @@ async fn compare(stage: &Stage) -> Result<(), String> {
         return Err(format!("I11: refunds under way: {:?}", ours.under_way));
     }
     intents(stage, &books).await?;
-    left_over(pool, tenant, &stage.account).await
+    left_over(pool, tenant, &stage.account).await?;
+    evidence::every_step_is_explained(pool, tenant).await
 }
 
 async fn intents(stage: &Stage, books: &Books) -> Result<(), String> {

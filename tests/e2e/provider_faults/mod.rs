@@ -10,6 +10,7 @@ mod calls;
 mod crashes;
 mod crowds;
 mod deadlines;
+mod evidence;
 pub mod ledgers;
 mod money;
 mod races;
