@@ -1,5 +1,6 @@
-//! I8: the history of an intent goes forward, and each step names its evidence: an answer of the provider that was heard before it, or
-//! somebody's command. Read from the stored events and from what was said to providers; knows nothing of the code that decides.
+//! I8: the history of an intent, and of a refund, goes forward, and each end has its evidence: an answer of the provider that was
+//! asked for before it, or somebody's command. Read from the stored events and from what was said to providers; knows nothing of the
+//! code that decides.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +9,11 @@ use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+mod refunds;
 #[cfg(test)]
 mod tests;
 
-/// A stored event of an intent.
+/// A stored event.
 #[derive(Clone)]
 struct Fact {
     version: i64,
@@ -59,14 +61,35 @@ impl Call {
     }
 }
 
-/// By attempt.
+/// By attempt or refund.
 type Calls = BTreeMap<String, Vec<Call>>;
+
+/// Each event that changes a state: out of which, and into which.
+type Steps = &'static [(&'static str, &'static [&'static str], &'static str)];
+
+/// Before the first event.
+const STARTS_AT: &str = "absent";
+
+/// The state after the event in this place of a history; nothing when it does not follow out of the state before.
+///
+/// # Errors
+/// It stands in the place of another.
+fn ends_at(steps: Steps, status: &'static str, fact: &Fact, place: usize) -> Result<Option<&'static str>, String> {
+    if i64::try_from(place).ok().and_then(|place| place.checked_add(1)) != Some(fact.version) {
+        return Err(format!("version {} stands in the place of {}", fact.version, place.saturating_add(1)));
+    }
+    Ok(match steps.iter().find(|(kind, ..)| *kind == fact.kind) {
+        Some((_, from, to)) => from.contains(&status).then_some(*to),
+        // It changes nothing, but of what there is.
+        None => (status != STARTS_AT).then_some(status),
+    })
+}
 
 const OPEN: &[&str] = &["requires_payment_method", "processing", "requires_action", "requires_capture"];
 
-/// Each event that changes the state: out of which, and into which. A failed attempt alone leads back, to where another may begin.
-const STEPS: &[(&str, &[&str], &str)] = &[
-    ("created", &["absent"], "requires_payment_method"),
+/// A failed attempt alone leads back, to where another may begin.
+const STEPS: Steps = &[
+    ("created", &[STARTS_AT], "requires_payment_method"),
     ("attempt_started", &["requires_payment_method"], "processing"),
     ("action_required", &["processing"], "requires_action"),
     ("authorized", &["processing", "requires_action", "requires_capture"], "requires_capture"),
@@ -95,14 +118,12 @@ struct Walk<'a> {
 /// # Errors
 /// The first step that does not follow, or that nothing in the log or said by a provider explains.
 fn check(history: &[Fact], calls: &Calls) -> Result<(), String> {
-    let mut walk = Walk { calls, status: "absent", before: None, attempt: None, open_until: None, cancel_requested: false };
-    for (fact, version) in history.iter().zip(1..) {
-        if fact.version != version {
-            return Err(format!("version {} stands in the place of {version}", fact.version));
-        }
-        let led = walk.led_to(fact)?;
+    let mut walk = Walk { calls, status: STARTS_AT, before: None, attempt: None, open_until: None, cancel_requested: false };
+    for (place, fact) in history.iter().enumerate() {
+        let led = ends_at(STEPS, walk.status, fact, place)?.or_else(|| walk.named_exception(fact));
+        let led = led.ok_or_else(|| format!("{} led back out of {} at version {}", fact.kind, walk.status, fact.version))?;
         if !walk.is_explained(fact) {
-            return Err(format!("nothing explains {} at version {version}, out of {}: {}", fact.kind, walk.status, fact.body));
+            return Err(format!("nothing explains {} at version {}, out of {}: {}", fact.kind, fact.version, walk.status, fact.body));
         }
         walk.remember(fact, led);
     }
@@ -110,22 +131,12 @@ fn check(history: &[Fact], calls: &Calls) -> Result<(), String> {
 }
 
 impl<'a> Walk<'a> {
-    /// The state after it.
-    fn led_to(&self, fact: &Fact) -> Result<&'static str, String> {
-        let stays = |from: &'static str| if from == "absent" { Err(format!("{} before it was created", fact.kind)) } else { Ok(from) };
-        let Some((_, from, to)) = STEPS.iter().find(|(kind, ..)| *kind == fact.kind) else { return stays(self.status) };
-        if from.contains(&self.status) || self.is_named_exception(fact) {
-            return Ok(*to);
-        }
-        Err(format!("{} led back out of {} at version {}", fact.kind, self.status, fact.version))
-    }
-
     /// What leads back all the same, by the word of a person just before it: a hold that is not there, and late money that counts.
-    fn is_named_exception(&self, fact: &Fact) -> bool {
+    fn named_exception(&self, fact: &Fact) -> Option<&'static str> {
         match (fact.kind.as_str(), self.status) {
-            ("attempt_failed", "requires_capture") => self.found_by_person(false),
-            ("succeeded", "canceled" | "expired" | "failed") => self.accepted(fact),
-            _ => false,
+            ("attempt_failed", "requires_capture") => self.found_by_person(false).then_some("requires_payment_method"),
+            ("succeeded", "canceled" | "expired" | "failed") => self.accepted(fact).then_some("succeeded"),
+            _ => None,
         }
     }
 
@@ -204,25 +215,34 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Every intent of a merchant.
+/// Every intent and every refund of a merchant.
 ///
 /// # Errors
 /// The first one whose history does not hold, or the driver's words.
 pub async fn every_step_is_explained(pool: &PgPool, tenant: Uuid) -> Result<(), String> {
-    let sql = "select stream_id, version, replace(type, 'payment_intent.', ''), actor, occurred_at, convert_from(payload, 'UTF8')::jsonb
-               from log.event where tenant = $1 and stream_type = 'payment_intent' order by pos";
     let told = |error: sqlx::Error| error.to_string();
-    let facts: Vec<(Uuid, i64, String, String, DateTime<Utc>, Value)> =
-        sqlx::query_as(sql).bind(tenant).fetch_all(pool).await.map_err(told)?;
-    let mut histories: BTreeMap<Uuid, Vec<Fact>> = BTreeMap::new();
-    for (intent, version, kind, actor, at, body) in facts {
-        histories.entry(intent).or_default().push(Fact { version, kind, actor, at, body });
-    }
+    let intents = histories_of(pool, tenant, "payment_intent").await.map_err(told)?;
+    let refunds = histories_of(pool, tenant, "refund").await.map_err(told)?;
     let calls = calls_of(pool, tenant).await.map_err(told)?;
-    for (intent, history) in &histories {
+    for (intent, history) in &intents {
         check(history, &calls).map_err(|problem| format!("I8: payment intent {intent}: {problem}"))?;
     }
+    for (refund, history) in &refunds {
+        refunds::check(history, &calls).map_err(|problem| format!("I8: refund {refund}: {problem}"))?;
+    }
     Ok(())
+}
+
+async fn histories_of(pool: &PgPool, tenant: Uuid, stream_type: &str) -> sqlx::Result<BTreeMap<Uuid, Vec<Fact>>> {
+    let sql = "select stream_id, version, split_part(type, '.', 2), actor, occurred_at, convert_from(payload, 'UTF8')::jsonb
+               from log.event where tenant = $1 and stream_type = $2 order by pos";
+    let facts: Vec<(Uuid, i64, String, String, DateTime<Utc>, Value)> =
+        sqlx::query_as(sql).bind(tenant).bind(stream_type).fetch_all(pool).await?;
+    let mut histories: BTreeMap<Uuid, Vec<Fact>> = BTreeMap::new();
+    for (stream, version, kind, actor, at, body) in facts {
+        histories.entry(stream).or_default().push(Fact { version, kind, actor, at, body });
+    }
+    Ok(histories)
 }
 
 /// What a call-back says proves nothing by itself, and a token is not about a payment.

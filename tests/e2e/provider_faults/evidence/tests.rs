@@ -145,3 +145,40 @@ fn a_state_that_goes_back_is_found() {
     gap.remove(1);
     found(&gap, &calls, "version 3 stands in the place of 2");
 }
+
+/// A refund at a provider, asked for, and then these.
+fn of_refund(more: &[Step]) -> Vec<Fact> {
+    let first = [("requested", TILL, 0, json!({"refund_id": "att_1", "destination": "original", "provider": {}}))];
+    history(&[&first[..], more].concat())
+}
+
+#[test]
+fn the_end_of_a_refund_is_explained_by_an_answer_or_by_a_person() {
+    let silent = ("outcome_unknown", WORKER, 5, json!({}));
+    let (sent, failed) = (("succeeded", WORKER, 10, json!({})), ("failed", WORKER, 10, json!({})));
+    let judge = |more: &[Step], calls: &Calls| refunds::check(&of_refund(more), calls);
+    let (early, late, none) = (calls(&[(4, Some(200), "")]), calls(&[(9, Some(200), "")]), calls(&[]));
+    assert_eq!(judge(std::slice::from_ref(&sent), &late), Ok(()));
+    assert!(judge(std::slice::from_ref(&sent), &none).is_err());
+    assert_eq!(judge(std::slice::from_ref(&failed), &none), Ok(()), "it was refused here");
+    assert_eq!(judge(&[silent.clone(), failed.clone()], &late), Ok(()));
+    assert!(judge(&[silent.clone(), failed.clone()], &early).is_err(), "it failed after silence");
+    let said = |sent: bool| ("resolved_by_person", TILL, 9, json!({"sent": sent, "statement_reference": "line 3"}));
+    assert_eq!(judge(&[silent.clone(), said(false), failed.clone()], &none), Ok(()));
+    assert!(judge(&[silent, said(true), failed.clone()], &none).is_err());
+    assert_eq!(judge(&[said(true), sent.clone()], &none), Ok(()));
+    let found = ("found_sent", WORKER, 20, json!({}));
+    assert_eq!(judge(&[said(false), failed.clone(), found.clone()], &late), Ok(()));
+    assert!(judge(&[said(false), failed.clone(), found.clone()], &none).is_err());
+    assert!(judge(&[failed, found], &late).is_err(), "the provider had refused it");
+    let problem = judge(&[sent.clone(), sent], &late).unwrap_err();
+    assert!(problem.contains("succeeded led back out of succeeded"), "{problem}");
+}
+
+#[test]
+fn what_is_handed_out_is_explained_by_who_handed_it_out() {
+    let cash = ("requested", TILL, 0, json!({"refund_id": "att_1", "destination": "cash", "provider": null}));
+    let by = |actor| refunds::check(&history(&[cash.clone(), ("succeeded", actor, 0, json!({}))]), &calls(&[]));
+    assert_eq!(by(TILL), Ok(()));
+    assert!(by(WORKER).is_err());
+}
