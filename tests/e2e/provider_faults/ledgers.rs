@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
-    evidence,
+    evidence, postings,
     stage::{PATIENCE, Stage},
 };
 
@@ -121,7 +121,8 @@ impl Ours {
 }
 
 /// Money in and out is the same on both sides (I1, I6), nothing was begun twice (I2), what succeeded was paid in full (I3), what
-/// ended without money ended with proof (I4), each step is explained (I8), and nothing is left that the provider could still tell (I11).
+/// ended without money ended with proof (I4), each step is explained (I8), nothing is left that the provider could still tell (I11), and
+/// the postings balance and come to what the provider holds (I12).
 async fn compare(stage: &Stage) -> Result<(), String> {
     let pool = &stage.platform.database.admin;
     let tenant = tenant_of(stage.shop.merchant);
@@ -141,6 +142,7 @@ async fn compare(stage: &Stage) -> Result<(), String> {
     }
     intents(stage, &books).await?;
     left_over(pool, tenant, &stage.account).await?;
+    postings::clearing_holds_what_the_provider_does(pool, tenant, &stage.account, &ledger).await?;
     evidence::every_step_is_explained(pool, tenant).await
 }
 
@@ -214,14 +216,14 @@ pub fn tenant_of(merchant: MerchantId) -> Uuid {
     Uuid::from_bytes(merchant.0.to_bytes())
 }
 
-fn rows<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+pub fn rows<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     value[name].as_array().into_iter().flatten()
 }
 
-fn text(value: &Value, name: &str) -> String {
+pub fn text(value: &Value, name: &str) -> String {
     value[name].as_str().unwrap_or_default().to_owned()
 }
 
-fn number(value: &Value, name: &str) -> i64 {
+pub fn number(value: &Value, name: &str) -> i64 {
     value[name].as_i64().unwrap_or_default()
 }

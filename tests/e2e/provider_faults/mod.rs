@@ -13,6 +13,7 @@ mod deadlines;
 mod evidence;
 pub mod ledgers;
 mod money;
+mod postings;
 mod races;
 mod settlement;
 pub mod stage;
