@@ -18,6 +18,7 @@ pub mod merchant;
 pub mod money;
 pub mod order;
 pub mod payment_intent;
+pub mod postings;
 pub mod pricing;
 pub mod process;
 pub mod provider;

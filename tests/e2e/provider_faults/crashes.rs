@@ -51,9 +51,9 @@ impl World {
 
     /// Waits until so many have come to the fail point, and kills the process there.
     async fn kill_at_the_fail_point(&mut self, count: usize) {
-        let mut gateway = self.gateway.take().unwrap();
+        let gateway = self.gateway.take().unwrap();
         patiently("the fail point is reached", || async { (held(&gateway) >= self.held_before + count).then_some(()) }).await;
-        gateway.kill();
+        kill(gateway).await;
     }
 
     async fn stage(&self, bank: Bank) -> Stage {
@@ -61,6 +61,12 @@ impl World {
         let url = format!("http://{}", self.listen);
         Stage::open_with(&self.platform, bank, Setup { platform_url: Some(url), ..Setup::default() }).await
     }
+}
+
+/// Kills a process a moment later: what it said is kept so much after what followed from it, and explains that for ever.
+async fn kill(mut process: Process) {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    process.kill();
 }
 
 fn held(process: &Process) -> usize {
@@ -97,7 +103,7 @@ async fn captures_killed_at(fail_points: &[&str]) {
         for (stage, intent) in stages.iter().zip(&intents) {
             stage.status(intent, "requires_capture").await;
         }
-        world.gateway.take().unwrap().kill();
+        kill(world.gateway.take().unwrap()).await;
         world.gateway(fail_point).await;
         for (stage, intent) in stages.iter().zip(&intents) {
             let body = json!({"amount": {"amount": 40_00, "currency": "THB"}});

@@ -11,7 +11,10 @@ use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::stage::{PATIENCE, Stage};
+use super::{
+    evidence, postings,
+    stage::{PATIENCE, Stage},
+};
 
 /// Money of one transaction of the provider's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +121,8 @@ impl Ours {
 }
 
 /// Money in and out is the same on both sides (I1, I6), nothing was begun twice (I2), what succeeded was paid in full (I3), what
-/// ended without money ended with proof (I4), and nothing is left that the provider could still tell (I11).
+/// ended without money ended with proof (I4), each step is explained (I8), nothing is left that the provider could still tell (I11), and
+/// the postings balance and come to what the provider holds (I12).
 async fn compare(stage: &Stage) -> Result<(), String> {
     let pool = &stage.platform.database.admin;
     let tenant = tenant_of(stage.shop.merchant);
@@ -139,7 +143,19 @@ async fn compare(stage: &Stage) -> Result<(), String> {
         return Err(format!("I11: refunds under way: {:?}", ours.under_way));
     }
     intents(stage, &books).await?;
-    left_over(pool, tenant, &stage.account).await
+    left_over(pool, tenant, &stage.account).await?;
+    postings::clearing_holds_what_the_provider_does(pool, tenant, &stage.account, &held(&theirs)).await?;
+    evidence::every_step_is_explained(pool, tenant).await
+}
+
+/// Payments less refunds, by currency, without zeros.
+fn held(books: &Books) -> BTreeMap<String, i128> {
+    let mut held = BTreeMap::new();
+    for money in books.values() {
+        *held.entry(money.currency.clone()).or_default() += i128::from(money.amount) - i128::from(money.sent_back);
+    }
+    held.retain(|_, balance| *balance != 0);
+    held
 }
 
 /// Money of strangers is recorded where its call-back is kept: nobody knows yet whom it is for.
@@ -219,14 +235,14 @@ pub fn tenant_of(merchant: MerchantId) -> Uuid {
     Uuid::from_bytes(merchant.0.to_bytes())
 }
 
-fn rows<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+pub fn rows<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     value[name].as_array().into_iter().flatten()
 }
 
-fn text(value: &Value, name: &str) -> String {
+pub fn text(value: &Value, name: &str) -> String {
     value[name].as_str().unwrap_or_default().to_owned()
 }
 
-fn number(value: &Value, name: &str) -> i64 {
+pub fn number(value: &Value, name: &str) -> i64 {
     value[name].as_i64().unwrap_or_default()
 }

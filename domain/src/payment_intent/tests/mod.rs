@@ -5,6 +5,7 @@ mod cases;
 mod endings;
 mod holds;
 mod payments;
+mod postings;
 mod properties;
 mod refunds;
 mod terms;

@@ -139,6 +139,7 @@ proptest! {
         prop_assert_eq!(accounted.len(), shown.len(), "a transaction was lost or counted twice");
         prop_assert_eq!(accounted.into_iter().collect::<BTreeSet<_>>(), shown);
         prop_assert_eq!(&PaymentIntent::fold(&history), &state);
+        postings::explain(&history, &state)?;
         let snapshot = serde_json::to_vec(&state).unwrap();
         prop_assert_eq!(&serde_json::from_slice::<State>(&snapshot).unwrap(), &state);
     }
@@ -158,7 +159,7 @@ proptest! {
     fn what_was_sent_although_a_person_said_otherwise_is_counted_once_and_leaves_no_balance_below_nothing(
         steps in prop::collection::vec((0_u128..6, 1_i64..60_00, 0_u8..6), 0..60)
     ) {
-        let (mut state, mut amounts) = (PaymentIntent::fold(&captured()), std::collections::BTreeMap::new());
+        let (mut state, mut history, mut amounts) = (PaymentIntent::fold(&captured()), captured(), std::collections::BTreeMap::new());
         for (n, amount, kind) in steps {
             // A refund has one amount for ever, and only one that was asked for is found.
             let amount = *amounts.entry(n).or_insert(amount);
@@ -169,6 +170,7 @@ proptest! {
             let command = all_of_them[usize::from(kind)].clone();
             let Ok(events) = PaymentIntent::decide(&state, command.clone()) else { continue };
             state = events.iter().fold(state, PaymentIntent::evolve);
+            history.extend(events);
             let all: i64 = state.refunds.values().map(|refund| refund.amount).sum();
             let settled: i64 = state.refunds.values().filter(|refund| refund.settled).map(|refund| refund.amount).sum();
             prop_assert_eq!(settled, state.refunded_total);
@@ -179,6 +181,7 @@ proptest! {
             let silent = matches!(again.as_deref(), Ok([]) | Err(Rejection::NotOverRefunded));
             prop_assert!(silent, "a repeat was not silent: {again:?}");
         }
+        postings::explain(&history, &state)?;
     }
 
     #[test]
