@@ -16,8 +16,9 @@ use domain::{
     ids::{AttemptId, RefundId, Ulid},
     money::Money,
     provider::{
-        AttemptKey, AttemptStatus, AttemptView, CallOutcome, ExchangeLog, HintSubject, InquiryRequest, Method, MethodKind, NextAction,
-        PaymentProvider, PaymentSeen, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal, reference_of,
+        AttemptKey, AttemptStatus, AttemptView, CallOutcome, Exchange, ExchangeLog, HintSubject, InquiryRequest, Method, MethodKind,
+        NextAction, PaymentProvider, PaymentSeen, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
+        reference_of,
     },
 };
 use gateway::{
@@ -266,7 +267,9 @@ async fn an_attempt_of_long_ago_is_asked_for_by_its_first_days_and_the_last_two(
     paid.remove(3);
     let ids: Vec<String> = view.payments.into_iter().map(|payment| payment.transaction_id).collect();
     assert_eq!(ids, paid, "what came on a day between them is on a settlement list");
-    assert_eq!(log.take().iter().filter(|exchange| exchange.operation == "inquire").count(), 5, "one call for each day");
+    // The token is forty days old as well: the first call is refused and made again with a new one.
+    let answered = |exchange: &&Exchange| exchange.operation == "inquire" && exchange.status != Some(401);
+    assert_eq!(log.take().iter().filter(answered).count(), 5, "one call for each day");
     world.shut_down().await;
 }
 
