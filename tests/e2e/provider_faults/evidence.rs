@@ -123,7 +123,9 @@ fn check(history: &[Fact], calls: &Calls) -> Result<(), String> {
         let led = ends_at(STEPS, walk.status, fact, place)?.or_else(|| walk.named_exception(fact));
         let led = led.ok_or_else(|| format!("{} led back out of {} at version {}", fact.kind, walk.status, fact.version))?;
         if !walk.is_explained(fact) {
-            return Err(format!("nothing explains {} at version {}, out of {}: {}", fact.kind, fact.version, walk.status, fact.body));
+            let said: Vec<String> = walk.last_calls().map(|call| format!("{} {:?} {}", call.at, call.status, call.answer)).collect();
+            let what = format!("{} at version {}, {}, out of {}", fact.kind, fact.version, fact.at, walk.status);
+            return Err(format!("nothing explains {what}: {}; said about its attempt {:?}: {said:#?}", fact.body, walk.attempt_ends()));
         }
         walk.remember(fact, led);
     }
@@ -161,9 +163,10 @@ impl<'a> Walk<'a> {
             }
             "expired" => {
                 let nothing_under_way = self.status == "requires_payment_method";
-                let ends = self.attempt.and_then(|attempt| attempt.time("expires_at"));
+                let ends = self.attempt_ends();
                 (nothing_under_way && self.open_until.is_some_and(|end| fact.at >= end))
                     || ends.is_some_and(|end| self.looked_since(fact, end - ROUNDED))
+                    || self.is_said_to_be_over(fact)
             }
             _ => true,
         }
@@ -172,6 +175,15 @@ impl<'a> Walk<'a> {
     /// What was said about an attempt before something happened.
     fn calls_before<'b>(&'b self, fact: &'b Fact, attempt: &str) -> impl Iterator<Item = &'b Call> + use<'a, 'b> {
         self.calls.get(attempt).into_iter().flatten().filter(move |call| call.at <= fact.at)
+    }
+
+    /// What was said about the last attempt, whenever.
+    fn last_calls(&self) -> impl Iterator<Item = &Call> {
+        self.attempt.and_then(|attempt| self.calls.get(attempt.text("attempt_id"))).into_iter().flatten()
+    }
+
+    fn attempt_ends(&self) -> Option<DateTime<Utc>> {
+        self.attempt.and_then(|attempt| attempt.time("expires_at"))
     }
 
     /// The provider's own answer showed this money on this attempt.
@@ -184,6 +196,13 @@ impl<'a> Walk<'a> {
     fn looked_since(&self, fact: &Fact, then: DateTime<Utc>) -> bool {
         let attempt = self.attempt.map_or("", |attempt| attempt.text("attempt_id"));
         self.calls_before(fact, attempt).any(|call| call.is_answered() && call.at >= then)
+    }
+
+    /// The provider itself says that the code is over: KBank's live ten minutes, however long the payer has.
+    fn is_said_to_be_over(&self, fact: &Fact) -> bool {
+        let attempt = self.attempt.map_or("", |attempt| attempt.text("attempt_id"));
+        let whole = |call: &&Call| !call.answer.ends_with('…');
+        self.calls_before(fact, attempt).filter(whole).any(|call| call.shows("\"EXPIRED\""))
     }
 
     /// A person said so just before, out of a statement that is named.

@@ -86,6 +86,9 @@ fn an_end_of_time_is_explained_by_a_look_after_the_deadline_only() {
     assert_eq!(check(&over, &calls(&[(69, Some(404), "")])), Ok(()));
     found(&over, &calls(&[(30, Some(200), "")]), "nothing explains expired");
     found(&over, &calls(&[(69, Some(502), "")]), "nothing explains expired");
+    let said = begun(&[("expired", WORKER, 31, json!({}))]);
+    assert_eq!(check(&said, &calls(&[(30, Some(200), r#"{"txnStatus":"EXPIRED"}"#)])), Ok(()), "the provider says so");
+    found(&said, &calls(&[(30, Some(200), r#"{"txnStatus":"REQUESTED"}"#)]), "nothing explains expired");
     let early = history(&[("created", TILL, 0, json!({"expires_at": at(60)})), ("expired", WORKER, 59, json!({}))]);
     found(&early, &calls(&[]), "nothing explains expired");
     let unconfirmed = history(&[("created", TILL, 0, json!({"expires_at": at(60)})), ("expired", WORKER, 60, json!({}))]);
