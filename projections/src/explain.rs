@@ -10,7 +10,9 @@ use domain::{
     envelope::{RecordedEvent, StreamType},
     event::DomainEvent,
     ids::{PaymentIntentId, Ulid, WebhookEndpointId},
-    payment_intent, provider, refund,
+    payment_intent,
+    postings::{Journal, Posting},
+    provider, refund,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -106,8 +108,8 @@ impl RequestRow {
 pub enum Line {
     /// What was asked of the API.
     Request(RequestRow),
-    /// A fact of the log.
-    Event(Step),
+    /// A fact of the log, and what it moves from one account to another.
+    Event(Step, Vec<Posting>),
     /// A word with a provider.
     Exchange(ExchangeRow),
     /// A word of a provider that had no effect, or of somebody who claims to be one.
@@ -150,6 +152,7 @@ pub async fn explain(
     progress: impl Fn(usize, usize),
 ) -> Result<Explanation, Error> {
     let Trail { mut steps, cut } = trail(pool, StreamName { stream_type: StreamType::PaymentIntent, id: id.0 }, progress).await?;
+    let moved = moved(&steps);
     steps.retain(|step| seen.until.is_none_or(|until| step.event.pos <= until) && (seen.events)(&step.event));
     let Some(first) = steps.first() else { return Ok(Explanation { lines: vec![], cut }) };
     let tenant = tenant_to_uuid(first.event.stream.tenant);
@@ -167,11 +170,21 @@ pub async fn explain(
         between.retain(|(at, _)| end.is_none_or(|end| *at <= end));
     }
     between.sort_by_key(|(at, _)| *at);
-    Ok(Explanation { lines: merged(steps, between), cut })
+    Ok(Explanation { lines: merged(steps, moved, between), cut })
+}
+
+/// What events move, by their position. Of a trail that was cut, one may refer to what is not in it: nothing is said of it then.
+fn moved(steps: &[Step]) -> HashMap<i64, Vec<Posting>> {
+    let mut journal = Journal::default();
+    let mut post = |step: &Step| {
+        let event = DomainEvent::decode(&step.event).ok()?;
+        Some((step.event.pos, journal.post(step.event.stream.stream_id, &event).ok()?))
+    };
+    steps.iter().filter_map(&mut post).collect()
 }
 
 /// Events in their order, with what was said between them, each call of the API before its events.
-fn merged(steps: Vec<Step>, between: Between) -> Vec<Line> {
+fn merged(steps: Vec<Step>, mut moved: HashMap<i64, Vec<Posting>>, between: Between) -> Vec<Line> {
     let mut between = between.into_iter().peekable();
     let (mut lines, mut request) = (Vec::new(), None);
     for step in steps {
@@ -183,7 +196,8 @@ fn merged(steps: Vec<Step>, between: Between) -> Vec<Line> {
         {
             lines.push(Line::Request(behind));
         }
-        lines.push(Line::Event(step));
+        let postings = moved.remove(&step.event.pos).unwrap_or_default();
+        lines.push(Line::Event(step, postings));
     }
     lines.extend(between.map(|(_, line)| line));
     lines
@@ -259,13 +273,18 @@ impl DeliveryRow {
     }
 }
 
+/// Above zero a debit, below zero a credit; minor units.
+fn posting(Posting { account, amount }: &Posting) -> Value {
+    json!({"account": account.to_string(), "amount": amount.amount, "currency": amount.currency})
+}
+
 impl Line {
     /// The line as a JSON object. Tokens of cards are masked.
     pub fn value(&self) -> Value {
         match self {
-            Self::Event(step) => {
+            Self::Event(step, postings) => {
                 let event = &step.event;
-                json!({
+                let mut line = json!({
                     "kind": "event",
                     "position": event.pos,
                     "at": event.recorded_at,
@@ -276,7 +295,11 @@ impl Line {
                     "causation_id": event.causation_id.to_string(),
                     "because_of": step.cause,
                     "payload": masking::payload_json(event),
-                })
+                });
+                if let Some(line) = line.as_object_mut().filter(|_| !postings.is_empty()) {
+                    line.insert("postings".to_owned(), postings.iter().map(posting).collect());
+                }
+                line
             }
             Self::Exchange(exchange) => {
                 let mut line = json!({

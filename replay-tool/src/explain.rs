@@ -4,6 +4,7 @@ use clap::Args;
 use domain::{
     envelope::{RecordedEvent, StreamType},
     ids::PaymentIntentId,
+    postings::Posting,
 };
 use projections::{
     explain::{Explanation, Line, Seen, explain},
@@ -52,9 +53,9 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
     let mut command = None;
     for line in &lines {
         let text = match line {
-            Line::Event(step) => {
+            Line::Event(step, postings) => {
                 let first = command.replace(step.event.causation_id) != Some(step.event.causation_id);
-                timeline::text(step, first)
+                postings.iter().fold(timeline::text(step, first), |text, posting| text + &posted(posting))
             }
             Line::Exchange(said) => format!(
                 "           {}  {} {}: {} → {} in {} ms\n             {}\n             {}{}",
@@ -102,4 +103,9 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
     timeline::tell_cut(&mut answer, cut)?;
     answer.finish()?;
     Ok(Finding::Sound)
+}
+
+/// A line of its own under the event.
+fn posted(Posting { account, amount }: &Posting) -> String {
+    format!("\n             {} {} {account}", amount.to_major(), amount.currency)
 }

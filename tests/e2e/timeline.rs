@@ -67,6 +67,16 @@ async fn one_timeline_has_the_request_the_route_what_was_said_the_call_back_the_
     let given = after(&lines, sent, "end of the refund", event("refund.succeeded"));
     after(&lines, given, "delivery of the refund", delivery("refund.succeeded"));
 
+    let clearing = |place: usize| {
+        let postings = lines[place]["postings"].as_array().unwrap_or_else(|| panic!("nothing moves: {}", lines[place]));
+        let amounts = || postings.iter().map(|posting| posting["amount"].as_i64().unwrap());
+        assert_eq!(amounts().sum::<i64>(), 0, "they balance: {postings:?}");
+        let at_provider = postings.iter().find(|posting| posting["account"].as_str().unwrap().starts_with("provider_clearing:pac_"));
+        at_provider.unwrap_or_else(|| panic!("the provider holds nothing: {postings:?}"))["amount"].as_i64().unwrap()
+    };
+    let amount = paid["captured"]["amount"].as_i64().unwrap();
+    assert_eq!((clearing(succeeded), clearing(given)), (amount, -amount), "what the provider holds, and what it sent back");
+
     for place in [called, polled, sent] {
         let (request, response) = (&lines[place]["request"], &lines[place]["response"]);
         assert!(request["line"].as_str().is_some_and(|line| !line.is_empty()), "what was sent: {}", lines[place]);

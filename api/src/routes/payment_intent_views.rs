@@ -141,9 +141,9 @@ pub struct ExplanationResource {
 }
 
 /// Why a payment is as it is: every event of it, its bill, order and refunds with actor and cause, the provider that was chosen and
-/// why, the calls of the API behind them, every exchange with the provider (masked), the call-backs that came, also those that were refused,
-/// and what was delivered to the merchant's webhook endpoints. Of what belongs to it the caller is told what it may read; with `as_of`, as
-/// much as there was then.
+/// why, what each moves between accounts (`postings`, which sum to zero), the calls of the API behind them, every exchange with the provider
+/// (masked), the call-backs that came, also those that were refused, and what was delivered to the merchant's webhook endpoints. Of what
+/// belongs to it the caller is told what it may read; with `as_of`, as much as there was then.
 #[utoipa::path(get, path = "/v1/payment-intents/{id}/explain", tag = "payment-intents",
     params(("id" = String, Path, description = "`pi_…`")),
     responses((status = 200, description = "The whole timeline", body = ExplanationResource)),
