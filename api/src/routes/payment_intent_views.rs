@@ -106,7 +106,10 @@ async fn get(
     ask: Ask<may::PaymentRead, Payments>,
     Id(id): Id<PaymentIntentId>,
 ) -> Result<Response, Problem> {
-    let row = ask.reads.payment(&ask.scope, id).await?;
+    let mut row = ask.reads.payment(&ask.scope, id).await?;
+    if row.is_none() && ask.may_have_come().await? {
+        row = ask.reads.payment(&ask.scope, id).await?;
+    }
     let looks = next_looks(&ask, &state, row.as_slice()).await?;
     let missing = payment_intent::Rejection::PaymentIntentNotFound;
     let Some(row) = row else { return Err(Problem::missing(missing)) };

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    auth::{Allowed, Policy, Sight},
+    auth::{Allowed, Policy, Proof, Sight},
     extract::{Filter, version_of},
     problem::{Kind, Problem},
     resources::{ListOf, Resource},
@@ -90,6 +90,8 @@ pub struct Ask<P: Policy, R: Reads> {
     pub sight: Option<Sight>,
     as_of: Option<i64>,
     if_none_match: Option<String>,
+    /// By the token of one payment, which exists.
+    is_payer: bool,
     kind: PhantomData<(P, R)>,
 }
 
@@ -109,7 +111,8 @@ impl<P: Policy, R: Reads> FromRequestParts<AppState> for Ask<P, R> {
         let reads = as_of.map_or_else(|| state.reads.clone(), |position| state.reads.at(position));
         let if_none_match = parts.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (scope, sight) = (allowed.principal.read_scope(), allowed.principal.sight());
-        Ok(Self { reads, scope, sight, as_of, if_none_match, kind: PhantomData })
+        let is_payer = allowed.principal.proof == Proof::PaymentToken;
+        Ok(Self { reads, scope, sight, as_of, if_none_match, is_payer, kind: PhantomData })
     }
 }
 
@@ -146,6 +149,20 @@ fn of_moment(error: MomentError) -> Problem {
 }
 
 impl<P: Policy, R: Reads> Ask<P, R> {
+    /// Whether what was not found may be there once the read models have come to the end of the log, and they have. A payment token is
+    /// handed out with its payment, and a page that asks at once, without a position, must not hear that there is none.
+    ///
+    /// # Errors
+    /// `ReadModelBehind`; the database's.
+    pub async fn may_have_come(&self) -> Result<bool, Problem> {
+        if !self.is_payer || self.is_past() {
+            return Ok(false);
+        }
+        let head = self.reads.lag().await?.iter().map(|lag| lag.head).max();
+        seen::<R>(&self.reads, head.unwrap_or_default()).await?;
+        Ok(true)
+    }
+
     /// Answers in full whatever version the caller has, where the version does not tell all of it.
     #[must_use]
     pub fn anew(self, anew: bool) -> Self {
