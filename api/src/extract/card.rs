@@ -39,7 +39,7 @@ pub fn names_card_data(name: &str) -> bool {
 }
 
 /// Whether a field of this name may hold the number of an article. A reference that a shop makes up itself may not: whoever sees
-/// one refused puts a letter before it.
+/// one refused puts a letter among its digits.
 pub fn takes_article_numbers(name: &str) -> bool {
     ARTICLE_FIELDS.contains(&name)
 }
