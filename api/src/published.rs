@@ -45,10 +45,11 @@ pub async fn translate(State(state): State<AppState>, request: Request, next: Ne
         return next.run(request).await;
     }
     let merchant = request.extensions().get::<Principal>().and_then(|principal| principal.merchant);
+    let own_store = request.extensions().get::<Principal>().and_then(|principal| principal.store);
     let reader = merchant.filter(|_| request.method() == Method::GET);
     let begins = matches!((route, request.method()), (CANONICAL | CONFIRM, &Method::POST));
     let request = match (route, request.method()) {
-        (CANONICAL, &Method::POST) => canonical(request, request::created).await,
+        (CANONICAL, &Method::POST) => canonical(request, |fields, headers| request::created(fields, headers, own_store)).await,
         (ONE, &Method::PATCH) => canonical(request, request::changed).await,
         (CANCEL, &Method::POST) => canonical(request, request::canceled).await,
         (CAPTURE | INCREMENT, &Method::POST) => some_of_it(&state, merchant, request).await,

@@ -16,7 +16,7 @@ use domain::{
     process::work::LONGEST_CALL_MS,
     provider::{
         AttemptView, BoxFuture, CallOutcome, CancelRequest, Capabilities, CaptureRequest, ExchangeLog, IncrementRequest, InquiryRequest,
-        NO_PLACE, PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal,
+        NO_PLACE, PaymentProvider, RawWebhook, RefundRequest, RefundStatus, StartRequest, WebhookHint, WebhookRefusal, is_held_back,
     },
 };
 use tokio::{
@@ -159,7 +159,7 @@ impl Guarded {
         pass.answered = match &outcome {
             CallOutcome::Done(_) | CallOutcome::Declined(_) => Some(true),
             // Held back by the connector itself, in a pause that the provider asked for or for want of a turn: that says nothing new about it.
-            CallOutcome::NotAttempted(reason) if log.is_empty() || reason == NO_PLACE => None,
+            CallOutcome::NotAttempted(reason) if log.is_empty() || is_held_back(reason) => None,
             CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => Some(false),
         };
         outcome

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{Clock, GatewayError, failure::Failure};
 use chrono::{DateTime, Utc};
-use domain::provider::{Exchange, ExchangeLog, masking};
+use domain::provider::{Exchange, ExchangeLog, PAUSED, masking};
 use reqwest::{
     Client, Method, RequestBuilder,
     header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
@@ -94,7 +94,7 @@ impl Http {
     /// `NotAttempted` during a pause and when no connection came to be, `Uncertain` when anything else went wrong: the provider may have acted.
     pub async fn exchange(&self, request: RequestBuilder, recorded: Recorded<'_>) -> Result<Answer, Failure> {
         if self.now().timestamp_millis() < self.paused_until.load(Ordering::Relaxed) {
-            return Err(Failure::NotAttempted("paused: the provider said that there were too many calls".to_owned()));
+            return Err(Failure::NotAttempted(PAUSED.to_owned()));
         }
         let request = request.build().map_err(|e| Failure::NotAttempted(format!("the request could not be written: {}", describe(e))))?;
         let (request_line, request_body) = written(&request, recorded.masked);

@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    extract::{MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -26,7 +26,7 @@ use super::{
     signature::{Claimed, MAX_SKEW_SECONDS, Signed, Version, is_signature},
 };
 use crate::{
-    extract::{body_bytes, strict_json},
+    extract::{MAX_BODY_BYTES, body_bytes, strict_json},
     limits::Party,
     problem::{Kind, Problem},
     state::AppState,
@@ -186,11 +186,16 @@ async fn signed(state: &AppState, authorization: &str, request: Request) -> Resu
     if !claimed.is_fresh(now) {
         return Err(Problem::plain(Kind::SignatureStale));
     }
+    let found = state.partners.find(state, claimed.key_id).await?;
+    let mut request = request;
+    if found.is_none() {
+        // Nobody knows who sends it: no long body is taken in, whatever the path takes.
+        DefaultBodyLimit::max(MAX_BODY_BYTES).apply(&mut request);
+    }
     let (parts, body) = request.into_parts();
     let body = body_bytes(Request::from_parts(parts.clone(), body), state).await?;
     let sent = parts.extensions.get::<Sent>().map_or_else(|| parts.uri.clone(), |sent| sent.0.clone());
     let what = Signed { method: parts.method.as_str(), path: sent.path(), query: sent.query().unwrap_or_default(), body: &body };
-    let found = state.partners.find(state, claimed.key_id).await?;
     // An unknown key costs the same work and gets the same answer as a wrong signature, during a rotation, too.
     let nobody = [b'-'; 64];
     let current = found.as_ref().map_or(&nobody, |found| &*found.1.current);

@@ -1,7 +1,7 @@
 //! Requests in the published spelling, as the canonical ones that they mean.
 
 use axum::http::{HeaderMap, HeaderValue};
-use domain::{money::Currency, payment_intent::Tender};
+use domain::{ids::StoreId, money::Currency, payment_intent::Tender};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -20,8 +20,8 @@ const DEFAULT_MINUTES: i64 = 30;
 pub(super) type Fields = Map<String, Value>;
 
 /// The canonical fields of a request for an intent, in either spelling, with what the published form means by what it leaves out.
-pub(super) fn created(mut fields: Fields, headers: &mut HeaderMap) -> Result<Fields, Problem> {
-    key_by_reference(&fields, headers);
+pub(super) fn created(mut fields: Fields, headers: &mut HeaderMap, own_store: Option<StoreId>) -> Result<Fields, Problem> {
+    key_by_reference(&fields, headers, own_store);
     rename(&mut fields, "merchant_ref_id", "merchant_reference")?;
     rename(&mut fields, "merchant_store_id", "store_id")?;
     join_amount(&mut fields);
@@ -68,21 +68,25 @@ pub(super) fn canceled(mut fields: Fields, _: &mut HeaderMap) -> Result<Fields, 
 
 /// The canonical fields of a request for some of an intent's money: an amount without a currency is in the intent's `own`.
 pub(super) fn of_amount(mut fields: Fields, own: Option<Currency>) -> Fields {
+    let unsaid = fields.get("currency").is_none_or(Value::is_null);
     if fields.get("amount").is_some_and(Value::is_number)
-        && let Some(own) = own
+        && let Some(own) = own.filter(|_| unsaid)
     {
-        fields.entry("currency").or_insert(json!(own));
+        fields.insert("currency".to_owned(), json!(own));
     }
     join_amount(&mut fields);
     fields
 }
 
-/// A creation without a key is known by its reference, which a merchant uses once for ever: sent again it gets the first answer.
-fn key_by_reference(fields: &Fields, headers: &mut HeaderMap) {
+/// A creation without a key is known by its reference, which a merchant uses once for ever: sent again it gets the first answer. The store
+/// that a caller need not name is part of it: what one person asks for in another store is not the same.
+fn key_by_reference(fields: &Fields, headers: &mut HeaderMap, own_store: Option<StoreId>) {
     let reference = fields.get("merchant_ref_id").or_else(|| fields.get("merchant_reference")).and_then(Value::as_str);
     let Some(reference) = reference.filter(|_| !headers.contains_key(IDEMPOTENCY_KEY)) else { return };
     // A reference may be in any script and of any length; a key may not.
-    let key = format!("merchant_ref_id:{}", hex::encode(Sha256::digest(reference)));
+    let store = own_store.map(|store| store.to_string()).unwrap_or_default();
+    let digest = Sha256::new().chain_update(store).chain_update([0]).chain_update(reference).finalize();
+    let key = format!("merchant_ref_id:{}", hex::encode(digest));
     if let Ok(key) = HeaderValue::from_str(&key) {
         headers.insert(IDEMPOTENCY_KEY, key);
     }
@@ -144,6 +148,8 @@ fn tender_of(word: &str) -> Option<Tender> {
 
 #[cfg(test)]
 mod tests {
+    use domain::ids::Ulid;
+
     use super::*;
 
     type Translation = fn(Fields, &mut HeaderMap) -> Result<Fields, Problem>;
@@ -154,7 +160,7 @@ mod tests {
     }
 
     fn translated(body: Value) -> Result<Value, String> {
-        by(created, body)
+        by(|fields, headers| created(fields, headers, None), body)
     }
 
     #[test]
@@ -220,20 +226,24 @@ mod tests {
             json!({"amount": {"amount": 500, "currency": "USD"}}),
             "to be refused"
         );
+        assert_eq!(asked(json!({"amount": 500, "currency": null})), whole, "not said");
         assert_eq!(asked(whole.clone()), whole, "the canonical one passes");
         assert_eq!(asked(json!({})), json!({}));
     }
 
     #[test]
     fn a_creation_without_a_key_is_known_by_its_reference() {
-        let key = |fields: Value, given: Option<&'static str>| {
+        let key_in = |fields: Value, given: Option<&'static str>, store: Option<StoreId>| {
             let Value::Object(fields) = fields else { panic!("an object") };
             let mut headers = HeaderMap::new();
             headers.extend(given.map(|given| (IDEMPOTENCY_KEY, HeaderValue::from_static(given))));
-            key_by_reference(&fields, &mut headers);
+            key_by_reference(&fields, &mut headers, store);
             headers.get(IDEMPOTENCY_KEY).map(|key| key.to_str().unwrap().to_owned())
         };
+        let key = |fields: Value, given: Option<&'static str>| key_in(fields, given, None);
         let known = key(json!({"merchant_ref_id": "ใบ 7"}), None).expect("a key");
+        let elsewhere = key_in(json!({"merchant_ref_id": "ใบ 7"}), None, Some(StoreId(Ulid(1))));
+        assert_ne!(elsewhere.as_deref(), Some(known.as_str()), "by the token of a store");
         assert_eq!(key(json!({"merchant_reference": "ใบ 7"}), None).as_deref(), Some(known.as_str()), "in either spelling");
         assert_ne!(key(json!({"merchant_ref_id": "ใบ 8"}), None), Some(known));
         assert_eq!(key(json!({"merchant_ref_id": "A"}), Some("mine")).as_deref(), Some("mine"));

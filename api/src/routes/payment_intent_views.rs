@@ -172,14 +172,22 @@ async fn explain(
 
 /// The payload of the QR that is to be scanned now.
 async fn qr_payload(ask: &Ask<may::PaymentRead, Payments>, id: PaymentIntentId) -> Result<String, Problem> {
-    let row = ask.reads.payment(&ask.scope, id).await?;
-    let row = row.ok_or_else(|| Problem::missing(payment_intent::Rejection::PaymentIntentNotFound))?;
     if ask.is_past() {
         return Err(Problem::new(Kind::ParameterInvalid, "as_of: a QR of the past is not to be scanned"));
     }
-    let resource = PaymentIntentResource::of(&row.document, row.stamp.version);
-    let payload = resource.and_then(|intent| intent.next_action).and_then(|action| action.qr_payload);
+    let mut shown = shown_payload(ask, id).await?;
+    if !matches!(shown, Some(Some(_))) && ask.may_have_come().await? {
+        shown = shown_payload(ask, id).await?;
+    }
+    let payload = shown.ok_or_else(|| Problem::missing(payment_intent::Rejection::PaymentIntentNotFound))?;
     payload.ok_or_else(|| Problem::new(Kind::NotFound, "there is no QR to be scanned at the moment"))
+}
+
+/// The payload that the payment shows now, if there is such a payment.
+async fn shown_payload(ask: &Ask<may::PaymentRead, Payments>, id: PaymentIntentId) -> Result<Option<Option<String>>, Problem> {
+    let row = ask.reads.payment(&ask.scope, id).await?;
+    let payload = |row: &PaymentRow| PaymentIntentResource::of(&row.document, row.stamp.version)?.next_action?.qr_payload;
+    Ok(row.as_ref().map(payload))
 }
 
 /// The QR to be scanned, as a PNG picture with 8 pixels for the side of a module.

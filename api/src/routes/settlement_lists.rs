@@ -155,12 +155,21 @@ impl HandedIn<'_> {
     /// Resolves what can be, in the order of the lines; answers what became of each of them, and the last position that was written. Behind a
     /// failure that may pass nothing more is tried.
     async fn resolve(&self, differences: &[Difference]) -> (Resolutions, Option<i64>) {
-        let (mut became, mut position, mut goes_on) = (Resolutions::new(), None, true);
+        let (mut became, mut position, mut goes_on, mut taken_up) = (Resolutions::new(), None, true, 0);
         for (listed, intent) in differences.iter().filter_map(resolvable) {
-            let resolution = if !goes_on || became.len() >= MOST_TAKEN_UP {
+            // What can never be taken stands in nobody's way.
+            let finding = match finding(listed) {
+                Ok(finding) => finding,
+                Err(problem) => {
+                    became.insert(listed.line, SettlementResolution::refused(&problem));
+                    continue;
+                }
+            };
+            let resolution = if !goes_on || taken_up >= MOST_TAKEN_UP {
                 SettlementResolution::left(None)
             } else {
-                match self.resolve_with(listed, intent.payment_intent_id).await {
+                taken_up += 1;
+                match self.resolve_with(listed, finding, intent.payment_intent_id).await {
                     Ok(written) => {
                         position = position.max(written);
                         SettlementResolution::resolved()
@@ -178,8 +187,8 @@ impl HandedIn<'_> {
     }
 
     /// The finding of a person whose statement is this line; answers the position that it was written at.
-    async fn resolve_with(&self, listed: &Listed, id: PaymentIntentId) -> Result<Option<i64>, Problem> {
-        let (finding, reference) = (finding(listed)?, statement_reference(&self.hash, listed.line));
+    async fn resolve_with(&self, listed: &Listed, finding: Finding, id: PaymentIntentId) -> Result<Option<i64>, Problem> {
+        let reference = statement_reference(&self.hash, listed.line);
         let caller = self.caller(listed, id);
         let answer = change_intent_as(self.state, &caller, self.principal.store, id, move |unit| {
             Box::pin(payment_cases::resolve_by_person(unit, id, finding.clone(), reference.clone()))

@@ -41,6 +41,14 @@ pub enum CallOutcome<T> {
 /// provider.
 pub const NO_PLACE: &str = "too many calls to the provider are under way";
 
+/// Why a call was not attempted in a pause that the provider asked for: nothing new about it.
+pub const PAUSED: &str = "paused: the provider said that there were too many calls";
+
+/// Whether a call was held back here, whatever was said before it (a token may have been asked for first).
+pub fn is_held_back(reason: &str) -> bool {
+    reason.ends_with(NO_PLACE) || reason.ends_with(PAUSED)
+}
+
 /// A final refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decline {

@@ -4,7 +4,7 @@
 //! Invariant: every row of the list, and every movement of the log that belongs into the period or is named by the list, is in the
 //! report exactly once: as matched, or in one difference.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 
@@ -91,6 +91,7 @@ pub fn reconcile(list: &[Listed], books: &[Booked], named: &BTreeMap<String, Nam
         open.entry((booked.kind, booked.transaction_id.as_str())).or_default().push_back(booked);
     }
     let mut seen: BTreeMap<Key<'_>, u64> = BTreeMap::new();
+    let back = WentBack::of(list);
     for listed in list {
         report.take_listed(&listed.row)?;
         let key = (listed.row.kind, listed.row.transaction_id.as_str());
@@ -98,7 +99,7 @@ pub fn reconcile(list: &[Listed], books: &[Booked], named: &BTreeMap<String, Nam
         if let Some(booked) = open.get_mut(&key).and_then(VecDeque::pop_front) {
             report.take_pair(listed, booked)?;
         } else if first == listed.line {
-            report.differences.push(missing_here(listed, named));
+            report.differences.push(missing_here(listed, named, &back));
         } else {
             report.differences.push(Difference::ListedTwice { listed: listed.clone(), first_line: first });
         }
@@ -111,9 +112,30 @@ pub fn reconcile(list: &[Listed], books: &[Booked], named: &BTreeMap<String, Nam
     Ok(report)
 }
 
-fn missing_here(listed: &Listed, named: &BTreeMap<String, Named>) -> Difference {
+/// Under which names a list shows money that went back: of a void without a name of its own it is that of its payment.
+struct WentBack<'l> {
+    transactions: BTreeSet<&'l str>,
+    references: BTreeSet<&'l str>,
+}
+
+impl<'l> WentBack<'l> {
+    fn of(list: &'l [Listed]) -> Self {
+        let rows = || list.iter().map(|listed| &listed.row).filter(|row| row.kind == Kind::Refund);
+        Self {
+            transactions: rows().map(|row| row.transaction_id.as_str()).collect(),
+            references: rows().filter_map(|row| row.reference.as_deref()).collect(),
+        }
+    }
+
+    fn has(&self, row: &ListRow) -> bool {
+        let by_reference = row.reference.as_deref().is_some_and(|reference| self.references.contains(reference));
+        by_reference || self.transactions.contains(row.transaction_id.as_str())
+    }
+}
+
+fn missing_here(listed: &Listed, named: &BTreeMap<String, Named>, back: &WentBack<'_>) -> Difference {
     let intent = listed.row.reference.as_ref().and_then(|reference| named.get(reference)).cloned();
-    Difference::MissingHere { listed: listed.clone(), intent }
+    Difference::MissingHere { listed: listed.clone(), intent, went_back: back.has(&listed.row) }
 }
 
 #[cfg(test)]

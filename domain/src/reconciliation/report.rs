@@ -53,6 +53,8 @@ pub enum Difference {
         listed: Listed,
         /// The intent that its reference belongs to, if any does.
         intent: Option<Named>,
+        /// The list also shows money that went back under this row's name or reference.
+        went_back: bool,
     },
     /// Both have it, but not alike.
     Differs {
@@ -107,13 +109,14 @@ impl Difference {
         }
     }
 
-    /// A person may resolve that intent with this row: it is left to one, and the row shows exactly what is owed.
+    /// A person may resolve that intent with this row: it is left to one, the row shows exactly what is owed, and the list does not show that
+    /// any of it went back. What came and went again pays nothing.
     pub fn is_resolvable(&self) -> bool {
         match self {
-            Self::MissingHere { listed, intent: Some(intent) } => {
+            Self::MissingHere { listed, intent: Some(intent), went_back: false } => {
                 listed.row.kind == Kind::Payment && intent.left_to_person == Some(listed.row.gross)
             }
-            Self::MissingHere { intent: None, .. } | Self::ListedTwice { .. } | Self::Differs { .. } | Self::MissingInList { .. } => false,
+            Self::MissingHere { .. } | Self::ListedTwice { .. } | Self::Differs { .. } | Self::MissingInList { .. } => false,
         }
     }
 }

@@ -164,6 +164,15 @@ fn money_missing_here_names_its_intent_and_whether_a_person_may_resolve_it() {
         assert_eq!(report.differences[0].intent().map(|named| named.payment_intent_id), Some(intent(9)));
         assert_eq!(report.differences[0].is_resolvable(), resolvable, "{left:?}");
     }
+    // What came and went again, whether the list names it by its payment or by our reference, pays nothing.
+    let named_alike = listed(3, "A", -100_00);
+    let mut by_reference = listed(3, "VOID-9", -40_00);
+    by_reference.row.reference = row.row.reference.clone();
+    for back in [named_alike, by_reference] {
+        let report = given(&[row.clone(), back], &[]).and_intent("REF-A", named(Some(Money::thb(100_00)))).when_reconciled();
+        assert_eq!(report.differences.len(), 2);
+        assert!(report.differences.iter().all(|difference| !difference.is_resolvable()), "{:?}", report.differences);
+    }
     let nobody = given(&[row], &[]).and_intent("REF-B", named(None)).when_reconciled();
     assert_eq!(nobody.differences[0].intent(), None);
 }

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use domain::{
     ids::{AttemptId, Ulid},
     money::Money,
-    provider::{AttemptKey, Exchange, Method, MethodKind},
+    provider::{AttemptKey, Exchange, Method, MethodKind, PAUSED},
 };
 
 use super::*;
@@ -39,9 +39,13 @@ impl Moody {
             }
             Mood::Queues => {
                 log.record(nobody_there());
-                CallOutcome::NotAttempted(NO_PLACE.to_owned())
+                CallOutcome::NotAttempted(format!("no access token: {NO_PLACE}"))
             }
-            Mood::Pauses => CallOutcome::NotAttempted("paused".to_owned()),
+            Mood::Pauses => {
+                // As of a look whose first day was answered, or one behind a call-back.
+                log.record(nobody_there());
+                CallOutcome::NotAttempted(PAUSED.to_owned())
+            }
             Mood::Hangs => std::future::pending().await,
         }
     }

@@ -98,7 +98,9 @@ pub fn after_start(mut start: Start, outcome: CallOutcome<AttemptView>, now: Dat
             Step { commands: vec![ProcessCommand::FailAttempt { payment_intent_id, attempt_id, code, message }], next: None }
         }
         // Our own crowd says nothing about the account, which is not left for another one because of it.
-        CallOutcome::NotAttempted(reason) if reason == NO_PLACE => Step { commands: vec![], next: start.once_there_is_a_place(now) },
+        CallOutcome::NotAttempted(reason) if reason.ends_with(NO_PLACE) => {
+            Step { commands: vec![], next: start.once_there_is_a_place(now) }
+        }
         CallOutcome::NotAttempted(_) => Step { commands: vec![], next: start.again(now) },
         CallOutcome::Unknown(reason) => {
             let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since: now };
