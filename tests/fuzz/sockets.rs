@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use domain::ids::{OrderId, Ulid};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
@@ -25,7 +26,8 @@ async fn connected(world: &World) -> Socket {
 /// Sends a frame and then one whose answer is known; what came before that answer.
 async fn said(socket: &mut Socket, frame: Message, number: u64) -> Vec<Value> {
     socket.send(frame).await.unwrap();
-    let last = format!("last-{number}");
+    // Of a topic that there can be, and that nobody listens to.
+    let last = format!("order.{}", OrderId(Ulid(number.into())));
     socket.send(Message::Text(json!({"action": "unsubscribe", "topic": last}).to_string().into())).await.unwrap();
     let mut before = Vec::new();
     loop {
