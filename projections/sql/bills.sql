@@ -19,5 +19,5 @@ create table bills (
     version        bigint      not null,
     document       jsonb       not null
 ) with (fillfactor = 80);
-create index on bills (tenant, opened_pos desc);
-create index on bills (store_id, opened_pos desc);
+create index on bills (tenant, opened_pos);
+create index on bills (store_id, opened_pos);

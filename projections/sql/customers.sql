@@ -10,4 +10,4 @@ create table customers (
     updated_pos    bigint      not null,
     version        bigint      not null
 );
-create index on customers (tenant, opened_pos desc);
+create index on customers (tenant, opened_pos);

@@ -12,4 +12,4 @@ create table merchants (
     version        bigint      not null,
     document       jsonb       not null
 );
-create index on merchants (psp_id, opened_pos desc);
+create index on merchants (psp_id, opened_pos);

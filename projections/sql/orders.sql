@@ -18,5 +18,5 @@ create table orders (
     version        bigint      not null,
     document       jsonb       not null
 ) with (fillfactor = 80);
-create index on orders (tenant, opened_pos desc);
-create index on orders (store_id, opened_pos desc);
+create index on orders (tenant, opened_pos);
+create index on orders (store_id, opened_pos);

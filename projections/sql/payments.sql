@@ -32,10 +32,10 @@ create table payments (
     version            bigint      not null,
     document           jsonb       not null
 ) with (fillfactor = 80);
-create index on payments (tenant, opened_pos desc);
-create index on payments (store_id, opened_pos desc);
+create index on payments (tenant, opened_pos);
+create index on payments (store_id, opened_pos);
 create index on payments (bill_id);
 create index on payments (reference) where reference is not null;
 create index on payments (provider_id) where provider_id is not null;
 create index on payments (transaction_id) where transaction_id is not null;
-create index on payments (tenant, opened_pos desc) where needs_attention;
+create index on payments (tenant, opened_pos) where needs_attention;

@@ -11,4 +11,4 @@ create table provider_accounts (
     version        bigint      not null,
     document       jsonb       not null
 );
-create index on provider_accounts (tenant, opened_pos desc);
+create index on provider_accounts (tenant, opened_pos);

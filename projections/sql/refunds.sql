@@ -24,7 +24,7 @@ create table refunds (
     version            bigint      not null,
     document           jsonb       not null
 );
-create index on refunds (tenant, opened_pos desc);
+create index on refunds (tenant, opened_pos);
 create index on refunds (payment_intent_id);
 create index on refunds (bill_id);
-create index on refunds (tenant, opened_pos desc) where needs_attention;
+create index on refunds (tenant, opened_pos) where needs_attention;

@@ -15,5 +15,5 @@ create table stores (
     version        bigint      not null,
     document       jsonb       not null
 );
-create index on stores (tenant, opened_pos desc);
-create index on stores (psp_id, opened_pos desc);
+create index on stores (tenant, opened_pos);
+create index on stores (psp_id, opened_pos);

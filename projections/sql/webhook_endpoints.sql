@@ -11,4 +11,4 @@ create table webhook_endpoints (
     updated_pos bigint      not null,
     version     bigint      not null
 );
-create index on webhook_endpoints (tenant, opened_pos desc);
+create index on webhook_endpoints (tenant, opened_pos);

@@ -162,7 +162,7 @@ mod tests {
         let all = Model::all();
         let names: std::collections::HashSet<_> = all.iter().map(|model| model.table.name).collect();
         assert_eq!(names.len(), all.len());
-        assert_eq!(Model::named("order_lines").ok().map(|model| model.schema()), Some("orders_v2".to_owned()));
+        assert_eq!(Model::named("bill_orders").ok().map(|model| model.schema()), Some("bills_v2".to_owned()));
         assert!(Model::named("nothing").is_err());
     }
 }

@@ -122,7 +122,7 @@ async fn a_halted_stream_is_halted_in_the_past_too() {
     let log = platform.database.log().await;
     let cancelled = log.iter().find(|event| event.event_type == "order.cancelled").unwrap();
     // As a projector writes it when it has to leave a stream alone.
-    let sql = "insert into read.quarantine select 'orders', 2, tenant, stream_type, stream_id, pos, 'x' from log.event where pos = $1";
+    let sql = "insert into read.quarantine select 'orders', 3, tenant, stream_type, stream_id, pos, 'x' from log.event where pos = $1";
     sqlx::query(sql).bind(cancelled.pos).execute(&platform.database.admin).await.unwrap();
     let head = platform.database.head().await.pos;
     let then = platform.get(&shop.cashier, &format!("/v1/orders?as_of={head}")).await.ok();

@@ -126,9 +126,9 @@ async fn every_read_model_table_is_guarded_by_a_policy() {
     assert!(tables >= 10, "{tables}");
     assert_eq!(unguarded(admin).await, Vec::<String>::new());
     // The check itself notices a policy that is missing, and one that does not bind the owner.
-    sqlx::query("create table orders_v2.forgotten (key text primary key, tenant uuid)").execute(admin).await.unwrap();
-    sqlx::query("alter table orders_v2.orders no force row level security").execute(admin).await.unwrap();
-    assert_eq!(unguarded(admin).await, ["orders_v2.forgotten", "orders_v2.orders"]);
+    sqlx::query("create table orders_v3.forgotten (key text primary key, tenant uuid)").execute(admin).await.unwrap();
+    sqlx::query("alter table orders_v3.orders no force row level security").execute(admin).await.unwrap();
+    assert_eq!(unguarded(admin).await, ["orders_v3.forgotten", "orders_v3.orders"]);
     platform.stop().await;
 }
 

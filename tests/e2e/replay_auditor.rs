@@ -46,7 +46,7 @@ async fn the_auditors_role_writes_nothing_anywhere() {
     let (admin, auditor) = (&platform.database.admin, platform.database.pool(Role::Auditor));
     let before = platform.database.head().await;
     let relations = relations(admin).await;
-    for name in ["log.event", "log.event_000000000000001", "privacy.subject_key", "process.task", "orders_v2.orders", "read.orders"] {
+    for name in ["log.event", "log.event_000000000000001", "privacy.subject_key", "process.task", "orders_v3.orders", "read.orders"] {
         assert!(relations.iter().any(|(relation, ..)| relation == name), "{name} in {relations:?}");
     }
     for (name, column, is_view) in &relations {
@@ -225,7 +225,7 @@ async fn every_question_is_answered_to_a_login_that_is_an_auditor_and_nothing_el
     std::fs::write(&checkpoint, signed.lines[0].to_string()).unwrap();
     std::fs::write(&list, settlement_list(&platform.simulator).await).unwrap();
     let head = database.head().await;
-    let (position, jsonl, parquet, schema) = (head.pos.to_string(), file("log.jsonl"), file("log.parquet"), "orders_v2");
+    let (position, jsonl, parquet, schema) = (head.pos.to_string(), file("log.jsonl"), file("log.parquet"), "orders_v3");
     let questions: [&[&str]; 16] = [
         &["verify"],
         &["verify", "--checkpoint", &checkpoint, "--public-key", &public],

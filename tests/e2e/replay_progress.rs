@@ -60,7 +60,7 @@ async fn on_a_terminal(database: &TestDatabase, arguments: &[&str]) -> String {
 async fn a_bar_with_the_time_left_stands_on_a_terminal_and_nowhere_else() {
     let database = folded().await;
     let head = database.head().await.pos;
-    for (arguments, name) in [(&["verify"][..], "verify"), (&["check"], "check"), (&["diff", "orders_v2", "orders_v2"], "rows")] {
+    for (arguments, name) in [(&["verify"][..], "verify"), (&["check"], "check"), (&["diff", "orders_v3", "orders_v3"], "rows")] {
         let shown = on_a_terminal(&database, arguments).await;
         assert!(shown.contains(&format!("{name} [")) && shown.contains(" left"), "{arguments:?}: {shown}");
         assert!(!shown.contains(" 0 of 0"), "{arguments:?}: {shown}");

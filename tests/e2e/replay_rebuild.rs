@@ -135,12 +135,12 @@ async fn a_difference_is_shown_and_refused_until_it_is_accepted() {
     let trading = Trading::start().await;
     trading.sell(5).await;
     trading.settled().await;
-    let tamper = "update orders_v2.orders set total = total + 1 where key = (select min(key) from orders_v2.orders); \
-                  delete from orders_v2.order_lines where key = (select min(key) from orders_v2.order_lines)";
+    let tamper = "update bills_v2.bills set total = total + 1 where key = (select min(key) from bills_v2.bills); \
+                  delete from bills_v2.bill_orders where key = (select min(key) from bills_v2.bill_orders)";
     sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
-    let refused = replay(&trading.database, &["rebuild", "orders"]).await;
+    let refused = replay(&trading.database, &["rebuild", "bills"]).await;
     assert_eq!(refused.code, 1, "{refused:?}");
-    let summary = line(&refused, "orders");
+    let summary = line(&refused, "bills");
     assert_eq!((&summary["differing"], &summary["switched_at"]), (&json!(2), &Value::Null));
     let shown: Vec<(&str, &str)> = refused
         .lines
@@ -148,11 +148,11 @@ async fn a_difference_is_shown_and_refused_until_it_is_accepted() {
         .filter(|line| line["table"].is_string())
         .map(|line| (line["table"].as_str().unwrap(), line["what"].as_str().unwrap()))
         .collect();
-    assert_eq!(shown, [("orders", "differs in total"), ("order_lines", "is missing in the live one")]);
-    assert_eq!(trading.one::<i64>("select count(*) from pg_namespace where nspname like 'orders%'").await, 1, "nothing is left behind");
+    assert_eq!(shown, [("bills", "differs in total"), ("bill_orders", "is missing in the live one")]);
+    assert_eq!(trading.one::<i64>("select count(*) from pg_namespace where nspname like 'bills%'").await, 1, "nothing is left behind");
     assert_eq!(replay(&trading.database, &["check"]).await.code, 1, "the live rows are as they were");
-    let accepted = replay(&trading.database, &["rebuild", "orders", "--accept-differences"]).await.sound();
-    assert_eq!(line(&accepted, "orders")["differing"], 2);
+    let accepted = replay(&trading.database, &["rebuild", "bills", "--accept-differences"]).await.sound();
+    assert_eq!(line(&accepted, "bills")["differing"], 2);
     trading.proves_itself().await;
     trading.stop().await;
 }
@@ -209,16 +209,14 @@ async fn a_new_version_serves_once_it_has_come_as_far_as_the_old_one() {
     while trading.running.tasks.join_next().await.is_some() {}
     // As an earlier build left it: its version in service, read up to the head; the new one installed and empty.
     let earlier = "create schema orders_v1;
-         create table orders_v1.orders as select * from orders_v2.orders;
-         create table orders_v1.order_lines as select * from orders_v2.order_lines;
-         create table orders_v1.order_timeline as select * from orders_v2.order_timeline;
+         create table orders_v1.orders as select * from orders_v3.orders;
+         create table orders_v1.order_lines (key text);
          insert into read.checkpoint select 'orders', 1, pos from log.head;
-         delete from orders_v2.orders; delete from orders_v2.order_lines; delete from orders_v2.order_timeline;
-         update read.checkpoint set pos = 0 where name = 'orders' and version = 2;
-         drop view read.orders, read.order_lines, read.order_timeline;
+         delete from orders_v3.orders;
+         update read.checkpoint set pos = 0 where name = 'orders' and version = 3;
+         drop view read.orders;
          create view read.orders as select * from orders_v1.orders;
-         create view read.order_lines as select * from orders_v1.order_lines;
-         create view read.order_timeline as select * from orders_v1.order_timeline";
+         create view read.order_lines as select * from orders_v1.order_lines";
     sqlx::raw_sql(earlier).execute(&trading.database.admin).await.unwrap();
     projections::install::install(&trading.database.admin).await.unwrap();
     // Nothing for a moment, while the view of one version is taken for that of the other.
@@ -229,10 +227,12 @@ async fn a_new_version_serves_once_it_has_come_as_far_as_the_old_one() {
     assert_eq!(trading.one::<String>(serving).await, "orders_v1");
     trading.restart_projectors().await;
     eventually("the new version serves", Duration::from_secs(20), || async {
-        (trading.one::<String>(serving).await == "orders_v2").then_some(())
+        (trading.one::<String>(serving).await == "orders_v3").then_some(())
     })
     .await;
     assert_eq!(trading.one::<i64>("select count(*) from read.orders").await, 2);
+    let stale = "select count(*) from pg_views where schemaname = 'read' and viewname = 'order_lines'";
+    assert_eq!(trading.one::<i64>(stale).await, 0, "a table that the new version does not have is shown no longer");
     trading.proves_itself().await;
     trading.stop().await;
 }
@@ -243,7 +243,7 @@ async fn a_rollback_serves_the_earlier_copy_caught_up_and_can_itself_be_undone()
     assert_eq!(replay(&trading.database, &["rollback", "orders"]).await.code, 2, "nothing to go back to");
     trading.sell(5).await;
     trading.settled().await;
-    let table = "select 'orders_v2.orders'::regclass::oid::bigint";
+    let table = "select 'orders_v3.orders'::regclass::oid::bigint";
     let first: i64 = trading.one(table).await;
     replay(&trading.database, &["rebuild", "orders"]).await.sound();
     let second: i64 = trading.one(table).await;
@@ -272,16 +272,16 @@ async fn the_copy_that_a_rebuild_retired_is_compared_with_the_live_one_as_it_was
     trading.settled().await;
     let stands: i64 = trading.one("select pos from read.checkpoint where name = 'orders#retired'").await;
     assert!(stands < trading.database.head().await.pos);
-    let diff = async || replay(&trading.database, &["diff", "orders_v2_retired", "orders_v2"]).await.sound();
-    let last = |changed: i64| json!({"between": ["orders_v2_retired", "orders_v2"], "added": 0, "removed": 0, "changed": changed, "folded_to": stands});
+    let diff = async || replay(&trading.database, &["diff", "orders_v3_retired", "orders_v3"]).await.sound();
+    let last = |changed: i64| json!({"between": ["orders_v3_retired", "orders_v3"], "added": 0, "removed": 0, "changed": changed, "folded_to": stands});
     assert_eq!(diff().await.lines, [last(0)]);
-    let tamper = "update orders_v2_retired.orders set total = total + 1 where key = (select min(key) from orders_v2_retired.orders)";
+    let tamper = "update orders_v3_retired.orders set total = total + 1 where key = (select min(key) from orders_v3_retired.orders)";
     sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
     let found = diff().await.lines;
     let total = |side: &str| found[0]["changed"]["total"][side].as_i64().unwrap();
     assert_eq!(total("before"), total("after") + 1, "{found:?}");
     assert_eq!(found[1..], [last(1)]);
-    assert_eq!(replay(&trading.database, &["diff", "orders#retired_v2", "orders_v2"]).await.code, 2, "no name of anything");
+    assert_eq!(replay(&trading.database, &["diff", "orders#retired_v2", "orders_v3"]).await.code, 2, "no name of anything");
     trading.stop().await;
 }
 
@@ -294,7 +294,7 @@ async fn a_check_in_many_passes_says_what_one_in_a_single_pass_says() {
         sell(&trading.write.handler, shop, 2).await;
     }
     trading.settled().await;
-    let tamper = "update orders_v2.orders set total = total + 1 where key in (select key from orders_v2.orders order by key limit 3)";
+    let tamper = "update orders_v3.orders set total = total + 1 where key in (select key from orders_v3.orders order by key limit 3)";
     sqlx::raw_sql(tamper).execute(&trading.database.admin).await.unwrap();
     let pool = trading.database.pool(Role::Worker);
     let silent: projections::check::Moved = std::sync::Arc::new(|_| {});
@@ -323,7 +323,7 @@ async fn a_rebuild_killed_in_the_middle_does_no_harm_and_the_next_one_works() {
     trading.settled().await;
     // Once before the first event is folded, and once with every row in place, before the switch: held there by locks.
     for (lock, under_way) in [
-        ("lock table log.event in access exclusive mode", "select to_regclass('orders_v2_rebuild.orders') is not null"),
+        ("lock table log.event in access exclusive mode", "select to_regclass('orders_v3_rebuild.orders') is not null"),
         (
             "select pos from read.checkpoint where name = 'orders' for update",
             "select exists (select from read.checkpoint where name = 'orders#rebuild' and pos > 0)",
@@ -370,7 +370,7 @@ async fn a_halted_stream_is_a_finding_of_a_check_though_every_row_is_as_folded()
     trading.settled().await;
     let head = trading.database.head().await.pos;
     // Halted from its next event on: what was read of it is right.
-    let sql = "insert into read.quarantine select 'orders', 2, tenant, stream_type, stream_id, $1, 'x' from log.event \
+    let sql = "insert into read.quarantine select 'orders', 3, tenant, stream_type, stream_id, $1, 'x' from log.event \
                where type = 'order.opened' order by pos limit 1";
     sqlx::query(sql).bind(head + 1).execute(&trading.database.admin).await.unwrap();
     let checked = replay(&trading.database, &["check"]).await;
@@ -388,7 +388,7 @@ async fn a_check_waits_for_a_rebuild_of_its_model_and_none_begins_meanwhile() {
     let trading = Trading::start().await;
     trading.sell(2).await;
     trading.settled().await;
-    let lock = "hashtextextended('smartpos rebuild orders_v2', 0)";
+    let lock = "hashtextextended('smartpos rebuild orders_v3', 0)";
     let mut other = trading.database.admin.acquire().await.unwrap();
     let mut run = async |sql: &str| sqlx::raw_sql(AssertSqlSafe(format!("select {sql}({lock})"))).execute(&mut *other).await.unwrap();
     run("pg_advisory_lock").await;

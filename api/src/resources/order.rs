@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use domain::{
+    envelope::RecordedEvent,
     money::{Currency, Money},
     order::{self, Status},
     pricing::{Discount, Priced, TaxClass},
 };
-use projections::models::orders::OrderTimelineRow;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -196,18 +196,19 @@ pub struct TimelineEntry {
     pub data: serde_json::Value,
 }
 
-impl From<OrderTimelineRow> for TimelineEntry {
-    fn from(row: OrderTimelineRow) -> Self {
+impl From<RecordedEvent> for TimelineEntry {
+    fn from(event: RecordedEvent) -> Self {
         Self {
-            version: row.version,
-            position: row.pos,
-            r#type: row.event_type,
-            schema_version: row.schema_version,
-            actor: row.actor,
-            occurred_at: row.occurred_at,
-            recorded_at: row.recorded_at,
-            correlation_id: row.correlation_id.to_string(),
-            data: row.data.value(),
+            version: event.version,
+            position: event.pos,
+            r#type: event.event_type,
+            schema_version: event.schema_version,
+            actor: event.actor,
+            occurred_at: event.occurred_at,
+            recorded_at: event.recorded_at,
+            correlation_id: event.correlation_id.to_string(),
+            // It was read as JSON to make the order.
+            data: serde_json::from_slice(&event.payload).unwrap_or_default(),
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use chrono::NaiveDate;
 use domain::{
+    envelope::{RecordedEvent, StreamType},
     ids::{OrderId, StoreId},
     order::Status,
 };
 
-use super::orders::{OrderLineRow, OrderRow, OrderTimelineRow};
+use super::orders::OrderRow;
 use crate::{
     error::Error,
+    log_reader,
+    projection::tenant_to_uuid,
     queries::{Page, ReadModels, ReadScope, Select},
 };
 
@@ -47,24 +50,15 @@ impl ReadModels {
         self.many(scope, select).await
     }
 
-    /// The lines of an order in the order they were added, voided ones included.
+    /// The history of an order, oldest first, as far as the order that [`Self::order`] answers has come; nothing when there is none in the
+    /// scope. It is read from the log, where it stands already.
     ///
     /// # Errors
-    /// `Sql`, `BadRow`.
-    pub async fn order_lines(&self, scope: &ReadScope, order_id: OrderId) -> Result<Vec<OrderLineRow>, Error> {
-        self.many(scope, Select::of::<OrderLineRow>().of_stream(order_id).equal("order_id", Some(order_id.to_string())).sorted("position"))
-            .await
-    }
-
-    /// The history of an order, oldest first.
-    ///
-    /// # Errors
-    /// `Sql`, `BadRow`.
-    pub async fn order_timeline(&self, scope: &ReadScope, order_id: OrderId) -> Result<Vec<OrderTimelineRow>, Error> {
-        self.many(
-            scope,
-            Select::of::<OrderTimelineRow>().of_stream(order_id).equal("order_id", Some(order_id.to_string())).sorted("version"),
-        )
-        .await
+    /// `Sql`, `BadRow`, `Corrupt`.
+    pub async fn order_timeline(&self, scope: &ReadScope, order_id: OrderId) -> Result<Vec<RecordedEvent>, Error> {
+        let Some(order) = self.order(scope, order_id).await? else { return Ok(vec![]) };
+        let (tenant, kind) = (tenant_to_uuid(order.tenant), StreamType::Order.as_str());
+        let mut connection = self.pool.acquire().await?;
+        log_reader::of_streams(&mut connection, &[tenant], &[kind], &[order_id.0], order.stamp.updated_pos).await
     }
 }

@@ -17,7 +17,7 @@ use super::{
     daily_sales::DailySales,
     daily_sales_rows::{DailyItemSalesRow, DailySalesRow, DailyTenderSalesRow},
     directory::{MerchantRow, StoreRow},
-    orders::{OrderLineRow, OrderRow, OrderTimelineRow},
+    orders::OrderRow,
     payments::PaymentRow,
     refunds::RefundRow,
 };
@@ -145,17 +145,14 @@ fn a_bill_not_paid_in_full_is_no_sale() {
 }
 
 #[test]
-fn an_order_has_its_lines_and_its_history() {
+fn an_order_has_its_lines() {
     let mut rows = folded(&History::sale_and_refund());
     let order_id = OrderId(Ulid(1001));
     let order: OrderRow = row(&mut rows, order_id);
     assert_eq!((order.status, order.total, order.line_count), (order::Status::Completed, Some(107_00), 1));
     assert_eq!((order.stamp.version, order.stamp.opened_pos, order.bill_id), (7, 5, Some(BillId(Ulid(2001)))));
-    let cake: OrderLineRow = row(&mut rows, format!("{order_id}|{}", domain::ids::LineId(Ulid(2))));
-    assert!(cake.voided && cake.position == 1);
-    let first: OrderTimelineRow = row(&mut rows, format!("{order_id}|1"));
-    let data = first.data.value();
-    assert_eq!((first.event_type.as_str(), first.pos, data["table_number"].as_str()), ("order.opened", 5, Some("7")));
+    let lines: Vec<_> = order.document.lines.iter().map(|line| (line.line.line_id, line.voided)).collect();
+    assert_eq!(lines, [1, 2].map(|n| (domain::ids::LineId(Ulid(n)), n == 2)));
 }
 
 #[test]

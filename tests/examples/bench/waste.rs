@@ -18,7 +18,7 @@ use crate::{
 
 const SECTION: &str = "waste";
 /// Statements that are told one by one.
-const TOLD: i64 = 20;
+const TOLD: i64 = 30;
 
 /// Runs the section, on servers of its own that count statements.
 pub async fn run(bench: &mut Bench) -> Result<()> {
@@ -133,10 +133,12 @@ async fn count(
     told(admin, done, thing).await
 }
 
-/// Prints the statements that take the most time; they are for whoever looks for waste and not part of the table.
+/// Prints the statements that take the most time, those inside functions marked; they are for whoever looks for waste and not part of
+/// the table.
 async fn told(admin: &PgPool, done: u64, thing: &str) -> Result<()> {
-    let sql = "select calls, total_exec_time, left(regexp_replace(query, '\\s+', ' ', 'g'), 90) from pg_stat_statements s \
-               join pg_database d on d.oid = s.dbid where d.datname = current_database() and toplevel \
+    let sql = "select calls, total_exec_time, case when toplevel then '' else '(inside) ' end || \
+               left(regexp_replace(query, '\\s+', ' ', 'g'), 90) from pg_stat_statements s \
+               join pg_database d on d.oid = s.dbid where d.datname = current_database() \
                order by total_exec_time desc limit $1";
     let Ok(rows) = sqlx::query(sql).bind(TOLD).fetch_all(admin).await else { return Ok(()) };
     for row in rows {
