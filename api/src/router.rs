@@ -6,14 +6,15 @@ use std::{
 };
 
 use axum::{
-    Router,
+    BoxError, Router,
+    body::{Body, Bytes, HttpBody},
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
+    http::{self, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use metrics::histogram;
-use tower::ServiceExt;
+use tower::{ServiceBuilder, ServiceExt};
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
@@ -95,19 +96,29 @@ pub fn described() -> OpenApiRouter<AppState> {
 }
 
 fn edge(routes: Router<AppState>, state: AppState) -> Router {
-    let inner = routes
-        .fallback(no_route)
-        .layer(from_fn_with_state(state.clone(), published::translate))
-        .layer(from_fn_with_state(state.clone(), admit))
-        .layer(from_fn(bounded))
-        .layer(RequestBodyLimitLayer::new(MAX_LIST_BYTES))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(linger::read_on))
+    // One layer made of several, the outermost first: each layer of the router is a box around all that it holds, and is cloned with it
+    // for every request.
+    let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(state.clone(), observe))
-        .with_state(state);
+        .layer(from_fn(linger::read_on))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
+        .layer(RequestBodyLimitLayer::new(MAX_LIST_BYTES))
+        .map_request(with_plain_body)
+        .layer(from_fn(bounded))
+        .layer(from_fn_with_state(state.clone(), admit))
+        .layer(from_fn_with_state(state.clone(), published::translate));
+    let inner = routes.fallback(no_route).layer(layers).with_state(state);
     // Aliases are renamed before routing, so that a request has one route, one metric and one idempotency scope.
     Router::new().fallback_service(inner.map_request(canonical))
+}
+
+fn with_plain_body<B>(request: http::Request<B>) -> Request
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    request.map(Body::new)
 }
 
 /// Refuses a body that is longer than its path takes, before anybody is asked for, since the door reads what is signed.
@@ -142,13 +153,16 @@ fn canonical(mut request: Request) -> Request {
     request
 }
 
-/// The address under `/v1` for one of its aliases; `None` for any other address.
+/// The address under `/v1` for one of its aliases; `None` for any other address, and for one that stands there already.
 fn canonical_uri(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
     let rest = path.strip_prefix("/api/v1/").or_else(|| path.strip_prefix("/v1/")).or_else(|| path.strip_prefix('/'))?;
     let (name, tail) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let name = if name == "payment_intents" { "payment-intents" } else { name };
     if !RESOURCES.contains(&name) {
+        return None;
+    }
+    if path.strip_prefix("/v1/").is_some_and(|rest| rest.starts_with(name)) {
         return None;
     }
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();

@@ -41,7 +41,7 @@ const PAGE: i64 = 200;
 /// Poll when nothing wakes the loop.
 const POLL: Duration = Duration::from_millis(100);
 /// After each pass, so that what happens meanwhile shares the next one: a server far away does not notice.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(50);
 /// How often every endpoint is looked at, whatever happened.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How long a delivery rests that cannot be attempted, seconds: its endpoint is disabled, or the database fails.

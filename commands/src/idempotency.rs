@@ -80,11 +80,7 @@ fn collect(pointer: &str, value: &Value, fields: &mut BTreeMap<String, String>) 
 }
 
 fn short_hash(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(bytes)[..8].iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(&Sha256::digest(bytes)[..8])
 }
 
 /// What a command answers.

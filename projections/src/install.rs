@@ -97,6 +97,7 @@ pub(crate) async fn open_to_readers(connection: &mut PgConnection, projection: &
 
 async fn create_table(connection: &mut PgConnection, table: &TableSpec) -> Result<(), Error> {
     sqlx::raw_sql(table.create).execute(&mut *connection).await?;
+    sqlx::query("select log.few_statistics($1::regclass)").bind(table.name).execute(&mut *connection).await?;
     run(connection, format!("grant select, insert, update, delete on {} to smartpos_worker", table.name)).await
 }
 

@@ -53,10 +53,11 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     report.ratio(SECTION, "÷ bare batcher", (all, bare), Some(Aim::AtLeast(0.5)));
     report.figure(SECTION, "orders over HTTP, only the role api in the process", edge, "orders/s");
     report.ratio(SECTION, "only the role api ÷ bare batcher", (edge, bare), None);
-    costs(bench, &full, all).await?;
+    // PostgreSQL goes on vacuuming and analysing what was written to the databases of the others.
     alone.stop().await?;
-    full.stop().await?;
     OwnServers::drop_database(ceiling).await;
+    costs(bench, &full, all).await?;
+    full.stop().await?;
     Ok(())
 }
 
