@@ -285,7 +285,7 @@ fn due(endpoint: &WebhookEndpointRow, page: &[EventRow], named: bool) -> Vec<Due
         let test = row.event_type == public_event::TEST && row.object_id == own;
         named || test || (!row.historic && filters.iter().any(|filter| filter.matches(&row.event_type)))
     };
-    page.iter().filter(wanted).map(|row| Due { event: row.event_id, pos: row.pos, event_type: row.event_type.clone() }).collect()
+    page.iter().filter(wanted).map(|row| Due { event: row.event_id, pos: row.pos, event_type: row.event_type.to_string() }).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what `map_err` passes")]

@@ -26,10 +26,11 @@ macro_rules! ids {
             /// The text before the underscore.
             pub const PREFIX: &'static str = $prefix;
         }
+        const _: () = assert!($prefix.len() + 1 + ulid::ULID_LEN <= size_of::<Written>());
         impl From<Ulid> for $name { fn from(ulid: Ulid) -> Self { Self(ulid) } }
         impl From<$name> for Ulid { fn from(id: $name) -> Self { id.0 } }
         impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { write!(f, concat!($prefix, "_{}"), self.0) }
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(written(Self::PREFIX, self.0, &mut Written::default())) }
         }
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { fmt::Display::fmt(self, f) }
@@ -39,12 +40,13 @@ macro_rules! ids {
             fn from_str(text: &str) -> Result<Self, IdError> { parse(Self::PREFIX, text).map(Self) }
         }
         impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> { s.collect_str(self) }
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(written(Self::PREFIX, self.0, &mut Written::default()))
+            }
         }
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-                text.parse().map_err(serde::de::Error::custom)
+                d.deserialize_str(Parsed(std::marker::PhantomData))
             }
         }
         impl schemars::JsonSchema for $name {
@@ -107,6 +109,37 @@ impl PaymentId {
     }
 }
 
+/// Room for the longest prefix, the underscore and a ULID: ids are written and read without a detour over the heap, since every event, row and
+/// answer holds several.
+type Written = [u8; 32];
+
+fn written<'a>(prefix: &str, ulid: Ulid, room: &'a mut Written) -> &'a str {
+    let mut digits = [0; ulid::ULID_LEN];
+    let digits = ulid.array_to_str(&mut digits).as_bytes();
+    let mut length = 0;
+    for (place, byte) in room.iter_mut().zip(prefix.bytes().chain([b'_']).chain(digits.iter().copied())) {
+        *place = byte;
+        length += 1;
+    }
+    // Prefixes and digits are ASCII.
+    room.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+}
+
+/// Reads an id out of whatever string there is.
+struct Parsed<T>(std::marker::PhantomData<T>);
+
+impl<T: FromStr<Err = IdError>> serde::de::Visitor<'_> for Parsed<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 fn parse(prefix: &'static str, text: &str) -> Result<Ulid, IdError> {
     let error = || IdError { prefix, text: text.chars().take(40).collect() };
     let rest = text.strip_prefix(prefix).and_then(|r| r.strip_prefix('_')).ok_or_else(error)?;
@@ -116,7 +149,7 @@ fn parse(prefix: &'static str, text: &str) -> Result<Ulid, IdError> {
         return Err(error());
     }
     let ulid = Ulid::from_string(rest).map_err(|_| error())?;
-    if ulid.to_string() == rest { Ok(ulid) } else { Err(error()) }
+    if ulid.array_to_str(&mut [0; ulid::ULID_LEN]) == rest { Ok(ulid) } else { Err(error()) }
 }
 
 #[cfg(test)]

@@ -149,8 +149,7 @@ async fn replay_compares_versions_at_the_position_at_which_one_of_them_stands() 
     assert_eq!((apart.lines.len(), &apart.lines[..2]), (3, &diff.lines[..2]), "{apart:?}");
     let last = json!({"between": ["bills_v2", "bills_v9"], "added": 0, "removed": 1, "changed": 1, "folded_to": head});
     assert_eq!(apart.lines[2], last, "nothing of {late}");
-    let back =
-        replay(&platform.database, &["diff", "bills_v9", "bills_v2", "bills", &format!("tenant={}", shop.merchant)]).await.sound();
+    let back = replay(&platform.database, &["diff", "bills_v9", "bills_v2", "bills", &format!("tenant={}", shop.merchant)]).await.sound();
     assert_eq!(back.lines[0]["changed"]["total"], json!({"before": 1001, "after": 1000}), "{back:?}");
     // Of two that stand still neither can be folded.
     let sql = "insert into read.checkpoint values ('bills', 10, 1)";

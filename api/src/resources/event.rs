@@ -87,10 +87,10 @@ fn tell(row: &EventRow, events: &[RecordedEvent]) -> Option<EventResource> {
     };
     Some(EventResource {
         id: row.event_id.to_string(),
-        r#type: row.event_type.clone(),
+        r#type: row.event_type.to_string(),
         position: row.pos,
         sequence: row.version,
-        object: EventObject { r#type: row.object_type.clone(), id: row.object_id.clone(), version: row.version },
+        object: EventObject { r#type: row.object_type.to_string(), id: row.object_id.clone(), version: row.version },
         occurred_at: row.occurred_at.to_rfc3339_opts(chrono::SecondsFormat::Nanos, true),
         api_version: API_VERSION,
         data: data?,

@@ -3,6 +3,8 @@
 //! One projection, so that a filter is never older than the events that it is applied to. A row of `events` only says which
 //! event of the log it is: what is told is made from the log when it is read.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use domain::{
     decider::Aggregate,
@@ -41,9 +43,9 @@ pub struct EventRow {
     /// Place in the log.
     pub pos: i64,
     /// The public type.
-    pub event_type: String,
+    pub event_type: Cow<'static, str>,
     /// The kind of thing: the word of its stream type.
-    pub object_type: String,
+    pub object_type: Cow<'static, str>,
     /// The thing: `pi_…`.
     pub object_id: String,
     /// Place in the thing's stream, from 1, without gaps.
@@ -158,8 +160,8 @@ impl Projection for Events {
                 tenant: event.stream.tenant,
                 store_id: event.event_meta().store,
                 pos: event.pos,
-                event_type: event_type.to_owned(),
-                object_type: event.stream.stream_type.as_str().to_owned(),
+                event_type: event_type.into(),
+                object_type: event.stream.stream_type.as_str().into(),
                 object_id: StreamName::of(&event.stream).to_string(),
                 version: event.version,
                 occurred_at: event.occurred_at,

@@ -11,8 +11,8 @@ use support::{OwnServers, ScratchDir, TestDatabase, ended_with_peak, replay_comm
 use crate::{Bench, history, replay, report::Aim};
 
 const SECTION: &str = "replay";
-/// Sales of the shorter log: more events than a verb holds at once, 20,000 for each connection.
-const SALES: u64 = 3_000;
+/// Sales of the shorter log: several times as many events as a verb holds at once, 20,000 for each connection and as many that are joined.
+const SALES: u64 = 9_000;
 /// With one connection each. A rebuild holds so many rows that the shorter log has several times as many; PostgreSQL compares them.
 const VERBS: [(&str, &[&str]); 3] = [
     ("`replay verify`", &["verify"]),
@@ -32,7 +32,7 @@ struct Peaks {
 /// Measures both logs.
 pub async fn run(bench: &mut Bench) -> Result<()> {
     let short = peaks(bench, "bench_memory_short", SALES).await?;
-    let long = peaks(bench, "bench_memory_long", SALES * bench.effort.choose(10, 5)).await?;
+    let long = peaks(bench, "bench_memory_long", SALES * bench.effort.choose(5, 3)).await?;
     let report = &mut bench.report;
     for ((verb, _), (more, less)) in VERBS.into_iter().zip(long.mib.into_iter().zip(short.mib)) {
         report.figure(SECTION, format!("most resident memory of {verb} on a log of {} events", long.events), more, "MiB");
