@@ -41,7 +41,7 @@ const PAGE: i64 = 200;
 /// Poll when nothing wakes the loop.
 const POLL: Duration = Duration::from_millis(100);
 /// After each pass, so that what happens meanwhile shares the next one: a server far away does not notice.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(20);
 /// How often every endpoint is looked at, whatever happened.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How long a delivery rests that cannot be attempted, seconds: its endpoint is disabled, or the database fails.
@@ -146,7 +146,7 @@ impl Courier {
         for endpoint in endpoints {
             self.fan_out(&endpoint, until).await?;
         }
-        let free = i64::try_from(MOST_UNDER_WAY.saturating_sub(under_way.len())).unwrap_or(0);
+        let free = free(under_way);
         for leased in store::lease(&self.0.pool, self.0.commands.clock().now(), free).await? {
             let courier = self.clone();
             under_way.spawn(async move { courier.deliver(&leased).await });
@@ -276,6 +276,13 @@ impl Courier {
     }
 }
 
+/// How many more attempts there is room for.
+fn free(under_way: &mut JoinSet<()>) -> i64 {
+    // The set counts what has ended until it is joined, and a pass waits for one at most.
+    while under_way.try_join_next().is_some() {}
+    i64::try_from(MOST_UNDER_WAY.saturating_sub(under_way.len())).unwrap_or(0)
+}
+
 /// Which of these events the endpoint is to get. History is in the feed only.
 fn due(endpoint: &WebhookEndpointRow, page: &[EventRow], named: bool) -> Vec<Due> {
     let filters: Vec<Filter> =
@@ -291,4 +298,20 @@ fn due(endpoint: &WebhookEndpointRow, page: &[EventRow], named: bool) -> Vec<Due
 #[expect(clippy::needless_pass_by_value, reason = "what `map_err` passes")]
 fn unavailable(error: projections::Error) -> CommandError {
     CommandError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_that_has_ended_takes_no_room() {
+        let (mut under_way, most) = (JoinSet::new(), i64::try_from(MOST_UNDER_WAY).unwrap());
+        for _ in 0..MOST_UNDER_WAY {
+            under_way.spawn(async {});
+        }
+        under_way.spawn(std::future::pending());
+        tokio::task::yield_now().await;
+        assert_eq!(free(&mut under_way), most - 1);
+    }
 }

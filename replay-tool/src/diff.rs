@@ -24,13 +24,13 @@ use crate::{
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  replay diff 1200 1300\n  replay diff 2026-11-24T00:00:00+07:00 2026-11-25T00:00:00+07:00 daily_sales\n  \
-                  replay diff 1200 1300 orders status=cancelled\n  replay diff orders_v1 orders_v2 orders\n  \
-                  replay diff orders_v2_retired orders_v2\n\n\
+                  replay diff 1200 1300 orders status=cancelled\n  replay diff orders_v2 orders_v3 orders\n  \
+                  replay diff orders_v3_retired orders_v3\n\n\
                   A version that is no longer in service stands still, and so does the copy that the last rebuild retired. It is compared with this\n\
                   build's own version as that was at the same position, folded from the log in memory."
 )]
 pub struct DiffArgs {
-    /// A log position, an RFC 3339 time with its offset, or an installed version of a projection such as orders_v1 or orders_v2_retired.
+    /// A log position, an RFC 3339 time with its offset, or an installed version of a projection such as orders_v2 or orders_v3_retired.
     before: String,
     /// The same kind of thing, to compare with.
     after: String,

@@ -28,7 +28,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The installed version with this name, such as `orders_v1` or `orders_v2_retired`, if it is one. A copy that a rebuild is making is
+    /// The installed version with this name, such as `orders_v2` or `orders_v3_retired`, if it is one. A copy that a rebuild is making is
     /// none yet.
     ///
     /// # Errors

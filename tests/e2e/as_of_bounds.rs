@@ -130,6 +130,10 @@ async fn a_halted_stream_is_halted_in_the_past_too() {
     assert_eq!(statuses, [(&json!(orders[1]), &json!("cancelled")), (&json!(orders[0]), &json!("open"))]);
     let detail = platform.get(&shop.cashier, &format!("/v1/orders/{}?as_of={head}", orders[0])).await.ok();
     assert_eq!(detail.body["status"], "open");
+    for (order, last) in [(&orders[0], "order.line_added"), (&orders[1], "order.cancelled")] {
+        let timeline = platform.get(&shop.cashier, &format!("/v1/orders/{order}/timeline?as_of={head}")).await.ok();
+        assert_eq!(timeline.body["data"].as_array().unwrap().last().unwrap()["type"], last, "{timeline:?}");
+    }
     platform.stop().await;
 }
 

@@ -321,3 +321,32 @@ async fn the_order_lines_discounts_and_voids_of_a_table_end_in_the_right_bill() 
     platform.proves_itself().await;
     platform.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_timeline_of_an_order_is_its_stream_as_far_as_its_row_has_come() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let order = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 10_00)).await.id();
+    platform.post(&shop.manager, &format!("/v1/orders/{order}/cancel"), json!({"reason": "left"})).await.ok();
+    platform.settled().await;
+    let log = platform.database.log().await;
+    let stream: Vec<_> = log.iter().filter(|event| format!("ord_{}", event.stream.stream_id) == order).collect();
+    let path = format!("/v1/orders/{order}/timeline");
+    let told = platform.get(&shop.cashier, &path).await.ok().body;
+    let told = told["data"].as_array().unwrap();
+    assert_eq!((told.len(), told.len() >= 2), (stream.len(), true));
+    for (entry, event) in told.iter().zip(&stream) {
+        let payload: Value = serde_json::from_slice(&event.payload).unwrap();
+        assert_eq!(
+            (&entry["version"], &entry["position"], &entry["type"], &entry["data"], &entry["actor"]),
+            (&json!(event.version), &json!(event.pos), &json!(event.event_type), &payload, &json!(event.actor))
+        );
+    }
+    assert_eq!(told.last().unwrap()["data"], json!({"reason": "left"}));
+    // The row of a projector that has not come as far yet.
+    let sql = "update orders_v3.orders set updated_pos = updated_pos - 1";
+    sqlx::query(sql).execute(&platform.database.admin).await.unwrap();
+    let behind = platform.get(&shop.cashier, &path).await.ok().body;
+    assert_eq!(behind["data"].as_array().unwrap()[..], told[..told.len() - 1]);
+    platform.stop().await;
+}

@@ -281,7 +281,7 @@ async fn the_copy_that_a_rebuild_retired_is_compared_with_the_live_one_as_it_was
     let total = |side: &str| found[0]["changed"]["total"][side].as_i64().unwrap();
     assert_eq!(total("before"), total("after") + 1, "{found:?}");
     assert_eq!(found[1..], [last(1)]);
-    assert_eq!(replay(&trading.database, &["diff", "orders#retired_v2", "orders_v3"]).await.code, 2, "no name of anything");
+    assert_eq!(replay(&trading.database, &["diff", "orders#retired_v3", "orders_v3"]).await.code, 2, "no name of anything");
     trading.stop().await;
 }
 

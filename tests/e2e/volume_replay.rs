@@ -15,7 +15,7 @@ const STREAMING: u64 = 512;
 const REBUILDING: u64 = 1_024;
 /// Of a fold of one read model in memory: all rows of a merchant, and either set is one merchant's.
 const FOLDING: u64 = 2_048;
-/// Of folds of several read models side by side, the one with the lines and the timeline of every order among them.
+/// Of folds of several read models side by side, that of every order among them.
 const CHECKING: u64 = 6_144;
 /// How long a verb may take.
 const PATIENCE: Duration = Duration::from_mins(30);

@@ -58,7 +58,7 @@ const SETTINGS: [(&str, &str); 21] = [
 ];
 
 /// How glibc's allocator gives memory back (mallopt(3)): not after every statement, at the next of which the kernel would clear the same pages
-/// anew. A backend keeps at most 4 MiB that it does not need.
+/// anew. A backend keeps about 4 MiB that it does not need. What the environment says already stays.
 const ALLOCATOR: [(&str, &str); 3] =
     [("MALLOC_TOP_PAD_", "1048576"), ("MALLOC_TRIM_THRESHOLD_", "4194304"), ("MALLOC_MMAP_THRESHOLD_", "4194304")];
 
@@ -201,7 +201,8 @@ impl Postgres {
     pub async fn start(&mut self, port: u16, admin_url: &str) -> Result<(), EmbeddedError> {
         self.end_leftovers().await?;
         let mut command = process::command(&self.bin.join(PROGRAM), self.account, &self.data_dir);
-        command.envs(ALLOCATOR).arg("-D").arg(self.cluster_dir()).arg("-c").arg(format!("port={port}"));
+        command.envs(ALLOCATOR.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
+        command.arg("-D").arg(self.cluster_dir()).arg("-c").arg(format!("port={port}"));
         let fast = if self.has_lz4().await { &LZ4[..] } else { &[] };
         for (name, value) in SETTINGS.iter().chain(fast) {
             command.arg("-c").arg(format!("{name}={value}"));

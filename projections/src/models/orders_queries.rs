@@ -9,6 +9,7 @@ use domain::{
 
 use super::orders::OrderRow;
 use crate::{
+    as_of::too_slow,
     error::Error,
     log_reader,
     projection::tenant_to_uuid,
@@ -59,6 +60,6 @@ impl ReadModels {
         let Some(order) = self.order(scope, order_id).await? else { return Ok(vec![]) };
         let (tenant, kind) = (tenant_to_uuid(order.tenant), StreamType::Order.as_str());
         let mut connection = self.pool.acquire().await?;
-        log_reader::of_streams(&mut connection, &[tenant], &[kind], &[order_id.0], order.stamp.updated_pos).await
+        log_reader::of_streams(&mut connection, &[tenant], &[kind], &[order_id.0], order.stamp.updated_pos).await.map_err(too_slow)
     }
 }
