@@ -26,7 +26,7 @@ use gateway::outbound::{Deliverer, Delivery, Secret};
 use metrics::{counter, gauge, histogram};
 use projections::{
     ReadModels, ReadScope,
-    models::events::{EventRow, WebhookEndpointRow},
+    models::events::{PublicEvent, WebhookEndpointRow},
 };
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -206,7 +206,9 @@ impl Courier {
         let endpoint = endpoint.filter(|row| row.status == Status::Enabled).ok_or(NotAttempted::Resting)?;
         let url = endpoint.document.details.as_ref().map(|details| details.url.as_str()).ok_or(NotAttempted::Resting)?;
         let missing = || NotAttempted::Failed("the event is not in the feed".to_owned());
-        let row = self.0.reads.event(&scope, leased.event).await?.ok_or_else(missing)?;
+        let row = self.0.reads.event_at(&scope, leased.pos).await?.ok_or_else(missing)?;
+        // By the name under which it became due, at every attempt: those of before were made otherwise.
+        let row = PublicEvent { event_id: leased.event, ..row };
         let event = told(&self.0.reads, &[row]).await.map_err(|problem| NotAttempted::Failed(problem.detail().to_owned()))?;
         let event = event.into_iter().next().ok_or_else(missing)?;
         let body = serde_json::to_vec(&event).map_err(|error| NotAttempted::Failed(error.to_string()))?;
@@ -284,15 +286,15 @@ fn free(under_way: &mut JoinSet<()>) -> i64 {
 }
 
 /// Which of these events the endpoint is to get. History is in the feed only.
-fn due(endpoint: &WebhookEndpointRow, page: &[EventRow], named: bool) -> Vec<Due> {
+fn due(endpoint: &WebhookEndpointRow, page: &[PublicEvent], named: bool) -> Vec<Due> {
     let filters: Vec<Filter> =
         endpoint.document.details.iter().flat_map(|details| details.events.iter().filter_map(|text| Filter::parse(text))).collect();
     let own = endpoint.webhook_endpoint_id.to_string();
-    let wanted = |row: &&EventRow| {
-        let test = row.event_type == public_event::TEST && row.object_id == own;
-        named || test || (!row.historic && filters.iter().any(|filter| filter.matches(&row.event_type)))
+    let wanted = |row: &&PublicEvent| {
+        let test = row.event_type == public_event::TEST && row.object_id() == own;
+        named || test || (!row.historic && filters.iter().any(|filter| filter.matches(row.event_type)))
     };
-    page.iter().filter(wanted).map(|row| Due { event: row.event_id, pos: row.pos, event_type: row.event_type.to_string() }).collect()
+    page.iter().filter(wanted).map(|row| Due { event: row.event_id, pos: row.pos, event_type: row.event_type.to_owned() }).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what `map_err` passes")]

@@ -54,6 +54,8 @@ pub struct Leased {
     pub tenant: MerchantId,
     /// The event.
     pub event: EventId,
+    /// Its place in the log.
+    pub pos: i64,
     /// Attempts so far, in all.
     pub attempts: i32,
     /// Attempts since it was last asked for.
@@ -197,6 +199,7 @@ fn leased(row: &PgRow) -> Result<Leased, sqlx::Error> {
         endpoint: WebhookEndpointId(ulid_of(row.try_get("endpoint")?)),
         tenant: MerchantId(ulid_of(row.try_get("tenant")?)),
         event: event.parse().map_err(|error| sqlx::Error::ColumnDecode { index: "event".to_owned(), source: Box::new(error) })?,
+        pos: row.try_get("pos")?,
         attempts: row.try_get("attempts")?,
         tries: row.try_get("tries")?,
         failing_since: row.try_get("failing_since")?,

@@ -171,9 +171,7 @@ pub struct RecordedEvent {
 impl RecordedEvent {
     /// Its name among merchants; the same wherever the log is read or restored.
     pub fn event_id(&self) -> EventId {
-        let mut half = [0_u8; 16];
-        half.copy_from_slice(&self.hash[..16]);
-        EventId(Ulid::from_bytes(half))
+        EventId::of(self.pos, &self.hash)
     }
 
     /// The decoded meta data; empty when unreadable, which `integrity` would have noticed first.

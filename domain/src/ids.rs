@@ -91,8 +91,26 @@ ids! {
     WebhookId = "whk";
     /// An address of a merchant that is told what happens.
     WebhookEndpointId = "whe";
-    /// An event as merchants see it: the first half of its hash in the log, so that it has one name wherever it is read.
+    /// An event as merchants see it: its position in the log and the beginning of its hash, so that it has one name wherever it is read and is
+    /// found by it. See [`EventId::of`].
     EventId = "evt";
+}
+
+impl EventId {
+    /// Names the event with this hash at this position (below 2^48): six bytes of the position, ten of the hash.
+    pub fn of(pos: i64, hash: &[u8; 32]) -> Self {
+        let [_, _, position @ ..] = pos.to_be_bytes();
+        let mut name = [0; 16];
+        name[..6].copy_from_slice(&position);
+        name[6..].copy_from_slice(&hash[..10]);
+        Self(Ulid::from_bytes(name))
+    }
+
+    /// Where the event stands, if there is one of this name.
+    pub fn position(self) -> i64 {
+        let [a, b, c, d, e, f, ..] = self.0.to_bytes();
+        i64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
 }
 
 impl PaymentIntentId {
@@ -160,6 +178,18 @@ mod tests {
     fn an_id_reads_back_what_it_wrote() {
         let id = OrderId(Ulid::from_bytes([7; 16]));
         assert_eq!(id.to_string().parse::<OrderId>(), Ok(id));
+    }
+
+    #[test]
+    fn an_events_name_tells_where_it_stands_and_which_it_is() {
+        let hash = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        for pos in [1, 4711, (1 << 48) - 1] {
+            let name = EventId::of(pos, &hash);
+            assert_eq!(name.position(), pos);
+            assert_eq!(name.to_string().parse::<EventId>(), Ok(name));
+            assert_ne!(EventId::of(pos, &[7; 32]), name);
+        }
+        assert!(EventId::of(10, &hash).to_string() > EventId::of(9, &[255; 32]).to_string(), "in the order of positions");
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl ReadModels {
         Self { position: Some(position), ..self.clone() }
     }
 
+    /// This position, or the one that answers are about where that is earlier.
+    pub(crate) fn no_later_than(&self, position: i64) -> i64 {
+        self.position.map_or(position, |moment| moment.min(position))
+    }
+
     /// A transaction in which row-level security shows the rows of `scope`. It reads only; dropping it ends it when the
     /// connection goes back to its pool, so that no caller waits for that.
     pub(crate) async fn scoped(&self, scope: &ReadScope) -> Result<Transaction<'static, Postgres>, Error> {

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
     ids::{
-        BillId, CustomerId, EventId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, ProviderAccountId, RefundId,
-        StoreId, Ulid, WebhookEndpointId,
+        BillId, CustomerId, LedgerAdjustmentId, MerchantId, OrderId, PaymentId, PaymentIntentId, ProviderAccountId, RefundId, StoreId,
+        Ulid, WebhookEndpointId,
     },
 };
 use futures_util::stream::{BoxStream, StreamExt as _};
@@ -122,40 +122,6 @@ pub fn search<'a>(pool: &'a PgPool, filter: &Filter, limit: Option<i64>) -> BoxS
         .fetch(pool)
         .map(|row| row_to_event(&row?))
         .boxed()
-}
-
-/// Where the event with this id stands, as the event feed has it: the log has no index of ids, and the feed knows the events that merchants are
-/// told of. Whoever relies on it compares the id of the event that is there; of other events [`position_in_log`] knows.
-///
-/// # Errors
-/// `Sql`.
-pub async fn position_of(pool: &PgPool, id: EventId) -> Result<Option<i64>, Error> {
-    Ok(sqlx::query_scalar("select pos from read.events where key = $1").bind(id.to_string()).fetch_optional(pool).await?)
-}
-
-/// Positions that are looked through at once for an id.
-const LOOKED_THROUGH: i64 = 50_000;
-
-/// Where the first event with this id stands among those up to and including `until`: reads all of them, in the database. `progress` hears the
-/// positions passed.
-///
-/// # Errors
-/// `Sql`.
-pub async fn position_in_log(pool: &PgPool, id: EventId, until: i64, progress: impl Fn(i64)) -> Result<Option<i64>, Error> {
-    // An id is the first half of a hash.
-    let sql = "select min(pos) from log.event where pos > $1 and pos <= $2 and substring(hash from 1 for 16) = $3";
-    let mut after = 0;
-    while after < until {
-        let last = after.saturating_add(LOOKED_THROUGH).min(until);
-        let half = id.0.to_bytes().to_vec();
-        let found: Option<i64> = sqlx::query_scalar(sql).bind(after).bind(last).bind(half).fetch_one(pool).await?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        progress(last);
-        after = last;
-    }
-    Ok(None)
 }
 
 /// The last position recorded before `time`: what the log was then, for the whole platform.

@@ -3,14 +3,13 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
-use domain::{envelope::RecordedEvent, ids::EventId};
+use domain::ids::EventId;
 use projections::{
-    LogReader, masking,
+    masking,
     proof::{SignedProof, prove},
-    search::{StreamName, position_in_log, position_of},
+    search::StreamName,
 };
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
@@ -30,9 +29,8 @@ Examples:
   replay check-proof event-4711.json --public-key auditor.pub
 
 The proof holds the event and a few dozen hashes, however long the log is; whoever gets it needs neither log nor database.
-An id is half of the event's hash, so the proof shows that it is the very event. The log has no index of ids: an id is looked up in the
-event feed (the read model `events`), which knows the events that merchants are told of; for any other the log is read up to the
-checkpoint, which takes long where the log is. Standard error tells the SHA-256 of the document, with its line feed.")]
+An id is the event's position and the beginning of its hash, so the proof shows that it is the very event.
+Standard error tells the SHA-256 of the document, with its line feed.")]
 pub struct ProveArgs {
     /// Position of the event in the log, or its id.
     #[arg(value_name = "POSITION|EVENT")]
@@ -60,28 +58,19 @@ impl FromStr for Event {
 }
 
 impl Event {
-    /// Where it stands; looked for up to `until`, unless the event feed knows.
-    async fn position(self, pool: &PgPool, until: i64) -> Result<i64, Failure> {
-        let id = match self {
-            Self::Position(position) => return Ok(position),
-            Self::Id(id) => id,
-        };
-        if let Some(position) = position_of(pool, id).await? {
-            return Ok(position);
+    /// Where it stands, if anywhere up to `until`.
+    fn position(self, until: i64) -> Result<i64, Failure> {
+        match self {
+            Self::Position(position) if position > until => {
+                Err(Failure::usage(format!("the checkpoint ends at position {until}, before {position}")))
+            }
+            Self::Position(position) => Ok(position),
+            Self::Id(id) => Some(id.position()).filter(|position| (1..=until).contains(position)).ok_or_else(|| Self::missing(id, until)),
         }
-        let head = LogReader::new(pool.clone()).head().await?.pos;
-        let progress = Progress::new("events", until.min(head));
-        let found = position_in_log(pool, id, until.min(head), |position| progress.at(position)).await?;
-        drop(progress);
-        found.ok_or_else(|| Failure::usage(format!("the log has no {id} up to position {until}, where the checkpoint ends")))
     }
 
-    /// Whether this is the event that was meant.
-    fn is(self, event: &RecordedEvent) -> bool {
-        match self {
-            Self::Position(position) => event.pos == position,
-            Self::Id(id) => event.event_id() == id,
-        }
+    fn missing(id: EventId, until: i64) -> Failure {
+        Failure::usage(format!("the log has no {id} up to position {until}, where the checkpoint ends"))
     }
 }
 
@@ -115,24 +104,19 @@ pub async fn run(session: &Session, args: ProveArgs) -> Verdict {
     signed.verify(&signed.public_key).map_err(|error| Failure::usage(format!("{}: {error}", args.checkpoint.display())))?;
     let pool = session.reader().await?;
     let until = signed.checkpoint.position;
-    let position = args.event.position(&pool, until).await?;
-    if position > until {
-        return Err(Failure::usage(format!("the checkpoint ends at position {until}, before {position}")));
-    }
+    let position = args.event.position(until)?;
     let progress = Progress::new("commits", i64::try_from(signed.checkpoint.commits).unwrap_or(i64::MAX));
     let proof = prove(&pool, position, &signed, |read| progress.at(i64::try_from(read).unwrap_or(i64::MAX))).await;
     drop(progress);
-    match proof {
-        Ok(proof) if !args.event.is(&proof.proof.event) => {
-            Ok(outcome::wrong(session.json, position, "the event feed has the id of another event here"))
-        }
-        Ok(proof) => {
+    match (proof, args.event) {
+        (Ok(proof), Event::Id(id)) if proof.proof.event.event_id() != id => Err(Event::missing(id, until)),
+        (Ok(proof), _) => {
             // The document is what is handed out: one form, and no digest after it there.
             files::print_with_digest(session.json, &serde_json::to_string(&proof)?)?;
             Ok(Finding::Sound)
         }
-        Err(projections::Error::Corrupt { position, what }) => Ok(outcome::wrong(session.json, position, &what)),
-        Err(error) => Err(error.into()),
+        (Err(projections::Error::Corrupt { position, what }), _) => Ok(outcome::wrong(session.json, position, &what)),
+        (Err(error), _) => Err(error.into()),
     }
 }
 

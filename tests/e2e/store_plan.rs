@@ -67,6 +67,7 @@ async fn what_a_request_calls_is_planned_once_for_a_connection() {
         "log.streams_stand_at",
         "partner.find_credential",
         "process.take_webhook",
+        "read.public_events",
     ];
     let sql = "select p.pronamespace::regnamespace || '.' || p.proname from pg_proc p join pg_language l on l.oid = p.prolang \
                where l.lanname = 'plpgsql' and 'plan_cache_mode=force_generic_plan' = any(p.proconfig) order by 1";

@@ -6,10 +6,11 @@ use std::{
 };
 
 use api::platform::ProcessRole;
+use domain::ids::EventId;
 use gateway::outbound::{Secret, signature::Signed};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{ApiShop, Process, Received, Receiver, Reply, TestPlatform, eventually};
+use support::{ApiShop, Process, Received, Receiver, Reply, TestPlatform, eventually, nobody};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -132,6 +133,31 @@ async fn a_payment_explains_what_its_merchant_was_told() {
     assert!(!lines.is_empty() && lines.iter().all(|line| line["kind"] != "delivery"), "who does not manage endpoints is not told of them");
     let printed = support::replay(&platform.database, &["explain", told["object"]["id"].as_str().unwrap()]).await.sound();
     assert_eq!(printed.lines.iter().filter(|line| line["kind"] == "delivery").count(), 2, "the command line tells the same");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_keeps_the_name_under_which_its_event_became_due() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let receiver = Receiver::start().await;
+    endpoint(&platform, &shop, &receiver.url, "bill.voided").await;
+    let (order, _) = platform.billed(&shop, 40_00).await;
+    let issued = feed(&platform, &shop).await.into_iter().find(|event| event["object"]["id"] == order.as_str()).unwrap();
+    // Half of its hash: as events were named before their names began with the position.
+    let before = nobody::<EventId>().to_string();
+    let sql = "insert into process.webhook_delivery (endpoint, event, tenant, pos, event_type, due_at) \
+               select endpoint, $1, tenant, $2, 'order.opened', now() from process.webhook_cursor";
+    let position = issued["position"].as_i64().unwrap();
+    eventually("the endpoint has a cursor", LIMIT, || async {
+        let inserted = sqlx::query(sql).bind(&before).bind(position).execute(&platform.database.admin).await.unwrap();
+        (inserted.rows_affected() == 1).then_some(())
+    })
+    .await;
+    let received = taken(&receiver, &BTreeSet::from([before.clone()])).await;
+    let mut told = issued.clone();
+    told["id"] = json!(before);
+    assert_eq!(serde_json::from_slice::<Value>(&received[0].body).unwrap(), told);
     platform.stop().await;
 }
 

@@ -10,7 +10,7 @@ use domain::{
     refund::Refund,
     webhook_endpoint::WebhookEndpoint,
 };
-use projections::{ReadModels, models::events::EventRow};
+use projections::{ReadModels, models::events::PublicEvent};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -62,20 +62,15 @@ pub struct EventObject {
 ///
 /// # Errors
 /// `Unavailable`; `Internal` for a stream that cannot be read.
-pub async fn told(reads: &ReadModels, rows: &[EventRow]) -> Result<Vec<EventResource>, Problem> {
+pub async fn told(reads: &ReadModels, rows: &[PublicEvent]) -> Result<Vec<EventResource>, Problem> {
     let events = reads.streams_of(rows).await?;
     rows.iter().map(|row| tell(row, &events).ok_or_else(|| Problem::internal(&format!("event {} cannot be shown", row.event_id)))).collect()
 }
 
-fn tell(row: &EventRow, events: &[RecordedEvent]) -> Option<EventResource> {
-    let stream = row.stream()?;
-    let own: Vec<&RecordedEvent> = events
-        .iter()
-        .filter(|event| {
-            event.stream.stream_id == stream.id && event.stream.stream_type == stream.stream_type && event.version <= row.version
-        })
-        .collect();
-    let data = match stream.stream_type {
+fn tell(row: &PublicEvent, events: &[RecordedEvent]) -> Option<EventResource> {
+    let own: Vec<&RecordedEvent> = events.iter().filter(|event| event.stream == row.stream && event.version <= row.version).collect();
+    let kind = row.stream.stream_type;
+    let data = match kind {
         StreamType::Order => snapshot::<Order, OrderResource>(&own, row.version),
         StreamType::Bill => snapshot::<Bill, BillResource>(&own, row.version),
         StreamType::PaymentIntent => snapshot::<PaymentIntent, PaymentIntentResource>(&own, row.version),
@@ -90,7 +85,7 @@ fn tell(row: &EventRow, events: &[RecordedEvent]) -> Option<EventResource> {
         r#type: row.event_type.to_string(),
         position: row.pos,
         sequence: row.version,
-        object: EventObject { r#type: row.object_type.to_string(), id: row.object_id.clone(), version: row.version },
+        object: EventObject { r#type: kind.as_str().to_owned(), id: row.object_id(), version: row.version },
         occurred_at: row.occurred_at.to_rfc3339_opts(chrono::SecondsFormat::Nanos, true),
         api_version: API_VERSION,
         data: data?,

@@ -7,7 +7,6 @@ use domain::{
     public_event,
     rejection::{Rejected, RejectionClass},
 };
-use projections::models::events::EventRow;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -77,7 +76,7 @@ async fn list(ask: Ask<may::EventRead, Events>, Filter(query): Filter<EventQuery
     let seen_all = i64::try_from(rows.len()).is_ok_and(|count| count < look_at);
     let last_seen = rows.last().map_or(after, |row| row.pos);
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| filter.matches(name));
-    let mut rows: Vec<_> = rows.into_iter().filter(|row| wanted(&row.event_type)).collect();
+    let mut rows: Vec<_> = rows.into_iter().filter(|row| wanted(row.event_type)).collect();
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let cut = rows.len() > most;
     rows.truncate(most);
@@ -112,8 +111,7 @@ pub(super) fn event_missing() -> Rejected {
     extensions(("x-permission" = json!("event_read"))))]
 async fn get(_: State<AppState>, ask: Ask<may::EventRead, Events>, Id(event_id): Id<EventId>) -> Result<Response, Problem> {
     let kinds = kinds(&ask);
-    let told_of = |row: &EventRow| row.stream().is_some_and(|stream| kinds.contains(&stream.stream_type));
-    let found = ask.reads.event(&ask.scope, event_id).await?.filter(told_of);
+    let found = ask.reads.event(&ask.scope, event_id).await?.filter(|event| kinds.contains(&event.stream.stream_type));
     let row = found.ok_or_else(|| Problem::missing(event_missing()))?;
     let event = told(&ask.reads, &[row]).await?.pop().ok_or_else(|| Problem::missing(event_missing()))?;
     Ok(ask.answer(Json(event)))

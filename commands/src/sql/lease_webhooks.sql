@@ -29,4 +29,4 @@ from (
     limit $4
 ) due
 where d.endpoint = due.endpoint and d.event = due.event
-returning d.endpoint, d.event, d.tenant, d.attempts, d.tries, due.failing_since
+returning d.endpoint, d.event, d.pos, d.tenant, d.attempts, d.tries, due.failing_since

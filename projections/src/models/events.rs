@@ -1,26 +1,27 @@
-//! The event feed and the endpoints that it is delivered to. Tables `events`, `webhook_endpoints`.
+//! The event feed and the endpoints that it is delivered to. Table `webhook_endpoints`.
 //!
-//! One projection, so that a filter is never older than the events that it is applied to. A row of `events` only says which
-//! event of the log it is: what is told is made from the log when it is read.
-
-use std::borrow::Cow;
+//! The feed is the log itself, as far as this projection has come, so that a filter is never older than the events that it is applied to, and
+//! without the streams that are halted in it: what is told of an event is made from the whole stream of its thing. That is why it reads
+//! streams of which it keeps nothing.
 
 use chrono::{DateTime, Utc};
 use domain::{
     decider::Aggregate,
-    envelope::{RecordedEvent, StreamType},
-    event::DomainEvent,
-    ids::{EventId, MerchantId, StoreId, WebhookEndpointId},
+    envelope::{RecordedEvent, StreamKey, StreamType},
+    event::{DecodeError, DomainEvent},
+    ids::{EventId, MerchantId, WebhookEndpointId},
     process,
     public_event::public_type,
     webhook_endpoint::{Event, State, Status, WebhookEndpoint},
 };
 use serde::{Deserialize, Serialize};
+use sqlx::AssertSqlSafe;
 
 use super::Stamp;
 use crate::{
     error::Error,
-    projection::{ApplyError, Locality, Projection, Row, TableSpec, Visibility, tenant_uuid},
+    log_reader::{self, EVENT_COLUMNS, row_to_event},
+    projection::{ApplyError, Locality, Projection, Row, TableSpec, Visibility, tenant_to_uuid, tenant_uuid},
     queries::{Page, ReadModels, ReadScope, Select},
     rows::Rows,
     search::StreamName,
@@ -30,24 +31,16 @@ use crate::{
 const MOST_RESENDS: usize = 100;
 
 /// A public event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventRow {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicEvent {
     /// Its name.
-    #[serde(rename = "key")]
     pub event_id: EventId,
-    /// The merchant.
-    #[serde(with = "tenant_uuid")]
-    pub tenant: MerchantId,
-    /// The shop concerned, where there is one.
-    pub store_id: Option<StoreId>,
     /// Place in the log.
     pub pos: i64,
     /// The public type.
-    pub event_type: Cow<'static, str>,
-    /// The kind of thing: the word of its stream type.
-    pub object_type: Cow<'static, str>,
-    /// The thing: `pi_…`.
-    pub object_id: String,
+    pub event_type: &'static str,
+    /// The thing that it happened to.
+    pub stream: StreamKey,
     /// Place in the thing's stream, from 1, without gaps.
     pub version: i64,
     /// When it came about, UTC.
@@ -56,17 +49,28 @@ pub struct EventRow {
     pub historic: bool,
 }
 
-impl EventRow {
-    /// The stream of the thing; nothing for a row that names none.
-    pub fn stream(&self) -> Option<StreamName> {
-        self.object_id.parse().ok()
+impl PublicEvent {
+    /// Of an event of the log; nothing for one that merchants are not told of.
+    ///
+    /// # Errors
+    /// `Corrupt` for one that this build cannot read.
+    fn of(event: &RecordedEvent) -> Result<Option<Self>, Error> {
+        let unreadable = |error: DecodeError| Error::Corrupt { position: event.pos, what: error.to_string() };
+        let Some(event_type) = public_type(&DomainEvent::decode(event).map_err(unreadable)?) else { return Ok(None) };
+        Ok(Some(Self {
+            event_id: event.event_id(),
+            pos: event.pos,
+            event_type,
+            stream: event.stream,
+            version: event.version,
+            occurred_at: event.occurred_at,
+            historic: event.actor.starts_with(process::HISTORY),
+        }))
     }
-}
 
-impl Row for EventRow {
-    const TABLE: &'static str = "events";
-    fn key(&self) -> String {
-        self.event_id.to_string()
+    /// The public id of the thing: `pi_…`.
+    pub fn object_id(&self) -> String {
+        StreamName::of(&self.stream).to_string()
     }
 }
 
@@ -113,17 +117,14 @@ impl Row for WebhookEndpointRow {
 /// The projection.
 pub struct Events;
 
-const TABLES: &[TableSpec] = &[
-    TableSpec::of::<EventRow>(include_str!("../../sql/events.sql"), Visibility::Store),
-    TableSpec::of::<WebhookEndpointRow>(include_str!("../../sql/webhook_endpoints.sql"), Visibility::Tenant),
-];
+const TABLES: &[TableSpec] = &[TableSpec::of::<WebhookEndpointRow>(include_str!("../../sql/webhook_endpoints.sql"), Visibility::Tenant)];
 
 impl Projection for Events {
     fn name(&self) -> &'static str {
         "events"
     }
     fn version(&self) -> i32 {
-        1
+        2
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -154,20 +155,6 @@ impl Projection for Events {
         if let DomainEvent::WebhookEndpoint(change) = decoded {
             apply_endpoint(rows, event, change)?;
         }
-        if let Some(event_type) = public_type(decoded) {
-            rows.put(EventRow {
-                event_id: event.event_id(),
-                tenant: event.stream.tenant,
-                store_id: event.event_meta().store,
-                pos: event.pos,
-                event_type: event_type.into(),
-                object_type: event.stream.stream_type.as_str().into(),
-                object_id: StreamName::of(&event.stream).to_string(),
-                version: event.version,
-                occurred_at: event.occurred_at,
-                historic: event.actor.starts_with(process::HISTORY),
-            });
-        }
         Ok(())
     }
 }
@@ -197,18 +184,18 @@ fn apply_endpoint(rows: &mut Rows, event: &RecordedEvent, change: &Event) -> Res
 }
 
 impl ReadModels {
-    /// Public events after a position up to and including another, in order, at most `limit`.
+    /// Public events of the scope's merchant after a position up to and including another, in order, at most `limit`.
     ///
     /// # Errors
-    /// `Sql`, `BadRow`.
-    pub async fn events(&self, scope: &ReadScope, after: i64, until: i64, limit: i64) -> Result<Vec<EventRow>, Error> {
+    /// `Sql`, `Corrupt`.
+    pub async fn events(&self, scope: &ReadScope, after: i64, until: i64, limit: i64) -> Result<Vec<PublicEvent>, Error> {
         self.events_of(scope, &StreamType::ALL, after, until, limit).await
     }
 
     /// The same of things of these kinds only. A scope of one store sees what concerns that store, not what concerns none.
     ///
     /// # Errors
-    /// `Sql`, `BadRow`.
+    /// `Sql`, `Corrupt`.
     pub async fn events_of(
         &self,
         scope: &ReadScope,
@@ -216,24 +203,34 @@ impl ReadModels {
         after: i64,
         until: i64,
         limit: i64,
-    ) -> Result<Vec<EventRow>, Error> {
-        let mut select = Select::of::<EventRow>().of_tenant(scope.tenant).equal("store_id", scope.store.map(|store| store.to_string()));
-        if kinds.len() < StreamType::ALL.len() {
-            let words: Vec<String> = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
-            select.query.push(" and t.object_type = any(").push_bind(words).push(")");
+    ) -> Result<Vec<PublicEvent>, Error> {
+        let Some(tenant) = scope.tenant else { return Ok(vec![]) };
+        let told: Vec<&str> = kinds.iter().filter(|kind| Events.reads(**kind)).map(|kind| kind.as_str()).collect();
+        let sql = AssertSqlSafe(format!("select {EVENT_COLUMNS} from read.public_events($1, $2, $3, $4, $5, $6, $7, $8)"));
+        let query = sqlx::query(sql).bind(Events.name()).bind(Events.version()).bind(tenant_to_uuid(tenant)).bind(told);
+        let query = query.bind(scope.store.map(|store| store.to_string())).bind(after);
+        let rows = query.bind(self.no_later_than(until)).bind(limit).fetch_all(&self.pool).await?;
+        let mut events = Vec::with_capacity(rows.len());
+        for row in rows {
+            events.extend(PublicEvent::of(&row_to_event(&row)?)?);
         }
-        select.query.push(" and t.pos > ").push_bind(after).push(" and t.pos <= ").push_bind(until);
-        select.query.push(" order by t.pos limit ").push_bind(limit);
-        self.many(scope, select).await
+        Ok(events)
     }
 
     /// One public event; of a scope of one store only when it concerns that store.
     ///
     /// # Errors
-    /// `Sql`, `BadRow`.
-    pub async fn event(&self, scope: &ReadScope, event_id: EventId) -> Result<Option<EventRow>, Error> {
-        let select = Select::of::<EventRow>().equal("store_id", scope.store.map(|store| store.to_string()));
-        Ok(self.many(scope, select.equal("key", Some(event_id.to_string()))).await?.pop())
+    /// `Sql`, `Corrupt`.
+    pub async fn event(&self, scope: &ReadScope, event_id: EventId) -> Result<Option<PublicEvent>, Error> {
+        Ok(self.event_at(scope, event_id.position()).await?.filter(|event| event.event_id == event_id))
+    }
+
+    /// The public event at a position, in the same way.
+    ///
+    /// # Errors
+    /// `Sql`, `Corrupt`.
+    pub async fn event_at(&self, scope: &ReadScope, position: i64) -> Result<Option<PublicEvent>, Error> {
+        Ok(self.events(scope, position.saturating_sub(1), position, 1).await?.pop())
     }
 
     /// One webhook endpoint; `None` when there is none in the scope.
@@ -263,7 +260,7 @@ impl ReadModels {
         let mut select = Select::of::<WebhookEndpointRow>();
         select.query.push(" and t.status = 'enabled'");
         if let Some(tenants) = tenants {
-            let tenants: Vec<_> = tenants.iter().map(|tenant| crate::projection::tenant_to_uuid(*tenant)).collect();
+            let tenants: Vec<_> = tenants.iter().map(|tenant| tenant_to_uuid(*tenant)).collect();
             select.query.push(" and t.tenant = any(").push_bind(tenants).push(")");
         }
         self.many(&ReadScope::default(), select).await
@@ -278,22 +275,19 @@ impl ReadModels {
         Ok(sqlx::query_scalar(sql).bind(Events.name()).bind(Events.version()).fetch_optional(&self.pool).await?.unwrap_or(0))
     }
 
-    /// The events of the things that these rows are about, up to the newest row, in order.
+    /// All events of the things that these, all of one merchant, happened to, up to the newest of them, in order.
     ///
     /// # Errors
     /// `Sql`, `Corrupt`.
-    pub async fn streams_of(&self, rows: &[EventRow]) -> Result<Vec<RecordedEvent>, Error> {
-        let (Some(tenant), Some(last)) = (rows.first().map(|row| row.tenant), rows.iter().map(|row| row.pos).max()) else {
-            return Ok(vec![]);
-        };
-        let mut names: Vec<StreamName> = rows.iter().filter_map(EventRow::stream).collect();
-        names.sort_unstable();
-        names.dedup();
-        let mut kinds: Vec<&str> = names.iter().map(|name| name.stream_type.as_str()).collect();
+    pub async fn streams_of(&self, events: &[PublicEvent]) -> Result<Vec<RecordedEvent>, Error> {
+        let (Some(first), Some(last)) = (events.first(), events.iter().map(|event| event.pos).max()) else { return Ok(vec![]) };
+        let mut kinds: Vec<&str> = events.iter().map(|event| event.stream.stream_type.as_str()).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        let streams: Vec<_> = names.iter().map(|name| name.id).collect();
+        let mut streams: Vec<_> = events.iter().map(|event| event.stream.stream_id).collect();
+        streams.sort_unstable();
+        streams.dedup();
         let mut connection = self.pool.acquire().await?;
-        crate::log_reader::of_streams(&mut connection, &[crate::projection::tenant_to_uuid(tenant)], &kinds, &streams, last).await
+        log_reader::of_streams(&mut connection, &[tenant_to_uuid(first.stream.tenant)], &kinds, &streams, last).await
     }
 }

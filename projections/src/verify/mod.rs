@@ -10,8 +10,8 @@
 //! - **Keys** ([`keys`]) are looked up by the database.
 //!
 //! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position. A
-//! change whose author recomputes an event's hash is found in its commit, as a range, and at its position where the event feed still names
-//! the event that was there ([`feed`]). A rewritten log in which everything is
+//! change whose author recomputes an event's hash is found in its commit, as a range, and at its position by the marks that the commit keeps of
+//! its events ([`marks`]), unless these were changed as well. A rewritten log in which everything is
 //! recomputed is consistent, and only differs from checkpoints that were published before, which show that it was, and from exports that
 //! were made before, which show where ([`against`]). No hash covers idempotency keys: a
 //! stored answer or request hash (`log.append_key`) that was changed is not found.
@@ -22,8 +22,8 @@ mod against_tests;
 mod chain;
 mod commits;
 mod exchanged;
-mod feed;
 mod keys;
+mod marks;
 mod problems;
 mod streams;
 mod suspects;
@@ -171,7 +171,7 @@ pub async fn verify_against(
         Ok(problems)
     };
     let (mut chain, mut others): (Chain, Problems) = tokio::try_join!(commits, others)?;
-    others.extend(feed::replaced(&mut moment.keeper, &chain.explain()).await?);
+    others.extend(marks::replaced(&mut moment.keeper, &chain.explain()).await?);
     moment.keeper.commit().await?;
     Ok(chain.finish(others.into_vec()))
 }
