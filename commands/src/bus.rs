@@ -96,6 +96,8 @@ pub trait Bus: Send + Sync + 'static {
     fn delete(&self, name: &str) -> impl Future<Output = Result<(), BusError>> + Send;
     /// Sends a message; whether it was taken the acknowledgement says.
     fn publish(&self, message: Outgoing) -> impl Future<Output = Result<Self::Ack, BusError>> + Send;
+    /// Sends a message before one that names it, and is not taken without it: nobody acknowledges this one.
+    fn send(&self, message: Outgoing) -> impl Future<Output = Result<(), BusError>> + Send;
     /// What others say on this subject: how far the log goes.
     fn pokes(&self, subject: String) -> impl Future<Output = Result<BoxStream<'static, i64>, BusError>> + Send;
 }
@@ -119,6 +121,17 @@ type NatsAck = Map<<PublishAckFuture as IntoFuture>::IntoFuture, fn(Result<Publi
 
 fn sequence(answer: Result<PublishAck, PublishError>) -> Result<i64, BusError> {
     answer.map(|ack| i64::try_from(ack.sequence).unwrap_or(-1)).map_err(failed)
+}
+
+fn headers(message: &Outgoing) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", hex::encode(message.id));
+    headers.insert("Nats-Expected-Last-Sequence", message.expected.to_string());
+    if let Some(after) = message.after {
+        headers.insert("Nats-Expected-Last-Msg-Id", hex::encode(after));
+    }
+    headers.insert("Smartpos-Position", message.position.to_string());
+    headers
 }
 
 impl Bus for Nats {
@@ -173,15 +186,14 @@ impl Bus for Nats {
     }
 
     async fn publish(&self, message: Outgoing) -> Result<Self::Ack, BusError> {
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", hex::encode(message.id));
-        headers.insert("Nats-Expected-Last-Sequence", message.expected.to_string());
-        if let Some(after) = message.after {
-            headers.insert("Nats-Expected-Last-Msg-Id", hex::encode(after));
-        }
-        headers.insert("Smartpos-Position", message.position.to_string());
+        let headers = headers(&message);
         let sent = self.context.publish_with_headers(message.subject, headers, message.body.into()).await.map_err(failed)?;
         Ok(sent.into_future().map(sequence as fn(_) -> _))
+    }
+
+    async fn send(&self, message: Outgoing) -> Result<(), BusError> {
+        let headers = headers(&message);
+        self.client.publish_with_headers(message.subject, headers, message.body.into()).await.map_err(failed)
     }
 
     async fn pokes(&self, subject: String) -> Result<BoxStream<'static, i64>, BusError> {

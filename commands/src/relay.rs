@@ -12,7 +12,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use domain::{envelope::RecordedEvent, event::ReadEvent, wire};
-use futures_util::{StreamExt as _, future::join_all, stream::BoxStream};
+use futures_util::{StreamExt as _, stream::BoxStream};
 use metrics::{counter, gauge};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -126,7 +126,7 @@ enum RelayError {
     Bus(#[from] BusError),
     #[error("NATS does not answer: {0}")]
     Late(#[from] tokio::time::error::Elapsed),
-    #[error("NATS did not take position {0}")]
+    #[error("NATS did not take what was sent up to position {0}")]
     Refused(i64),
     #[error("the log no longer holds what was published at {0}")]
     Past(i64),
@@ -304,7 +304,7 @@ async fn publish_after<B: Bus>(
         let next = async { if full { page_after(log, own, newest).await } else { Ok(Vec::new()) } };
         let before = under_way.take();
         let publish = async {
-            let sent = send(bus, log_name, base, last.id, std::mem::take(&mut page)).await?;
+            let sent = send(bus, log_name, base, last.id, &page).await?;
             if let Some(before) = before {
                 before.acknowledged(base).await?;
             }
@@ -312,8 +312,8 @@ async fn publish_after<B: Bus>(
         };
         // Asked for first, so that the log is busy meanwhile.
         let (next, sent) = tokio::join!(next, publish);
-        let sent = under_way.insert(sent?);
-        last = Published { id: sent.newest, ..newest };
+        under_way = sent?;
+        last = Published { id: under_way.as_ref().map(|sent| sent.newest), ..newest };
         page = next?;
     }
     if let Some(sent) = under_way {
@@ -324,44 +324,47 @@ async fn publish_after<B: Bus>(
 
 /// A page that was sent.
 struct Sent<B: Bus> {
-    events: Vec<Arc<ReadEvent>>,
-    acks: Vec<B::Ack>,
-    /// The newest message's id.
-    newest: Option<MessageId>,
+    events: usize,
+    /// Position and id of the newest message.
+    last: i64,
+    newest: MessageId,
+    /// Of the newest message, and by it of the page.
+    ack: B::Ack,
 }
 
-/// Sends a page with all its messages in flight; each names the one before it.
+/// Sends a page with all its messages in flight. Each names the one before it and is not taken without it, so that who hears that the last one
+/// was taken knows it of all: the server does not acknowledge the others.
 async fn send<B: Bus>(
     bus: &B,
     log_name: &str,
     base: i64,
     mut after: Option<MessageId>,
-    events: Vec<Arc<ReadEvent>>,
-) -> Result<Sent<B>, RelayError> {
-    let mut acks = Vec::with_capacity(events.len());
-    for event in &events {
+    events: &[Arc<ReadEvent>],
+) -> Result<Option<Sent<B>>, RelayError> {
+    let message = |event: &ReadEvent, after| {
         let (body, position) = (wire::encode(event), event.pos);
-        let id = message_id(&body);
-        let message = Outgoing { id, subject: subject(log_name, event), position, expected: position - base - 1, after, body };
-        acks.push(asked(bus.publish(message)).await?);
-        after = Some(id);
+        Outgoing { id: message_id(&body), subject: subject(log_name, event), position, expected: position - base - 1, after, body }
+    };
+    let Some((last, before)) = events.split_last() else { return Ok(None) };
+    for event in before {
+        let message = message(event, after);
+        after = Some(message.id);
+        asked(bus.send(message)).await?;
     }
-    Ok(Sent { events, acks, newest: after })
+    let message = message(last, after);
+    let (newest, last) = (message.id, last.pos);
+    Ok(Some(Sent { events: events.len(), last, newest, ack: asked(bus.publish(message)).await? }))
 }
 
 impl<B: Bus> Sent<B> {
-    /// Waits until the stream has taken every event at its own sequence.
+    /// Waits until the stream has taken the page, with its last event at its own sequence.
     async fn acknowledged(self, base: i64) -> Result<(), RelayError> {
-        let answers = timeout(NATS_TIMEOUT * 2, join_all(self.acks)).await?;
-        for (event, answer) in self.events.iter().zip(answers) {
-            let sequence = answer.map_err(|_| RelayError::Refused(event.pos))?;
-            if sequence != event.pos - base {
-                return Err(RelayError::Refused(event.pos));
-            }
+        let sequence = timeout(NATS_TIMEOUT * 2, self.ack).await?.map_err(|_| RelayError::Refused(self.last))?;
+        if sequence != self.last - base {
+            return Err(RelayError::Refused(self.last));
         }
-        counter!("smartpos_relay_published_total").increment(u64::try_from(self.events.len()).unwrap_or(0));
-        let position = self.events.last().map_or(0, |event| event.pos);
-        gauge!("smartpos_relay_position").set(u32::try_from(position).unwrap_or(u32::MAX));
+        counter!("smartpos_relay_published_total").increment(u64::try_from(self.events).unwrap_or(0));
+        gauge!("smartpos_relay_position").set(u32::try_from(self.last).unwrap_or(u32::MAX));
         Ok(())
     }
 }
@@ -501,6 +504,10 @@ mod tests {
             taken.push(message.position);
             Ok(future::ready(Ok(newest + 1)))
         }
+        async fn send(&self, message: Outgoing) -> Result<(), BusError> {
+            // What is not acknowledged is not refused either.
+            self.publish(message).await.map(drop)
+        }
         async fn stream(&self, _: &str) -> Result<Option<FoundStream>, BusError> {
             unreachable!()
         }
@@ -537,7 +544,7 @@ mod tests {
     async fn nothing_is_published_behind_a_message_that_was_lost_though_the_next_page_is_on_its_way() {
         let bus = Stream { loses: 300, ..Stream::default() };
         let refused = published(5_000, &bus).await.unwrap_err();
-        assert!(matches!(refused, RelayError::Refused(300)), "{refused}");
+        assert!(matches!(refused, RelayError::Refused(500)), "{refused}");
         assert_eq!(bus.taken.into_inner().unwrap(), (1..300).collect::<Vec<_>>());
         assert_eq!(bus.sent.into_inner().unwrap(), 1_000, "two pages are in flight at most");
     }

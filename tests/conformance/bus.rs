@@ -40,10 +40,18 @@ impl<B: Bus> Line<B> {
 
     /// The same of a message that names what the one before it says.
     pub async fn publish_after(&self, before: Option<&str>, position: i64, expected: i64, body: &str) -> Result<i64, &'static str> {
-        let (subject, body) = (format!("ev.{}.1.order.test", self.log), body.as_bytes().to_vec());
-        let (id, after) = (message_id(&body), before.map(|before| message_id(before.as_bytes())));
-        let sent = bused(self.bus.publish(Outgoing { id, subject, position, expected, after, body }).await)?;
+        let sent = bused(self.bus.publish(self.outgoing(before, position, expected, body)).await)?;
         timeout(Duration::from_secs(5), sent).await.map_or(Err("silent"), bused)
+    }
+
+    /// Sends one before another that names it.
+    pub async fn send_after(&self, before: Option<&str>, position: i64, expected: i64, body: &str) -> Result<(), &'static str> {
+        bused(self.bus.send(self.outgoing(before, position, expected, body)).await)
+    }
+
+    fn outgoing(&self, before: Option<&str>, position: i64, expected: i64, body: &str) -> Outgoing {
+        let (subject, body) = (format!("ev.{}.1.order.test", self.log), body.as_bytes().to_vec());
+        Outgoing { id: message_id(&body), subject, position, expected, after: before.map(|before| message_id(before.as_bytes())), body }
     }
 
     /// What its maker wrote about the stream, and where it ends.
@@ -107,6 +115,27 @@ pub async fn a_message_follows_the_one_that_it_names_or_is_refused<S: Stage>(sta
     told.that("of another log, at a place that is taken", line.publish_after(None, 2, 1, "other two").await);
     told.that("and what follows it, at the next", line.publish_after(Some("other two"), 3, 2, "other three").await);
     told.that("in the end", line.stream().await);
+}
+
+pub async fn the_last_message_of_a_page_is_taken_with_all_before_it_or_not_at_all<S: Stage>(stage: &S, told: &mut Told) {
+    let line = Line::of(stage).await;
+    told.that("made", line.create("epoch=1 base=0").await);
+    told.that("first", line.send_after(None, 1, 0, "one").await);
+    told.that("second", line.send_after(Some("one"), 2, 1, "two").await);
+    told.that("last", line.publish_after(Some("two"), 3, 2, "three").await);
+    // The beginning of the next page is kept out, and nobody says so.
+    told.that("void", line.send_after(None, 4, 9, "four").await);
+    told.that("after it", line.send_after(Some("four"), 5, 4, "five").await);
+    told.that("its last", line.publish_after(Some("five"), 6, 5, "six").await);
+    told.that("in the end", line.stream().await);
+    // As a relay sends all of it that has heard of none.
+    told.that("first again", line.send_after(None, 1, 0, "one").await);
+    told.that("third again", line.send_after(Some("two"), 3, 2, "three").await);
+    told.that("fourth", line.send_after(Some("three"), 4, 3, "four").await);
+    told.that("fifth", line.publish_after(Some("four"), 5, 4, "five").await);
+    for sequence in 1..=6 {
+        told.that(format!("message {sequence}"), line.message(sequence).await);
+    }
 }
 
 pub async fn of_a_stream_that_is_not_there_nothing_can_be_had<S: Stage>(stage: &S, told: &mut Told) {

@@ -121,6 +121,7 @@ scripts! {
     bus:
         a_message_takes_the_place_that_it_expects_or_none
         a_message_follows_the_one_that_it_names_or_is_refused
+        the_last_message_of_a_page_is_taken_with_all_before_it_or_not_at_all
         a_position_that_was_published_is_acknowledged_again_where_it_lies
         of_a_stream_that_is_not_there_nothing_can_be_had
         a_stream_is_made_once_and_its_maker_finds_it_again

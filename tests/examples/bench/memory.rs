@@ -17,7 +17,7 @@ const SALES: u64 = 9_000;
 const VERBS: [(&str, &[&str]); 3] = [
     ("`replay verify`", &["verify"]),
     ("`replay export` (JSON lines)", &["export", "--format", "jsonl", "--out", "-"]),
-    ("`replay rebuild orders` (5,000 rows in memory)", &["rebuild", "orders", "--rows-in-memory", "5000"]),
+    ("`replay rebuild orders` (2,000 rows in memory)", &["rebuild", "orders", "--rows-in-memory", "2000"]),
 ];
 /// How long a verb may take.
 const PATIENCE: Duration = Duration::from_secs(180);

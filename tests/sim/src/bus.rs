@@ -154,6 +154,17 @@ impl SimBus {
     }
 }
 
+impl SimBus {
+    /// What became of a message; nothing when it was lost.
+    fn takes(&self, message: &Outgoing) -> Option<Result<i64, BusError>> {
+        let world = &self.0.world;
+        let up = world.bus().up;
+        let taken = if !up || world.strikes(Knob::BusLosesMessage) { None } else { Some(world.bus().publish(world, message)) };
+        world.note("publish", message.position);
+        taken
+    }
+}
+
 impl Bus for SimBus {
     type Ack = Pin<Box<dyn Future<Output = Result<i64, BusError>> + Send>>;
 
@@ -207,11 +218,8 @@ impl Bus for SimBus {
 
     async fn publish(&self, message: Outgoing) -> Result<Self::Ack, BusError> {
         let link = self.0.clone();
-        let world = &link.world;
-        let up = world.bus().up;
-        let taken = if !up || world.strikes(Knob::BusLosesMessage) { None } else { Some(world.bus().publish(world, &message)) };
-        let silent = taken.is_none() || world.strikes(Knob::BusLosesAck);
-        world.note("publish", message.position);
+        let taken = self.takes(&message);
+        let silent = taken.is_none() || link.world.strikes(Knob::BusLosesAck);
         Ok(Box::pin(async move {
             link.way().await;
             if silent {
@@ -219,6 +227,11 @@ impl Bus for SimBus {
             }
             taken.unwrap_or_else(|| Err(BusError("no answer".to_owned())))
         }))
+    }
+
+    async fn send(&self, message: Outgoing) -> Result<(), BusError> {
+        drop(self.takes(&message));
+        Ok(())
     }
 
     async fn pokes(&self, _subject: String) -> Result<BoxStream<'static, i64>, BusError> {
