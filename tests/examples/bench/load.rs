@@ -144,7 +144,7 @@ pub async fn main() -> Result<()> {
     for _ in 0..plan.connections {
         connections.push(Connection::open(plan.address).await?);
     }
-    let run = format!("{}-{}", std::process::id(), plan.rate.unwrap_or(0));
+    let run = format!("of{}at{}", std::process::id(), plan.rate.unwrap_or(0));
     let payers = match plan.bank {
         Some(bank) => Some(Payers::start(plan.address, bank, &plan.shops).await?),
         None => None,
