@@ -38,6 +38,8 @@ use crate::{config::Config, resources::event::told};
 const MOST_UNDER_WAY: usize = 256;
 /// Events turned into deliveries at a time.
 const PAGE: i64 = 200;
+/// Events of the log behind a cursor, none of them to be told, after which it moves.
+const FAR: i64 = 10_000;
 /// Poll when nothing wakes the loop.
 const POLL: Duration = Duration::from_millis(100);
 /// After each pass, so that what happens meanwhile shares the next one: a server far away does not notice.
@@ -143,15 +145,20 @@ impl Courier {
                 self.0.reads.enabled_endpoints(None).await.map_err(unavailable)?
             }
         };
+        let mut failed = None;
         for endpoint in endpoints {
-            self.fan_out(&endpoint, until).await?;
+            // One that cannot be served keeps no other waiting.
+            if let Err(error) = self.fan_out(&endpoint, until).await {
+                tracing::warn!(endpoint = %endpoint.webhook_endpoint_id, %error, "no deliveries are made of new events");
+                failed = Some(error);
+            }
         }
         let free = free(under_way);
         for leased in store::lease(&self.0.pool, self.0.commands.clock().now(), free).await? {
             let courier = self.clone();
             under_way.spawn(async move { courier.deliver(&leased).await });
         }
-        Ok(until)
+        failed.map_or(Ok(until), Err)
     }
 
     /// Makes deliveries of one endpoint's events up to `until`, as long as not too many wait.
@@ -165,7 +172,13 @@ impl Courier {
         let (mut from, mut waiting) = (cursor.pos, cursor.waiting);
         while waiting < store::MOST_WAITING {
             let page = self.0.reads.events(&scope, from, until, PAGE).await.map_err(unavailable)?;
-            let Some(to) = page.last().map(|row| row.pos) else { break };
+            let full = i64::try_from(page.len()).is_ok_and(|count| count == PAGE);
+            // What nobody is told of is not to be looked at again and again, and a cursor not to be moved for every event of others.
+            let to = match page.last() {
+                Some(row) if full => row.pos,
+                None if until.saturating_sub(from) < FAR => break,
+                Some(_) | None => until,
+            };
             let due = due(endpoint, &page, false);
             if !store::advance(&self.0.pool, (tenant, id), (from, to), &due, self.0.commands.clock().now()).await? {
                 return Ok(());
@@ -206,8 +219,9 @@ impl Courier {
         let endpoint = endpoint.filter(|row| row.status == Status::Enabled).ok_or(NotAttempted::Resting)?;
         let url = endpoint.document.details.as_ref().map(|details| details.url.as_str()).ok_or(NotAttempted::Resting)?;
         let missing = || NotAttempted::Failed("the event is not in the feed".to_owned());
-        let row = self.0.reads.event_at(&scope, leased.pos).await?.ok_or_else(missing)?;
-        // By the name under which it became due, at every attempt: those of before were made otherwise.
+        let found = self.0.reads.event_at(&scope, leased.pos).await?;
+        let row = found.filter(|event| event.is_named(leased.event)).ok_or_else(missing)?;
+        // By the name under which it became due, at every attempt.
         let row = PublicEvent { event_id: leased.event, ..row };
         let event = told(&self.0.reads, &[row]).await.map_err(|problem| NotAttempted::Failed(problem.detail().to_owned()))?;
         let event = event.into_iter().next().ok_or_else(missing)?;

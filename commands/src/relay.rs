@@ -126,8 +126,8 @@ enum RelayError {
     Bus(#[from] BusError),
     #[error("NATS does not answer: {0}")]
     Late(#[from] tokio::time::error::Elapsed),
-    #[error("NATS did not take what was sent up to position {0}")]
-    Refused(i64),
+    #[error("NATS did not take what was sent up to position {0}: {1}")]
+    Refused(i64, BusError),
     #[error("the log no longer holds what was published at {0}")]
     Past(i64),
 }
@@ -359,9 +359,9 @@ async fn send<B: Bus>(
 impl<B: Bus> Sent<B> {
     /// Waits until the stream has taken the page, with its last event at its own sequence.
     async fn acknowledged(self, base: i64) -> Result<(), RelayError> {
-        let sequence = timeout(NATS_TIMEOUT * 2, self.ack).await?.map_err(|_| RelayError::Refused(self.last))?;
+        let sequence = timeout(NATS_TIMEOUT * 2, self.ack).await?.map_err(|error| RelayError::Refused(self.last, error))?;
         if sequence != self.last - base {
-            return Err(RelayError::Refused(self.last));
+            return Err(RelayError::Refused(self.last, BusError(format!("it lies at sequence {sequence}"))));
         }
         counter!("smartpos_relay_published_total").increment(u64::try_from(self.events).unwrap_or(0));
         gauge!("smartpos_relay_position").set(u32::try_from(self.last).unwrap_or(u32::MAX));
@@ -544,7 +544,7 @@ mod tests {
     async fn nothing_is_published_behind_a_message_that_was_lost_though_the_next_page_is_on_its_way() {
         let bus = Stream { loses: 300, ..Stream::default() };
         let refused = published(5_000, &bus).await.unwrap_err();
-        assert!(matches!(refused, RelayError::Refused(500)), "{refused}");
+        assert!(matches!(refused, RelayError::Refused(500, _)), "{refused}");
         assert_eq!(bus.taken.into_inner().unwrap(), (1..300).collect::<Vec<_>>());
         assert_eq!(bus.sent.into_inner().unwrap(), 1_000, "two pages are in flight at most");
     }

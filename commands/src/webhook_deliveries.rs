@@ -162,7 +162,7 @@ pub async fn advance_resend(
     tx.commit().await
 }
 
-/// One that exists is asked for once more; its attempts go on being counted.
+/// One that exists is asked for once more, by the name that it has; its attempts go on being counted.
 async fn insert(
     connection: &mut PgConnection,
     tenant: MerchantId,
@@ -174,7 +174,8 @@ async fn insert(
         return Ok(());
     }
     let sql = "insert into process.webhook_delivery as d (endpoint, event, tenant, pos, event_type, due_at) \
-               select $1, e.event, $2, e.pos, e.event_type, $6 from unnest($3::text[], $4::bigint[], $5::text[]) as e (event, pos, event_type) \
+               select $1, coalesce((select o.event from process.webhook_delivery o where o.endpoint = $1 and o.pos = e.pos limit 1), e.event), \
+               $2, e.pos, e.event_type, $6 from unnest($3::text[], $4::bigint[], $5::text[]) as e (event, pos, event_type) \
                on conflict (endpoint, event) do update set status = 'pending', tries = 0, due_at = excluded.due_at";
     let query = sqlx::query(sql).bind(uuid_of(endpoint)).bind(uuid_of(tenant));
     let query = query.bind(due.iter().map(|due| due.event.to_string()).collect::<Vec<_>>());
@@ -263,6 +264,23 @@ pub async fn put_back(pool: &PgPool, leased: &Leased, until: DateTime<Utc>) -> R
     let sql = "with rests as (update process.webhook_cursor set paused_until = $3 where endpoint = $1) \
                update process.webhook_delivery set leased_until = null where endpoint = $1 and event = $2";
     sqlx::query(sql).bind(uuid_of(leased.endpoint)).bind(leased.event.to_string()).bind(until).execute(pool).await.map(drop)
+}
+
+/// Where an event stands that an endpoint was told of by this name. Takes the edge's pool; row-level security shows the tenant's rows.
+///
+/// # Errors
+/// The driver's.
+pub async fn position_of(
+    pool: &PgPool,
+    (tenant, endpoint): (MerchantId, WebhookEndpointId),
+    event: EventId,
+) -> Result<Option<i64>, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    sqlx::query("select set_config('smartpos.tenant', $1, true)").bind(uuid_of(tenant).to_string()).execute(&mut *tx).await?;
+    let sql = "select pos from process.webhook_delivery where endpoint = $1 and event = $2";
+    let found = sqlx::query_scalar(sql).bind(uuid_of(endpoint)).bind(event.to_string()).fetch_optional(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(found)
 }
 
 /// How many deliveries wait, and since when the oldest is due.

@@ -1,4 +1,4 @@
-//! How the read models are asked: always inside a scope that row-level security enforces.
+//! How the read models are asked: always inside a scope, which row-level security enforces but for the event feed, which is the log.
 
 use std::{fmt, sync::Arc};
 

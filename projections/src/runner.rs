@@ -153,6 +153,8 @@ pub(crate) struct Projector<S> {
     careful_until: i64,
     /// The views are known to name this version.
     serves: bool,
+    /// When it was looked for that last.
+    looked: Option<tokio::time::Instant>,
     /// The last batch changed rows.
     wrote_rows: bool,
     turns: Turns,
@@ -161,7 +163,18 @@ pub(crate) struct Projector<S> {
 impl<S: RowStore> Projector<S> {
     pub(crate) fn new(target: Target, projection: Arc<dyn Projection>, store: S) -> Self {
         let turns = Turns::default();
-        Self { projection, store, target, state: None, last_position: 0, careful_until: 0, serves: false, wrote_rows: false, turns }
+        Self {
+            projection,
+            store,
+            target,
+            state: None,
+            last_position: 0,
+            careful_until: 0,
+            serves: false,
+            looked: None,
+            wrote_rows: false,
+            turns,
+        }
     }
 
     pub(crate) const fn position(&self) -> i64 {
@@ -189,8 +202,14 @@ impl<S: RowStore> Projector<S> {
             Ok(events) if events.is_empty() => self.notice_a_move().await.map(|()| 0),
             Ok(events) => {
                 let count = events.len();
-                let _turn = self.turns.wait().await;
-                self.fold_and_write(events).await.map(|()| count)
+                let turn = self.turns.wait().await;
+                self.fold_and_write(events).await?;
+                drop(turn);
+                // A busy log is never silent.
+                if !self.serves && self.last_position >= feed.tail() && self.looked.is_none_or(|at| at.elapsed() >= WAIT) {
+                    self.notice_a_move().await?;
+                }
+                Ok(count)
             }
             Err(Error::AheadOfLog { after, head }) => {
                 tracing::error!(
@@ -216,6 +235,7 @@ impl<S: RowStore> Projector<S> {
     /// A rebuild or a reset may have put another copy in place, or moved the checkpoint, while nothing happened. When all is folded
     /// in, this version is the one to serve.
     async fn notice_a_move(&mut self) -> Result<(), Error> {
+        self.looked = Some(tokio::time::Instant::now());
         let (standing, _) = self.store.standing(&self.target).await?;
         if self.state.as_ref().is_some_and(|state| state.standing != standing) {
             self.state = None;

@@ -1,17 +1,22 @@
 -- The event feed is read from the log itself, and no longer copied into a read model.
 
--- The log and every read of it wait for the indexes to be made: some seconds for each five million events. Whoever gets no lock within this
--- time gives up, changes nothing, and is to be repeated.
+-- Appends wait for the index to be made, some seconds for each five million events, and whoever waits for more than its fifteen seconds is
+-- refused and has to repeat. Whoever gets no lock within this time gives up, changes nothing, and is to be repeated; so what waits for readers
+-- comes first.
 set local lock_timeout = '5s';
-
--- A merchant's events in order. New partitions get it with the rest of what the log has.
-create index event_of_tenant on log.event (tenant, pos);
 
 -- Of each event of a commit, in order, the first eight bytes of its hash: which event was replaced together with its hash is told by it. No
 -- hash covers it; it is there to say where, not whether. Commits of before have none.
 alter table log.commit add column marks bytea;
 -- Random bytes: not to be compressed.
 alter table log.commit alter column marks set storage external, alter column marks set statistics 0;
+
+-- The copy of before. The projection that wrote it keeps webhook endpoints, as they were.
+drop view if exists read.events;
+drop table if exists events_v1.events;
+
+-- A merchant's events in order. New partitions get it with the rest of what the log has.
+create index event_of_tenant on log.event (tenant, pos);
 
 create or replace function log.append(
     p_root         bytea,
@@ -131,8 +136,7 @@ create function read.public_events(
 language plpgsql stable security definer set search_path = pg_catalog
 set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
-    -- Of whichever version has come farthest: while a new one catches up, the one before it serves.
-    reached bigint := (select max(c.pos) from read.checkpoint c where c.name = p_name);
+    reached bigint := coalesce((select c.pos from read.checkpoint c where c.name = p_name and c.version = p_version), 0);
 begin
     return query select e.* from log.event e
         where e.tenant = p_tenant and e.pos > p_after and e.pos <= least(p_until, reached) and e.stream_type = any(p_type)

@@ -19,17 +19,53 @@ const LOG: &str = "
         convert_to('{\"reason\":\"x\"}', 'UTF8'), null, sha256(n::text::bytea)
     from generate_series(1, $1 + $2) n";
 
-#[tokio::test]
-async fn a_page_reads_no_events_of_others_however_many_lie_between_two_of_ones_own() {
+/// A log of them, folded up to the end.
+async fn written() -> TestDatabase {
     let database = TestDatabase::new().await;
-    let own = MerchantId(Ulid::from_bytes([7; 16]));
     // Statistics stay those of an empty table.
     sqlx::raw_sql("alter table log.event_000000000000001 set (autovacuum_enabled = off)").execute(&database.admin).await.unwrap();
-    let tenant = uuid::Uuid::from_bytes([7; 16]);
-    sqlx::query(LOG).bind(OWN).bind(FOREIGN).bind(tenant).execute(&database.admin).await.unwrap();
-    let folded =
+    sqlx::query(LOG).bind(OWN).bind(FOREIGN).bind(uuid::Uuid::from_bytes([7; 16])).execute(&database.admin).await.unwrap();
+    folded_up_to(&database, OWN + FOREIGN).await;
+    database
+}
+
+async fn folded_up_to(database: &TestDatabase, position: i64) {
+    let sql =
         "insert into read.checkpoint (name, version, pos) values ('events', 1, $1) on conflict (name, version) do update set pos = $1";
-    sqlx::query(folded).bind(OWN + FOREIGN).execute(&database.admin).await.unwrap();
+    sqlx::query(sql).bind(position).execute(&database.admin).await.unwrap();
+}
+
+fn own() -> ReadScope {
+    ReadScope { tenant: Some(MerchantId(Ulid::from_bytes([7; 16]))), ..ReadScope::default() }
+}
+
+/// Positions of one's events after the first.
+async fn positions(database: &TestDatabase) -> Vec<i64> {
+    let reads = ReadModels::new(database.pool(Role::App));
+    reads.events(&own(), 1, i64::MAX, 200).await.unwrap().iter().map(|event| event.pos).collect()
+}
+
+#[tokio::test]
+async fn the_feed_ends_where_its_projection_stands_and_leaves_out_what_is_halted_in_it() {
+    let database = written().await;
+    folded_up_to(&database, 5).await;
+    assert_eq!(positions(&database).await, [2, 3, 4, 5]);
+    // From its third event on; of streams that are halted elsewhere it is told.
+    for (name, pos) in [("events", 3), ("orders", 4)] {
+        let sql =
+            "insert into read.quarantine select $1, 1, tenant, stream_type, stream_id, pos, 'unreadable' from log.event where pos = $2";
+        sqlx::query(sql).bind(name).bind(pos).execute(&database.admin).await.unwrap();
+    }
+    assert_eq!(positions(&database).await, [2, 4, 5]);
+    sqlx::raw_sql("delete from read.checkpoint").execute(&database.admin).await.unwrap();
+    assert_eq!(positions(&database).await, Vec::<i64>::new(), "what was never folded");
+    let nobody = ReadModels::new(database.pool(Role::App)).events(&ReadScope::default(), 0, i64::MAX, 200).await.unwrap();
+    assert_eq!(nobody, []);
+}
+
+#[tokio::test]
+async fn a_page_reads_no_events_of_others_however_many_lie_between_two_of_ones_own() {
+    let database = written().await;
     for analysed in [false, true] {
         if analysed {
             sqlx::query("analyze log.event").execute(&database.admin).await.unwrap();
@@ -39,10 +75,10 @@ async fn a_page_reads_no_events_of_others_however_many_lie_between_two_of_ones_o
             sqlx::query_as::<_, (i64, i64)>(sql).fetch_one(&database.admin).await.unwrap()
         };
         let (before, pool) = (read().await, database.pool(Role::App));
-        let (reads, scope) = (ReadModels::new(pool.clone()), ReadScope { tenant: Some(own), ..ReadScope::default() });
+        let reads = ReadModels::new(pool.clone());
         let pages = 20;
         for _ in 0..pages {
-            let page = reads.events(&scope, 1, i64::MAX, 200).await.unwrap();
+            let page = reads.events(&own(), 1, i64::MAX, 200).await.unwrap();
             let positions: Vec<i64> = page.iter().map(|event| event.pos).collect();
             assert_eq!(positions, (2..=OWN / 2).chain(OWN / 2 + FOREIGN + 1..=OWN + FOREIGN).collect::<Vec<_>>());
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use api::platform::ProcessRole;
-use domain::ids::EventId;
+use domain::ids::{EventId, Ulid};
 use gateway::outbound::{Secret, signature::Signed};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -141,23 +141,40 @@ async fn a_delivery_keeps_the_name_under_which_its_event_became_due() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
     let receiver = Receiver::start().await;
-    endpoint(&platform, &shop, &receiver.url, "bill.voided").await;
+    let (endpoint, _) = endpoint(&platform, &shop, &receiver.url, "bill.voided").await;
     let (order, _) = platform.billed(&shop, 40_00).await;
     let issued = feed(&platform, &shop).await.into_iter().find(|event| event["object"]["id"] == order.as_str()).unwrap();
+    let position = issued["position"].as_i64().unwrap();
     // Half of its hash: as events were named before their names began with the position.
-    let before = nobody::<EventId>().to_string();
+    let hash = platform.database.log().await.into_iter().find(|event| event.pos == position).unwrap().hash;
+    let before = EventId(Ulid::from_bytes(*hash.first_chunk().unwrap())).to_string();
     let sql = "insert into process.webhook_delivery (endpoint, event, tenant, pos, event_type, due_at) \
                select endpoint, $1, tenant, $2, 'order.opened', now() from process.webhook_cursor";
-    let position = issued["position"].as_i64().unwrap();
     eventually("the endpoint has a cursor", LIMIT, || async {
         let inserted = sqlx::query(sql).bind(&before).bind(position).execute(&platform.database.admin).await.unwrap();
         (inserted.rows_affected() == 1).then_some(())
     })
     .await;
-    let received = taken(&receiver, &BTreeSet::from([before.clone()])).await;
+    taken(&receiver, &BTreeSet::from([before.clone()])).await;
+    // Sent again, by either name or as a part of a range, it has the name that the receiver knows.
+    let resend = format!("/v1/webhook-endpoints/{endpoint}/resend");
+    let everything = json!({"url": receiver.url, "events": "*"});
+    platform.send(&shop.admin, Method::PATCH, &format!("/v1/webhook-endpoints/{endpoint}"), None, Some(&everything)).await.ok();
+    let again = [json!({"event_id": before}), json!({"event_id": issued["id"]}), json!({"after": position - 1, "until": position})];
+    for (n, input) in (2..).zip(again) {
+        platform.post(&shop.admin, &resend, input).await.ok();
+        eventually("it is sent again", LIMIT, || async {
+            let of_it = |received: &Received| received.header("webhook-id") == before;
+            (receiver.received().iter().filter(|received| of_it(received)).count() == n).then_some(())
+        })
+        .await;
+    }
     let mut told = issued.clone();
     told["id"] = json!(before);
-    assert_eq!(serde_json::from_slice::<Value>(&received[0].body).unwrap(), told);
+    let bodies = receiver.received().into_iter().map(|received| serde_json::from_slice::<Value>(&received.body).unwrap());
+    assert_eq!(bodies.filter(|body| body["position"] == position).collect::<Vec<_>>(), vec![told; 4]);
+    let unknown = platform.post(&shop.admin, &resend, json!({"event_id": nobody::<EventId>()})).await;
+    assert_eq!(unknown.status.as_u16(), 404, "{unknown:?}");
     platform.stop().await;
 }
 

@@ -140,9 +140,16 @@ async fn resend(
 ) -> Result<Response, Problem> {
     let range = match (body.value.event_id, body.value.after, body.value.until) {
         (Some(event_id), None, None) => {
-            let found = state.reads.event(&change.principal().read_scope(), event_id).await?;
-            let row = found.ok_or_else(|| Problem::missing(event_missing()))?;
-            ResendRequested { after: row.pos.saturating_sub(1), until: Some(row.pos) }
+            let scope = change.principal().read_scope();
+            let mut found = state.reads.event(&scope, event_id).await?.map(|event| event.pos);
+            // By a name of before: only who was told of it knows it.
+            if let (None, Some(tenant)) = (found, scope.tenant) {
+                found = webhook_deliveries::position_of(&state.app_pool, (tenant, id), event_id)
+                    .await
+                    .map_err(|error| Problem::unavailable(&error))?;
+            }
+            let position = found.ok_or_else(|| Problem::missing(event_missing()))?;
+            ResendRequested { after: position.saturating_sub(1), until: Some(position) }
         }
         (None, Some(after), Some(until)) if until <= after => {
             return Err(Problem::new(Kind::BodyInvalid, "until must lie behind after: events after the one are sent, up to the other"));

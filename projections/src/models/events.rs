@@ -14,6 +14,7 @@ use domain::{
     public_event::public_type,
     webhook_endpoint::{Event, State, Status, WebhookEndpoint},
 };
+use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 
@@ -47,6 +48,8 @@ pub struct PublicEvent {
     pub occurred_at: DateTime<Utc>,
     /// Imported: in the feed, not delivered.
     pub historic: bool,
+    /// See [`domain::integrity::event_hash`].
+    pub hash: [u8; 32],
 }
 
 impl PublicEvent {
@@ -65,7 +68,13 @@ impl PublicEvent {
             version: event.version,
             occurred_at: event.occurred_at,
             historic: event.actor.starts_with(process::HISTORY),
+            hash: event.hash,
         }))
+    }
+
+    /// Whether this is a name of it: its own, or half of its hash, as events were named before names began with the position.
+    pub fn is_named(&self, name: EventId) -> bool {
+        name == self.event_id || self.hash.starts_with(&name.0.to_bytes())
     }
 
     /// The public id of the thing: `pi_…`.
@@ -124,7 +133,7 @@ impl Projection for Events {
         "events"
     }
     fn version(&self) -> i32 {
-        2
+        1
     }
     fn tables(&self) -> &'static [TableSpec] {
         TABLES
@@ -209,9 +218,10 @@ impl ReadModels {
         let sql = AssertSqlSafe(format!("select {EVENT_COLUMNS} from read.public_events($1, $2, $3, $4, $5, $6, $7, $8)"));
         let query = sqlx::query(sql).bind(Events.name()).bind(Events.version()).bind(tenant_to_uuid(tenant)).bind(told);
         let query = query.bind(scope.store.map(|store| store.to_string())).bind(after);
-        let rows = query.bind(self.no_later_than(until)).bind(limit).fetch_all(&self.pool).await?;
-        let mut events = Vec::with_capacity(rows.len());
-        for row in rows {
+        // One by one: of a payload nothing is kept.
+        let mut rows = query.bind(self.no_later_than(until)).bind(limit).fetch(&self.pool);
+        let mut events = Vec::new();
+        while let Some(row) = rows.try_next().await? {
             events.extend(PublicEvent::of(&row_to_event(&row)?)?);
         }
         Ok(events)

@@ -17,6 +17,7 @@ use super::{
     daily_sales::DailySales,
     daily_sales_rows::{DailyItemSalesRow, DailySalesRow, DailyTenderSalesRow},
     directory::{MerchantRow, StoreRow},
+    events::Events,
     orders::OrderRow,
     payments::PaymentRow,
     refunds::RefundRow,
@@ -247,5 +248,13 @@ fn every_column_of_a_row_is_in_its_table_and_the_other_way_round() {
         fields.sort();
         columns.sort();
         assert_eq!(fields, columns, "{}", table.name);
+    }
+}
+
+#[test]
+fn the_feed_tells_of_every_event_of_the_things_that_it_reads_and_of_nothing_else() {
+    for event in History::sale_and_refund() {
+        let told = domain::public_event::public_type(event.decoded().unwrap()).is_some();
+        assert_eq!(told, Events.reads(event.stream.stream_type), "{}", event.event_type);
     }
 }

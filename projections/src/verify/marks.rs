@@ -26,7 +26,10 @@ pub(super) async fn replaced(connection: &mut PgConnection, commits: &[(i64, i64
     for row in rows {
         let (position, hash, mark): (i64, &[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         if !hash.starts_with(mark) {
-            problems.push(Problem::at(position, "the commit has the mark of another event here: it was replaced, with its hash"));
+            problems.push(Problem::at(
+                position,
+                "the commit has the mark of another event here: it was replaced, with its hash, or the mark was changed",
+            ));
         }
     }
     Ok(problems)

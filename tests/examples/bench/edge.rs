@@ -53,6 +53,10 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     report.ratio(SECTION, "÷ bare batcher", (all, bare), Some(Aim::AtLeast(0.5)));
     report.figure(SECTION, "orders over HTTP, only the role api in the process", edge, "orders/s");
     report.ratio(SECTION, "only the role api ÷ bare batcher", (edge, bare), Some(Aim::AtLeast(0.5)));
+    full.caught_up(Duration::from_secs(120)).await?;
+    // Nobody folds what this one writes: the way of a command by itself.
+    let (rate, outcome) = at_half(bench, &alone, edge).await?;
+    latencies(bench, &format!("at half of that rate ({rate}/s, open model), only the role api"), &outcome)?;
     // PostgreSQL goes on vacuuming and analysing what was written to the databases of the others.
     alone.stop().await?;
     OwnServers::drop_database(ceiling).await;
@@ -61,21 +65,29 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// At half the rate: latency, and where processor time goes.
+/// Half of what a server took at most, and what became of it.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is a small positive number")]
+async fn at_half(bench: &Bench, server: &Server, most: f64) -> Result<(u64, Outcome)> {
+    let rate = (most / 2.0) as u64;
+    Ok((rate, generate(&orders(server, Some(rate), bench.effort.choose(10_000, 3_000))).await?))
+}
+
+fn latencies(bench: &mut Bench, what: &str, outcome: &Outcome) -> Result<()> {
+    let mut latencies = good(outcome)?.all();
+    bench.report.figure(SECTION, format!("P50 {what}"), latencies.percentile(500), "ms");
+    bench.report.aimed(SECTION, format!("P99 {what}"), latencies.percentile(990), "ms", Aim::AtMost(25.0));
+    Ok(())
+}
+
+/// At half the rate: latency, and where processor time goes.
 async fn costs(bench: &mut Bench, server: &Server, all: f64) -> Result<()> {
-    server.caught_up(Duration::from_secs(120)).await?;
-    let rate = (all / 2.0) as u64;
-    let run_ms = bench.effort.choose(10_000, 3_000);
     let before = server.usage();
-    let outcome = generate(&orders(server, Some(rate), run_ms)).await?;
+    let (rate, outcome) = at_half(bench, server, all).await?;
     let behind = server.behind().await?;
     let settled = server.caught_up(Duration::from_secs(60)).await?;
     let used = server.usage();
-    let mut latencies = good(&outcome)?.all();
+    latencies(bench, &format!("at half of that rate ({rate}/s, open model), every role"), &outcome)?;
     let report = &mut bench.report;
-    report.figure(SECTION, format!("P50 at half of that rate ({rate}/s, open model)"), latencies.percentile(500), "ms");
-    report.aimed(SECTION, format!("P99 at half of that rate ({rate}/s, open model)"), latencies.percentile(990), "ms", Aim::AtMost(25.0));
     let sent = outcome.good + rate / 2;
     for (name, micros) in used.each(&before, sent) {
         report.figure(SECTION, format!("processor time of {name} for each order, read models included"), micros, "µs");
