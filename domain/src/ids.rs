@@ -108,8 +108,9 @@ impl EventId {
 
     /// Where the event stands, if there is one of this name.
     pub fn position(self) -> i64 {
-        let [a, b, c, d, e, f, ..] = self.0.to_bytes();
-        i64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        let mut position = [0; 8];
+        position[2..].copy_from_slice(&self.0.to_bytes()[..6]);
+        i64::from_be_bytes(position)
     }
 }
 
