@@ -138,7 +138,7 @@ impl TestPlatform {
         let servers = servers_of(&database);
         migrate(&servers).await.expect("the database migrates");
         let platform = Platform::start_by(&config, &servers, roles, clock.clone()).await.expect("the platform starts");
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
         let psp = PspId(platform.commands.ids().next());
         let keys = Arc::default();
         Self { base, simulator, platform, database, config, psp, clock, http, keys, simulator_stop, _scratch: scratch }

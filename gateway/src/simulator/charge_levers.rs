@@ -26,6 +26,10 @@ use super::{
 /// A simulator that keeps charges.
 pub(crate) trait Charging: Simulated {
     fn charges(&self) -> &Mutex<Charges>;
+    /// Whether a list of charges leaves this one out, by a rule `not_visible_yet` on its reference.
+    fn hides(&self, charge: &Charge) -> bool {
+        self.core().faults.hides(&charge.reference())
+    }
     /// The event that tells that a charge was made.
     fn creation_event(&self, made: &Charge) -> String;
     /// The event that tells of a refund.

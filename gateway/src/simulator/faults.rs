@@ -164,12 +164,22 @@ impl FaultBook {
         self.strike(Operation::Settlement, Some(reference)).map(|rule| rule.fault)
     }
 
+    /// Whether a list of what was begun leaves this one out: who looks through a list does not see either what is not to be seen by name.
+    pub(super) fn hides(&self, reference: &str) -> bool {
+        let is_hidden = |rule: &FaultRule| rule.fault == Fault::NotVisibleYet && rule.reference.is_some();
+        self.strike_if(Operation::Inquire, Some(reference), is_hidden).is_some()
+    }
+
     /// Uses up one stroke of the oldest rule that matches and is due.
     pub(super) fn strike(&self, operation: Operation, reference: Option<&str>) -> Option<FaultRule> {
+        self.strike_if(operation, reference, |_| true)
+    }
+
+    fn strike_if(&self, operation: Operation, reference: Option<&str>, is_meant: impl Fn(&FaultRule) -> bool) -> Option<FaultRule> {
         let Rules { rules, dice } = &mut *locked(&self.0);
         rules.retain(|rule| rule.times > 0);
         for rule in rules {
-            if rule.operation != operation || (rule.reference.is_some() && rule.reference.as_deref() != reference) {
+            if rule.operation != operation || (rule.reference.is_some() && rule.reference.as_deref() != reference) || !is_meant(rule) {
                 continue;
             }
             if rule.nth > 1 {
@@ -213,6 +223,21 @@ mod tests {
         let hits: Vec<bool> = (0..6).map(|_| book.strike(Operation::Start, None).is_some()).collect();
         assert_eq!(hits, [false, false, true, true, false, false]);
         assert!(book.remaining().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_visible_by_its_name_is_not_in_a_list_either() {
+        let book = FaultBook::new(1);
+        let of = |fault, reference: Option<&str>| FaultRule {
+            operation: Operation::Inquire,
+            fault,
+            reference: reference.map(str::to_owned),
+            ..rule(1, 2, 1000)
+        };
+        book.add(vec![of(Fault::Http500, Some("A")), of(Fault::NotVisibleYet, None), of(Fault::NotVisibleYet, Some("A"))]);
+        assert_eq!([book.hides("B"), book.hides("A"), book.hides("A"), book.hides("A")], [false, true, true, false]);
+        // The others are for calls by name, and for whole lists.
+        assert_eq!(book.remaining().len(), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use domain::{
     money::Money,
-    provider::{AttemptStatus, AttemptView, CallOutcome, NextAction, StartRequest},
+    provider::{AttemptKey, AttemptStatus, AttemptView, CallOutcome, NextAction, StartRequest},
 };
 use gateway::promptpay::ParsedQr;
 use serde_json::json;
@@ -171,6 +171,21 @@ pub async fn a_payment_not_visible_yet_is_no_proof_of_anything(launch: Launch) {
     let proves = matches!(&outcome, CallOutcome::Done(view) if !matches!(view.status, AttemptStatus::NotFound | AttemptStatus::Pending));
     assert!(!proves, "{outcome:?}");
     assert_eq!(world.view(&request).await.status, AttemptStatus::Paid);
+}
+
+pub async fn what_is_not_visible_yet_is_seen_by_no_way_of_looking(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    let (named, _) = world.paid(10_00).await;
+    // Without the provider's own name some look through a list.
+    let unnamed = StartRequest { key: AttemptKey { provider_id: None, ..named.key.clone() }, ..named.clone() };
+    let rule = json!({"operation": "inquire", "fault": "not_visible_yet", "times": 2, "reference": named.key.reference});
+    assert!(world.lever("/sim/faults", rule).await.0);
+    for request in [&unnamed, &named] {
+        let outcome = world.inquire(request).await;
+        assert!(!matches!(&outcome, CallOutcome::Done(AttemptView { status: AttemptStatus::Paid, .. })), "{outcome:?}");
+    }
+    assert_eq!(world.faults_left().await, 0);
+    assert_eq!(world.view(&unnamed).await.status, AttemptStatus::Paid);
 }
 
 pub async fn a_dead_host_is_not_an_attempt(launch: Launch) {

@@ -41,6 +41,7 @@ macro_rules! contract {
                     behaviour::fields_of_tomorrow_are_passed_over,
                     behaviour::a_status_of_tomorrow_stays_open,
                     behaviour::a_payment_not_visible_yet_is_no_proof_of_anything,
+                    behaviour::what_is_not_visible_yet_is_seen_by_no_way_of_looking,
                     behaviour::a_dead_host_is_not_an_attempt,
                     behaviour::a_provider_that_asks_for_a_pause_gets_it,
                     behaviour::a_slow_answer_is_waited_for_within_the_time_limit,

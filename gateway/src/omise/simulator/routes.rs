@@ -14,7 +14,11 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{NewCharge, Omise, cards::word_of, json_of, ok, wire};
-use crate::simulator::{Operation, Reply, answer, charge_levers, locked};
+use crate::simulator::{
+    Operation, Reply, answer,
+    charge_levers::{self, Charging as _},
+    locked,
+};
 
 pub(super) fn router() -> Router<Arc<Omise>> {
     Router::new()
@@ -107,7 +111,7 @@ async fn list(State(omise): State<Arc<Omise>>, RawQuery(query): RawQuery, header
         let query = query.unwrap_or_default();
         let from = query.split('&').find_map(|pair| pair.strip_prefix("from=")).and_then(|text| text.parse::<DateTime<Utc>>().ok());
         let charges = locked(&omise.charges);
-        let since = charges.all().iter().filter(|charge| from.is_none_or(|from| charge.created_at >= from));
+        let since = charges.all().iter().filter(|charge| from.is_none_or(|from| charge.created_at >= from) && !omise.hides(charge));
         Ok(page(&query, &since.map(|charge| omise.shown(charge)).collect::<Vec<_>>()))
     };
     answer(&*omise, Operation::Inquire, None, act).await

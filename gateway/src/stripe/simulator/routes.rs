@@ -13,7 +13,11 @@ use axum::{
 use serde_json::Value;
 
 use super::{Form, Stripe, form, ok, wire};
-use crate::simulator::{Operation, Reply, answer, charge_levers, locked};
+use crate::simulator::{
+    Operation, Reply, answer,
+    charge_levers::{self, Charging as _},
+    locked,
+};
 
 pub(super) fn router() -> Router<Arc<Stripe>> {
     Router::new()
@@ -87,7 +91,7 @@ async fn list_intents(State(stripe): State<Arc<Stripe>>, RawQuery(query): RawQue
         let form = form(&query.unwrap_or_default()).unwrap_or_default();
         let since: i64 = form.get("created[gte]").and_then(|text| text.parse().ok()).unwrap_or(0);
         let charges = locked(&stripe.charges);
-        let since = charges.all().iter().filter(|charge| charge.created_at.timestamp() >= since);
+        let since = charges.all().iter().filter(|charge| charge.created_at.timestamp() >= since && !stripe.hides(charge));
         Ok(page(&form, since.map(|charge| (charge.id.clone(), wire::intent(charge))).collect(), "/v1/payment_intents"))
     };
     answer(&*stripe, Operation::Inquire, None, act).await
