@@ -64,8 +64,6 @@ const ALLOCATOR: [(&str, &str); 3] =
 
 /// In place of its own compression, which took 3 % of two busy processors, where the server was built with it.
 const LZ4: [(&str, &str); 2] = [("wal_compression", "lz4"), ("default_toast_compression", "lz4")];
-/// The first version that compresses its write-ahead log by it.
-const LZ4_SINCE: u32 = 15;
 
 /// The server, running or not, and how to run it.
 pub(super) struct Postgres {
@@ -188,13 +186,15 @@ impl Postgres {
         Ok(Some(dir))
     }
 
-    async fn has_lz4(&self) -> bool {
-        let version = fs::read_to_string(self.cluster_dir().join("PG_VERSION")).ok().and_then(|version| version.trim().parse().ok());
-        if version.is_none_or(|version: u32| version < LZ4_SINCE) {
-            return false;
+    /// Whether this server takes these settings, by its own word: what lies beside a program on the path may be of another.
+    async fn takes(&self, settings: &[(&str, &str)]) -> bool {
+        let mut command = process::command(&self.bin.join(PROGRAM), self.account, &self.data_dir);
+        command.arg("-D").arg(self.cluster_dir());
+        for (name, value) in settings {
+            command.arg("-c").arg(format!("{name}={value}"));
         }
-        let built = process::command(&self.bin.join("pg_config"), self.account, &self.data_dir).arg("--configure").output().await;
-        built.is_ok_and(|built| String::from_utf8_lossy(&built.stdout).contains("--with-lz4"))
+        let shown = command.args(["-C", "wal_compression"]).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+        shown.is_ok_and(|shown| shown.success())
     }
 
     /// Starts it and waits until it answers.
@@ -203,7 +203,7 @@ impl Postgres {
         let mut command = process::command(&self.bin.join(PROGRAM), self.account, &self.data_dir);
         command.envs(ALLOCATOR.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
         command.arg("-D").arg(self.cluster_dir()).arg("-c").arg(format!("port={port}"));
-        let fast = if self.has_lz4().await { &LZ4[..] } else { &[] };
+        let fast = if self.takes(&LZ4).await { &LZ4[..] } else { &[] };
         for (name, value) in SETTINGS.iter().chain(fast) {
             command.arg("-c").arg(format!("{name}={value}"));
         }

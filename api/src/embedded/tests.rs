@@ -95,6 +95,17 @@ async fn settings_are_durable(embedded: &Embedded) {
     assert_eq!(unsafe_settings, 0);
 }
 
+/// However it was found: by a link on the path too, beside which nothing tells how it was built.
+async fn what_is_large_is_compressed_by_the_fast_way_where_there_is_one(embedded: &Embedded) {
+    let slow: i64 = scalar(
+        embedded.admin_url(),
+        "SELECT count(*) FROM pg_settings WHERE name IN ('wal_compression', 'default_toast_compression') \
+         AND 'lz4' = ANY (enumvals) AND setting <> 'lz4'",
+    )
+    .await;
+    assert_eq!(slow, 0);
+}
+
 async fn jetstream_keeps_and_refuses(embedded: &Embedded) {
     let jetstream = async_nats::jetstream::new(connect_nats(embedded.nats_url()).await.unwrap());
     jetstream
@@ -141,6 +152,7 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     both_urls_answer(&embedded).await;
     the_socket_answers_its_owner(&embedded).await;
     settings_are_durable(&embedded).await;
+    what_is_large_is_compressed_by_the_fast_way_where_there_is_one(&embedded).await;
     jetstream_keeps_and_refuses(&embedded).await;
     second_owner_is_refused(&dir).await;
     running_platform_is_found(&dir, &embedded);
