@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Mutex, Once},
+    sync::{Mutex, MutexGuard, Once, PoisonError},
 };
 
 /// What one test listens for.
@@ -15,12 +15,17 @@ struct Watch {
 
 static WATCHES: Mutex<Vec<Watch>> = Mutex::new(Vec::new());
 
+/// A test that fails while it holds them fails alone.
+fn watches() -> MutexGuard<'static, Vec<Watch>> {
+    WATCHES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Lines;
 
 impl io::Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        for watch in &mut *WATCHES.lock().unwrap() {
+        for watch in &mut *watches() {
             watch.listening |= text.contains(watch.expected);
             if watch.forbidden.iter().any(|forbidden| text.contains(forbidden)) {
                 watch.found.push(text.clone().into_owned());
@@ -41,14 +46,14 @@ impl LogWatch {
     pub fn begin(forbidden: &'static [&'static str], expected: &'static str) -> Self {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| tracing_subscriber::fmt().with_env_filter("debug").with_writer(|| Lines).try_init().unwrap());
-        let mut watches = WATCHES.lock().unwrap();
+        let mut watches = watches();
         watches.push(Watch { forbidden, expected, found: vec![], listening: false });
         Self(watches.len() - 1)
     }
 
     /// The line that had to come was heard, and no line held one of the texts.
     pub fn heard_nothing(&self) {
-        let watch = &WATCHES.lock().unwrap()[self.0];
+        let watch = &watches()[self.0];
         assert!(watch.listening, "log lines are heard");
         assert_eq!(watch.found, [""; 0]);
     }

@@ -94,21 +94,19 @@ impl TestDatabase {
         event_store::log_head(&self.admin).await.expect("the log answers")
     }
 
-    /// Tables with a row in which `secret` stands, as text or as bytes: `schema.table`.
+    /// Tables with a row in which `secret` stands, as text or as bytes: `schema.table`. Statements are logged, and what is looked for must
+    /// stand in no line of a log: it goes beside them.
     pub async fn tables_with(&self, secret: &str) -> Vec<String> {
-        self.tables_where(&format!("t::text like '%{secret}%' or t::text like '%{}%'", hex::encode(secret))).await
-    }
-
-    /// Tables with a row `t` for which this SQL condition holds.
-    pub async fn tables_where(&self, condition: &str) -> Vec<String> {
         let all =
             "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')";
         let tables: Vec<String> = sqlx::query_scalar(all).fetch_all(&self.admin).await.expect("the catalog answers");
         assert!(tables.len() > 20, "{tables:?}");
+        let (text, bytes) = (format!("%{secret}%"), format!("%{}%", hex::encode(secret)));
         let mut found = Vec::new();
         for table in tables {
-            let sql = format!("select exists (select from {table} t where {condition})");
-            if sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.admin).await.expect("the table answers") {
+            let sql = format!("select exists (select from {table} t where t::text like $1 or t::text like $2)");
+            let looked = sqlx::query_scalar(AssertSqlSafe(sql)).bind(&text).bind(&bytes).fetch_one(&self.admin).await;
+            if looked.expect("the table answers") {
                 found.push(table);
             }
         }

@@ -5,15 +5,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Waits for the end of its input, which comes when the test process ends; then ends every process that works inside the
-/// directory (SIGQUIT, at which PostgreSQL saves nothing, then SIGKILL), unmounts what is mounted there and removes it.
+/// directory (SIGQUIT, at which PostgreSQL saves nothing, then SIGKILL), unmounts what is mounted there and removes it. All processes
+/// are looked at by one: one more for each was a fifth of the processor time of all these tests.
 const WATCHDOG: &str = r#"
 dir=$1
-inside() {
-    for entry in /proc/[0-9]*; do
-        case "$(readlink "$entry/cwd" 2>/dev/null)" in "$dir"|"$dir"/*) echo "${entry#/proc/}";; esac
-    done
-}
-end() { for pid in $(inside); do kill -s "$1" "$pid" 2>/dev/null; done; }
+inside() { find /proc/[0-9]*/cwd -maxdepth 0 '(' -lname "$dir" -o -lname "$dir/*" ')' -printf '%h\n' 2>/dev/null; }
+end() { for entry in $(inside); do kill -s "$1" "${entry#/proc/}" 2>/dev/null; done; }
 while read -r _; do :; done
 end QUIT
 tries=0
