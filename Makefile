@@ -19,9 +19,12 @@ up: setup ## build and run the whole platform until Ctrl-C
 	cargo build --release --bins
 	./target/release/smartpos up
 
+# Tests wait for a third of their time: for servers, for deadlines, for each other.
+TEST_THREADS := $(or $(RUST_TEST_THREADS),$(shell echo $$(( 2 * $$(nproc) ))))
+
 test: setup ## build the programs and run every test, on real servers; then the simulator's share
 	cargo build --workspace --bins
-	cargo test --workspace --exclude sim
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --exclude sim
 	@$(MAKE) --no-print-directory simulated
 
 # make chaos; make chaos MINUTES=45 SEED=7; make chaos RELEASE=1 for figures (without the faults at fail points, which only debug builds have)

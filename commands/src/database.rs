@@ -8,8 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-/// The schema of the log, the processes and the read-model bookkeeping.
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../schemas/migrations");
+use crate::migrations::migrator;
 
 /// The group role that a connection takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +89,7 @@ fn pool_with(options: PgConnectOptions, size: u32) -> PgPool {
 /// # Errors
 /// The migrator's; a database that a newer build migrated is refused.
 pub async fn migrate(owner: &PgPool, member: Option<&str>) -> Result<(), MigrateError> {
-    MIGRATOR.run(owner).await?;
+    migrator().run(owner).await?;
     if let Some(member) = member {
         // Role names cannot be bound; the server quotes this one itself.
         let grant: String = sqlx::query_scalar("select format('grant smartpos_app, smartpos_worker, smartpos_auditor to %I', $1::text)")

@@ -23,6 +23,7 @@ pub mod idempotency;
 mod leases;
 pub mod ledger_adjustments;
 pub mod looks;
+mod migrations;
 pub mod orders;
 pub mod own_commits;
 pub mod partner;

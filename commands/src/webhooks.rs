@@ -8,7 +8,7 @@ use domain::{
     provider::{HintSubject, WebhookHint, WebhookRefusal},
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, PgPool, types::Json};
+use sqlx::{FromRow, PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use crate::{
@@ -169,7 +169,7 @@ async fn keep_refused(pool: &PgPool, delivery: &Delivery<'_>, signature: &str, r
 }
 
 /// A stored call-back without what it said.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Stored {
     /// Our name for it.
     pub id: Uuid,
@@ -201,6 +201,28 @@ pub struct Stored {
     pub bytes: i32,
     /// Who had it looked into once more; the newest twenty, oldest first.
     pub reprocesses: Json<Vec<Reprocess>>,
+}
+
+impl FromRow<'_, PgRow> for Stored {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            place: row.try_get("place")?,
+            provider: row.try_get("provider")?,
+            account: row.try_get("account")?,
+            signature: row.try_get("signature")?,
+            state: row.try_get("state")?,
+            delivery_id: row.try_get("delivery_id")?,
+            reference: row.try_get("reference")?,
+            provider_id: row.try_get("provider_id")?,
+            transaction_id: row.try_get("transaction_id")?,
+            problem: row.try_get("problem")?,
+            received_at: row.try_get("received_at")?,
+            deliveries: row.try_get("deliveries")?,
+            bytes: row.try_get("bytes")?,
+            reprocesses: row.try_get("reprocesses")?,
+        })
+    }
 }
 
 /// A call-back was looked into once more.
@@ -260,15 +282,24 @@ pub async fn list(
 }
 
 /// A stored call-back as it came.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 pub struct Original {
     /// What is known of it.
-    #[sqlx(flatten)]
     pub stored: Stored,
     /// Its headers.
     pub headers: Json<Vec<(String, String)>>,
     /// Its body, byte for byte; of a refused one the beginning.
     pub body: Vec<u8>,
+}
+
+impl FromRow<'_, PgRow> for Original {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            stored: Stored::from_row(row)?,
+            headers: row.try_get("headers")?,
+            body: row.try_get("body")?,
+        })
+    }
 }
 
 /// One stored call-back; `None` for what the merchant may not see.

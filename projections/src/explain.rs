@@ -15,7 +15,7 @@ use domain::{
     provider, refund,
 };
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
 pub use call_backs::CallBackRow;
 
 /// One exchange with a provider, as it was kept: masked.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeRow {
     /// The attempt or refund that it was about.
     pub subject: String,
@@ -50,12 +50,28 @@ pub struct ExchangeRow {
     /// Milliseconds until the whole answer was there.
     pub took_ms: i64,
     /// What a call-back said, masked, where it is kept.
-    #[sqlx(skip)]
     pub received: Option<String>,
 }
 
+impl FromRow<'_, PgRow> for ExchangeRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            subject: row.try_get("subject")?,
+            provider: row.try_get("provider")?,
+            operation: row.try_get("operation")?,
+            request_line: row.try_get("request_line")?,
+            request_body: row.try_get("request_body")?,
+            status: row.try_get("status")?,
+            response_body: row.try_get("response_body")?,
+            sent_at: row.try_get("sent_at")?,
+            took_ms: row.try_get("took_ms")?,
+            received: None,
+        })
+    }
+}
+
 /// An event on its way to an endpoint of the merchant, and one attempt at it. What the endpoint answered is its owner's.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRow {
     /// The endpoint.
     pub endpoint: Uuid,
@@ -77,6 +93,23 @@ pub struct DeliveryRow {
     pub elapsed_ms: Option<i32>,
     /// Why no answer came.
     pub error: Option<String>,
+}
+
+impl FromRow<'_, PgRow> for DeliveryRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            endpoint: row.try_get("endpoint")?,
+            event: row.try_get("event")?,
+            event_type: row.try_get("event_type")?,
+            pos: row.try_get("pos")?,
+            state: row.try_get("state")?,
+            attempt: row.try_get("attempt")?,
+            at: row.try_get("at")?,
+            status: row.try_get("status")?,
+            elapsed_ms: row.try_get("elapsed_ms")?,
+            error: row.try_get("error")?,
+        })
+    }
 }
 
 /// A call of the API, out of which the events that follow came.

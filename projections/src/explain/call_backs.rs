@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use domain::{event::DomainEvent, payment_intent::Event, provider::masking};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 
 use crate::{error::Error, trail::Step};
 
@@ -13,7 +13,7 @@ use crate::{error::Error, trail::Step};
 const MOST: i64 = 50;
 
 /// A call-back as it was stored.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallBackRow {
     /// The account that it came to: `pac_…`, or the provider's name for the platform's own.
     pub account: String,
@@ -27,6 +27,19 @@ pub struct CallBackRow {
     pub received_at: DateTime<Utc>,
     /// What it said, as it came. Of a refused one anybody may have written it.
     body: Vec<u8>,
+}
+
+impl FromRow<'_, PgRow> for CallBackRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            account: row.try_get("account")?,
+            state: row.try_get("state")?,
+            signature: row.try_get("signature")?,
+            problem: row.try_get("problem")?,
+            received_at: row.try_get("received_at")?,
+            body: row.try_get("body")?,
+        })
+    }
 }
 
 impl CallBackRow {
