@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use gateway::Secret;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -14,7 +14,7 @@ use crate::{
     embedded::running_connection,
     import::{self, ImportOptions},
     local::Local,
-    platform::{Platform, ProcessRole},
+    platform::{Platform, ProcessRole, Standing},
 };
 
 /// What `import` can be told.
@@ -79,11 +79,11 @@ pub async fn run(mut config: Config, args: ImportArgs) -> Result<()> {
 /// Lets the read models follow: those of the platform that runs already, otherwise of one for this purpose.
 async fn read_models(local: &Local, running: bool, quiet: bool) -> Result<()> {
     if running {
-        return catch_up(&local.platform, quiet).await;
+        return catch_up(|| local.platform.standing(), STANDSTILL, quiet).await;
     }
     let roles = [ProcessRole::Relay, ProcessRole::Projector, ProcessRole::Worker];
     let followers = Platform::start(&local.config, &local.servers, &roles).await?;
-    let caught_up = catch_up(&followers, quiet).await;
+    let caught_up = catch_up(|| followers.standing(), STANDSTILL, quiet).await;
     followers.stop().await;
     caught_up
 }
@@ -91,31 +91,63 @@ async fn read_models(local: &Local, running: bool, quiet: bool) -> Result<()> {
 /// How long nothing may move before the wait for the read models is given up.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
-/// Waits until read models and process managers have read all that was imported, however long that takes while they move.
-async fn catch_up(platform: &Platform, quiet: bool) -> Result<()> {
+/// Waits until read models and process managers have read all that was imported, however long that takes while they move. A database that
+/// does not answer is one of which nothing moves: the import is complete, and a restart of the database fails nothing.
+async fn catch_up<F: Future<Output = Result<Standing>>>(ask: impl Fn() -> F, standstill: Duration, quiet: bool) -> Result<()> {
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} % | read models | {elapsed_precise}, {eta_precise} left")?;
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(5) };
     let bar = ProgressBar::with_draw_target(None, target).with_style(style);
     let (mut moved, mut before) = (Instant::now(), 0);
     loop {
-        let lags = platform.reads.lag().await?;
-        let head = lags.iter().map(|lag| lag.head).max().unwrap_or(0);
-        let managers: i64 =
-            sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint").fetch_one(&platform.worker_pool).await?;
-        let read = lags.iter().map(|lag| lag.checkpoint).chain([managers]);
-        if read.clone().all(|position| position >= head) {
-            bar.finish_and_clear();
-            return Ok(());
+        let answer = ask().await;
+        if let Ok(Standing { head, read }) = &answer {
+            if read.iter().all(|position| position >= head) {
+                bar.finish_and_clear();
+                return Ok(());
+            }
+            let sum: i64 = read.iter().sum();
+            if sum > before {
+                (moved, before) = (Instant::now(), sum);
+            }
+            let readers = i64::try_from(read.len()).unwrap_or(1);
+            bar.set_length((head * readers).unsigned_abs());
+            bar.set_position(sum.unsigned_abs());
         }
-        let sum: i64 = read.clone().sum();
-        if sum > before {
-            (moved, before) = (Instant::now(), sum);
-        } else if moved.elapsed() > STANDSTILL {
-            bail!("the read models stand still; the import is complete, and they go on when the platform runs");
+        if moved.elapsed() > standstill {
+            let stands = "the read models stand still; the import is complete, and they go on when the platform runs";
+            return Err(answer.err().map_or_else(|| anyhow!(stands), |error| error.context(stands)));
         }
-        let readers = i64::try_from(read.count()).unwrap_or(1);
-        bar.set_length((head * readers).unsigned_abs());
-        bar.set_position(sum.unsigned_abs());
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_that_is_away_for_a_moment_fails_no_import_that_is_complete() {
+        let asked = Cell::new(0);
+        let ask = || {
+            asked.set(asked.get() + 1);
+            std::future::ready(match asked.get() {
+                2 => Err(anyhow!("away")),
+                moment => Ok(Standing { head: 3, read: vec![3, moment] }),
+            })
+        };
+        catch_up(ask, STANDSTILL, true).await.unwrap();
+        assert_eq!(asked.get(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_wait_for_what_does_not_move_ends_and_says_why() {
+        let behind = || std::future::ready(Ok(Standing { head: 3, read: vec![1] }));
+        let error = catch_up(behind, Duration::ZERO, true).await.unwrap_err();
+        assert!(error.to_string().contains("the import is complete"), "{error:#}");
+        let away = || std::future::ready(Err(anyhow!("away")));
+        let error = catch_up(away, Duration::ZERO, true).await.unwrap_err();
+        assert!(format!("{error:#}").ends_with("away"), "{error:#}");
     }
 }

@@ -119,6 +119,15 @@ struct Shared {
     feed: Feed,
 }
 
+/// How far the readers of a log are, by positions.
+#[derive(Debug)]
+pub struct Standing {
+    /// Where the log ends.
+    pub head: i64,
+    /// Up to where each reader has read, inclusive.
+    pub read: Vec<i64>,
+}
+
 impl Platform {
     /// Connects and starts `roles`. NATS may be away: that only costs latency.
     ///
@@ -196,6 +205,18 @@ impl Platform {
             address = Some(shared.serve(config, state, full, &mut loops).await?);
         }
         Ok(Self { address, commands, worker_pool, reads, key, shutdown, committer_stop, loops, committer: committer_task })
+    }
+
+    /// How far read models and process managers are.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn standing(&self) -> Result<Standing> {
+        let lags = self.reads.lag().await?;
+        let managers = "select coalesce(max(pos), 0) from process.checkpoint";
+        let managers: i64 = sqlx::query_scalar(managers).fetch_one(&self.worker_pool).await?;
+        let head = lags.iter().map(|lag| lag.head).max().unwrap_or(0);
+        Ok(Standing { head, read: lags.iter().map(|lag| lag.checkpoint).chain([managers]).collect() })
     }
 
     /// Waits until a loop ends by itself, which none should; names it.

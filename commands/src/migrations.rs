@@ -15,6 +15,7 @@ macro_rules! migrations {
 }
 
 /// The schema of the log, the processes and the read-model bookkeeping. What has run once is never changed.
+#[expect(clippy::unreadable_literal, reason = "as the files are named")]
 const MIGRATIONS: &[Listed] = migrations! {
     20261122000001 "roles",
     20261122000002 "log",

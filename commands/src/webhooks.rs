@@ -294,11 +294,7 @@ pub struct Original {
 
 impl FromRow<'_, PgRow> for Original {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            stored: Stored::from_row(row)?,
-            headers: row.try_get("headers")?,
-            body: row.try_get("body")?,
-        })
+        Ok(Self { stored: Stored::from_row(row)?, headers: row.try_get("headers")?, body: row.try_get("body")? })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     auth::Role,
     config::{Config, Limits},
     local::Local,
-    platform::{Platform, ProcessRole},
+    platform::{Platform, ProcessRole, Standing},
     simulated_provider::free_address,
     token_command::development_token,
 };
@@ -164,13 +164,12 @@ pub(crate) async fn settle_down(platform: &Platform) -> Result<Duration> {
     let mut quiet = 0;
     let mut last = -1;
     while started.elapsed() < Duration::from_secs(60) {
-        let lags = platform.reads.lag().await?;
-        let managers: i64 =
-            sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint").fetch_one(&platform.worker_pool).await?;
-        let head = lags.iter().map(|lag| lag.head).max().unwrap_or(0);
-        let behind = lags.iter().any(|lag| lag.checkpoint < head) || managers < head;
-        quiet = if behind || head != last { 0 } else { quiet + 1 };
-        last = head;
+        // A database that does not answer for a moment is one of which nothing is known.
+        if let Ok(Standing { head, read }) = platform.standing().await {
+            let behind = read.iter().any(|position| *position < head);
+            quiet = if behind || head != last { 0 } else { quiet + 1 };
+            last = head;
+        }
         if quiet >= 5 {
             return Ok(started.elapsed());
         }
