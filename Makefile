@@ -20,7 +20,7 @@ up: setup ## build and run the whole platform until Ctrl-C
 	./target/release/smartpos up
 
 # Tests wait for a third of their time: for servers, for deadlines, for each other.
-TEST_THREADS := $(or $(RUST_TEST_THREADS),$(shell echo $$(( 2 * $$(nproc) ))))
+TEST_THREADS := $(or $(RUST_TEST_THREADS),$(shell echo $$(( 1 + $$(nproc) ))))
 
 test: setup ## build the programs and run every test, on real servers; then the simulator's share
 	cargo build --workspace --bins

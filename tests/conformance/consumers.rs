@@ -27,7 +27,9 @@ pub async fn next(messages: &mut Messages, patience: Duration) -> String {
     }
 }
 
-/// Long enough for a message that comes, short enough for one that does not.
+/// For a message that must come.
+pub const COMES: Duration = Duration::from_secs(20);
+/// For silence.
 pub const MOMENT: Duration = Duration::from_millis(700);
 
 /// A stream with so many messages, from position 1 on.
@@ -44,16 +46,16 @@ pub async fn a_consumer_gets_what_follows_and_then_waits_for_more<S: Stage>(stag
     let line = filled(stage, 3).await;
     let (base, mut messages) = join(stage, 1).await.expect("a stream to join");
     told.that("the base", base);
-    for _ in 0..3 {
-        told.that("next", next(&mut messages, MOMENT).await);
+    for patience in [COMES, COMES, MOMENT] {
+        told.that("next", next(&mut messages, patience).await);
     }
     told.that("published", line.publish(4, 3, "four").await);
-    told.that("comes", next(&mut messages, MOMENT).await);
+    told.that("comes", next(&mut messages, COMES).await);
     let (_, mut late) = join(stage, 4).await.expect("a stream to join");
     told.that("at the end", next(&mut late, MOMENT).await);
     told.that("published", line.publish(5, 4, "five").await);
-    told.that("comes to one", next(&mut messages, MOMENT).await);
-    told.that("and to the other", next(&mut late, MOMENT).await);
+    told.that("comes to one", next(&mut messages, COMES).await);
+    told.that("and to the other", next(&mut late, COMES).await);
 }
 
 pub async fn a_consumer_that_asks_for_more_than_there_is_gets_the_next_that_comes<S: Stage>(stage: &S, told: &mut Told) {
@@ -62,7 +64,7 @@ pub async fn a_consumer_that_asks_for_more_than_there_is_gets_the_next_that_come
     told.that("above the end", next(&mut messages, MOMENT).await);
     for position in 3..=6 {
         told.that("published", line.publish(position, position - 1, &format!("message {position}")).await);
-        told.that("to the one above", next(&mut messages, MOMENT).await);
+        told.that("to the one above", next(&mut messages, COMES).await);
     }
 }
 
@@ -74,19 +76,19 @@ pub async fn the_base_says_where_a_position_lies<S: Stage>(stage: &S, told: &mut
     told.that("published", line.publish(42, 1, "second").await);
     for tail in [0, 39, 40, 41] {
         let (base, mut messages) = join(stage, tail).await.expect("a stream to join");
-        told.that(format!("after {tail}"), (base, next(&mut messages, MOMENT).await));
+        told.that(format!("after {tail}"), (base, next(&mut messages, COMES).await));
     }
 }
 
 pub async fn a_consumer_of_a_stream_that_was_deleted_brings_nothing_more<S: Stage>(stage: &S, told: &mut Told) {
     let line = filled(stage, 2).await;
     let (_, mut messages) = join(stage, 1).await.expect("a stream to join");
-    told.that("next", next(&mut messages, MOMENT).await);
+    told.that("next", next(&mut messages, COMES).await);
     told.that("deleted", line.delete().await);
     told.that("made anew", line.create("epoch=2 base=0").await);
     told.that("published", line.publish(1, 0, "new").await);
     let word = next(&mut messages, MOMENT).await;
     told.that("nothing new to the old one", word == "over" || word == "silence");
     let (_, mut fresh) = join(stage, 0).await.expect("a stream to join");
-    told.that("to a fresh one", next(&mut fresh, MOMENT).await);
+    told.that("to a fresh one", next(&mut fresh, COMES).await);
 }

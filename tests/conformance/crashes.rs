@@ -1,7 +1,5 @@
 //! What crashes leave: of the database, of the bus, and of both when they are put back to an older state.
 
-use std::time::Duration;
-
 use commands::{
     batch::AppendItem,
     event_log::{Appender, EventLog},
@@ -18,7 +16,7 @@ use support::{SeededIds, item, key_claim, stream};
 
 use crate::{
     bus::Line,
-    consumers::{MOMENT, filled, join, next},
+    consumers::{COMES, MOMENT, filled, join, next},
     rows::{self, logged, rows, standing, words},
     stage::{Stage, append, connected},
     tasks::{after, attempt, begin, held, lapse, lease, left, left_leased, managed, remove, replace, start, tenant},
@@ -161,7 +159,7 @@ pub async fn a_database_that_was_put_back_is_what_it_was<S: Stage>(stage: &S, to
 pub async fn a_bus_that_was_killed_has_what_it_acknowledged<S: Stage>(stage: &S, told: &mut Told) {
     filled(stage, 5).await;
     let (_, mut messages) = join(stage, 4).await.expect("a stream to join");
-    told.that("next", next(&mut messages, MOMENT).await);
+    told.that("next", next(&mut messages, COMES).await);
     stage.kill_bus().await;
     let line = Line::of(stage).await;
     told.that("the stream", line.stream().await);
@@ -170,7 +168,7 @@ pub async fn a_bus_that_was_killed_has_what_it_acknowledged<S: Stage>(stage: &S,
     told.that("behind another", line.publish_after(Some("message 4"), 6, 5, "message 6").await);
     told.that("goes on", line.publish_after(Some("message 5"), 6, 5, "message 6").await);
     let (_, mut fresh) = join(stage, 5).await.expect("a stream to join");
-    told.that("to a fresh consumer", next(&mut fresh, MOMENT).await);
+    told.that("to a fresh consumer", next(&mut fresh, COMES).await);
 }
 
 pub async fn a_bus_that_forgot_takes_its_messages_again<S: Stage>(stage: &S, told: &mut Told) {
@@ -196,7 +194,7 @@ pub async fn a_bus_that_forgot_takes_its_messages_again<S: Stage>(stage: &S, tol
     }
     let mut got = Vec::new();
     for _ in 0..4 {
-        got.push(next(&mut above, MOMENT).await);
+        got.push(next(&mut above, COMES).await);
     }
     told.that("to one that is further", got);
     told.that("the stream", line.stream().await);
@@ -213,5 +211,5 @@ pub async fn a_bus_that_was_emptied_begins_anew<S: Stage>(stage: &S, told: &mut 
     told.that("made anew", line.create("epoch=1 base=3").await);
     told.that("published", line.publish(4, 0, "message 4").await);
     let (base, mut messages) = join(stage, 3).await.expect("a stream to join");
-    told.that("to a consumer", (base, next(&mut messages, Duration::from_secs(2)).await));
+    told.that("to a consumer", (base, next(&mut messages, COMES).await));
 }

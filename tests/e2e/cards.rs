@@ -166,20 +166,27 @@ async fn a_payer_who_comes_back_from_stripe_has_paid_only_once_its_books_say_so(
     authenticated_by_the_payer(STRIPE).await;
 }
 
-/// As if the attempt's time had run out: its tasks are due, and say that it ended.
-pub async fn time_runs_out(platform: &TestPlatform) {
+/// As if the attempt's time had run out, until its intent is shown as expired: its watch is due, and says that it ended.
+async fn time_runs_out(till: &CardShop, path: &str) -> Value {
+    // Not while a worker looks: the watch that it leaves then knows nothing of this.
     let over = "update process.task set due_at = now(), task = jsonb_set(task, '{expires_at}', to_jsonb(now() - interval '10 seconds'))
-                where key like 'watch:%'";
-    let moved = sqlx::query(over).execute(&platform.database.admin).await.unwrap().rows_affected();
-    assert!(moved > 0, "an attempt is watched");
+                where key like 'watch:%' and (leased_until is null or leased_until <= now())
+                and (task ->> 'expires_at')::timestamptz > now()";
+    let moved = async || sqlx::query(over).execute(&till.platform.database.admin).await.unwrap().rows_affected();
+    eventually("an attempt is watched", Duration::from_secs(60), || async { (moved().await == 1).then_some(()) }).await;
+    eventually("its intent expires", Duration::from_secs(60), || async {
+        moved().await;
+        let shown = till.platform.get(&till.shop.cashier, path).await.ok().body;
+        (shown["status"] == "expired").then_some(shown)
+    })
+    .await
 }
 
 async fn abandoned_by_the_payer(cards: Cards) {
     let till = CardShop::open(&cards).await;
     let path = till.begin(cards.asks_payer, json!({})).await;
     till.becomes(&path, "requires_action").await;
-    time_runs_out(&till.platform).await;
-    let over = till.becomes(&path, "expired").await;
+    let over = time_runs_out(&till, &path).await;
     assert_eq!((&over["captured"], &over["needs_attention"]), (&thb(0), &json!(false)));
     // Proof: nobody can authenticate it any more.
     let states = till.provider.states().await;

@@ -128,7 +128,7 @@ async fn call_backs_that_come_twice_late_never_or_before_the_answer_count_once()
     let ledger = platform.ledger().await;
     assert_eq!(ledger["payments"].as_array().unwrap().len(), 4);
     // Every delivery that came was stored: three, one and two; the fourth payment never called back.
-    eventually("call-backs are stored", Duration::from_secs(5), || async {
+    eventually("call-backs are stored", Duration::from_secs(60), || async {
         let sql = "select count(*), sum(deliveries)::bigint from process.webhook";
         let (rows, deliveries): (i64, Option<i64>) = sqlx::query_as(sql).fetch_one(&platform.database.admin).await.unwrap();
         ((rows, deliveries) == (3, Some(6))).then_some(())

@@ -171,17 +171,27 @@ impl TestPlatform {
         issuer.issue(request, self.platform.commands.ids().next(), self.clock.now()).expect("a token")
     }
 
-    /// Sends a request; a POST gets a fresh idempotency key unless `key` is given.
+    /// Sends a request; a POST gets a fresh idempotency key unless `key` is given. As a careful client sends it: when the database has no
+    /// connection in time, or a read model is behind, it is asked again under the same key; both happen when the machine is busy.
     pub async fn send(&self, token: &str, method: Method, path: &str, key: Option<&str>, body: Option<&Value>) -> Answered {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(token);
-        if [Method::POST, Method::PATCH].contains(&method) {
-            let fresh = format!("key-{}", self.keys.fetch_add(1, Ordering::Relaxed));
-            request = request.header("Idempotency-Key", key.unwrap_or(&fresh));
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let fresh = format!("key-{}", self.keys.fetch_add(1, Ordering::Relaxed));
+        loop {
+            let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(token);
+            if [Method::POST, Method::PATCH].contains(&method) {
+                request = request.header("Idempotency-Key", key.unwrap_or(&fresh));
+            }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let answer = answered(request).await;
+            let busy = answer.status == StatusCode::SERVICE_UNAVAILABLE
+                && ["Unavailable", "ReadModelBehind"].contains(&answer.body["code"].as_str().unwrap_or_default());
+            if !busy || tokio::time::Instant::now() > deadline {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        answered(request).await
     }
 
     /// A request with everything in the caller's hands.
@@ -201,7 +211,7 @@ impl TestPlatform {
 
     /// GET until the resource is there and `good`.
     pub async fn get_until(&self, token: &str, path: &str, good: impl Fn(&Value) -> bool) -> Value {
-        eventually(path, Duration::from_secs(15), || async {
+        eventually(path, Duration::from_secs(60), || async {
             let answered = self.get(token, path).await;
             (answered.status.is_success() && good(&answered.body)).then_some(answered.body)
         })
@@ -267,7 +277,7 @@ impl TestPlatform {
 
     /// Waits until process managers and read models have absorbed the log.
     pub async fn settled(&self) {
-        eventually("everything is absorbed", Duration::from_secs(20), || async {
+        eventually("everything is absorbed", Duration::from_secs(60), || async {
             // First: managers append before they move their checkpoint, so that the head read after it counts what they did.
             let managers: i64 = sqlx::query_scalar("select coalesce(max(pos), 0) from process.checkpoint")
                 .fetch_one(&self.platform.worker_pool)

@@ -58,7 +58,7 @@ impl TestPlatform {
         tokio::spawn(run_simulator(args, stop.clone()));
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let at = ProviderAt { known, account, base, http, _stop: stop.drop_guard() };
-        eventually("the simulator listens", std::time::Duration::from_secs(10), || async {
+        eventually("the simulator listens", std::time::Duration::from_secs(60), || async {
             at.http.get(format!("{}/sim/health", at.base)).send().await.ok().map(drop)
         })
         .await;
@@ -87,7 +87,7 @@ impl ProviderAt {
     /// Waits until the provider's ledger and ours say the same: of each reference what came and what went back.
     pub async fn agrees_with(&self, platform: &TestPlatform, shop: &ApiShop) {
         let row = |reference: &Value, came: &Value, back: &Value| format!("{reference} {came} {back}");
-        let agreed = eventually("both ledgers say the same", std::time::Duration::from_secs(15), || async {
+        let agreed = eventually("both ledgers say the same", std::time::Duration::from_secs(60), || async {
             let theirs = self.ledger().await;
             let ours = platform.send(&shop.admin, Method::GET, "/v1/payment-intents?limit=200", None, None).await.ok().body;
             let theirs = theirs["payments"].as_array()?.iter().map(|p| row(&p["reference"], &p["amount"], &p["refunded"]));

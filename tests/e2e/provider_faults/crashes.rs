@@ -50,10 +50,28 @@ impl World {
     }
 
     /// Waits until so many have come to the fail point, and kills the process there.
-    async fn kill_at_the_fail_point(&mut self, count: usize) {
+    async fn kill_at_the_fail_point(&mut self, count: usize, stages: &[Stage], called: Option<&str>) {
         let gateway = self.gateway.take().unwrap();
         patiently("the fail point is reached", || async { (held(&gateway) >= self.held_before + count).then_some(()) }).await;
-        kill(gateway).await;
+        self.kill(gateway, stages, called).await;
+    }
+
+    /// Kills a process once what was said in this call of each stage is kept: so much after what followed from it, and it explains that
+    /// for ever.
+    async fn kill(&self, mut process: Process, stages: &[Stage], called: Option<&str>) {
+        if let Some(operation) = called {
+            let tenants: Vec<_> = stages.iter().map(|stage| tenant_of(stage.shop.merchant)).collect();
+            let sql = "select count(distinct tenant) from gateway.exchange where tenant = any($1) and operation = $2";
+            patiently("what was said is kept", || async {
+                let kept = sqlx::query_scalar::<_, i64>(sql).bind(&tenants).bind(operation);
+                let kept = kept.fetch_one(&self.platform.database.admin).await.unwrap();
+                (usize::try_from(kept).unwrap() == stages.len()).then_some(())
+            })
+            .await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        process.kill();
     }
 
     async fn stage(&self, bank: Bank) -> Stage {
@@ -63,10 +81,9 @@ impl World {
     }
 }
 
-/// Kills a process a moment later: what it said is kept so much after what followed from it, and explains that for ever.
-async fn kill(mut process: Process) {
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    process.kill();
+/// The call that was made before a process comes to this fail point; nothing where it is held before the call.
+fn made_before<'a>(fail_point: &str, operation: &'a str) -> Option<&'a str> {
+    (!matches!(fail_point, "before_task" | "before_call")).then_some(operation)
 }
 
 fn held(process: &Process) -> usize {
@@ -103,13 +120,14 @@ async fn captures_killed_at(fail_points: &[&str]) {
         for (stage, intent) in stages.iter().zip(&intents) {
             stage.status(intent, "requires_capture").await;
         }
-        kill(world.gateway.take().unwrap()).await;
+        let well = world.gateway.take().unwrap();
+        world.kill(well, &stages, Some("start")).await;
         world.gateway(fail_point).await;
         for (stage, intent) in stages.iter().zip(&intents) {
             let body = json!({"amount": {"amount": 40_00, "currency": "THB"}});
             stage.post(&stage.shop.cashier, &format!("/v1/payment-intents/{intent}/capture"), body).await.ok();
         }
-        world.kill_at_the_fail_point(stages.len()).await;
+        world.kill_at_the_fail_point(stages.len(), &stages, made_before(fail_point, "capture")).await;
         world.gateway("").await;
         for (stage, intent) in stages.iter().zip(&intents) {
             let paid = stage.status(intent, "succeeded").await;
@@ -135,14 +153,14 @@ async fn killed_at(fail_points: &[&str]) {
         let intents = join_all(stages.iter().map(begin)).await;
         // All four are held there; a page of reactions is one.
         let held = if *fail_point == "before_task" { 1 } else { stages.len() };
-        world.kill_at_the_fail_point(held).await;
+        world.kill_at_the_fail_point(held, &stages, made_before(fail_point, "start")).await;
         world.gateway("").await;
         join_all(stages.iter().zip(&intents).map(|(stage, intent)| end(stage, intent))).await;
         // The same on the way back.
         world.gateway.take().unwrap().kill();
         world.gateway(fail_point).await;
         let refunds = join_all(stages.iter().zip(&intents).map(|(stage, intent)| stage.refund(intent, None))).await;
-        world.kill_at_the_fail_point(held).await;
+        world.kill_at_the_fail_point(held, &stages, made_before(fail_point, "refund")).await;
         world.gateway("").await;
         for (stage, refund) in stages.iter().zip(refunds) {
             stage.refund_until("it went back", &refund.id(), |shown| shown["status"] == "succeeded").await;
@@ -181,7 +199,7 @@ async fn f30_a_process_killed_before_it_stored_or_answered_a_call_back_loses_non
             let reference = stage.reference(intent).await;
             stage.pay(&reference, json!({"webhook": {"retry_ms": 3_000}})).await;
         }
-        world.kill_at_the_fail_point(stages.len()).await;
+        world.kill_at_the_fail_point(stages.len(), &stages, Some("start")).await;
         world.gateway("").await;
         for (stage, intent) in stages.iter().zip(&intents) {
             let shown = stage.status(intent, "succeeded").await;

@@ -1,7 +1,5 @@
 //! Money that comes on a code that nothing stops, once its payment is over, and of which no call-back tells.
 
-use std::time::Duration;
-
 use api::auth::Role;
 use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use domain::clock::Clock as _;
@@ -10,7 +8,7 @@ use serde_json::{Value, json};
 use support::ShiftedClock;
 
 use super::{
-    deadlines::{passing, shown, stage, started_at},
+    deadlines::{moved_on, passing, shown, stage, started_at},
     ledgers::tenant_of,
     stage::{Bank, Stage, patiently},
 };
@@ -48,13 +46,12 @@ async fn f14_a_second_payment_without_a_call_back_is_found_after_the_end_of_its_
         stage.pay(reference, json!({})).await;
     }
     // The schedule of both is over.
-    clock.advance(TimeDelta::minutes(90));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    moved_on(&platform, &clock, TimeDelta::minutes(90)).await;
     let second = |shown: &Value| shown["unmatched"][0]["why"] == "duplicate" && shown["needs_attention"] == true;
     let seen = async || join_all(codes.iter().map(|(intent, _)| shown(&stage, intent))).await;
     assert!(seen().await.iter().all(|shown| shown["unmatched"][0].is_null()), "nobody has told of it");
     let found = async || seen().await.iter().all(second);
-    passing("both are found", &clock, TimeDelta::minutes(15), TimeDelta::hours(7), found).await;
+    passing(&platform, "both are found", &clock, TimeDelta::minutes(15), TimeDelta::hours(7), found).await;
     assert!(bangkok_hour(&clock) < 6, "it was found before the day had ended");
     assert!(seen().await.iter().all(|shown| shown["status"] == "succeeded"));
     stage.ledgers_agree().await;
@@ -66,7 +63,7 @@ async fn f14_a_second_payment_without_a_call_back_is_found_after_the_end_of_its_
     stage.shop.cashier = platform.token(Role::Cashier, Some(stage.shop.merchant), Some(stage.shop.store));
     stage.pay(&codes[0].1, json!({})).await;
     let third = async || shown(&stage, &codes[0].0).await["unmatched"][1]["why"] == "duplicate";
-    passing("the third one is found", &clock, TimeDelta::minutes(30), TimeDelta::hours(20), third).await;
+    passing(&platform, "the third one is found", &clock, TimeDelta::minutes(30), TimeDelta::hours(20), third).await;
     assert!(bangkok_hour(&clock) < 6, "it was found before the day had ended");
     stage.ledgers_agree().await;
     clock.advance(TimeDelta::hours(3));
@@ -81,11 +78,10 @@ async fn f18_money_after_the_schedule_of_an_expired_payment_is_found_though_the_
     let intent = stage.intent_with(80_00, json!({"expires_in_minutes": 1})).await;
     let reference = stage.reference(&intent).await;
     let expired = async || shown(&stage, &intent).await["status"] == "expired";
-    passing("it expires", &clock, TimeDelta::seconds(15), TimeDelta::minutes(5), expired).await;
+    passing(&platform, "it expires", &clock, TimeDelta::seconds(15), TimeDelta::minutes(5), expired).await;
     let ladder_is_over = clock.now() + TimeDelta::minutes(80);
     while clock.now() < ladder_is_over {
-        clock.advance(TimeDelta::minutes(5));
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        moved_on(&platform, &clock, TimeDelta::minutes(5)).await;
     }
     only_nights_are_left(&stage, &clock, 1).await;
     stage.fault("inquire", "http_500", json!({"times": 1})).await;
@@ -94,7 +90,7 @@ async fn f18_money_after_the_schedule_of_an_expired_payment_is_found_though_the_
         let shown = shown(&stage, &intent).await;
         shown["unmatched"][0]["why"] == "late" && shown["status"] == "expired"
     };
-    passing("late money is found", &clock, TimeDelta::minutes(15), TimeDelta::hours(10), late).await;
+    passing(&platform, "late money is found", &clock, TimeDelta::minutes(15), TimeDelta::hours(10), late).await;
     stage.ledgers_agree().await;
     platform.proves_itself().await;
 }

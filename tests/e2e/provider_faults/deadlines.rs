@@ -8,8 +8,14 @@ use domain::clock::Clock as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::{Answered, ShiftedClock, TestPlatform};
+use tokio::time::Instant;
 
-use super::stage::{Bank, Setup, Stage, patiently};
+use super::stage::{Bank, PATIENCE, Setup, Stage, patiently};
+
+/// A task that is not done for so long hangs: longer than a lease that nobody renews.
+const HANGS: Duration = Duration::from_secs(10);
+/// How often what is due by now is waited for before time passes again: a task may always be due again at once.
+const ROUNDS: usize = 4;
 
 /// A platform that begins at this time of the day in Bangkok.
 pub async fn started_at(hour: u32, minute: u32, second: u32) -> (Arc<TestPlatform>, Arc<ShiftedClock>) {
@@ -26,13 +32,63 @@ pub async fn stage(platform: &Arc<TestPlatform>, bank: Bank, clock: &Arc<Shifted
     Stage::open_with(platform, bank, Setup { clock: clock.clone(), ..Setup::default() }).await
 }
 
-/// Lets time pass, at most so much, until `good`.
-pub async fn passing<W: Future<Output = bool>>(what: &str, clock: &ShiftedClock, step: TimeDelta, limit: TimeDelta, good: impl Fn() -> W) {
+/// What is due at a moment, each with its time: a task that was done is gone, or has another.
+async fn due(platform: &TestPlatform, moment: DateTime<Utc>) -> Vec<(String, DateTime<Utc>)> {
+    let sql = "select key, due_at from process.task where due_at <= $1 order by key";
+    sqlx::query_as(sql).bind(moment).fetch_all(&platform.database.admin).await.unwrap()
+}
+
+/// Waits until what is due at a moment is done; says whether it is, or hangs.
+async fn is_done(platform: &TestPlatform, moment: DateTime<Utc>) -> bool {
+    let (mut left, mut changed) = (due(platform, moment).await, Instant::now());
+    let end = changed + PATIENCE;
+    while !left.is_empty() {
+        if changed.elapsed() > HANGS || Instant::now() > end {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = due(platform, moment).await;
+        if now != left {
+            (left, changed) = (now, Instant::now());
+        }
+    }
+    true
+}
+
+/// Waits until the platform has done all that is due by its clock, and what follows at once.
+async fn all_is_done(platform: &TestPlatform) {
+    for _ in 0..ROUNDS {
+        let done = is_done(platform, platform.now()).await;
+        platform.settled().await;
+        if !done || due(platform, platform.now()).await.is_empty() {
+            break;
+        }
+    }
+}
+
+/// Moves the clock on, and waits until all that is due then is done.
+pub async fn moved_on(platform: &TestPlatform, clock: &ShiftedClock, step: TimeDelta) {
+    clock.advance(step);
+    // Call-backs come by the machine's time.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    all_is_done(platform).await;
+}
+
+/// Lets time pass, at most so much, until `good`: it goes as the platform gets done, however slow the machine.
+pub async fn passing<W: Future<Output = bool>>(
+    platform: &TestPlatform,
+    what: &str,
+    clock: &ShiftedClock,
+    step: TimeDelta,
+    limit: TimeDelta,
+    good: impl Fn() -> W,
+) {
     let end = clock.now() + limit;
+    // The lease of a task under way would lapse.
+    all_is_done(platform).await;
     while !good().await {
         assert!(clock.now() < end, "not within {limit}: {what}");
-        clock.advance(step);
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        moved_on(platform, clock, step).await;
     }
 }
 
@@ -52,7 +108,7 @@ async fn f18_money_after_the_deadline_is_found_late_and_recorded() {
         all.iter().all(|shown| shown["status"] == "expired")
     };
     // A deadline alone proves nothing: the codes are stopped, or the books are asked, first.
-    passing("all have expired", &clock, TimeDelta::seconds(15), TimeDelta::minutes(5), expired).await;
+    passing(&platform, "all have expired", &clock, TimeDelta::seconds(15), TimeDelta::minutes(5), expired).await;
     for (stage, reference) in stages.iter().zip(&references) {
         stage.pay(reference, json!({"force": true})).await;
     }
@@ -60,7 +116,7 @@ async fn f18_money_after_the_deadline_is_found_late_and_recorded() {
         let all = join_all(paired().map(|(stage, intent)| shown(stage, intent))).await;
         all.iter().all(|shown| shown["unmatched"][0]["why"] == "late" && shown["status"] == "expired")
     };
-    passing("late money is recorded", &clock, TimeDelta::minutes(2), TimeDelta::minutes(75), late).await;
+    passing(&platform, "late money is recorded", &clock, TimeDelta::minutes(2), TimeDelta::minutes(75), late).await;
     join_all(stages.iter().map(Stage::ledgers_agree)).await;
     platform.proves_itself().await;
 }
@@ -97,7 +153,7 @@ async fn f26_a_payment_on_either_side_of_midnight_is_found_on_its_day() {
         let all = [shown(&stage, &before).await, shown(&stage, &after).await];
         all.iter().all(|shown| shown["status"] == "succeeded")
     };
-    passing("both are found", &clock, TimeDelta::seconds(31), TimeDelta::minutes(10), both).await;
+    passing(&platform, "both are found", &clock, TimeDelta::seconds(31), TimeDelta::minutes(10), both).await;
     stage.ledgers_agree().await;
     let days: Vec<String> = stage.sim("/sim/ledger").await["payments"].as_array().unwrap().iter().map(bangkok_day).collect();
     assert_ne!(days[0], days[1], "both were paid on one day");
@@ -134,21 +190,21 @@ async fn f29_a_provider_whose_clock_is_wrong_is_believed_within_the_window_of_si
 #[tokio::test(flavor = "multi_thread")]
 async fn f31_an_abandoned_authentication_is_stopped_at_the_provider_before_it_expires_here() {
     let (platform, clock) = started_at(12, 0, 0).await;
-    join_all([(Bank::Omise, "tokn_test_threeds"), (Bank::Stripe, "pm_card_authenticationRequired")].map(|(bank, token)| {
-        let (platform, clock) = (platform.clone(), clock.clone());
-        async move {
-            let stage = stage(&platform, bank, &clock).await;
-            let more = json!({"return_url": "https://shop.example/back", "expires_in_minutes": 2});
-            let intent = stage.card_intent(70_00, token, more).await;
-            let reference = stage.reference(&intent).await;
-            let expired = async || shown(&stage, &intent).await["status"] == "expired";
-            passing("it expires", &clock, TimeDelta::seconds(20), TimeDelta::minutes(10), expired).await;
-            let paid = stage.lever("/sim/pay", json!({"reference": reference, "webhook": "never"})).await;
-            assert!(!paid.status.is_success(), "{bank:?}: it can still be paid at the provider");
-            stage.ledgers_agree().await;
-        }
-    }))
-    .await;
+    let cards = [(Bank::Omise, "tokn_test_threeds"), (Bank::Stripe, "pm_card_authenticationRequired")];
+    let stages = join_all(cards.map(|(bank, _)| stage(&platform, bank, &clock))).await;
+    let more = json!({"return_url": "https://shop.example/back", "expires_in_minutes": 2});
+    let intents = join_all(stages.iter().zip(cards).map(|(stage, (_, token))| stage.card_intent(70_00, token, more.clone()))).await;
+    let references = join_all(stages.iter().zip(&intents).map(|(stage, intent)| stage.reference(intent))).await;
+    let expired = async || {
+        let all = join_all(stages.iter().zip(&intents).map(|(stage, intent)| shown(stage, intent))).await;
+        all.iter().all(|shown| shown["status"] == "expired")
+    };
+    passing(&platform, "they expire", &clock, TimeDelta::seconds(20), TimeDelta::minutes(10), expired).await;
+    for (stage, reference) in stages.iter().zip(&references) {
+        let paid = stage.lever("/sim/pay", json!({"reference": reference, "webhook": "never"})).await;
+        assert!(!paid.status.is_success(), "{:?}: it can still be paid at the provider", stage.bank);
+        stage.ledgers_agree().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +217,7 @@ async fn f15_a_call_back_whose_payment_the_books_never_show_ends_unconfirmed_and
         stage.lever("/sim/lie", json!({"reference": reference, "amount": 80_00, "webhook": {"retry_ms": 500}})).await;
     }
     let unconfirmed = async || join_all(stages.iter().map(|stage| stage.call_backs("unconfirmed"))).await.iter().all(|rows| rows.0 == 1);
-    passing("they are given up", &clock, TimeDelta::seconds(31), TimeDelta::minutes(50), unconfirmed).await;
+    passing(&platform, "they are given up", &clock, TimeDelta::seconds(31), TimeDelta::minutes(50), unconfirmed).await;
     for (stage, intent) in stages.iter().zip(&intents) {
         assert_ne!(shown(stage, intent).await["status"], "succeeded");
         assert_eq!(stage.payments_there().await, 0);
@@ -182,7 +238,7 @@ async fn an_outcome_that_the_provider_does_not_tell_is_left_to_a_person_in_the_p
     let resolves_by: DateTime<Utc> = unknown["outcome"]["resolves_by"].as_str().unwrap().parse().unwrap();
     stage.pay(&reference, json!({})).await;
     let left = async || shown(&stage, &intent).await["outcome"]["step"] == "person";
-    passing("a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
+    passing(&platform, "a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
     // The clock goes by five minutes, and may have gone once more before it was seen.
     assert!(clock.now() <= resolves_by + TimeDelta::minutes(10), "{} is long after {resolves_by}", clock.now());
     let page = platform.get(&stage.shop.cashier, "/v1/payment-intents?needs_attention=true").await.ok().body;
@@ -190,7 +246,7 @@ async fn an_outcome_that_the_provider_does_not_tell_is_left_to_a_person_in_the_p
     assert_eq!(shown(&stage, &intent).await["status"], "processing", "nothing was declared without proof");
     stage.clear_faults().await;
     let succeeded = async || shown(&stage, &intent).await["status"] == "succeeded";
-    passing("its word wins", &clock, TimeDelta::minutes(5), TimeDelta::minutes(60), succeeded).await;
+    passing(&platform, "its word wins", &clock, TimeDelta::minutes(5), TimeDelta::minutes(60), succeeded).await;
     stage.ledgers_agree().await;
 }
 
@@ -226,7 +282,7 @@ async fn a_refund_of_which_the_provider_does_not_tell_is_left_to_a_person_after_
         join_all(shown).await.iter().all(good)
     };
     let left = async || all(|shown| shown["needs_attention"] == true).await;
-    passing("a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
+    passing(&platform, "a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
     let waited = clock.now() - asked;
     assert!(waited > TimeDelta::minutes(59) && waited < TimeDelta::minutes(71), "told after {waited}");
     for (stage, (intent, refund)) in paired() {
@@ -238,7 +294,7 @@ async fn a_refund_of_which_the_provider_does_not_tell_is_left_to_a_person_after_
         stage.clear_faults().await;
     }
     let gone_back = async || all(|shown| shown["status"] == "succeeded").await;
-    passing("its word ends that", &clock, TimeDelta::minutes(10), TimeDelta::hours(4), gone_back).await;
+    passing(&platform, "its word ends that", &clock, TimeDelta::minutes(10), TimeDelta::hours(4), gone_back).await;
     for (stage, (intent, _)) in paired() {
         let known = |shown: &Value| shown["needs_attention"] == false && shown["refunded"]["amount"] == 80_00;
         stage.until("nobody has to look", intent, known).await;
@@ -288,7 +344,7 @@ async fn a_person_decides_a_refund_that_was_left_to_one_and_money_that_went_all_
         let shown = stages.iter().zip(&refunds).map(|(stage, (_, refund))| stage.refund_until("it is shown", refund, |_| true));
         join_all(shown).await.iter().all(|shown| shown["needs_attention"] == true)
     };
-    passing("a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
+    passing(&platform, "a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
 
     // SCB did send it: the statement was misread, and the guest is given the money a second time, in cash.
     let (misread, (intent, refund)) = (&stages[0], &refunds[0]);
@@ -310,7 +366,7 @@ async fn a_person_decides_a_refund_that_was_left_to_one_and_money_that_went_all_
 
     join_all(stages.iter().map(Stage::clear_faults)).await;
     let found = async || misread.refund_until("it is shown", refund, |_| true).await["status"] == "succeeded";
-    passing("the books show that it was sent", &clock, TimeDelta::minutes(10), TimeDelta::hours(4), found).await;
+    passing(&platform, "the books show that it was sent", &clock, TimeDelta::minutes(10), TimeDelta::hours(4), found).await;
     let too_much = |shown: &Value| shown["refunded"] == thb(160_00) && shown["over_refunded"] == thb(80_00);
     let shown = misread.until("both count", intent, too_much).await;
     assert_eq!(shown["needs_attention"], true, "{shown}");
@@ -329,8 +385,7 @@ async fn a_person_decides_a_refund_that_was_left_to_one_and_money_that_went_all_
 
     // What a person has decided is looked for and never asked for again.
     for _ in 0..15 {
-        clock.advance(TimeDelta::minutes(10));
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        moved_on(&platform, &clock, TimeDelta::minutes(10)).await;
     }
     for ((stage, (_, refund)), status) in stages.iter().zip(&refunds).zip(["succeeded", "failed", "succeeded"]) {
         let reversed = if stage.bank == Bank::Scb { 80_00 } else { 0 };
@@ -352,7 +407,7 @@ async fn a_refund_that_was_declared_not_sent_is_not_found_in_what_another_refund
     }
     let first = stage.refund(&intent, None).await.id();
     let left = async || stage.refund_until("it is shown", &first, |_| true).await["needs_attention"] == true;
-    passing("a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
+    passing(&platform, "a person is told", &clock, TimeDelta::minutes(5), TimeDelta::minutes(90), left).await;
     stage.until("a person is told of its payment too", &intent, |shown| shown["needs_attention"] == true).await;
     decided(&stage, &first, "not_sent").await;
     stage.until("its payment can be refunded again", &intent, |shown| shown["needs_attention"] == false).await;
@@ -360,8 +415,7 @@ async fn a_refund_that_was_declared_not_sent_is_not_found_in_what_another_refund
     let second = stage.refund(&intent, None).await.id();
     stage.refund_until("the second one goes", &second, |shown| shown["status"] == "succeeded").await;
     for _ in 0..15 {
-        clock.advance(TimeDelta::minutes(10));
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        moved_on(&platform, &clock, TimeDelta::minutes(10)).await;
     }
     assert_eq!(stage.refund_until("it is shown", &first, |_| true).await["status"], "failed");
     let shown = stage.until("its payment counts the second one", &intent, |shown| shown["refunded"]["amount"] == 80_00).await;

@@ -6,7 +6,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::TestPlatform;
 
-use super::stage::{Bank, Setup, Stage, at_each, patiently};
+use super::{
+    ledgers::tenant_of,
+    stage::{Bank, Setup, Stage, at_each, patiently},
+};
 
 async fn cancel(stage: &Stage, intent: &str) -> support::Answered {
     let path = format!("/v1/payment-intents/{intent}/cancel");
@@ -107,6 +110,17 @@ pub async fn f21_refunds_never_exceed_what_was_captured(platform: Arc<TestPlatfo
     stage.ledgers_agree().await;
 }
 
+/// Waits until the schedule has seen a hold: from then on it looks hourly, and so not while a test runs.
+async fn seen_by_the_schedule(stage: &Stage, reference: &str) {
+    let sql = "select exists (select from process.task where tenant = $1 and key like 'watch:%' and task ->> 'reference' = $2
+                              and due_at > now() + interval '30 minutes')";
+    patiently("the first look is over", || async {
+        let seen = sqlx::query_scalar::<_, bool>(sql).bind(tenant_of(stage.shop.merchant)).bind(reference);
+        seen.fetch_one(&stage.platform.database.admin).await.unwrap().then_some(())
+    })
+    .await;
+}
+
 pub async fn f27_a_hold_that_lapsed_is_over_and_a_capture_whose_answer_was_lost_is_adopted(platform: Arc<TestPlatform>) {
     at_each(&platform, [Bank::Omise, Bank::Stripe], |stage| async move {
         let bank = stage.bank;
@@ -117,6 +131,7 @@ pub async fn f27_a_hold_that_lapsed_is_over_and_a_capture_whose_answer_was_lost_
         }
         let shown = stage.status(&lapsed, "requires_capture").await;
         let reference = shown["reference"].as_str().unwrap();
+        seen_by_the_schedule(&stage, reference).await;
         stage.lever("/sim/expire", json!({"reference": reference, "webhook": "never"})).await.ok();
         let stage = &stage;
         let capture = |intent: &str, amount: i64| {

@@ -51,7 +51,7 @@ async fn f28_a_call_back_with_the_reference_of_another_intent_pays_neither() {
         assert_eq!(hand_on(&stage, &told).await, 200, "{bank:?}");
         // The books decide: what was paid is found by its own looks, and the other never.
         let given_up = async || stage.call_backs("unconfirmed").await.0 == 1 && shown(&stage, &paid).await["status"] == "succeeded";
-        passing("the books decide", &clock, TimeDelta::seconds(31), TimeDelta::minutes(50), given_up).await;
+        passing(&platform, "the books decide", &clock, TimeDelta::seconds(31), TimeDelta::minutes(50), given_up).await;
         let other = shown(&stage, &other).await;
         assert_ne!(other["status"], "succeeded", "{bank:?}");
         assert_eq!((&other["captured"]["amount"], &other["unmatched"]), (&json!(0), &json!([])), "{bank:?}");

@@ -112,12 +112,12 @@ async fn an_intent_that_nobody_confirms_expires() {
     let intent = made(&platform, &shop, json!({"expires_in_minutes": 5})).await;
     let begun = made(&platform, &shop, json!({"expires_in_minutes": 5, "confirm": true})).await;
     platform.settled().await;
-    clock.advance(Duration::seconds(290));
+    clock.advance(Duration::seconds(200));
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let waiting = platform.get(&shop.cashier, &intent.0).await.ok().body;
     assert_eq!(waiting["status"], "requires_payment_method", "its time is not over");
 
-    clock.advance(Duration::seconds(11));
+    clock.advance(Duration::seconds(101));
     for token in [&intent.1, &shop.cashier] {
         let late = answered(
             platform
