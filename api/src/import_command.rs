@@ -97,7 +97,7 @@ async fn catch_up<F: Future<Output = Result<Standing>>>(ask: impl Fn() -> F, sta
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} % | read models | {elapsed_precise}, {eta_precise} left")?;
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(5) };
     let bar = ProgressBar::with_draw_target(None, target).with_style(style);
-    let (mut moved, mut before) = (Instant::now(), 0);
+    let (mut moved, mut before, mut away) = (Instant::now(), 0, false);
     loop {
         let answer = ask().await;
         if let Ok(Standing { head, read }) = &answer {
@@ -106,13 +106,15 @@ async fn catch_up<F: Future<Output = Result<Standing>>>(ask: impl Fn() -> F, sta
                 return Ok(());
             }
             let sum: i64 = read.iter().sum();
-            if sum > before {
+            // After an absence they have all of the time again.
+            if sum > before || away {
                 (moved, before) = (Instant::now(), sum);
             }
             let readers = i64::try_from(read.len()).unwrap_or(1);
             bar.set_length((head * readers).unsigned_abs());
             bar.set_position(sum.unsigned_abs());
         }
+        away = answer.is_err();
         if moved.elapsed() > standstill {
             let stands = "the read models stand still; the import is complete, and they go on when the platform runs";
             return Err(answer.err().map_or_else(|| anyhow!(stands), |error| error.context(stands)));

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use domain::ids::PspId;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -161,19 +161,22 @@ fn store(code: &str, name: &str, mode: &str) -> Value {
 /// They do not within a minute.
 pub(crate) async fn settle_down(platform: &Platform) -> Result<Duration> {
     let started = Instant::now();
-    let mut quiet = 0;
-    let mut last = -1;
+    let (mut quiet, mut last, mut failed) = (0, -1, None);
     while started.elapsed() < Duration::from_secs(60) {
-        // A database that does not answer for a moment is one of which nothing is known.
-        if let Ok(Standing { head, read }) = platform.standing().await {
-            let behind = read.iter().any(|position| *position < head);
-            quiet = if behind || head != last { 0 } else { quiet + 1 };
-            last = head;
+        match platform.standing().await {
+            Ok(Standing { head, read }) => {
+                let behind = read.iter().any(|position| *position < head);
+                quiet = if behind || head != last { 0 } else { quiet + 1 };
+                (last, failed) = (head, None);
+            }
+            // Of a database that does not answer for a moment nothing is known.
+            Err(error) => failed = Some(error),
         }
         if quiet >= 5 {
             return Ok(started.elapsed());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("the read models did not catch up within a minute")
+    let late = "the read models did not catch up within a minute";
+    Err(failed.map_or_else(|| anyhow!(late), |error| error.context(late)))
 }

@@ -164,7 +164,8 @@ impl FaultBook {
         self.strike(Operation::Settlement, Some(reference)).map(|rule| rule.fault)
     }
 
-    /// Whether a list of what was begun leaves this one out: who looks through a list does not see either what is not to be seen by name.
+    /// Whether a list of what was begun leaves this one out: who looks through a list does not see either what is not to be seen by name. Each
+    /// list uses up a stroke, whatever was looked for in it.
     pub(super) fn hides(&self, reference: &str) -> bool {
         let is_hidden = |rule: &FaultRule| rule.fault == Fault::NotVisibleYet && rule.reference.is_some();
         self.strike_if(Operation::Inquire, Some(reference), is_hidden).is_some()

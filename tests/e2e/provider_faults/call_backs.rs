@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{Received, Receiver, TestPlatform};
 
 use super::{
-    calls::{NEVER_MS, succeeded_unanswered},
+    calls::{NEVER_MS, nobody_looks, succeeded_unanswered},
     stage::{Bank, Setup, Stage, at_each, patiently},
 };
 
@@ -114,6 +114,10 @@ pub async fn f13_a_call_back_before_the_answer_to_the_call_counts(platform: Arc<
         let intent = stage.intent(50_00).await;
         let reference = stage.until("an attempt", &intent, |shown| shown["reference"].is_string()).await;
         let reference = reference["reference"].as_str().unwrap().to_owned();
+        // KBank's speaks of its code by a name that is known by the answer only: it is put aside until then, and a look finds the money.
+        if stage.bank != Bank::Kbank {
+            nobody_looks(&stage, 50_00).await;
+        }
         let pay = json!({"reference": reference, "webhook": {"retry_ms": 500}});
         patiently("the provider has it", || async { stage.lever("/sim/pay", pay.clone()).await.status.is_success().then_some(()) }).await;
         stage.status(&intent, "succeeded").await;

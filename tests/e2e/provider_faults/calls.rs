@@ -49,6 +49,18 @@ async fn charged_into(stage: &Stage, fault: &str, more: Value) {
     stage.status(&intent, "succeeded").await;
 }
 
+/// Puts off the looks at an attempt of this amount, so that only a call-back tells of its money.
+pub async fn nobody_looks(stage: &Stage, satang: i64) {
+    let sql = "update process.task set due_at = due_at + interval '1 hour'
+               where tenant = $1 and key like 'watch:%' and (task -> 'amount' ->> 'amount')::bigint = $2 and leased_until is null";
+    patiently("its watch is put off", || async {
+        let moved = sqlx::query(sql).bind(tenant_of(stage.shop.merchant)).bind(satang);
+        let moved = moved.execute(&stage.platform.database.admin).await.unwrap().rows_affected();
+        (moved == 1).then_some(())
+    })
+    .await;
+}
+
 /// The payment of this amount succeeded although no call that was to begin it was answered.
 pub async fn succeeded_unanswered(stage: &Stage, satang: i64) {
     let sql = "select count(*), count(x.status) from log.event s
