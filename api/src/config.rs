@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
 };
 
@@ -55,6 +56,10 @@ pub struct Config {
 pub struct Http {
     /// Address and port.
     pub listen: SocketAddr,
+    /// How long a client's connection is kept for its next request. More than a proxy before it (60 s for most; Google's 600) or an HTTP
+    /// client (90 s for many) keeps one: whoever uses a connection in the moment in which it is closed does not know what became of its
+    /// request.
+    pub keep_alive_seconds: NonZeroU32,
     /// Connections to PostgreSQL for queries.
     pub query_connections: u32,
     /// Connections to PostgreSQL for storing what providers call back.
@@ -255,7 +260,12 @@ impl Default for Config {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), query_connections: 16, call_back_connections: 16 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            keep_alive_seconds: const { NonZeroU32::new(120).unwrap() },
+            query_connections: 16,
+            call_back_connections: 16,
+        }
     }
 }
 

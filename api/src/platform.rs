@@ -339,8 +339,8 @@ impl Shared {
         let listener = TcpListener::bind(config.http.listen).await;
         let listener = listener.with_context(|| format!("{} cannot be listened on; set SMARTPOS_HTTP__LISTEN", config.http.listen))?;
         let address = listener.local_addr()?;
-        let shutdown = self.shutdown.clone();
-        loops.spawn(named("http", server::serve(listener, app, shutdown)));
+        let (keep_alive, shutdown) = (Duration::from_secs(config.http.keep_alive_seconds.get().into()), self.shutdown.clone());
+        loops.spawn(named("http", server::serve(listener, app, keep_alive, shutdown)));
         Ok(address)
     }
 }

@@ -3,10 +3,22 @@
 //! HTTP/1.1 only, by hyper's own connection: the one of `hyper-util` that also speaks HTTP/2 first waits for the bytes that tell the
 //! two apart, and for these no time-out holds; a client that sends none would be kept for ever.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
-use hyper::server::conn::http1::Builder;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1::Builder,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -17,19 +29,29 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long a client may take for the head of a request, from the moment at which it connected or the one before was answered.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long whoever connects may take for the head of its first request.
+const FIRST_HEAD: Duration = Duration::from_secs(10);
 /// How long requests under way may take once the server stops.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// Serves `app` until `shutdown`, then finishes what is under way.
-pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
-    serve_within(HEAD_TIMEOUT, listener, app, shutdown).await;
+/// Serves `app` until `shutdown`, then finishes what is under way. A connection whose last request was answered waits for `keep_alive`
+/// until the head of the next one is complete.
+pub async fn serve(listener: TcpListener, app: Router, keep_alive: Duration, shutdown: CancellationToken) {
+    serve_within(Patience { first_head: FIRST_HEAD, keep_alive }, listener, app, shutdown).await;
 }
 
-async fn serve_within(head: Duration, listener: TcpListener, app: Router, shutdown: CancellationToken) {
+/// How long a connection may stand without a request.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    first_head: Duration,
+    /// Longer, since a client that keeps its connections may use one in the moment in which it is closed, and then does not know whether
+    /// its request was heard.
+    keep_alive: Duration,
+}
+
+async fn serve_within(patience: Patience, listener: TcpListener, app: Router, shutdown: CancellationToken) {
     let mut builder = Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(head);
+    builder.timer(TokioTimer::new()).header_read_timeout(patience.keep_alive);
     // Every connection holds a sender; the last one that goes ends the wait for them.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
@@ -47,7 +69,7 @@ async fn serve_within(head: Duration, listener: TcpListener, app: Router, shutdo
         };
         let (builder, app, shutdown, open) = (builder.clone(), app.clone(), shutdown.clone(), open.clone());
         tokio::spawn(async move {
-            attend(stream, &builder, app, shutdown).await;
+            attend(stream, &builder, patience.first_head, app, shutdown).await;
             drop(open);
         });
     }
@@ -57,13 +79,26 @@ async fn serve_within(head: Duration, listener: TcpListener, app: Router, shutdo
     }
 }
 
-async fn attend(stream: TcpStream, builder: &Builder, app: Router, shutdown: CancellationToken) {
+async fn attend(stream: TcpStream, builder: &Builder, first_head: Duration, app: Router, shutdown: CancellationToken) {
     // Small answers must not wait for the acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)).with_upgrades();
+    let heard = Arc::new(AtomicBool::new(false));
+    let (app, hears) = (TowerToHyperService::new(app), heard.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        hears.store(true, Ordering::Relaxed);
+        app.call(request)
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
+    let said_nothing = async {
+        tokio::time::sleep(first_head).await;
+        if heard.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = said_nothing => return,
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -89,7 +124,8 @@ mod tests {
     use super::*;
 
     const HEAD: Duration = Duration::from_millis(300);
-    const LONG: Duration = Duration::from_secs(5);
+    const KEPT: Duration = Duration::from_millis(1500);
+    const LONG: Duration = Duration::from_secs(10);
 
     async fn served() -> (SocketAddr, CancellationToken, JoinHandle<()>) {
         let slowly = || async {
@@ -99,7 +135,7 @@ mod tests {
         let app = Router::new().route("/", get(|| async { "ok" })).route("/slow", get(slowly));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-        (address, shutdown.clone(), tokio::spawn(serve_within(HEAD, listener, app, shutdown)))
+        (address, shutdown.clone(), tokio::spawn(serve_within(Patience { first_head: HEAD, keep_alive: KEPT }, listener, app, shutdown)))
     }
 
     /// Everything that the server says until it closes the connection.
@@ -133,6 +169,20 @@ mod tests {
         let mut said = Vec::new();
         let _ = timeout(LONG, from.read_to_end(&mut said)).await.expect("the connection is closed");
         timeout(LONG, dripping).await.expect("and takes nothing more").unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_has_asked_once_is_waited_for_longer_and_not_for_ever() {
+        let (address, ..) = served().await;
+        for dripping in [&b""[..], b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: "] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            tokio::time::sleep(2 * HEAD).await;
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            stream.write_all(dripping).await.unwrap();
+            let said = until_closed(&mut stream).await;
+            assert_eq!(said.matches("200 OK").count(), 2, "{said}");
+        }
     }
 
     #[tokio::test]

@@ -21,6 +21,10 @@ use reqwest::{
 const MAX_ANSWER: usize = 1 << 20;
 /// Longer pauses are not believed.
 const MAX_PAUSE_MS: i64 = 3_600_000;
+/// How long a connection is kept for the next request: less than the five seconds after which the quickest servers close one (Node's
+/// `keepAliveTimeout`, Apache's `KeepAliveTimeout`). A request on a connection that is being closed ends in the dark, and what should take
+/// a moment then waits for a look at the books.
+pub(crate) const KEPT_IDLE: Duration = Duration::from_secs(4);
 /// Masked whoever the provider is.
 const ALWAYS_MASKED: [&str; 4] = ["authorization", "access_token", "client_secret", "password"];
 
@@ -63,6 +67,7 @@ impl Http {
             .timeout(timeout)
             // Shorter than the whole, so that a dead host is told apart as "not attempted".
             .connect_timeout(timeout / 2)
+            .pool_idle_timeout(KEPT_IDLE)
             .redirect(Policy::none());
         if base_url.starts_with("http://") {
             // Plain HTTP is a simulator on this machine; a proxy for the outside world cannot reach it.
@@ -178,4 +183,49 @@ fn written(request: &reqwest::Request, masked: &[&str]) -> (String, String) {
 
 fn is_masked(name: &str, masked: &[&str]) -> bool {
     ALWAYS_MASKED.iter().chain(masked).any(|hidden| hidden.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::AtomicUsize};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A server that closes no connection by itself; how often somebody connected.
+    async fn patient() -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (base, connected) = (format!("http://{}", listener.local_addr().unwrap()), Arc::new(AtomicUsize::new(0)));
+        let count = connected.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut heard = [0; 4096];
+                    // A request without a body comes in one piece.
+                    while matches!(stream.read(&mut heard).await, Ok(1..)) {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                    }
+                });
+            }
+        });
+        (base, connected)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_a_provider_may_be_closing_is_not_used_again() {
+        let (base, connected) = patient().await;
+        let http = Http::new(&base, Duration::from_secs(10), Arc::new(|| DateTime::UNIX_EPOCH)).unwrap();
+        let log = ExchangeLog::default();
+        for (after, connections) in [(Duration::ZERO, 1), (Duration::from_millis(100), 1), (KEPT_IDLE + Duration::from_millis(100), 2)] {
+            tokio::time::sleep(after).await;
+            let recorded = Recorded { operation: "inquire", masked: &[], log: &log };
+            let answer = http.exchange(http.request(Method::GET, "/"), recorded).await.unwrap();
+            assert_eq!((answer.status, connected.load(Ordering::Relaxed)), (200, connections), "after {after:?}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use super::{
     address::{AddressPolicy, CheckedResolver, check_url},
     signature::{Secret, body_hash},
 };
-use crate::GatewayError;
+use crate::{GatewayError, http::KEPT_IDLE};
 
 /// Longest time for one attempt.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -70,6 +70,7 @@ impl Deliverer {
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(8)
+            .pool_idle_timeout(KEPT_IDLE)
             .user_agent("SmartPOS-Webhooks/1")
             .build()
             .map_err(GatewayError::HttpClient)?;
