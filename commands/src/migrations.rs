@@ -48,6 +48,7 @@ const MIGRATIONS: &[Listed] = migrations! {
     20261201000240 "views_that_went",
     20261201000250 "few_statistics",
     20261201000260 "feed_from_the_log",
+    20261201000270 "missing_commits_are_told",
 };
 
 /// All of them, oldest first.

@@ -119,14 +119,6 @@ pub async fn check_all(pool: &PgPool, connections: u32, moved: Moved) -> Result<
     tasks.buffered(at_once).try_collect().await
 }
 
-/// Checks one projection.
-///
-/// # Errors
-/// As [`check_all`].
-pub async fn check_one(pool: &PgPool, projection: &dyn Projection) -> Result<CheckReport, Error> {
-    check_in_passes(pool, projection, None, &(Arc::new(|_| {}) as Moved)).await
-}
-
 /// Checks one projection, in as many passes as are asked for, or as the length of the log suggests. The number changes what
 /// is in memory at once, and nothing in the report.
 ///

@@ -15,6 +15,11 @@ pub fn payload(event: &RecordedEvent) -> Cow<'_, [u8]> {
     masked(&event.payload)
 }
 
+/// Whether an event's payload holds what is masked when it is shown.
+pub fn hides_something_of(event: &RecordedEvent) -> bool {
+    *payload(event) != *event.payload
+}
+
 /// An event's payload as JSON with tokens of cards masked; what is no JSON, in hex.
 pub fn payload_json(event: &RecordedEvent) -> Value {
     let shown = payload(event);

@@ -3,18 +3,23 @@
 
 use std::collections::BTreeMap;
 
-use domain::{envelope::StreamType, ids::MerchantId};
+use domain::{
+    envelope::{StreamKey, StreamType},
+    ids::MerchantId,
+};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::{
+    check::HaltedStream,
     error::Error,
     fold::{Fold, fold_events},
     log_reader,
     projection::{Projection, TableSpec, tenant_to_uuid},
     rows::Rows,
+    search::StreamName,
     tables::{self, Target},
 };
 
@@ -70,6 +75,20 @@ impl<'p> Past<'p> {
     /// `BadRow` for a row that cannot be written as JSON.
     pub fn table(&self, table: &TableSpec) -> Result<Table, Error> {
         Ok(self.fold.rows.table(table.name)?.into_iter().collect())
+    }
+
+    /// Streams of which something was left out on the way, by position: the live read model halted at them, or they cannot be applied.
+    pub fn left_out(&self) -> Vec<HaltedStream> {
+        let asked = |stream: &StreamKey| self.tenant.is_none_or(|tenant| tenant == tenant_to_uuid(stream.tenant));
+        let passed = self.fold.halted.iter().filter(|(stream, from)| **from <= self.position && asked(stream));
+        let named = |(stream, from): (&StreamKey, &i64)| HaltedStream {
+            tenant: stream.tenant.to_string(),
+            stream: StreamName::of(stream).to_string(),
+            position: *from,
+        };
+        let mut streams: Vec<HaltedStream> = passed.map(named).collect();
+        streams.sort_by(|a, b| (a.position, &a.stream).cmp(&(b.position, &b.stream)));
+        streams
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Stats {
 /// ends.
 ///
 /// # Errors
-/// `Sql`.
+/// `Sql`; `Corrupt` for a time that is none.
 pub async fn stats(pool: &PgPool, progress: impl Fn(i64, i64)) -> Result<Stats, Error> {
     let mut moment = snapshot::take(pool).await?;
     let connection = &mut *moment.keeper;
@@ -78,7 +78,9 @@ type Amounts = (Vec<Amount<String>>, Vec<Amount<MerchantId>>, Vec<Amount<NaiveDa
 
 /// By type, tenant and day, in one pass over the log, slice by slice; the first and the last one take in what lies beyond the log's ends.
 async fn amounts(connection: &mut PgConnection, head_pos: i64, progress: impl Fn(i64, i64)) -> Result<Amounts, Error> {
-    let sql = "select type, tenant, day, count(*), sum(bytes)::bigint from (select type, tenant, (recorded_at at time zone 'UTC')::date as day, \
+    // Days since 1970: the driver's own conversion of a date panics on infinity, for which the greatest number stands here.
+    let sql = "select type, tenant, day, count(*), sum(bytes)::bigint, min(pos) from (select pos, type, tenant, \
+               case when isfinite(recorded_at) then (recorded_at at time zone 'UTC')::date - date '1970-01-01' else 2147483647 end as day, \
                octet_length(payload) + octet_length(meta) + coalesce(octet_length(pii), 0) as bytes from log.event \
                where pos > $1 and pos <= $2) e group by grouping sets ((type), (tenant), (day))";
     let (mut types, mut tenants, mut days) = (Sums::new(), Sums::new(), Sums::new());
@@ -87,18 +89,23 @@ async fn amounts(connection: &mut PgConnection, head_pos: i64, progress: impl Fn
     while after < i64::MAX {
         end = if head_pos.saturating_sub(end) > slice { end.saturating_add(slice) } else { i64::MAX };
         for row in sqlx::query(sql).bind(after).bind(end).fetch_all(&mut *connection).await? {
-            let (event_type, tenant, day): (Option<String>, Option<Uuid>, Option<NaiveDate>) =
+            let (event_type, tenant, day): (Option<String>, Option<Uuid>, Option<i32>) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let (events, bytes): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
+            let (events, bytes, first): (i64, i64, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
             add(&mut types, event_type, events, bytes);
             add(&mut tenants, tenant, events, bytes);
-            add(&mut days, day, events, bytes);
+            add(&mut days, day.map(|day| date(day, first)).transpose()?, events, bytes);
         }
         after = end;
         progress(after.min(head_pos), head_pos);
     }
     let merchants = tenants.into_iter().map(|(id, sum)| (MerchantId(Ulid::from_bytes(*id.as_bytes())), sum));
     Ok((listed(types), listed(merchants), listed(days)))
+}
+
+/// So many days after 1970-01-01. `position`: of the first event of that day.
+fn date(days: i32, position: i64) -> Result<NaiveDate, Error> {
+    NaiveDate::from_epoch_days(days).ok_or_else(|| Error::Corrupt { position, what: "a time is infinite or out of range".to_owned() })
 }
 
 /// Events and bytes by what they are of, in its order.

@@ -1,14 +1,18 @@
 //! `replay as-of`.
 
+use std::io;
+
 use clap::Args;
 use projections::{
     as_of::{Moment, MomentError, position_of},
+    check::HaltedStream,
     past::Past,
 };
 use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::{
+    answer::Answer,
     outcome::{Failure, Finding, Verdict},
     progress::Progress,
     rows::{Filter, Filters, Model, shown},
@@ -19,7 +23,8 @@ use crate::{
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  replay as-of 1200 orders status=open\n  replay as-of 2026-11-24T18:00:00+07:00 daily_sales tenant=mer_01…\n  \
-                  replay as-of 1200 bill_orders --json"
+                  replay as-of 1200 bill_orders --json\n\n\
+                  A stream that the read model halted at is left out from there on, and named."
 )]
 pub struct AsOfArgs {
     /// A log position, or an RFC 3339 time with its offset: then the last position recorded by then.
@@ -56,10 +61,24 @@ pub async fn run(session: &Session, args: AsOfArgs) -> Verdict {
             answer.line(&row, &format!("{key}  {}", shown(&row)))?;
         }
     }
+    tell_left_out(&mut answer, model.projection.name(), &past.left_out())?;
     let line = json!({"read_model": model.table.name, "position": position, "rows": rows});
     answer.line(&line, &format!("{rows} rows"))?;
     answer.finish()?;
     Ok(Finding::Sound)
+}
+
+/// Names the streams that a fold left out: what is shown is not all that the log says.
+///
+/// # Errors
+/// Standard output is closed or full.
+pub fn tell_left_out(answer: &mut Answer, model: &str, streams: &[HaltedStream]) -> io::Result<()> {
+    for halted in streams {
+        let text =
+            format!("left out, as {model} halted there: {} of {} from position {} on", halted.stream, halted.tenant, halted.position);
+        answer.line(&json!({"read_model": model, "left_out": halted}), &text)?;
+    }
+    Ok(())
 }
 
 /// The position that a word on the command line stands for.

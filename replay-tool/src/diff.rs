@@ -5,14 +5,16 @@ use std::sync::Arc;
 use clap::Args;
 use projections::{
     Projection,
+    check::HaltedStream,
     past::{Difference, Past, Table, differences},
+    rebuild,
 };
 use serde_json::{Map, Value, json};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     answer::Answer,
-    as_of::position,
+    as_of::{position, tell_left_out},
     outcome::{Failure, Finding, Verdict},
     progress::Progress,
     rows::{Filter, Filters, Model, column, shown},
@@ -27,7 +29,9 @@ use crate::{
                   replay diff 1200 1300 orders status=cancelled\n  replay diff orders_v2 orders_v3 orders\n  \
                   replay diff orders_v3_retired orders_v3\n\n\
                   A version that is no longer in service stands still, and so does the copy that the last rebuild retired. It is compared with this\n\
-                  build's own version as that was at the same position, folded from the log in memory."
+                  build's own version as that was at the same position, folded from the log in memory. What compares versions waits\n\
+                  for a rebuild of the model, and no rebuild of it begins meanwhile.\n\n\
+                  Of what is folded, a stream that the read model halted at is left out from there on, and named."
 )]
 pub struct DiffArgs {
     /// A log position, an RFC 3339 time with its offset, or an installed version of a projection such as orders_v2 or orders_v3_retired.
@@ -48,6 +52,8 @@ pub struct Sides {
     pub names: Value,
     /// Where both stand, when this build's version was folded to the place of the other.
     pub folded_to: Option<i64>,
+    /// The streams that a fold left out, by its projection.
+    pub left_out: Vec<(&'static str, Vec<HaltedStream>)>,
     /// The tables, in the order of the answer.
     pub tables: Vec<(&'static str, Table, Table)>,
 }
@@ -63,18 +69,43 @@ pub async fn run(session: &Session, args: DiffArgs) -> Verdict {
     };
     let filters = Filters(args.filters);
     let pool = session.reader().await?;
-    let mut tx = pool.begin().await?;
+    // Closed rather than kept should this end early: with the connection, the lock is given back.
+    let mut connection = pool.acquire().await?;
+    connection.close_on_drop();
+    // Before the transaction, whose moment must not be older than the names of versions.
+    let switching = projection_of(&args.before);
+    if let Some(projection) = &switching {
+        rebuild::hold_off(&mut connection, projection.as_ref()).await?;
+    }
+    let sides = both(&mut connection, &models, &filters, &args.before, &args.after).await;
+    if let Some(projection) = &switching {
+        rebuild::let_go(&mut connection, projection.as_ref()).await?;
+    }
+    // Whoever reads the answer at leisure holds nothing in the database.
+    answer(session.answer(), &filters, sides?)
+}
+
+/// The projection whose version a word on the command line names; none for a moment.
+fn projection_of(text: &str) -> Option<Arc<dyn Projection>> {
+    let named = |name: &str| text.strip_prefix(name).is_some_and(|rest| rest.starts_with("_v"));
+    projections::all().into_iter().find(|projection| named(projection.name()))
+}
+
+/// Both sides, at one moment of the database.
+async fn both(connection: &mut PgConnection, models: &[Model], filters: &Filters, before: &str, after: &str) -> Result<Sides, Failure> {
+    let mut tx = connection.begin().await?;
     sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
-    let versions = (Version::named(&mut tx, &args.before).await?, Version::named(&mut tx, &args.after).await?);
+    let versions = (Version::named(&mut tx, before).await?, Version::named(&mut tx, after).await?);
     let sides = match versions {
-        (Some(before), Some(after)) => side_by_side(&mut tx, &models, &filters, &before, &after).await?,
+        (Some(before), Some(after)) => side_by_side(&mut tx, models, filters, &before, &after).await?,
         (None, None) => {
-            let (before, after) = (position(&mut tx, &args.before).await?, position(&mut tx, &args.after).await?);
-            of_moments(&mut tx, &models, &filters, before, after).await?
+            let (before, after) = (position(&mut tx, before).await?, position(&mut tx, after).await?);
+            of_moments(&mut tx, models, filters, before, after).await?
         }
         (Some(_), None) | (None, Some(_)) => return Err(Failure::usage("a moment cannot be compared with an installed version")),
     };
-    answer(session.answer(), &filters, sides)
+    tx.commit().await?;
+    Ok(sides)
 }
 
 fn answer(mut answer: Answer, filters: &Filters, sides: Sides) -> Verdict {
@@ -108,6 +139,9 @@ fn answer(mut answer: Answer, filters: &Filters, sides: Sides) -> Verdict {
             answer.line(&line, &text)?;
         }
     }
+    for (model, streams) in &sides.left_out {
+        tell_left_out(&mut answer, model, streams)?;
+    }
     let (mut line, mut text) = (
         json!({"between": sides.names, "added": added, "removed": removed, "changed": changed}),
         format!("{added} added, {removed} removed, {changed} changed"),
@@ -125,7 +159,7 @@ fn answer(mut answer: Answer, filters: &Filters, sides: Sides) -> Verdict {
 /// Folds each projection once, to the earlier moment and on to the later.
 async fn of_moments(connection: &mut PgConnection, models: &[Model], filters: &Filters, before: i64, after: i64) -> Result<Sides, Failure> {
     let (early, late) = (before.min(after), before.max(after));
-    let mut tables = Vec::new();
+    let (mut tables, mut left_out) = (Vec::new(), Vec::new());
     for projection in projections_of(models) {
         let of_it: Vec<&Model> = models.iter().filter(|model| model.projection.name() == projection.name()).collect();
         for model in &of_it {
@@ -141,8 +175,9 @@ async fn of_moments(connection: &mut PgConnection, models: &[Model], filters: &F
             let (first, second) = if before <= after { (first, second) } else { (second, first) };
             tables.push((model.table.name, first, second));
         }
+        left_out.push((projection.name(), past.left_out()));
     }
-    Ok(Sides { names: json!([before, after]), folded_to: None, tables })
+    Ok(Sides { names: json!([before, after]), folded_to: None, left_out, tables })
 }
 
 fn projections_of(models: &[Model]) -> Vec<Arc<dyn Projection>> {

@@ -25,7 +25,9 @@ Example:
   replay explain pi_01J9ZQ8T3V5W7X9Y1Z2A3B4C5D
 
 As `timeline`, with the calls of the API, what was said to and heard from providers between the events, masked, call-backs that had no
-effect, and what was delivered to the merchant's webhook endpoints.")]
+effect, and what was delivered to the merchant's webhook endpoints.
+
+Exchanges, call-backs and deliveries are not of the log; some change or go with time, so the digest does not cover them.")]
 pub struct ExplainArgs {
     /// A payment intent.
     #[arg(value_name = "PAYMENT_INTENT")]
@@ -98,7 +100,10 @@ pub async fn run(session: &Session, args: ExplainArgs) -> Verdict {
                 told.state
             ),
         };
-        answer.line(&line.value(), &text)?;
+        match line {
+            Line::Event(..) | Line::Request(_) => answer.line(&line.value(), &text)?,
+            Line::Exchange(_) | Line::CallBack(_) | Line::Delivery(_) => answer.aside(&line.value(), &text)?,
+        }
     }
     timeline::tell_cut(&mut answer, cut)?;
     answer.finish()?;

@@ -30,6 +30,8 @@ Examples:
 
 The proof holds the event and a few dozen hashes, however long the log is; whoever gets it needs neither log nor database.
 An id is the event's position and the beginning of its hash, so the proof shows that it is the very event.
+It holds the event byte for byte, or its hash would not be the log's: an event with a provider's single-use token of a card is given out
+only with --with-card-token.
 Standard error tells the SHA-256 of the document, with its line feed.")]
 pub struct ProveArgs {
     /// Position of the event in the log, or its id.
@@ -38,6 +40,9 @@ pub struct ProveArgs {
     /// A checkpoint at or after that position.
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
+    /// Give the event out though it holds a provider's token of a card.
+    #[arg(long)]
+    with_card_token: bool,
 }
 
 /// An event on the command line.
@@ -97,7 +102,8 @@ pub struct CheckProofArgs {
 /// Prints the proof of one event as JSON.
 ///
 /// # Errors
-/// `Usage` for a checkpoint that is none or before the event, and an event that is not there; `Fault` when the log cannot be read.
+/// `Usage` for a checkpoint that is none or before the event, an event that is not there, and one with a card's token that was not asked
+/// for; `Fault` when the log cannot be read.
 pub async fn run(session: &Session, args: ProveArgs) -> Verdict {
     let signed = files::checkpoint(&args.checkpoint)?;
     // Under its own key: whom to trust is for the one who checks the proof.
@@ -110,6 +116,9 @@ pub async fn run(session: &Session, args: ProveArgs) -> Verdict {
     drop(progress);
     match (proof, args.event) {
         (Ok(proof), Event::Id(id)) if proof.proof.event.event_id() != id => Err(Event::missing(id, until)),
+        (Ok(proof), _) if !args.with_card_token && masking::hides_something_of(&proof.proof.event) => {
+            Err(Failure::usage(format!("the event at {position} holds a card's token, and so would the proof; --with-card-token gives it out")))
+        }
         (Ok(proof), _) => {
             // The document is what is handed out: one form, and no digest after it there.
             files::print_with_digest(session.json, &serde_json::to_string(&proof)?)?;

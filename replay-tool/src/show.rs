@@ -18,7 +18,8 @@ Examples:
   replay show order-01J9ZQ8T3V5W7X9Y1Z2A3B4C5D --json
   replay show pay_01J9ZQ8T3V5W7X9Y1Z2A3B4C5D --limit 5     a payment is its payment intent")]
 pub struct ShowArgs {
-    /// A public id, or a kind and an id: merchant-, store-, order-, bill-, payment_intent-, refund-.
+    /// A public id, or a kind and an id: merchant-, store-, order-, bill-, payment_intent-, refund-, customer-, provider_account-,
+    /// webhook_endpoint-, ledger_adjustment-.
     #[arg(value_name = "STREAM")]
     stream: StreamName,
     /// Most events, the first ones.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use projections::{
     Projection,
+    check::HaltedStream,
     past::{Past, Table, as_installed, installed},
 };
 use serde_json::json;
@@ -69,14 +70,15 @@ impl Version {
         Ok(tables)
     }
 
-    /// The rows that the tables had at another position, in their order; of this build's own version only.
+    /// The rows that the tables had at another position, in their order, and the streams that were left out; of this build's own version
+    /// only.
     async fn folded_to(
         &self,
         connection: &mut PgConnection,
         (models, filters): (&[&Model], &Filters),
         projection: &dyn Projection,
         wanted: i64,
-    ) -> Result<Vec<Table>, Failure> {
+    ) -> Result<(Vec<Table>, Vec<HaltedStream>), Failure> {
         // The log may have been restored to before it.
         let wanted = position(connection, &wanted.to_string()).await?;
         let progress = Progress::new("fold", wanted);
@@ -86,7 +88,7 @@ impl Version {
         for model in models {
             tables.push(as_installed(connection, &self.schema, model.table.name, past.table(&model.table)?).await?);
         }
-        Ok(tables)
+        Ok((tables, past.left_out()))
     }
 }
 
@@ -115,18 +117,20 @@ pub async fn side_by_side(
         }
     }
     let (asked, own) = ((of_it.as_slice(), filters), projection.schema());
-    let (first, second, folded_to) = if before.position == after.position {
+    let (first, second, folded) = if before.position == after.position {
         (before.installed(connection, &of_it).await?, after.installed(connection, &of_it).await?, None)
     } else if after.schema == own {
-        let at = before.position;
-        (before.installed(connection, &of_it).await?, after.folded_to(connection, asked, projection.as_ref(), at).await?, Some(at))
+        let (tables, left_out) = after.folded_to(connection, asked, projection.as_ref(), before.position).await?;
+        (before.installed(connection, &of_it).await?, tables, Some((before.position, left_out)))
     } else if before.schema == own {
-        let at = after.position;
-        (before.folded_to(connection, asked, projection.as_ref(), at).await?, after.installed(connection, &of_it).await?, Some(at))
+        let (tables, left_out) = before.folded_to(connection, asked, projection.as_ref(), after.position).await?;
+        (tables, after.installed(connection, &of_it).await?, Some((after.position, left_out)))
     } else {
         let places = format!("{} stands at position {}, {} at {}", before.schema, before.position, after.schema, after.position);
         return Err(Failure::usage(format!("{places}: only {own}, which is this build's, can be compared with one that stands elsewhere")));
     };
+    let (folded_to, left_out) = folded.unzip();
+    let left_out = vec![(projection.name(), left_out.unwrap_or_default())];
     let tables = of_it.iter().zip(first).zip(second).map(|((model, first), second)| (model.table.name, first, second)).collect();
-    Ok(Sides { names: json!([before.schema, after.schema]), folded_to, tables })
+    Ok(Sides { names: json!([before.schema, after.schema]), folded_to, left_out, tables })
 }

@@ -1,10 +1,13 @@
 //! `replay as-of` and `replay diff`: the past for auditors, from the log alone.
 
 use api::{simulated_account::SimulatedAccount, simulated_provider::Simulated};
+use commands::database::Role;
 use projections::projection::TableSpec;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use support::{ApiShop, TestPlatform, order_body, replay, replay_command};
+use support::{ApiShop, Shop, TestDatabase, TestPlatform, item, order_body, replay, replay_command, stream};
+
+use crate::store_guard::refusal;
 
 /// The tables of every read model.
 fn tables() -> Vec<TableSpec> {
@@ -157,6 +160,54 @@ async fn replay_compares_versions_at_the_position_at_which_one_of_them_stands() 
     let refused = replay(&platform.database, &["diff", "bills_v9", "bills_v10"]).await;
     assert!(refused.code == 2 && refused.errors.contains("stands at position"), "{refused:?}");
     platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_time_whose_commit_is_missing_is_a_fault_and_not_searched_for_without_end() {
+    let database = TestDatabase::new().await;
+    let write = database.write_side();
+    for _ in 0..5 {
+        write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 1)).await.unwrap();
+    }
+    write.stop().await;
+    let times: Vec<String> = database.log().await.iter().map(|event| event.recorded_at.to_rfc3339()).collect();
+    let app = database.pool(Role::App);
+    // Each a commit of its own; one between others, then the first one, before which there is none to come back to.
+    for (missing, time) in [(4, &times[3]), (1, &times[0])] {
+        let sql = format!(
+            "set session_replication_role = replica; delete from log.commit where first_pos = {missing}; \
+             set session_replication_role = origin"
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&database.admin).await.unwrap();
+        let sql = format!("set statement_timeout = '10s'; select log.position_at('{time}')");
+        assert_eq!(refusal(&app, &sql).await, "XX001", "{missing}");
+        let asked = replay(&database, &["as-of", time, "orders"]).await;
+        let told = format!("the log has no commit of position {missing}");
+        assert!(asked.code == 3 && asked.errors.contains(&told) && asked.lines.is_empty(), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn streams_that_a_read_model_halted_at_are_left_out_and_named() {
+    let database = TestDatabase::new().await;
+    let write = database.write_side();
+    let shop = Shop::open(&write.handler).await;
+    let halted = shop.open_order(&write.handler, &[("LATTE", 85_00)]).await.to_string();
+    let other = shop.open_order(&write.handler, &[("MOCHA", 95_00)]).await.to_string();
+    write.stop().await;
+    let opened = database.log().await.into_iter().find(|event| event.event_type == "order.opened").unwrap();
+    let sql = "insert into read.quarantine select 'orders', 3, tenant, stream_type, stream_id, pos, 'x' from log.event where pos = $1";
+    sqlx::query(sql).bind(opened.pos).execute(&database.admin).await.unwrap();
+    let (before, head) = ((opened.pos - 1).to_string(), database.head().await.pos.to_string());
+    let left_out = json!({"read_model": "orders",
+        "left_out": {"tenant": shop.merchant.to_string(), "stream": halted, "position": opened.pos}});
+    let shown = replay(&database, &["as-of", &head, "orders"]).await.sound();
+    assert_eq!((&shown.lines[0]["key"], &shown.lines[1]), (&json!(other), &left_out), "{shown:?}");
+    assert_eq!(shown.lines[2]["rows"], 1);
+    let diff = replay(&database, &["diff", &before, &head, "orders"]).await.sound();
+    assert_eq!((&diff.lines[0]["key"], &diff.lines[1], diff.lines.len()), (&json!(other), &left_out, 3), "{diff:?}");
+    let earlier = replay(&database, &["as-of", &before, "orders"]).await.sound();
+    assert_eq!((earlier.lines.len(), &earlier.lines[0]["rows"]), (1, &json!(0)), "nothing was left out by then");
 }
 
 #[tokio::test(flavor = "multi_thread")]

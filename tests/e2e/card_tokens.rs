@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use reqwest::Method;
 use serde_json::json;
-use support::{TestPlatform, eventually, replay, replay_command};
+use support::{PATIENCE, TestPlatform, eventually, replay, replay_command};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::cards::{CardShop, Cards, OMISE, STRIPE};
@@ -27,7 +27,7 @@ async fn frames(till: &CardShop, intent: &str, last: &str) -> String {
     socket.send(Message::Text(subscribe.into())).await.unwrap();
     let mut all = String::new();
     while !all.contains(last) {
-        let frame = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("a frame in time");
+        let frame = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a frame in time");
         if let Message::Text(text) = frame.unwrap().unwrap() {
             all.push_str(&text);
         }
@@ -47,12 +47,13 @@ async fn shown_to_nobody(cards: Cards, token: &str) {
     till.explained(&path, "call_back").await;
     platform.settled().await;
     // It is in the log, where the call that needs it finds it; here is what would have to be masked.
-    let stored: i64 = sqlx::query_scalar("select count(*) from log.event where convert_from(payload, 'UTF8') like '%' || $1 || '%'")
+    let stored: Vec<i64> = sqlx::query_scalar("select pos from log.event where convert_from(payload, 'UTF8') like '%' || $1 || '%'")
         .bind(token)
-        .fetch_one(&platform.database.admin)
+        .fetch_all(&platform.database.admin)
         .await
         .unwrap();
-    assert_eq!(stored, 1, "in the one fact that begins the attempt");
+    assert_eq!(stored.len(), 1, "in the one fact that begins the attempt");
+    given_out_only_when_asked_for(platform, stored[0], token).await;
 
     let mut seen = vec![("the answer", created.body.to_string())];
     for ask in ["", "/explain"] {
@@ -87,6 +88,19 @@ async fn shown_to_nobody(cards: Cards, token: &str) {
     assert!(seen.iter().filter(|(_, text)| text.contains("***")).count() >= 7, "the event itself is shown, masked");
     stands_only_in_the_log(platform, token).await;
     till.closes().await;
+}
+
+/// A proof holds the event byte for byte.
+async fn given_out_only_when_asked_for(platform: &TestPlatform, position: i64, token: &str) {
+    let (key, file) = (platform.config.data_dir.join("auditor.pem"), platform.config.data_dir.join("checkpoint.json"));
+    replay(&platform.database, &["checkpoint", "--new-key", key.to_str().unwrap()]).await.sound();
+    let signed = replay(&platform.database, &["checkpoint", "--key", key.to_str().unwrap()]).await.sound();
+    std::fs::write(&file, signed.lines[0].to_string()).unwrap();
+    let (at, checkpoint) = (position.to_string(), file.to_str().unwrap());
+    let refused = replay(&platform.database, &["prove", &at, "--checkpoint", checkpoint]).await;
+    assert!(refused.code == 2 && refused.lines.is_empty(), "{refused:?}");
+    let given = replay(&platform.database, &["prove", &at, "--checkpoint", checkpoint, "--with-card-token"]).await.sound();
+    assert!(given.lines[0].to_string().contains(token));
 }
 
 /// Once the call was made, no table but the log's knows the token.

@@ -6,7 +6,7 @@ use commands::batch::PreparedEvent;
 use domain::{
     clock::{Clock, IdSource},
     envelope::{EventMeta, NewEvent, Origin},
-    ids::{CommandId, OrderId},
+    ids::{CommandId, OrderId, PaymentIntentId},
 };
 use serde_json::{Value, json};
 use support::{Replayed, Shop, TestDatabase, TestPlatform, eventually, item, replay, stream};
@@ -144,6 +144,28 @@ async fn a_timeline_that_ends_too_early_says_so() {
     let mut text = support::replay_command(&database, &["timeline", &order]);
     let output = tokio::task::spawn_blocking(move || text.output()).await.unwrap().unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().contains("Cut at 500 streams"));
+}
+
+#[tokio::test]
+async fn an_explanation_of_the_same_log_keeps_its_digest_whatever_becomes_of_its_deliveries() {
+    let (database, _) = traded().await;
+    let created = database.log().await.into_iter().find(|event| event.event_type == "payment_intent.created").unwrap();
+    let intent = PaymentIntentId(created.stream.stream_id).to_string();
+    let explain = async || replay(&database, &["explain", &intent]).await.sound();
+    let untold = explain().await;
+    let told = "with told as (select tenant, pos, type from log.event where pos = $1), \
+                served as (insert into process.webhook_cursor (endpoint, tenant, pos, resends_pos) \
+                           select gen_random_uuid(), tenant, pos, 0 from told returning endpoint) \
+                insert into process.webhook_delivery (endpoint, event, tenant, pos, event_type) \
+                select endpoint, 'evt_1', tenant, pos, type from told, served";
+    sqlx::query(told).bind(created.pos).execute(&database.admin).await.unwrap();
+    let pending = explain().await;
+    sqlx::raw_sql("update process.webhook_delivery set status = 'delivered'").execute(&database.admin).await.unwrap();
+    let delivered = explain().await;
+    for (explained, state) in [(&pending, "pending"), (&delivered, "delivered")] {
+        assert!(explained.lines.iter().any(|line| line["kind"] == "delivery" && line["state"] == state), "{explained:?}");
+        assert_eq!(explained.digest, untold.digest, "{state}");
+    }
 }
 
 #[tokio::test]

@@ -183,6 +183,24 @@ async fn a_proof_with_any_field_changed_proves_nothing() {
 }
 
 #[tokio::test]
+async fn a_proof_with_a_time_that_is_hashed_like_the_stored_one_proves_nothing() {
+    let database = written().await;
+    let auditor = auditor(&database).await;
+    let proof = auditor.prove(&database, 6).await.sound().lines[0].clone();
+    let time = |place: &str| proof.pointer(place).unwrap().as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let later = |place: &str| json!(time(place) + chrono::TimeDelta::nanoseconds(1));
+    let (occurred, recorded) = ("/event/occurred_at", "/commit/recorded_at");
+    assert_eq!(proof.pointer(occurred), Some(&json!("2026-11-20T05:00:00Z")));
+    let leap_second = json!("2026-11-20T04:59:60Z");
+    for (place, value) in [(occurred, leap_second), (occurred, later(occurred)), (recorded, later(recorded))] {
+        let mut changed = proof.clone();
+        *changed.pointer_mut(place).unwrap() = value.clone();
+        assert_eq!(auditor.check(&changed).await, 1, "{place} = {value}");
+    }
+    assert_eq!(auditor.check(&proof).await, 0);
+}
+
+#[tokio::test]
 async fn a_proof_that_says_a_field_twice_proves_nothing() {
     let database = written().await;
     let auditor = auditor(&database).await;

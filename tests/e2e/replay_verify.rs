@@ -43,6 +43,27 @@ async fn found_after(sql: &str) -> (i64, i64) {
     first(&replay(&database, &["verify"]).await)
 }
 
+/// Every problem that was told, as first and last position.
+fn places(found: &Replayed) -> Vec<(i64, i64)> {
+    assert_eq!(found.code, 1, "{found:?}");
+    let problems = found.lines.iter().filter(|line| line["what"].is_string());
+    problems.map(|line| (line["position"].as_i64().unwrap(), line["until"].as_i64().unwrap())).collect()
+}
+
+/// Every problem that `replay verify` tells, as first and last position.
+async fn problems(database: &TestDatabase) -> Vec<(i64, i64)> {
+    places(&replay(database, &["verify"]).await)
+}
+
+/// Asserts that a change at a position is named exactly there, and that no other problem leaves the position out.
+async fn assert_named_after(sql: &str, position: i64) {
+    let database = written().await;
+    tamper(&database, sql).await;
+    let found = problems(&database).await;
+    assert!(found.contains(&(position, position)), "{sql}: {found:?}");
+    assert!(found.iter().all(|(first, last)| (*first..=*last).contains(&position)), "{sql}: {found:?}");
+}
+
 /// Gives an event another payload and the hash that goes with it.
 async fn replace_with_hash(database: &TestDatabase, position: i64) {
     let log = database.log().await;
@@ -60,11 +81,13 @@ async fn replace_with_hash(database: &TestDatabase, position: i64) {
     .await;
 }
 
-/// Recomputes every commit, the chain and the head from the event hashes as they stand, as a forger would.
-async fn recompute_chain(database: &TestDatabase) {
+/// Recomputes the chain of commits from the event hashes as they stand, as a forger would, up to the commit that begins at `last`; gives
+/// the hash of that. Nothing that follows knows it.
+async fn recompute_until(database: &TestDatabase, last: i64) -> [u8; 32] {
     let log = database.log().await;
     let commits: Vec<(i64, i64, chrono::DateTime<chrono::Utc>)> =
-        sqlx::query_as("select first_pos, last_pos, recorded_at from log.commit order by first_pos")
+        sqlx::query_as("select first_pos, last_pos, recorded_at from log.commit where first_pos <= $1 order by first_pos")
+            .bind(last)
             .fetch_all(&database.admin)
             .await
             .unwrap();
@@ -78,7 +101,13 @@ async fn recompute_chain(database: &TestDatabase) {
         tamper(database, &format!("update log.commit set prev_hash = '\\x{prev}', hash = '\\x{next}' where first_pos = {first_pos}")).await;
         previous = hash;
     }
-    tamper(database, &format!("update log.head set hash = '\\x{}'", hex::encode(previous))).await;
+    previous
+}
+
+/// Recomputes every commit, and the head.
+async fn recompute_chain(database: &TestDatabase) {
+    let newest = recompute_until(database, i64::MAX).await;
+    tamper(database, &format!("update log.head set hash = '\\x{}'", hex::encode(newest))).await;
 }
 
 /// A key, its public half, and a checkpoint of the database signed with it.
@@ -129,7 +158,7 @@ async fn a_changed_row_is_found_at_its_position() {
         "hash = '\\x00'",
         "hash = sha256('x')",
     ] {
-        assert_eq!(found_after(&format!("update log.event set {column} where pos = 7")).await, (7, 7), "{column}");
+        assert_named_after(&format!("update log.event set {column} where pos = 7"), 7).await;
     }
 }
 
@@ -141,8 +170,35 @@ async fn a_changed_commit_or_head_is_found() {
     assert_eq!(found_after("update log.commit set last_pos = 6 where first_pos = 4").await, (4, 6));
     assert_eq!(found_after("update log.commit set hash = '' where first_pos = 4").await.0, 4);
     assert_eq!(found_after("delete from log.commit where first_pos = 4").await.0, 4);
-    assert_eq!(found_after("update log.head set hash = sha256('x')").await, (9, 9));
+    assert_eq!(found_after("update log.commit set hash = sha256('x') where first_pos = 9").await, (9, 9));
+    // It may be the head, or whatever the hash of the newest commit was computed from.
+    assert_eq!(found_after("update log.head set hash = sha256('x')").await, (1, 9));
     assert_eq!(found_after("update log.head set pos = 8").await, (9, 9));
+}
+
+#[tokio::test]
+async fn a_head_with_another_time_than_the_newest_commit_is_found() {
+    for time in ["'2099-01-01'", "'2001-01-01'", "recorded_at - interval '1 microsecond'", "'infinity'", "'-infinity'"] {
+        assert_eq!(found_after(&format!("update log.head set recorded_at = {time}")).await, (9, 9), "{time}");
+    }
+    let empty = TestDatabase::new().await;
+    tamper(&empty, "update log.head set recorded_at = '2099-01-01'").await;
+    assert_eq!(problems(&empty).await, [(1, 1)]);
+}
+
+#[tokio::test]
+async fn figures_of_a_log_with_a_time_that_is_none_are_refused_at_its_position() {
+    let database = written().await;
+    keep(&database).await;
+    for time in ["'infinity'", "'-infinity'", "'294276-12-31 00:00:00Z'"] {
+        tamper(&database, &format!("update log.event set recorded_at = {time} where pos in (7, 9)")).await;
+        let refused = replay(&database, &["stats"]).await;
+        let told: Value = serde_json::from_str(refused.errors.trim()).unwrap();
+        assert!(refused.code == 3 && refused.lines.is_empty() && told["error"] == "fault", "{time}: {refused:?}");
+        assert!(told["what"].as_str().unwrap().contains("log position 7: a time is"), "{time}: {told}");
+        restore(&database).await;
+    }
+    replay(&database, &["stats"]).await.sound();
 }
 
 /// What is tampered with.
@@ -214,17 +270,24 @@ async fn a_row_that_cannot_be_read_hides_nothing_else() {
 #[tokio::test]
 async fn a_deleted_row_is_found_at_its_position() {
     for position in [1, 4, 5, 7, 9] {
-        assert_eq!(found_after(&format!("delete from log.event where pos = {position}")).await, (position, position));
+        assert_named_after(&format!("delete from log.event where pos = {position}"), position).await;
     }
-    assert_eq!(found_after("delete from log.event where pos between 2 and 7").await.0, 2);
+    let database = written().await;
+    tamper(&database, "delete from log.event where pos between 2 and 7").await;
+    let found = problems(&database).await;
+    assert!([(2, 3), (4, 5), (6, 7)].iter().all(|missing| found.contains(missing)), "{found:?}");
 }
+
+/// The last commit cut off, and the head moved back to the one before.
+const CUT: &str = "delete from log.event where pos = 9; delete from log.commit where first_pos = 9";
+const HEAD_BACK: &str =
+    "update log.head set (pos, hash, recorded_at) = (select last_pos, hash, recorded_at from log.commit where first_pos = 6)";
 
 #[tokio::test]
 async fn a_deleted_end_is_found_though_the_head_was_moved_back() {
-    let cut = "delete from log.event where pos = 9; delete from log.commit where first_pos = 9; \
-               update log.head set pos = 8, hash = (select hash from log.commit where first_pos = 6)";
-    // The head of the stream, which the forger forgot, knows one more.
-    assert_eq!(found_after(cut).await, (9, 9));
+    let cut = format!("{CUT}; {HEAD_BACK}");
+    // The head of the stream, which the forger forgot, knows one more: it stood somewhere behind its newest event.
+    assert_eq!(found_after(&cut).await, (6, 9));
     // So does an idempotency key.
     let cut_two =
         format!("{cut}; update log.append_key set first_pos = 9, last_pos = 9; update log.stream_head set version = 4 where version = 5");
@@ -237,10 +300,7 @@ async fn a_deleted_end_with_nothing_forgotten_is_found_by_a_checkpoint_only() {
     let dir = ScratchDir::new("replay-end");
     let checkpoint = checkpoint(&database, &dir).await;
     assert_eq!(verify_with(&database, &checkpoint).await.sound().lines[0]["checkpoints"], serde_json::json!([9]));
-    let cut = "delete from log.event where pos = 9; delete from log.commit where first_pos = 9; \
-               update log.head set pos = 8, hash = (select hash from log.commit where first_pos = 6); \
-               update log.stream_head set version = 4 where version = 5";
-    tamper(&database, cut).await;
+    tamper(&database, &format!("{CUT}; {HEAD_BACK}; update log.stream_head set version = 4 where version = 5")).await;
     replay(&database, &["verify"]).await.sound();
     assert_eq!(first(&verify_with(&database, &checkpoint).await), (9, 9));
 }
@@ -291,14 +351,6 @@ async fn an_appended_row_is_found_at_its_position_with_or_without_a_commit() {
     assert_eq!(first(&replay(&database, &["verify"]).await), (10, 10));
 }
 
-/// Every problem that `replay verify` tells, as first and last position.
-async fn problems(database: &TestDatabase) -> Vec<(i64, i64)> {
-    let found = replay(database, &["verify"]).await;
-    assert_eq!(found.code, 1, "{found:?}");
-    let problems = found.lines.iter().filter(|line| line["what"].is_string());
-    problems.map(|line| (line["position"].as_i64().unwrap(), line["until"].as_i64().unwrap())).collect()
-}
-
 #[tokio::test]
 async fn an_event_replaced_with_its_hash_is_found_in_its_commit_and_at_its_position() {
     let database = written().await;
@@ -307,12 +359,60 @@ async fn an_event_replaced_with_its_hash_is_found_in_its_commit_and_at_its_posit
 }
 
 #[tokio::test]
-async fn without_the_mark_of_an_event_its_commit_is_all_that_is_known() {
+async fn an_event_whose_commit_was_computed_anew_is_found_before_the_break_and_at_its_position() {
+    // Of one commit in the middle; of two that follow each other; of the newest one; and of all but the head.
+    for (position, last, until) in [(7, 6, 9), (2, 4, 8), (9, 9, 9), (5, 9, 9)] {
+        let database = written().await;
+        replace_with_hash(&database, position).await;
+        recompute_until(&database, last).await;
+        let found = problems(&database).await;
+        let whole = (1, until);
+        assert_eq!(found, [whole, (position, position)], "{position}, up to {last}");
+    }
+}
+
+#[tokio::test]
+async fn before_a_checkpoint_that_holds_nothing_is_in_doubt() {
+    let database = written().await;
+    let dir = ScratchDir::new("replay-in-doubt");
+    let checkpoint = checkpoint(&database, &dir).await;
+    let write = database.write_side();
+    write.committer.append(item(&write.ids, &[(stream(&write.ids), 0)], 3)).await.unwrap();
+    write.stop().await;
+    verify_with(&database, &checkpoint).await.sound();
+    replace_with_hash(&database, 11).await;
+    recompute_until(&database, 10).await;
+    assert_eq!(problems(&database).await, [(1, 12), (11, 11)]);
+    assert_eq!(places(&verify_with(&database, &checkpoint).await), [(10, 12), (11, 11)]);
+}
+
+/// The newest event of one stream, at 8, made the next version of another one, whose newest event stands at 7; the head of that knows it.
+const GIVEN_TO_ANOTHER: &str = "update log.event e set (tenant, stream_type, stream_id, version) = \
+                                    (select tenant, stream_type, stream_id, version + 1 from log.event where pos = 7) where e.pos = 8; \
+                                update log.stream_head h set version = e.version from log.event e where e.pos = 8 \
+                                    and (h.tenant, h.stream_type, h.stream_id) = (e.tenant, e.stream_type, e.stream_id)";
+
+#[tokio::test]
+async fn an_event_replaced_by_one_of_another_stream_is_found_behind_the_rest_of_its_own_and_at_its_position() {
+    let database = written().await;
+    tamper(&database, GIVEN_TO_ANOTHER).await;
+    replace_with_hash(&database, 8).await;
+    recompute_chain(&database).await;
+    // Its own stream ends at 5 now; it might as well have been cut off at the end.
+    assert_eq!(problems(&database).await, [(5, 10), (8, 8)]);
+    tamper(&database, "update log.commit set marks = null").await;
+    assert_eq!(problems(&database).await, [(5, 10)]);
+}
+
+#[tokio::test]
+async fn without_the_mark_of_an_event_the_range_is_all_that_is_known() {
     for gone in ["marks = null", "marks = ''", "marks = substring(marks for 8)"] {
         let database = written().await;
         replace_with_hash(&database, 7).await;
         tamper(&database, &format!("update log.commit set {gone} where first_pos = 6")).await;
         assert_eq!(problems(&database).await, [(6, 8)], "{gone}");
+        recompute_until(&database, 6).await;
+        assert_eq!(problems(&database).await, [(1, 9)], "{gone}");
     }
     // Marks alone say nothing: no hash covers them.
     let database = written().await;
@@ -328,7 +428,10 @@ async fn a_log_rewritten_with_all_its_hashes_differs_from_a_checkpoint_only() {
     replace_with_hash(&database, 7).await;
     recompute_chain(&database).await;
     replay(&database, &["verify"]).await.sound();
-    assert_eq!(first(&verify_with(&database, &checkpoint).await), (1, 9));
+    // The marks were forgotten.
+    assert_eq!(places(&verify_with(&database, &checkpoint).await), [(1, 9), (7, 7)]);
+    tamper(&database, "update log.commit set marks = null").await;
+    assert_eq!(places(&verify_with(&database, &checkpoint).await), [(1, 9)]);
 }
 
 /// The whole log in JSON lines, as an auditor kept it.
@@ -424,9 +527,7 @@ async fn an_event_put_in_removed_or_exchanged_and_all_hashes_computed_anew_is_fo
     restore(&database).await;
 
     // The last one, which nothing follows.
-    let cut = "delete from log.event where pos = 9; delete from log.commit where first_pos = 9; update log.head set pos = 8; \
-               update log.stream_head set version = 4 where version = 5";
-    tamper(&database, cut).await;
+    tamper(&database, &format!("{CUT}; {HEAD_BACK}; update log.stream_head set version = 4 where version = 5")).await;
     recompute_chain(&database).await;
     replay(&database, &["verify"]).await.sound();
     let found = verify_against(&database, &kept).await;

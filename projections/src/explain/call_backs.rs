@@ -79,12 +79,12 @@ pub(super) async fn without_effect(pool: &PgPool, steps: &[Step]) -> Result<Vec<
     let [accounts, providers, names] = [accounts, providers, names].map(|set| set.into_iter().collect::<Vec<String>>());
     // A refused one names nothing that is believed, one that could not be read nothing at all: that our name for the payment stands in it is
     // why it is shown.
-    let sql = "select account, state, signature, problem, received_at, body from process.webhook w \
+    let sql = "select id, account, state, signature, problem, received_at, body from process.webhook w \
                where (state = 'refused' or state = 'parked' and problem is not null) and account = any($1) \
                  and exists (select from unnest($3::text[]) n where position(convert_to(n, 'UTF8') in w.body) > 0) \
                union all \
-               select account, state, signature, problem, received_at, body from process.webhook \
+               select id, account, state, signature, problem, received_at, body from process.webhook \
                where state = 'parked' and problem is null and provider = any($2) and account = any($1) and (reference = any($3) or provider_id = any($3)) \
-               order by received_at desc limit $4";
+               order by received_at desc, id limit $4";
     Ok(sqlx::query_as(sql).bind(accounts).bind(providers).bind(names).bind(MOST).fetch_all(pool).await?)
 }

@@ -153,7 +153,7 @@ impl TryFrom<ProofDocument> for SignedProof {
             path: hashes(next.path),
         });
         let proof = EventProof {
-            event: document.event.recorded(commit.recorded_at)?,
+            event: document.event.recorded(as_hashed(commit.recorded_at)?)?,
             first_pos: commit.first_position,
             last_pos: commit.last_position,
             prev_hash: commit.prev_hash.0,
@@ -177,7 +177,7 @@ impl EventDocument {
             event_type: self.r#type,
             schema_version: self.schema_version,
             slice: self.slice,
-            occurred_at: self.occurred_at,
+            occurred_at: as_hashed(self.occurred_at)?,
             recorded_at,
             correlation_id: self.correlation_id,
             causation_id: self.causation_id,
@@ -189,5 +189,57 @@ impl EventDocument {
         };
         event.hash = domain::integrity::recorded_hash(&event);
         Ok(event)
+    }
+}
+
+/// The time, when it says no more than the microseconds that a hash covers: parts of one, or a leap second, would be proven by the hash of
+/// another time.
+fn as_hashed(time: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    let hashed = DateTime::from_timestamp_micros(time.timestamp_micros());
+    if hashed == Some(time) { Ok(time) } else { Err(format!("the time {time} is not one in whole microseconds")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::integrity::checkpoint::Checkpoint;
+
+    use super::*;
+    use crate::{checkpoint::PrivateKey, testing::blank_event};
+
+    /// A proof whose hashes prove nothing, of an event in the first second of a day.
+    fn document() -> String {
+        let midnight = "2026-05-02T00:00:00.5Z".parse().unwrap();
+        let event = RecordedEvent { occurred_at: midnight, recorded_at: midnight, ..(**blank_event(1)).clone() };
+        let proof = EventProof {
+            event: RecordedEvent { hash: domain::integrity::recorded_hash(&event), ..event },
+            first_pos: 1,
+            last_pos: 1,
+            prev_hash: [0; 32],
+            event_path: Vec::new(),
+            commit_index: 0,
+            commit_path: Vec::new(),
+            next: None,
+        };
+        let checkpoint =
+            Checkpoint { log_id: [1; 16], epoch: 1, position: 1, head_hash: [4; 32], recorded_at_us: 5, commits: 1, root: [7; 32] };
+        let checkpoint = SignedCheckpoint::sign(checkpoint, &PrivateKey::from_seed(&[7; 32]));
+        serde_json::to_string(&SignedProof { proof, checkpoint }).unwrap()
+    }
+
+    #[test]
+    fn a_time_that_is_hashed_like_another_one_is_refused() {
+        let document = document();
+        let read = SignedProof::read(&document).unwrap();
+        for field in ["occurred_at", "recorded_at"] {
+            let stored = format!("\"{field}\":\"2026-05-02T00:00:00.500Z\"");
+            for other in ["2026-05-01T23:59:60.500Z", "2026-05-02T00:00:00.500000999Z"] {
+                let time: DateTime<Utc> = other.parse().unwrap();
+                assert_eq!(time.timestamp_micros(), read.proof.event.recorded_at.timestamp_micros());
+                let changed = document.replacen(&stored, &format!("\"{field}\":\"{other}\""), 1);
+                assert_ne!(changed, document, "{field}");
+                let error = SignedProof::read(&changed).unwrap_err().to_string();
+                assert!(error.contains("whole microseconds"), "{field} {other}: {error}");
+            }
+        }
     }
 }

@@ -54,7 +54,10 @@ pub(super) async fn fold(
     }
     while let Some(ended) = tasks.join_next().await {
         // Dropping the set ends the other parts.
-        ended.map_err(|error| Error::Rebuild { projection: projection.name(), what: format!("a part ended early: {error}") })??;
+        ended.map_err(|error| Error::Corrupt {
+            position: 0,
+            what: format!("a part of the rebuild of {} ended early: {error}", projection.name()),
+        })??;
     }
     let sql = "update read.checkpoint set pos = $3 where name = $1 and version = $2";
     sqlx::query(sql).bind(&shadow.name).bind(shadow.version).bind(goal).execute(worker).await?;

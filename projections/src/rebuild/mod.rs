@@ -107,7 +107,8 @@ impl Target {
 /// `worker`: a member of `smartpos_worker`, two connections more than `wanted` says. `progress` hears of every stage.
 ///
 /// # Errors
-/// `Sql`; `Corrupt` for an event that this build does not know; `Rebuild` when another one or a check is under way; `AheadOfLog`.
+/// `Sql`; `Corrupt` for an event that this build does not know or that is missing, and for a part that ended early; `Rebuild` when another
+/// one, a check or a diff is under way; `AheadOfLog`.
 pub async fn rebuild(
     owner: &PgPool,
     worker: &PgPool,
@@ -224,14 +225,20 @@ async fn drop_shadow(owner: &PgPool, shadow: &Target) -> Result<(), Error> {
 
 /// Waits until no rebuild or rollback of a projection is under way, and keeps others from beginning, until [`let_go`] or the end
 /// of the connection: its tables keep their names. Takes no snapshot that lasts.
-pub(crate) async fn hold_off(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(), Error> {
+///
+/// # Errors
+/// `Sql`.
+pub async fn hold_off(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(), Error> {
     let sql = "select pg_advisory_lock_shared(hashtextextended($1, 0))";
     sqlx::query(sql).bind(lock_name(projection)).execute(connection).await?;
     Ok(())
 }
 
 /// Ends [`hold_off`].
-pub(crate) async fn let_go(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(), Error> {
+///
+/// # Errors
+/// `Sql`.
+pub async fn let_go(connection: &mut PgConnection, projection: &dyn Projection) -> Result<(), Error> {
     let sql = "select pg_advisory_unlock_shared(hashtextextended($1, 0))";
     sqlx::query(sql).bind(lock_name(projection)).execute(connection).await?;
     Ok(())
@@ -256,7 +263,7 @@ impl Guard {
         if free {
             Ok(Self { connection, lock })
         } else {
-            Err(Error::Rebuild { projection: projection.name(), what: "another one, or a check, is under way".to_owned() })
+            Err(Error::Rebuild { projection: projection.name(), what: "another one, a check or a diff is under way".to_owned() })
         }
     }
 

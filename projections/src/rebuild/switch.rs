@@ -16,7 +16,7 @@ use crate::{
 /// So few events behind that the live projector may be held for them.
 const CLOSE: i64 = 2_000;
 
-/// How often a switch is tried again after a reader held a view for too long.
+/// How often a switch is tried again after a reader held a view, or the copy that is to go, for too long.
 const TAKE_OVER_TRIES: u32 = 30;
 
 /// Follows the live copy with another one.
@@ -42,25 +42,32 @@ impl Follower {
         live: &Target,
         progress: &mut impl FnMut(Stage),
     ) -> Result<Transaction<'static, Postgres>, Error> {
-        let sql = "select pos from read.checkpoint where name = $1 and version = $2";
-        loop {
-            let goal: i64 = sqlx::query_scalar(sql).bind(&live.name).bind(live.version).fetch_one(owner).await?;
-            let position = self.projector.resume().await?;
-            if goal - position <= CLOSE {
-                break;
-            }
-            self.go_to(goal, progress).await?;
-        }
-        // From here on the live projector waits for this lock; the log may grow, but no further than it has read.
+        self.come_close(owner, live, progress).await?;
         let mut hold = owner.begin().await?;
-        let sql = AssertSqlSafe(format!("{sql} for update"));
-        let goal: i64 = sqlx::query_scalar(sql).bind(&live.name).bind(live.version).fetch_one(&mut *hold).await?;
-        self.go_to(goal, progress).await?;
+        self.hold_live(&mut hold, live, progress).await?;
         Ok(hold)
     }
 
+    async fn come_close(&mut self, owner: &PgPool, live: &Target, progress: &mut impl FnMut(Stage)) -> Result<(), Error> {
+        loop {
+            let goal = tables::checkpoint(&mut *owner.acquire().await?, live).await?;
+            let position = self.projector.resume().await?;
+            if goal - position <= CLOSE {
+                return Ok(());
+            }
+            self.go_to(goal, progress).await?;
+        }
+    }
+
+    async fn hold_live(&mut self, hold: &mut PgConnection, live: &Target, progress: &mut impl FnMut(Stage)) -> Result<(), Error> {
+        // From here on the live projector waits for this lock; the log may grow, but no further than it has read.
+        let sql = "select pos from read.checkpoint where name = $1 and version = $2 for update";
+        let goal: i64 = sqlx::query_scalar(sql).bind(&live.name).bind(live.version).fetch_one(hold).await?;
+        self.go_to(goal, progress).await
+    }
+
     /// Puts the follower's copy in the place of the live one, at the position that it gives. A long read on a view (a dump, say) is
-    /// waited for between tries, never with the live projector held.
+    /// waited for between tries, not with the live projector held; one on the copy that is to go never keeps it waiting.
     pub(super) async fn take_over(
         &mut self,
         owner: &PgPool,
@@ -71,8 +78,9 @@ impl Follower {
     ) -> Result<i64, Error> {
         let mut tries = 0;
         loop {
-            let mut hold = self.meet(owner, live, progress).await?;
-            match change_places(&mut hold, projection, live, incoming).await {
+            self.come_close(owner, live, progress).await?;
+            let mut hold = owner.begin().await?;
+            match self.switch(&mut hold, projection, live, incoming, progress).await {
                 Ok(()) => {
                     hold.commit().await?;
                     return Ok(self.position());
@@ -87,6 +95,26 @@ impl Follower {
         }
     }
 
+    /// One try, in a transaction that goes on.
+    async fn switch(
+        &mut self,
+        hold: &mut PgConnection,
+        projection: &dyn Projection,
+        live: &Target,
+        incoming: &Target,
+        progress: &mut impl FnMut(Stage),
+    ) -> Result<(), Error> {
+        sqlx::query("set local lock_timeout = '2s'").execute(&mut *hold).await?;
+        let retired = Target::retired(live);
+        if incoming != &retired {
+            // Waits for whoever reads it; so before the live projector is held.
+            let sql = format!("drop schema if exists {} cascade", retired.schema);
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut *hold).await?;
+        }
+        self.hold_live(hold, live, progress).await?;
+        change_places(hold, projection, live, incoming).await
+    }
+
     async fn go_to(&mut self, goal: i64, progress: &mut impl FnMut(Stage)) -> Result<(), Error> {
         loop {
             let position = self.projector.resume().await?;
@@ -97,6 +125,12 @@ impl Follower {
             // The live copy began again, after the database was restored to the past.
             let left = usize::try_from(left).map_err(|_| Error::AheadOfLog { after: position, head: goal })?;
             let events = self.reader.range(position, left.min(self.projector.most(position))).await?;
+            if events.is_empty() {
+                // The next look would find as little, and the live projector may be held.
+                let head = self.reader.head().await?.pos;
+                let missing = Error::Corrupt { position: position + 1, what: "the log has no event here".to_owned() };
+                return Err(if goal > head { Error::AheadOfLog { after: goal, head } } else { missing });
+            }
             match self.projector.fold_and_write(events).await {
                 Ok(()) => {}
                 // The projector goes on with single events from here, and sets the bad one aside.
@@ -108,7 +142,8 @@ impl Follower {
     }
 }
 
-/// Puts `incoming` in the place of the live copy, which becomes the retired one. `hold` holds the live projector.
+/// Puts `incoming` in the place of the live copy, which becomes the retired one: the schema of that name is gone. `hold` holds the live
+/// projector.
 async fn change_places(hold: &mut PgConnection, projection: &dyn Projection, live: &Target, incoming: &Target) -> Result<(), Error> {
     // A copy of a version that is not in service yet takes its place behind the scenes.
     let first = projection.tables().first().map_or("", |table| table.name);
@@ -117,8 +152,6 @@ async fn change_places(hold: &mut PgConnection, projection: &dyn Projection, liv
     // Another row in its place, not a changed one: a projector waiting for the old row must find it gone, and start afresh.
     rename(hold, live, &leaving).await?;
     if incoming != &retired {
-        let sql = format!("drop schema if exists {} cascade", retired.schema);
-        sqlx::query(AssertSqlSafe(sql)).execute(&mut *hold).await?;
         for table in ["quarantine", "checkpoint"] {
             let sql = AssertSqlSafe(format!("delete from read.{table} where name = $1 and version = $2"));
             sqlx::query(sql).bind(&retired.name).bind(retired.version).execute(&mut *hold).await?;

@@ -1,7 +1,11 @@
 //! Joins the parts: one chain of commits from the first to the head, and the checkpoints on its way.
 
 use chrono::{DateTime, Utc};
-use domain::integrity::{checkpoint::Checkpoint, merkle::Accumulator};
+use domain::integrity::{
+    checkpoint::Checkpoint,
+    commit_hash,
+    merkle::{Accumulator, Hash},
+};
 
 use super::{
     Commit, MOST_UNEXPLAINED, Problem, VerifyReport,
@@ -22,8 +26,12 @@ pub(super) struct Chain {
     held: Vec<i64>,
     events: i64,
     commits: i64,
+    /// First position of the newest commit.
+    last_first: i64,
     last_pos: i64,
-    last_hash: [u8; 32],
+    last_hash: Hash,
+    /// What its row and its events hash to.
+    last_made: Hash,
     last_recorded: Option<DateTime<Utc>>,
     tree: Accumulator,
     problems: Problems,
@@ -40,8 +48,10 @@ impl Chain {
             held: Vec::new(),
             events: 0,
             commits: 0,
+            last_first: 0,
             last_pos: 0,
             last_hash: [0; 32],
+            last_made: [0; 32],
             last_recorded: None,
             tree: Accumulator::default(),
             problems: Problems::default(),
@@ -51,8 +61,8 @@ impl Chain {
 
     /// The next part.
     pub(super) fn part(&mut self, part: Part) {
-        for commit in &part.commits {
-            self.commit(commit);
+        for (commit, root) in &part.commits {
+            self.commit(commit, root);
         }
         self.events += part.events;
         self.problems.extend(part.problems);
@@ -63,24 +73,50 @@ impl Chain {
         }
     }
 
-    fn commit(&mut self, commit: &Commit) {
+    /// The next commit, and the root of its events.
+    fn commit(&mut self, commit: &Commit, root: &Hash) {
         self.commits += 1;
+        let made_after = |hash: &Hash| commit_hash(hash, commit.first_pos, commit.recorded_at.timestamp_micros(), root);
+        let made = made_after(&commit.prev_hash);
         // Positions may be forged, up to the greatest there is: nothing may overflow.
         if self.last_pos.checked_add(1) != Some(commit.first_pos) {
             let from = self.last_pos.saturating_add(1);
             let until = commit.first_pos.saturating_sub(1).max(from);
             self.problems.push(Problem::within(from, until, format!("the next commit begins at {}", commit.first_pos)));
-        }
-        if commit.prev_hash != self.last_hash {
-            let what = "the commit does not follow the one before: its previous hash is another";
-            self.problems.push(Problem::at(commit.first_pos, what));
+        } else if commit.prev_hash != self.last_hash {
+            let (from, until) = self.unlinked(commit, &made_after(&self.last_hash));
+            let what = format!("the commit of {} does not follow the one before: its previous hash is another", commit.first_pos);
+            self.problems.push(Problem::within(from, until.max(from), what));
         }
         if self.last_recorded.is_some_and(|before| commit.recorded_at < before) {
-            self.problems.push(Problem::at(commit.first_pos, "recorded_at goes back"));
+            // Of a commit that is what it claims it is not known whether its own time was changed or that of the one before.
+            let from = if made == commit.hash { self.last_first } else { commit.first_pos };
+            let until = commit.last_pos.max(commit.first_pos);
+            self.problems.push(Problem::within(from.min(commit.first_pos), until, "recorded_at goes back"));
         }
-        (self.last_pos, self.last_hash, self.last_recorded) = (commit.last_pos, commit.hash, Some(commit.recorded_at));
+        (self.last_first, self.last_pos, self.last_hash) = (commit.first_pos, commit.last_pos, commit.hash);
+        (self.last_made, self.last_recorded) = (made, Some(commit.recorded_at));
         self.tree.push(&commit.hash);
         self.meet_checkpoints(commit);
+    }
+
+    /// Where the cause may lie that a commit does not follow the one before. `made`: what it would hash to if it did.
+    fn unlinked(&self, commit: &Commit, made: &Hash) -> (i64, i64) {
+        if commit.prev_hash == self.last_made {
+            // It was made after the one before as that stands: only the hash in the row of that one is another.
+            (self.last_first, self.last_pos)
+        } else if *made == commit.hash {
+            // Only the previous hash in its own row is another.
+            (commit.first_pos, commit.last_pos)
+        } else {
+            // Hashes were computed anew, of however many commits up to here.
+            (self.in_doubt(), commit.last_pos)
+        }
+    }
+
+    /// The first position for which no checkpoint vouches that held so far.
+    fn in_doubt(&self) -> i64 {
+        self.held.last().map_or(1, |held| held.saturating_add(1))
     }
 
     /// Compares with every checkpoint that stands at or before the end of this commit.
@@ -91,8 +127,7 @@ impl Chain {
                 None => self.held.push(position),
                 Some(what) => {
                     // Until the checkpoint before, the log is known to be what it was; the difference lies after it.
-                    let from = self.held.last().map_or(1, |held| held.saturating_add(1));
-                    self.problems.push(Problem::within(from.min(position), position, what));
+                    self.problems.push(Problem::within(self.in_doubt().min(position), position, what));
                 }
             }
         }
@@ -111,28 +146,44 @@ impl Chain {
         }
     }
 
-    /// Looks for what became of the commits that do not hash to what they claim; those for which it is not known, first and last position.
-    pub(super) fn explain(&mut self) -> Vec<(i64, i64)> {
-        let (problems, unknown) = exchanged::explain(&std::mem::take(&mut self.unexplained));
-        self.problems.extend(problems);
-        unknown
+    /// The end: what was seen must be what the head says. `others`: what was found beside the chain. Gives the ranges in which something is
+    /// wrong, nobody knows yet at which position.
+    pub(super) fn end(&mut self, others: Problems) -> Vec<(i64, i64)> {
+        self.problems.extend(exchanged::explain(&std::mem::take(&mut self.unexplained)));
+        self.problems.extend(others.into_vec());
+        self.meet_head();
+        for signed in std::mem::take(&mut self.checkpoints) {
+            let position = signed.checkpoint.position;
+            let what = format!("the log ends before position {position}, for which there is a checkpoint");
+            self.problems.push(Problem::within(self.last_pos.saturating_add(1), position, what));
+        }
+        self.problems.ranges()
     }
 
-    /// The end, after [`Self::explain`]: what was seen must be what the head says. `others`: what was found beside the chain.
-    pub(super) fn finish(mut self, others: impl IntoIterator<Item = Problem>) -> VerifyReport {
-        self.problems.extend(others);
+    fn meet_head(&mut self) {
         let (last_pos, head_pos) = (self.last_pos, self.head.pos);
         if last_pos != head_pos {
             let from = last_pos.min(head_pos).saturating_add(1);
             let what = format!("the commits end at {last_pos} but the head of the log says {head_pos}");
             self.problems.push(Problem::within(from, last_pos.max(head_pos), what));
         } else if self.last_hash != self.head.hash {
-            self.problems.push(Problem::at(head_pos, "the head of the log has another hash than the newest commit"));
+            // As in `unlinked`; whether the head's own hash was changed is not known.
+            let from = if self.last_made == self.head.hash { self.last_first } else { self.in_doubt() };
+            self.problems.push(Problem::within(
+                from.min(head_pos),
+                head_pos,
+                "the head of the log has another hash than the newest commit",
+            ));
         }
-        for signed in std::mem::take(&mut self.checkpoints) {
-            let position = signed.checkpoint.position;
-            let what = format!("the log ends before position {position}, for which there is a checkpoint");
-            self.problems.push(Problem::within(last_pos.saturating_add(1), position, what));
+    }
+
+    /// The report, after [`Self::end`]. `replaced`: events that were found in the ranges that it gave.
+    pub(super) fn finish(mut self, replaced: Vec<Problem>) -> VerifyReport {
+        for problem in replaced {
+            // What is known of a position already says more.
+            if !self.problems.is_named(problem.position) {
+                self.problems.push(problem);
+            }
         }
         let Self { problems, events, commits, head, held, .. } = self;
         VerifyReport {

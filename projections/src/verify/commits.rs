@@ -44,8 +44,8 @@ impl Unexplained {
 /// What a part holds.
 pub(super) struct Part {
     pub events: i64,
-    /// By position.
-    pub commits: Vec<Commit>,
+    /// By position, each with the root of the events that it has, whatever these are.
+    pub commits: Vec<(Commit, Hash)>,
     pub problems: Vec<Problem>,
     pub unexplained: Vec<Unexplained>,
     /// Highest position seen.
@@ -81,8 +81,9 @@ impl PartVerifier {
     /// The commits of the part, by position, and what is wrong with their rows.
     pub(super) fn new(commits: Vec<Commit>, broken: Vec<Problem>) -> Self {
         let last_position = commits.last().map_or(0, |commit| commit.last_pos);
-        let waiting = commits.iter().cloned().collect();
-        let part = Part { events: 0, commits, problems: Vec::new(), unexplained: Vec::new(), last_position };
+        let waiting = VecDeque::from(commits);
+        let part =
+            Part { events: 0, commits: Vec::with_capacity(waiting.len()), problems: Vec::new(), unexplained: Vec::new(), last_position };
         let mut verifier = Self { waiting, open: None, problems: Problems::default(), part };
         verifier.problems.extend(broken);
         verifier.open_next();
@@ -145,6 +146,8 @@ impl PartVerifier {
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
         let Open { commit, expected, hashes, origins, intact } = open;
+        let root = merkle_root(&hashes);
+        self.part.commits.push((commit.clone(), root));
         if commit.last_pos < commit.first_pos {
             self.problems.push(Problem::at(commit.first_pos, format!("the commit ends before it begins, at {}", commit.last_pos)));
         } else if expected <= commit.last_pos {
@@ -152,7 +155,7 @@ impl PartVerifier {
         } else if intact {
             let last_pos = commit.last_pos;
             let unexplained = Unexplained { commit, hashes, origins };
-            if !unexplained.fits(&merkle_root(&unexplained.hashes)) {
+            if !unexplained.fits(&root) {
                 if self.part.unexplained.len() < MOST_UNEXPLAINED {
                     self.part.unexplained.push(unexplained);
                 } else {

@@ -15,8 +15,8 @@ const MOST_PAIRS: usize = 400_000;
 /// Commits among which exchanges are searched for.
 const MOST_COMMITS: usize = 8;
 
-/// Problems of each commit: at the exchanged positions where that explains it, else its whole range; and these ranges.
-pub(super) fn explain(commits: &[Unexplained]) -> (Vec<Problem>, Vec<(i64, i64)>) {
+/// Problems of each commit: at the exchanged positions where that explains it, else its whole range.
+pub(super) fn explain(commits: &[Unexplained]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut explained = vec![false; commits.len()];
     for (index, commit) in commits.iter().enumerate().take(MOST_COMMITS) {
@@ -33,13 +33,11 @@ pub(super) fn explain(commits: &[Unexplained]) -> (Vec<Problem>, Vec<(i64, i64)>
             }
         }
     }
-    let rest = commits.iter().zip(&explained).filter(|(_, explained)| !**explained);
-    let rest: Vec<(i64, i64)> = rest.map(|(Unexplained { commit, .. }, _)| (commit.first_pos, commit.last_pos)).collect();
-    for (first, last) in rest.iter().copied() {
+    for (Unexplained { commit, .. }, _) in commits.iter().zip(&explained).filter(|(_, explained)| !**explained) {
         let what = "the commit does not hash to what it claims: an event was replaced together with its hash, or the commit was changed";
-        problems.push(Problem::within(first, last, what));
+        problems.push(Problem::within(commit.first_pos, commit.last_pos, what));
     }
-    (problems, rest)
+    problems
 }
 
 fn mark(explained: &mut [bool], index: usize) {

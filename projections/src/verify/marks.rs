@@ -1,36 +1,35 @@
-//! Tells which event of a commit was replaced together with its hash, when the commit does not hash to what it claims and nothing else
-//! explains it.
+//! Tells which event was replaced together with its hash, where something is wrong and nothing else tells at which position.
 //!
-//! A commit keeps the first bytes of the hashes of its events, its marks, so an event whose hash begins otherwise is another one. Marks prove
-//! nothing: no hash covers them, and the owner of the database can change them, too. That is why the commit as a whole stays a problem beside
-//! what is told here. Commits of before there were marks have none.
+//! A commit keeps the first bytes of the hashes of its events, its marks, so an event whose hash begins otherwise is another one. Marks
+//! prove nothing: no hash covers them, and the owner of the database can change them, too. That is why the range as a whole stays a problem
+//! beside what is told here. Commits of before there were marks have none.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
-use super::Problem;
+use super::{Problem, problems::MOST};
 use crate::error::Error;
 
-/// Of each event of these commits (first positions) its hash and its mark.
-const SQL: &str = "select e.pos, e.hash, substring(c.marks from ((e.pos - c.first_pos) * 8 + 1)::integer for 8) \
-                   from log.commit c join log.event e on e.pos between c.first_pos and c.last_pos \
-                   where c.first_pos = any($1) and c.marks is not null order by e.pos";
+/// Events between two positions, both greater than zero, whose hash begins otherwise than the mark that their commit has of them.
+/// Positions may be forged: no number overflows, and where a commit has no more marks it has an empty one, with which any hash begins.
+const SQL: &str = "select e.pos from log.commit c join log.event e on e.pos between c.first_pos and c.last_pos \
+                   cross join lateral (select substring(c.marks from \
+                       (least(greatest(e.pos - c.first_pos, 0), 200000000) * 8 + 1)::integer for 8)) m (mark) \
+                   where c.first_pos between \
+                       coalesce((select max(first_pos) from log.commit where first_pos between 1 and $1), $1) and $2 \
+                   and e.pos between $1 and $2 and substring(e.hash for length(m.mark)) <> m.mark order by e.pos limit $3";
 
-/// Events of these commits (first position, last position) that are others than their commit has marked.
-pub(super) async fn replaced(connection: &mut PgConnection, commits: &[(i64, i64)]) -> Result<Vec<Problem>, Error> {
-    if commits.is_empty() || !are_kept(connection).await? {
+/// Events in these ranges (first position, last position; apart) that are others than their commits have marked.
+pub(super) async fn replaced(connection: &mut PgConnection, ranges: &[(i64, i64)]) -> Result<Vec<Problem>, Error> {
+    if ranges.is_empty() || !are_kept(connection).await? {
         return Ok(Vec::new());
     }
-    let firsts: Vec<i64> = commits.iter().map(|(first, _)| *first).collect();
-    let rows = sqlx::query(SQL).bind(firsts).fetch_all(connection).await?;
+    let most = i64::try_from(MOST).unwrap_or(i64::MAX);
     let mut problems = Vec::new();
-    for row in rows {
-        let (position, hash, mark): (i64, &[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if !hash.starts_with(mark) {
-            problems.push(Problem::at(
-                position,
-                "the commit has the mark of another event here: it was replaced, with its hash, or the mark was changed",
-            ));
-        }
+    for (first, last) in ranges.iter().copied() {
+        let query = sqlx::query_scalar(SQL).bind(first.max(1)).bind(last).bind(most);
+        let positions: Vec<i64> = query.fetch_all(&mut *connection).await?;
+        let what = "the commit has the mark of another event here: it was replaced, with its hash, or the mark was changed";
+        problems.extend(positions.into_iter().map(|position| Problem::at(position, what)));
     }
     Ok(problems)
 }

@@ -9,12 +9,14 @@
 //!   disk, when it must) beside the stream heads; the verifier remembers one stream. So no map of all streams is ever held.
 //! - **Keys** ([`keys`]) are looked up by the database.
 //!
-//! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position. A
-//! change whose author recomputes an event's hash is found in its commit, as a range, and at its position by the marks that the commit keeps of
-//! its events ([`marks`]), unless these were changed as well. A rewritten log in which everything is
-//! recomputed is consistent, and only differs from checkpoints that were published before, which show that it was, and from exports that
-//! were made before, which show where ([`against`]). No hash covers idempotency keys: a
-//! stored answer or request hash (`log.append_key`) that was changed is not found.
+//! What this can and cannot find: a change that leaves some hash, head, version or count as it was is found at its position, or in the
+//! range in which it lies. A change whose author recomputes an event's hash is found in its commit; one whose author recomputes hashes of
+//! commits, too, between the last checkpoint that holds and the place at which the chain is broken. In such a range it is found at its
+//! position by the marks that commits keep of their events ([`marks`]), unless these were changed as well. A rewritten log in which
+//! everything is recomputed is consistent, and only differs from checkpoints that were published before, which show that it was, and from
+//! exports that were made before, which show where ([`against`]). No hash covers idempotency keys: a stored answer or request hash
+//! (`log.append_key`) that was changed is not found. Nor does any cover snapshots (`log.snapshot`), which are not looked at: a changed one
+//! misleads the commands that start from it, and nothing is lost when it is deleted.
 
 pub mod against;
 #[cfg(test)]
@@ -168,12 +170,23 @@ pub async fn verify_against(
         };
         let mut problems = streams::verify(&mut moment.keeper, &head, read).await?;
         problems.extend(keys::verify(&mut moment.keeper, &head).await?);
+        problems.extend(head_time(&mut moment.keeper, head.pos).await?);
         Ok(problems)
     };
-    let (mut chain, mut others): (Chain, Problems) = tokio::try_join!(commits, others)?;
-    others.extend(marks::replaced(&mut moment.keeper, &chain.explain()).await?);
+    let (mut chain, others): (Chain, Problems) = tokio::try_join!(commits, others)?;
+    let replaced = marks::replaced(&mut moment.keeper, &chain.end(others)).await?;
     moment.keeper.commit().await?;
-    Ok(chain.finish(others.into_vec()))
+    Ok(chain.finish(replaced))
+}
+
+/// The head's time, behind which the next commit does not fall, is that of the newest commit; that of an empty log lies before all others.
+async fn head_time(connection: &mut PgConnection, head_pos: i64) -> Result<Option<Problem>, Error> {
+    let sql = "select coalesce(newest.first_pos, 1) from log.head h \
+               left join lateral (select first_pos, recorded_at from log.commit order by first_pos desc limit 1) newest on true \
+               where h.id = 1 and h.recorded_at is distinct from coalesce(newest.recorded_at, '-infinity')";
+    let differs: Option<i64> = sqlx::query_scalar(sql).fetch_optional(connection).await?;
+    let what = "the head of the log has another time than the newest commit";
+    Ok(differs.map(|first_pos| Problem::within(first_pos, head_pos.max(first_pos), what)))
 }
 
 /// Where to cut the log: after commits, about every [`PART`] positions. Every position and every commit lies in exactly one

@@ -20,6 +20,23 @@ impl Problems {
         }
     }
 
+    /// Whether one is at this very position.
+    pub(super) fn is_named(&self, position: i64) -> bool {
+        self.0.iter().any(|problem| (problem.position, problem.until) == (position, position))
+    }
+
+    /// Where those are whose place is not exact: first and last positions, in order and apart.
+    pub(super) fn ranges(&self) -> Vec<(i64, i64)> {
+        let mut ranges: Vec<(i64, i64)> = Vec::new();
+        for problem in self.0.iter().filter(|problem| problem.position < problem.until) {
+            match ranges.last_mut() {
+                Some((_, until)) if problem.position <= *until => *until = problem.until.max(*until),
+                Some(_) | None => ranges.push((problem.position, problem.until)),
+            }
+        }
+        ranges
+    }
+
     /// In order.
     pub(super) fn into_vec(self) -> Vec<Problem> {
         self.0.into_iter().collect()

@@ -52,11 +52,13 @@ impl StreamVerifier {
         current.beyond |= past;
         let head = current.head.unwrap_or(0);
         if before.checked_add(1) != Some(version) {
-            self.problems.push(Problem::at(pos, format!("version {version} of its stream comes after {before}")));
+            // What is missing between the two may be an event of another stream now.
+            let what = format!("version {version} of its stream, at {pos}, comes after {before}");
+            self.problems.push(Problem::within(before_pos.max(1).min(pos), pos, what));
         }
         if pos <= before_pos {
-            self.problems
-                .push(Problem::at(pos, format!("version {version} of its stream stands before version {before}, at {before_pos}")));
+            let what = format!("version {version} of its stream, at {pos}, stands before version {before}, at {before_pos}");
+            self.problems.push(Problem::within(pos, before_pos, what));
         }
         if beyond {
             self.problems.push(Problem::at(pos, format!("the head of its stream knows versions up to {head}, this is {version}")));
@@ -69,11 +71,13 @@ impl StreamVerifier {
     }
 
     fn close(&mut self) {
-        let Some(Current { key: (_, kind, id), version, head: Some(head), .. }) = self.current.take() else { return };
+        let Some(Current { key: (_, kind, id), version, pos, head: Some(head), .. }) = self.current.take() else { return };
         if head > version {
             let stream = domain::ids::Ulid::from_bytes(*id.as_bytes());
             let what = format!("the head of {kind} {stream} is version {head}, the log has no more than {version}");
-            self.problems.push(Problem::at(self.after_head, what));
+            // It is an event of another stream now, or was cut off at the end of the log.
+            let from = pos.max(1);
+            self.problems.push(Problem::within(from, self.after_head.max(from), what));
         }
     }
 }

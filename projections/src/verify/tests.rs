@@ -43,8 +43,12 @@ fn verify(commits: &[(Commit, Vec<RecordedEvent>)], head: &Head) -> Vec<Problem>
         part.iter().flat_map(|(_, events)| events).for_each(|event| verifier.event(event));
         chain.part(verifier.finish());
     }
-    chain.explain();
+    chain.end(Problems::default());
     chain.finish(Vec::new()).problems
+}
+
+fn places(problems: &[Problem]) -> Vec<(i64, i64)> {
+    problems.iter().map(|problem| (problem.position, problem.until)).collect()
 }
 
 fn sample() -> (Commits, Head) {
@@ -78,14 +82,70 @@ fn every_kind_of_change_is_found_at_its_place() {
     assert_eq!(broken(&|commits| drop(commits[1].1.remove(1))), Some((5, 5)), "an event cut out");
     assert_eq!(broken(&|commits| drop(commits.remove(1))), Some((4, 6)), "a commit cut out");
     assert_eq!(broken(&|commits| commits[0].0.hash[0] ^= 1), Some((1, 3)), "a commit's hash");
+    assert_eq!(broken(&|commits| commits[1].0.prev_hash[0] ^= 1), Some((4, 6)), "a commit's previous hash");
     assert_eq!(broken(&|commits| drop(commits.pop())), Some(((end - 1) / 3 * 3 + 1, end)), "the end cut off");
     assert_eq!(broken(&|commits| commits[2].1[0].recorded_at += chrono::TimeDelta::seconds(1)), Some((7, 7)), "a time");
-    let with_hash = |commits: &mut Commits| {
-        let event = &mut commits[1].1[1];
-        event.payload.push(b' ');
-        event.hash = recorded_hash(event);
-    };
-    assert_eq!(broken(&with_hash), Some((4, 6)), "an event replaced together with its hash is somewhere in its commit");
+    assert_eq!(
+        broken(&|commits| replace(&mut commits[1].1[1])),
+        Some((4, 6)),
+        "an event replaced together with its hash is somewhere in its commit"
+    );
+}
+
+/// Replaces an event together with its hash.
+fn replace(event: &mut RecordedEvent) {
+    event.payload.push(b' ');
+    event.hash = recorded_hash(event);
+}
+
+/// Computes the hashes of so many commits anew, the first ones, from what stands in them.
+fn recompute(commits: &mut Commits, count: usize) {
+    let mut prev_hash = [0; 32];
+    for (commit, events) in commits.iter_mut().take(count) {
+        let root = merkle_root(&events.iter().map(|event| event.hash).collect::<Vec<_>>());
+        let hash = commit_hash(&prev_hash, commit.first_pos, commit.recorded_at.timestamp_micros(), &root);
+        (commit.prev_hash, commit.hash) = (prev_hash, hash);
+        prev_hash = hash;
+    }
+}
+
+#[test]
+fn where_hashes_were_computed_anew_up_to_some_commit_the_cause_lies_anywhere_before_the_break() {
+    let (sound, head) = sample();
+    for (count, until) in [(2, 9), (3, 12), (sound.len(), head.pos)] {
+        let mut commits = sound.clone();
+        replace(&mut commits[1].1[1]);
+        recompute(&mut commits, count);
+        assert_eq!(places(&verify(&commits, &head)), [(1, until)], "{count}");
+    }
+}
+
+#[test]
+fn a_hash_changed_in_one_row_alone_is_told_of_no_other_commit() {
+    let (sound, head) = sample();
+    let (newest, end) = (sound.len() - 1, head.pos);
+    let first = sound[newest].0.first_pos;
+    for (index, of_its_own, range) in [(1, true, (4, 6)), (1, false, (4, 6)), (newest, true, (first, end)), (newest, false, (first, end))] {
+        let mut commits = sound.clone();
+        let commit = &mut commits[index].0;
+        let hash = if of_its_own { &mut commit.hash } else { &mut commit.prev_hash };
+        hash[0] ^= 1;
+        let problems = verify(&commits, &head);
+        assert_eq!(places(&problems), [range, range], "{problems:?}");
+    }
+}
+
+#[test]
+fn a_time_that_goes_back_is_wrong_in_one_of_two_commits() {
+    let (mut commits, head) = sample();
+    let later = chrono::TimeDelta::days(1);
+    commits[1].0.recorded_at += later;
+    commits[1].1.iter_mut().for_each(|event| event.recorded_at += later);
+    let count = commits.len();
+    recompute(&mut commits, count);
+    let head = Head { hash: commits[count - 1].0.hash, ..head };
+    let problems = verify(&commits, &head);
+    assert_eq!(places(&problems), [(4, 9)], "{problems:?}");
 }
 
 #[test]
@@ -158,11 +218,8 @@ fn events_exchanged_between_large_commits_are_named_both() {
 #[test]
 fn an_event_replaced_with_its_hash_in_a_large_commit_is_found_as_the_commit() {
     let (mut commits, head) = of_an_import();
-    let event = &mut commits[0].1[1_300];
-    event.payload.push(b' ');
-    event.hash = recorded_hash(event);
-    let problems = verify(&commits, &head);
-    assert_eq!(problems.iter().map(|problem| (problem.position, problem.until)).collect::<Vec<_>>(), [(1, 2_500)]);
+    replace(&mut commits[0].1[1_300]);
+    assert_eq!(places(&verify(&commits, &head)), [(1, 2_500)]);
 }
 
 #[test]
@@ -201,17 +258,17 @@ fn a_stream_is_held_to_its_versions_and_its_head() {
         for (n, event, head) in rows {
             verifier.row(key(*n), *event, *head);
         }
-        verifier.finish().into_vec().into_iter().map(|problem| problem.position).collect::<Vec<_>>()
+        places(&verifier.finish().into_vec())
     };
-    assert_eq!(check(&[(1, Some((1, 4)), Some(2)), (1, Some((2, 9)), Some(2)), (2, Some((1, 5)), Some(1))]), [0; 0]);
-    assert_eq!(check(&[(1, Some((1, 4)), Some(3)), (1, Some((3, 9)), Some(3))]), [9], "a version is missing");
-    assert_eq!(check(&[(1, Some((2, 4)), Some(2))]), [4], "the first version is missing");
-    assert_eq!(check(&[(1, Some((1, 9)), Some(2)), (1, Some((2, 4)), Some(2))]), [4], "out of order");
-    assert_eq!(check(&[(1, Some((1, 4)), Some(1)), (1, Some((2, 9)), Some(1)), (1, Some((3, 10)), Some(1))]), [9], "beyond the head");
-    assert_eq!(check(&[(1, Some((1, 4)), None)]), [4], "no head");
-    assert_eq!(check(&[(1, Some((1, 4)), Some(2))]), [21], "the head knows more than the log");
-    assert_eq!(check(&[(1, None, Some(1))]), [21], "a head without events");
-    assert_eq!(check(&[(1, Some((i64::MAX, 4)), Some(i64::MAX)), (1, Some((1, 5)), Some(i64::MAX))])[0], 4, "no overflow");
+    assert!(check(&[(1, Some((1, 4)), Some(2)), (1, Some((2, 9)), Some(2)), (2, Some((1, 5)), Some(1))]).is_empty());
+    assert_eq!(check(&[(1, Some((1, 4)), Some(3)), (1, Some((3, 9)), Some(3))]), [(4, 9)], "a version is missing");
+    assert_eq!(check(&[(1, Some((2, 4)), Some(2))]), [(1, 4)], "the first version is missing");
+    assert_eq!(check(&[(1, Some((1, 9)), Some(2)), (1, Some((2, 4)), Some(2))]), [(4, 9)], "out of order");
+    assert_eq!(check(&[(1, Some((1, 4)), Some(1)), (1, Some((2, 9)), Some(1)), (1, Some((3, 10)), Some(1))]), [(9, 9)], "beyond the head");
+    assert_eq!(check(&[(1, Some((1, 4)), None)]), [(4, 4)], "no head");
+    assert_eq!(check(&[(1, Some((1, 4)), Some(2))]), [(4, 21)], "the head knows more than the log");
+    assert_eq!(check(&[(1, None, Some(1))]), [(1, 21)], "a head without events");
+    assert_eq!(check(&[(1, Some((i64::MAX, 4)), Some(i64::MAX)), (1, Some((1, 5)), Some(i64::MAX))])[0], (1, 4), "no overflow");
 }
 
 #[test]
@@ -220,7 +277,7 @@ fn of_too_many_problems_the_lowest_positions_are_kept_whatever_the_order_of_stre
     for n in 0..=255 {
         // The later a stream comes, the lower its position.
         let key = (Uuid::nil(), "order".to_owned(), Uuid::from_bytes([n; 16]));
-        verifier.row(key, Some((7, 300 - i64::from(n))), Some(7));
+        verifier.row(key, Some((1, 300 - i64::from(n))), None);
     }
     let positions: Vec<i64> = verifier.finish().into_vec().iter().map(|problem| problem.position).collect();
     assert_eq!(positions, (45..145).collect::<Vec<_>>());
