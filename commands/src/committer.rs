@@ -325,15 +325,21 @@ struct Driver<L> {
 }
 
 impl<L: Appender> Driver<L> {
-    /// Calls the append function until it answers or time is up; never reports a batch as lost that is in the log.
+    /// Calls the append function until it answers or time is up; never reports a batch as failed that may be in the log.
     async fn append(&mut self, batch: &[AppendItem]) -> BatchAnswer {
         let started = Instant::now();
         let mut attempted = false;
         loop {
+            let repeated = attempted;
             match timeout(CALL_TIMEOUT, self.try_append(batch, &mut attempted)).await {
                 Ok(Ok(answer)) => {
                     self.observe(batch, &answer, started);
                     return answer;
+                }
+                // Of the earlier call nobody knows whether it was stored, or is under way still.
+                Ok(Err(StoreError::Refused(error))) if repeated => {
+                    tracing::error!(%error, items = batch.len(), "the log refused a batch that it may have");
+                    return BatchAnswer::Lost { attempted };
                 }
                 Ok(Err(StoreError::Refused(error))) => {
                     tracing::error!(%error, items = batch.len(), "the log refused a batch");
@@ -355,14 +361,14 @@ impl<L: Appender> Driver<L> {
         let repeated = *attempted;
         self.log.connect().await?;
         *attempted = true;
-        let answer = self.log.append(batch).await?;
-        if repeated && matches!(answer, BatchAnswer::Refused(_)) {
+        let answer = self.log.append(batch).await;
+        if repeated && matches!(answer, Ok(BatchAnswer::Refused(_)) | Err(StoreError::Refused(_))) {
             // The earlier call may have been stored before its connection broke; then its first event is in place.
             if let Some(first_pos) = self.written_at(batch).await? {
                 return Ok(BatchAnswer::Committed { first_pos, link: None });
             }
         }
-        Ok(answer)
+        answer
     }
 
     async fn written_at(&mut self, batch: &[AppendItem]) -> Result<Option<i64>, StoreError> {

@@ -1,6 +1,10 @@
-//! The pure core: what goes together, what waits, who is told what. The driver is tested on a real database, in `tests`.
+//! The pure core: what goes together, what waits, who is told what. And what its driver makes of a log that refuses; on a real database
+//! it is tested in `tests`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::ready,
+};
 
 use domain::{
     envelope::{NewEvent, StreamType},
@@ -193,6 +197,51 @@ fn an_outage_ends_the_going_one_by_one() {
     core.submit(item(&[1]), 3);
     core.submit(item(&[2]), 4);
     assert_eq!(commit(&mut core), [3, 4]);
+}
+
+/// A log that answers as it was told beforehand, and in which the batch is found or not.
+struct Told {
+    answers: VecDeque<Result<BatchAnswer, StoreError>>,
+    written: Option<i64>,
+}
+
+impl Appender for Told {
+    fn connect(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        ready(Ok(()))
+    }
+
+    fn disconnect(&mut self) {}
+
+    fn append(&mut self, _batch: &[AppendItem]) -> impl Future<Output = Result<BatchAnswer, StoreError>> + Send {
+        ready(self.answers.pop_front().unwrap())
+    }
+
+    fn find_written(
+        &mut self,
+        _key: StreamKey,
+        _version: i64,
+        _hash: &[u8; 32],
+    ) -> impl Future<Output = Result<Option<i64>, StoreError>> + Send {
+        ready(Ok(self.written))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_the_log_may_have_is_not_told_to_have_failed() {
+    let lost = || Err(StoreError::Lost("the connection broke".to_owned()));
+    let refused = || Err(StoreError::Refused("no".to_owned()));
+    let conflict = || Ok(BatchAnswer::Refused(vec![Refusal::Version { index: 0, actual: 1 }]));
+    let found = BatchAnswer::Committed { first_pos: 7, link: None };
+    let cases = [
+        (vec![refused()], None, BatchAnswer::Failed("no".to_owned())),
+        (vec![lost(), refused()], None, BatchAnswer::Lost { attempted: true }),
+        (vec![lost(), refused()], Some(7), found.clone()),
+        (vec![lost(), conflict()], Some(7), found),
+    ];
+    for (answers, written, expected) in cases {
+        let log = Told { answers: answers.into(), written };
+        assert_eq!(Driver { log, news: News::default() }.append(&[item(&[1])]).await, expected);
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -45,9 +45,14 @@ fn is_statement_error(error: &sqlx::Error) -> bool {
     if database.try_downcast_ref::<PgDatabaseError>().is_some_and(of_server) {
         return false;
     }
-    // 08 connection, 53 resources, 55 lock not available, 57 operator intervention, 40 rollback: all pass by themselves. 0A000 is what a
-    // connection says of a statement whose result has another type since a migration: a new one does not.
-    !database.code().is_some_and(|code| ["08", "53", "55", "57", "40", "0A000"].iter().any(|class| code.starts_with(class)))
+    !database.code().is_some_and(|code| passes_by_itself(&code))
+}
+
+/// 08 connection, 25 transaction (a standby that is not the server yet takes no writes), 40 rollback, 53 resources, 55 lock not available,
+/// 57 operator intervention. 0A000 is what a connection says of a statement whose result has another type since a migration: a new one
+/// does not.
+fn passes_by_itself(code: &str) -> bool {
+    ["08", "25", "40", "53", "55", "57", "0A000"].iter().any(|class| code.starts_with(class))
 }
 
 /// A round trip to the log.
@@ -159,5 +164,20 @@ impl Appender for PgAppender {
 
     async fn find_written(&mut self, key: StreamKey, version: i64, hash: &[u8; 32]) -> Result<Option<i64>, StoreError> {
         Ok(event_store::find_written(self.connected()?, key, version, hash).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passes_by_itself;
+
+    #[test]
+    fn what_the_state_of_the_server_refuses_is_tried_again_and_what_is_wrong_with_the_statement_is_not() {
+        for code in ["25006", "40001", "53300", "55P03", "57P01", "08006", "0A000"] {
+            assert!(passes_by_itself(code), "{code}");
+        }
+        for code in ["22P05", "23505", "42501", "54000", "P0001"] {
+            assert!(!passes_by_itself(code), "{code}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use domain::{
     payment_intent::DisputeOutcome,
-    provider::{CallOutcome, Decline, DisputeSeen},
+    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, DisputeSeen, RefundStatus},
 };
 
 /// Whether a call can move money: decides what an unreadable answer means.
@@ -61,6 +61,28 @@ pub fn decline(code: &str, message: &str) -> Decline {
     Decline { code: code.to_owned(), message: without_tokens(message) }
 }
 
+/// What it means that a provider refused a capture because it cannot be done, by a look at its books: where they show the hold untouched,
+/// it was refused for good.
+pub fn capture_refused(reason: &str, books: CallOutcome<AttemptView>) -> CallOutcome<AttemptView> {
+    let untouched = matches!(
+        &books,
+        CallOutcome::Done(AttemptView { status: AttemptStatus::Authorized { .. }, payments, .. }) if payments.is_empty()
+    );
+    if untouched { CallOutcome::Declined(decline("capture_refused", reason)) } else { books }
+}
+
+/// What it means that a void was refused, by a look at the bank's books. A whole payment goes back once: what the bank has taken already it
+/// refuses as well, so without its books nothing is refused.
+pub fn void_refused(refusal: Decline, books: CallOutcome<RefundStatus>) -> CallOutcome<RefundStatus> {
+    match books {
+        CallOutcome::Done(RefundStatus::NotFound) => CallOutcome::Declined(refusal),
+        CallOutcome::Done(known) => CallOutcome::Done(known),
+        CallOutcome::Declined(Decline { message: reason, .. }) | CallOutcome::NotAttempted(reason) | CallOutcome::Unknown(reason) => {
+            CallOutcome::NotAttempted(reason)
+        }
+    }
+}
+
 /// A provider's words without what it may quote of the request: they are kept in events for ever, a payer's token must not be.
 fn without_tokens(text: &str) -> String {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -85,6 +107,9 @@ pub fn dispute_seen(status: &str, reason: Option<&str>) -> DisputeSeen {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+    use domain::{money::Money, provider::PaymentSeen};
+
     use super::*;
 
     #[test]
@@ -93,6 +118,37 @@ mod tests {
         let kept = "HTTP 404, resource_missing: No such PaymentMethod: 'pm_…'; token tokn_…, card_declined at 5 pm";
         assert_eq!(decline("card_declined", said).message, kept);
         assert_eq!(Failure::Uncertain(said.to_owned()).outcome::<()>(Kind::Money), CallOutcome::Unknown(kept.to_owned()));
+    }
+
+    #[test]
+    fn a_capture_is_refused_for_good_only_where_the_books_show_the_hold_untouched() {
+        let held = || AttemptStatus::Authorized { amount: Money::thb(100_00), capture_before: None };
+        let books = |status, payments| CallOutcome::Done(AttemptView { provider_id: None, status, payments });
+        let refused = |books| matches!(capture_refused("failed_capture", books), CallOutcome::Declined(d) if d.code == "capture_refused");
+        assert!(refused(books(held(), vec![])));
+        let paid_at = DateTime::UNIX_EPOCH;
+        let captured = PaymentSeen { transaction_id: "T1".to_owned(), amount: Money::thb(60_00), paid_at, refunded: 0, dispute: None };
+        let others = [
+            books(held(), vec![captured.clone()]),
+            books(AttemptStatus::Paid, vec![captured]),
+            books(AttemptStatus::Expired, vec![]),
+            CallOutcome::NotAttempted("the look was cut".to_owned()),
+        ];
+        for books in others {
+            assert_eq!(capture_refused("failed_capture", books.clone()), books);
+        }
+    }
+
+    #[test]
+    fn a_refused_void_is_believed_only_where_the_books_do_not_show_it() {
+        let refused = |books| void_refused(decline("cut_off_passed", "E"), books);
+        assert_eq!(refused(CallOutcome::Done(RefundStatus::NotFound)), CallOutcome::Declined(decline("cut_off_passed", "E")));
+        let sent = CallOutcome::Done(RefundStatus::Succeeded { provider_reference: "void:T1".to_owned() });
+        assert_eq!(refused(sent.clone()), sent);
+        let silent = [CallOutcome::Declined(decline("credentials_refused", "cut")), CallOutcome::NotAttempted("cut".to_owned())];
+        for books in silent {
+            assert_eq!(refused(books), CallOutcome::NotAttempted("cut".to_owned()));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! * secrets appear in no log line, no `Debug` text, no error and no recorded exchange.
 //!
 //! Cash has no connector: nobody is called, nothing can be unknown and no call-back comes. A cash tender is a fact that the
-//! operator records (amount tendered, change, drawer), so it lives with the orders and bills and never reaches this crate.
+//! operator records (amount tendered, change), so it lives with the orders and bills and never reaches this crate.
 //!
 //! # To add a provider
 //! 1. Make `src/<name>/` with the same files as `scb`: `mod.rs` (the port), `config.rs` (settings), `client.rs` (calls and

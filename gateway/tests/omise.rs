@@ -186,6 +186,16 @@ async fn a_completed_charge_that_only_holds_is_not_paid() {
 }
 
 #[tokio::test]
+async fn a_capture_that_is_refused_for_good_leaves_the_hold() {
+    let world = world().await;
+    let request = hold(&world);
+    let key = named(&request, &world.started(&request).await);
+    assert_eq!(declined(world.capture(&key, 100_01).await), "capture_refused");
+    assert!(matches!(world.inquire(&key).await.status, AttemptStatus::Authorized { .. }));
+    assert_eq!(done(world.capture(&key, 60_00).await).payments[0].amount, Money::thb(60_00));
+}
+
+#[tokio::test]
 async fn a_hold_is_reversed_a_code_is_expired_and_a_hold_lapses() {
     let world = world().await;
     let held = hold(&world);

@@ -340,6 +340,19 @@ async fn part_of_a_payment_is_refused_without_a_call() {
 }
 
 #[tokio::test]
+async fn money_of_another_currency_is_not_asked_back_as_baht() {
+    let world = World::new().await;
+    let (request, refund) = world.paid(100_00).await;
+    let dollars = json!({"reference": request.key.reference, "currency": "USD", "webhook": "never"});
+    let (_, payment) = world.post("/sim/pay", dollars).await;
+    let (transaction_id, amount) = (payment["transaction_id"].as_str().unwrap().to_owned(), Money::new(100_00, "USD".parse().unwrap()));
+    let refund = RefundRequest { transaction_id, amount, captured: amount, ..refund };
+    world.fault("void", "http_500", 1).await;
+    assert_eq!(declined_code(world.refund(&refund).await), "not_supported");
+    assert_eq!(world.faults_left().await, 1, "the bank was called");
+}
+
+#[tokio::test]
 async fn after_midnight_a_payment_cannot_be_sent_back() {
     let world = World::new().await;
     let (_, refund) = world.paid(75_00).await;

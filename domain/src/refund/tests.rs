@@ -267,6 +267,12 @@ fn a_provider_may_take_back_that_a_refund_succeeded_and_nobody_else_may() {
 }
 
 #[test]
+fn a_payment_that_a_bank_showed_as_gone_back_whole_is_not_taken_back_by_a_refused_call() {
+    let sent = given::<Refund>(&pending()).when(Command::Succeed { provider_reference: Some("void:T1".into()) }).events();
+    given::<Refund>(&[pending(), sent].concat()).when(fail()).then_rejected("RefundClosed");
+}
+
+#[test]
 fn cash_for_a_card_follows_only_a_refund_that_failed() {
     let card = Requested { tender: Tender::OnlineCard, destination: Destination::Cash, ..requested() };
     given::<Refund>(&[]).when(request(card.clone())).then_rejected("CardToCashNotAllowed");

@@ -166,7 +166,7 @@ async fn a_dead_provider_is_left_alone_until_it_has_rested_and_then_tried_once()
     assert!(world.guarded.health().is_available(), "a refusal is an answer");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_that_takes_too_long_is_unknown_when_it_began_something_and_repeatable_when_it_looked() {
     let world = World::new(Mood::Hangs);
     assert!(matches!(world.start().await, CallOutcome::Unknown(_)));
@@ -174,7 +174,7 @@ async fn a_call_that_takes_too_long_is_unknown_when_it_began_something_and_repea
     assert_eq!(world.guarded.health().failures_in_a_row, 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_full_bulkhead_refuses_payments_and_still_looks() {
     let world = World::new(Mood::Hangs);
     let (first, second, third, look) = tokio::join!(world.start(), world.start(), world.start(), world.inquire());
@@ -185,14 +185,14 @@ async fn a_full_bulkhead_refuses_payments_and_still_looks() {
     assert_eq!(world.guarded.health().free_places, PLACES, "places are given back");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_crowd_of_a_moment_is_let_through_one_after_the_other() {
     let world = World::new(Mood::Answers);
     let crowd = futures_util::future::join_all((0..20).map(|_| world.start())).await;
     assert!(crowd.iter().all(|outcome| matches!(outcome, CallOutcome::Declined(_))), "{crowd:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_wait_for_a_place_is_part_of_the_longest_call() {
     let world = World::new(Mood::Hangs);
     let _hanging = world.guarded.own.beginnings.acquire_many(2).await.unwrap();
@@ -202,7 +202,7 @@ async fn the_wait_for_a_place_is_part_of_the_longest_call() {
     assert!(started.elapsed() < Duration::from_millis(50));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn accounts_of_a_provider_that_hangs_take_the_places_of_their_provider_and_nobody_elses() {
     let shared = Arc::new(Bulkhead::new(3));
     let (one, other) = (World::beside(Mood::Hangs, shared.clone()), World::beside(Mood::Hangs, shared));
@@ -214,7 +214,7 @@ async fn accounts_of_a_provider_that_hangs_take_the_places_of_their_provider_and
     assert!(matches!(answered, CallOutcome::Declined(_)), "another provider answers as ever");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_abandoned_call_gives_its_place_back_and_counts_for_nothing() {
     let world = World::new(Mood::Hangs);
     assert!(tokio::time::timeout(Duration::from_millis(5), world.start()).await.is_err());

@@ -20,7 +20,7 @@ use crate::{
     Clock,
     bangkok::bangkok_date,
     error::GatewayError,
-    failure::{Failure, Kind, decline},
+    failure::{Failure, Kind, decline, void_refused},
     measure::measured,
     promptpay::{ParsedQr, is_reference},
 };
@@ -126,23 +126,15 @@ impl KbankProvider {
         }
         if bangkok_date(request.paid_at) != bangkok_date(request.now) {
             // An earlier try of this very refund may have ended unknown before midnight: its books decide.
-            let looked = self.look_refund(request, log).await;
-            return if looked == CallOutcome::Done(RefundStatus::NotFound) {
-                CallOutcome::Declined(decline("cut_off_passed", "KBank voids on the Bangkok day of payment only"))
-            } else {
-                looked
-            };
+            let refusal = decline("cut_off_passed", "KBank voids on the Bangkok day of payment only");
+            return void_refused(refusal, self.look_refund(request, log).await);
         }
         match self.0.void(&request.reference, &request.transaction_id, log).await {
             Ok(()) => CallOutcome::Done(voided(&request.transaction_id)),
-            // A repeat of a void that the bank took is refused; a whole payment goes back once, so the books decide.
-            Err(failure @ (Failure::Conflict(_) | Failure::Declined(_))) => match self.look_refund(request, log).await {
-                CallOutcome::Done(done @ RefundStatus::Succeeded { .. }) => CallOutcome::Done(done),
-                CallOutcome::Done(_) => failure.outcome(Kind::Money),
-                CallOutcome::NotAttempted(reason) | CallOutcome::Unknown(reason) => CallOutcome::Unknown(reason),
-                CallOutcome::Declined(refusal) => CallOutcome::Unknown(refusal.message),
+            Err(failure) => match failure.outcome(Kind::Money) {
+                CallOutcome::Declined(refusal) => void_refused(refusal, self.look_refund(request, log).await),
+                open @ (CallOutcome::Done(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_)) => open,
             },
-            Err(failure) => failure.outcome(Kind::Money),
         }
     }
 

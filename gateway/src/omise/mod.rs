@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     Clock,
     error::GatewayError,
-    failure::{Failure, Kind, decline},
+    failure::{Failure, Kind, capture_refused, decline},
     measure::measured,
 };
 
@@ -154,8 +154,10 @@ impl OmiseProvider {
             Ok(None) => return CallOutcome::Done(not_found(key)),
             Err(failure) => return failure.outcome(Kind::Read),
         };
-        let acted = self.client.act("capture", (&id, "capture"), (&body, &request.idempotency_key), log).await;
-        self.settle(acted, key, log).await
+        match self.client.act("capture", (&id, "capture"), (&body, &request.idempotency_key), log).await {
+            Err(Failure::Conflict(reason)) => capture_refused(&reason, self.look(key, log).await),
+            acted => self.settle(acted, key, log).await,
+        }
     }
 
     /// Lets go of a hold, or stops what is unpaid: two different calls, so the books are asked which.

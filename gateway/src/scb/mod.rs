@@ -19,7 +19,7 @@ use crate::{
     Clock,
     bangkok::bangkok_date,
     error::GatewayError,
-    failure::{Failure, Kind, decline},
+    failure::{Failure, Kind, decline, void_refused},
     measure::measured,
     promptpay::{ParsedQr, QrSpec, Target, is_reference},
 };
@@ -145,23 +145,22 @@ impl ScbProvider {
     }
 
     async fn void(&self, request: &RefundRequest, log: &ExchangeLog) -> CallOutcome<RefundStatus> {
-        if !self.config.void_profile || request.amount != request.captured {
-            return CallOutcome::Declined(decline("not_supported", "SCB sends back whole payments only, by contract"));
+        if !self.config.void_profile || request.amount != request.captured || request.amount.currency != Currency::THB {
+            return CallOutcome::Declined(decline("not_supported", "SCB sends back whole payments in baht only, by contract"));
         }
         let now = request.now;
         if bangkok_date(request.paid_at) != bangkok_date(now) {
             // An earlier try of this very refund may have ended unknown before midnight: its books decide.
-            let looked = self.look_refund(request, log).await;
-            return if looked == CallOutcome::Done(RefundStatus::NotFound) {
-                CallOutcome::Declined(decline("cut_off_passed", "SCB voids on the Bangkok day of payment only"))
-            } else {
-                looked
-            };
+            let refusal = decline("cut_off_passed", "SCB voids on the Bangkok day of payment only");
+            return void_refused(refusal, self.look_refund(request, log).await);
         }
         match self.client.void(request, now, log).await {
             // A whole payment can be sent back once, so "again" means that this refund is in effect.
             Ok(()) | Err(Failure::Conflict(_)) => CallOutcome::Done(mapping::voided(&request.transaction_id)),
-            Err(failure) => failure.outcome(Kind::Money),
+            Err(failure) => match failure.outcome(Kind::Money) {
+                CallOutcome::Declined(refusal) => void_refused(refusal, self.look_refund(request, log).await),
+                open @ (CallOutcome::Done(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_)) => open,
+            },
         }
     }
 

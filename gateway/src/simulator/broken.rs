@@ -20,7 +20,7 @@ pub(super) async fn answer<P: Simulated>(
     let Some(rule) = provider.core().faults.strike(operation, reference) else {
         return act().into_response();
     };
-    if let Some((happens, failure)) = worded(&rule) {
+    if let Some((happens, failure)) = worded(&rule, operation) {
         if happens {
             act();
         }
@@ -33,13 +33,14 @@ pub(super) async fn answer<P: Simulated>(
 }
 
 /// A failure that the provider words itself, and whether it happens all the same.
-fn worded(rule: &FaultRule) -> Option<(bool, Wording)> {
+fn worded(rule: &FaultRule, operation: Operation) -> Option<(bool, Wording)> {
     let status = rule.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Some(match rule.fault {
         Fault::Http500 => (false, Wording::Http(status)),
         Fault::Http500After => (true, Wording::Http(status)),
         Fault::Trouble => (false, Wording::Trouble),
         Fault::TroubleAfter => (true, Wording::Trouble),
+        Fault::NotVisibleYet if operation == Operation::InquireRefund => (false, Wording::NoRefunds),
         Fault::NotVisibleYet => (false, Wording::NotVisible),
         Fault::Duplicate => (true, Wording::Duplicate),
         Fault::Settled => (false, Wording::Settled),

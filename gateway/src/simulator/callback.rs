@@ -27,6 +27,9 @@ pub enum CallbackPlan {
         /// Between a refused try and the next; 12 s unless told.
         #[serde(default = "twelve_seconds")]
         retry_ms: u64,
+        /// Tries after the first, until one is answered as it should be; 3 unless told.
+        #[serde(default = "three")]
+        resends: u32,
         /// How many of the copies, the first ones, bear `seal` instead of a good signature. They are not resent.
         #[serde(default)]
         badly_sealed: usize,
@@ -70,6 +73,7 @@ impl Default for CallbackPlan {
             delays_ms: Vec::new(),
             spread_ms: 0,
             retry_ms: twelve_seconds(),
+            resends: three(),
             badly_sealed: 0,
             seal: SealKind::default(),
         }
@@ -82,6 +86,10 @@ fn one() -> usize {
 
 fn twelve_seconds() -> u64 {
     12_000
+}
+
+fn three() -> u32 {
+    3
 }
 
 /// Secrets that sign call-backs with a time.
@@ -117,9 +125,6 @@ pub(crate) struct Sealed {
 /// Addresses and signs a body, at the time of sending.
 pub(crate) type Seal = Arc<dyn Fn(&str, SealKind) -> Sealed + Send + Sync>;
 
-/// Tries after the first.
-const RESENDS: u32 = 3;
-
 /// Sends call-backs and resends each until `accepted` likes the answer to it.
 #[derive(Clone)]
 pub(crate) struct Courier {
@@ -137,24 +142,24 @@ impl Courier {
     }
 
     pub(super) fn dispatch(&self, body: &str, plan: &CallbackPlan) {
-        let CallbackPlan::Copies { copies, delays_ms, spread_ms, retry_ms, badly_sealed, seal } = plan else { return };
+        let CallbackPlan::Copies { copies, delays_ms, spread_ms, retry_ms, resends, badly_sealed, seal } = plan else { return };
         let mut dice = body.bytes().fold(self.seed, |dice, byte| scramble(dice ^ u64::from(byte)));
         for copy in 0..(*copies).min(100) {
             dice = scramble(dice);
             let late = delays_ms.get(copy).copied().unwrap_or(0) + dice % spread_ms.saturating_add(1).max(1);
             let kind = if copy < *badly_sealed { *seal } else { SealKind::Good };
+            let resends = if matches!(kind, SealKind::Good | SealKind::Rolled) { *resends } else { 0 };
             let (courier, body) = (self.clone(), body.to_owned());
             let (delay, pause) = (Duration::from_millis(late), Duration::from_millis(*retry_ms));
             tokio::spawn(async move {
                 let stop = courier.stop.clone();
-                stop.run_until_cancelled(courier.deliver(body, kind, delay, pause)).await;
+                stop.run_until_cancelled(courier.deliver(body, kind, delay, pause, resends)).await;
             });
         }
     }
 
-    async fn deliver(self, body: String, kind: SealKind, delay: Duration, pause: Duration) {
+    async fn deliver(self, body: String, kind: SealKind, delay: Duration, pause: Duration, resends: u32) {
         tokio::time::sleep(delay).await;
-        let resends = if matches!(kind, SealKind::Good | SealKind::Rolled) { RESENDS } else { 0 };
         for attempt in 0..=resends {
             if attempt > 0 {
                 tokio::time::sleep(pause).await;

@@ -3,7 +3,8 @@
 //!
 //! `GET /sim/health`, `GET /sim/ledger`, `POST /sim/pay`, `POST /sim/decline`, `POST /sim/expire`, `POST /sim/lie` (a
 //! call-back without a payment), `POST /sim/clock` (`{"advance_ms": …}`), `POST /sim/limit` (`{"calls_per_second": …}`),
-//! `POST|GET|DELETE /sim/faults`, `POST /sim/timings` (hands them out and forgets them).
+//! `POST|GET|DELETE /sim/faults`, `POST /sim/timings` (hands them out and forgets them). Elsewhere: `GET /sim/settlement`
+//! ([`super::settlement`]); `POST /sim/refund`, `/sim/dispute` and `/sim/created` of Omise and Stripe ([`super::charge_levers`]).
 
 use std::sync::{Arc, atomic::Ordering};
 

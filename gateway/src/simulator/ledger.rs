@@ -183,12 +183,12 @@ impl Ledger {
     }
 
     /// Sends a whole payment back on its Bangkok day.
-    pub(crate) fn reverse(&mut self, transaction_id: &str, amount: i64, now: DateTime<Utc>) -> Result<(), Refusal> {
+    pub(crate) fn reverse(&mut self, transaction_id: &str, amount: Money, now: DateTime<Utc>) -> Result<(), Refusal> {
         let payment = self.by_id.get(transaction_id).and_then(|at| self.payments.get(*at)).ok_or(Refusal::Unknown)?;
         if self.is_reversed(transaction_id) {
             return Err(Refusal::Duplicate);
         }
-        if amount != payment.amount {
+        if amount != payment.money() {
             return Err(Refusal::Rule("only the whole payment can be voided"));
         }
         if bangkok_date(payment.paid_at) != bangkok_date(now) {
@@ -240,5 +240,27 @@ impl Ledger {
         };
         let refunds = payments.iter().filter_map(refund).collect();
         (payments, refunds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_payment_goes_back_once_as_a_whole_and_in_its_own_currency() {
+        let mut ledger = Ledger::open(None, 7).unwrap();
+        let now = "2026-03-01T12:00:00Z".parse().unwrap();
+        let by_hand = json!({"reference": "R", "amount": 100_00, "currency": "USD", "by_hand": true});
+        let by_hand: PayRequest = serde_json::from_value(by_hand).unwrap();
+        let paid = ledger.pay("R", &by_hand, now).unwrap();
+        for other in [Money::thb(100_00), Money::new(99_99, paid.currency)] {
+            assert!(matches!(ledger.reverse(&paid.transaction_id, other, now), Err(Refusal::Rule(_))), "{other:?}");
+        }
+        assert!(!ledger.is_reversed(&paid.transaction_id));
+        ledger.reverse(&paid.transaction_id, paid.money(), now).unwrap();
+        assert!(matches!(ledger.reverse(&paid.transaction_id, paid.money(), now), Err(Refusal::Duplicate)));
     }
 }

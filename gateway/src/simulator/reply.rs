@@ -20,6 +20,8 @@ pub(crate) enum Wording {
     Trouble,
     /// What is asked for is not visible.
     NotVisible,
+    /// A list of refunds that shows none yet.
+    NoRefunds,
     /// It has this already.
     Duplicate,
     /// The money is settled and no longer goes back this way.

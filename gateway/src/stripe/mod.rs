@@ -16,7 +16,7 @@ use domain::provider::{
 use crate::{
     Clock,
     error::GatewayError,
-    failure::{Failure, Kind, decline},
+    failure::{Failure, Kind, capture_refused, decline},
     measure::measured,
 };
 
@@ -194,7 +194,10 @@ impl StripeProvider {
                 Ok(view) => CallOutcome::Done(view),
                 Err(failure) => failure.outcome(Kind::Money),
             },
-            Err((Failure::Conflict(_), _)) => self.look(key, log).await,
+            Err((Failure::Conflict(reason), _)) => {
+                let books = self.look(key, log).await;
+                if operation == "capture" { capture_refused(&reason, books) } else { books }
+            }
             Err((failure, _)) => failure.outcome(Kind::Money),
         }
     }

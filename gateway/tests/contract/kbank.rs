@@ -40,7 +40,7 @@ async fn world_with(setup: Setup, changes: Value) -> World {
     .await
 }
 
-const HASTY: Setup = Setup { timeout_ms: 300, seed: 7 };
+const HASTY: Setup = Setup { timeout_ms: 2_000, seed: 7 };
 
 fn code_of<T: std::fmt::Debug>(outcome: CallOutcome<T>) -> String {
     let CallOutcome::Declined(decline) = outcome else { panic!("expected a decline, got {outcome:?}") };

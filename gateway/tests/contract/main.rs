@@ -51,6 +51,8 @@ macro_rules! contract {
                     behaviour::secrets_show_nowhere,
                     moved::a_refund_happens_once_however_often_it_is_asked_for,
                     moved::every_fault_of_a_refund_ends_in_one_refund,
+                    moved::a_refund_whose_answer_is_lost_is_no_failure_while_the_books_do_not_show_it,
+                    moved::a_void_that_was_not_made_is_refused_once_the_books_would_show_it,
                     moved::part_of_a_payment_is_sent_back_or_refused,
                     moved::a_cancelled_attempt_stays_cancelled,
                     moved::a_cancel_that_lost_shows_the_payment,

@@ -1,8 +1,14 @@
 //! Sending back, cancelling, holding and capturing.
 
+use chrono::TimeDelta;
 use domain::{
     money::Money,
+    process::{
+        ProcessCommand, RefundRef, Task,
+        work::refund::{after_refund, after_refund_check},
+    },
     provider::{AttemptStatus, CallOutcome, CaptureRequest, ExchangeLog, IncrementRequest, RefundRequest, RefundStatus},
+    refund::ProviderPayment,
 };
 use serde_json::json;
 
@@ -11,7 +17,10 @@ use crate::{
     world::{Launch, Setup, World},
 };
 
-const HASTY: Setup = Setup { timeout_ms: 300, seed: 7 };
+const HASTY: Setup = Setup { timeout_ms: 2_000, seed: 7 };
+
+/// From the evening at which a world begins to two seconds before the end of the Bangkok day.
+const TO_MIDNIGHT: TimeDelta = TimeDelta::seconds(5 * 3_600 - 2);
 
 /// The provider has taken the refund.
 fn is_taken(outcome: &CallOutcome<RefundStatus>) -> bool {
@@ -52,6 +61,68 @@ pub async fn every_fault_of_a_refund_ends_in_one_refund(launch: Launch) {
         assert_eq!(world.sent_back().await, expected, "{fault}");
     }
     assert_eq!(world.faults_left().await, 0);
+}
+
+/// Carries a refund out as the worker does, without its waits; what it ends with.
+async fn carried_out(world: &World, request: &RefundRequest) -> ProcessCommand {
+    let asked = |refund: &RefundRef| RefundRequest { uncertain_since: refund.uncertain_since, now: world.now(), ..request.clone() };
+    let payment = ProviderPayment {
+        provider: "bank".to_owned(),
+        reference: request.reference.clone(),
+        provider_id: request.provider_id.clone(),
+        transaction_id: request.transaction_id.clone(),
+        captured: request.captured,
+        paid_at: request.paid_at,
+    };
+    let mut task = Task::Refund(RefundRef::new(request.refund_id, request.amount, payment));
+    for _ in 0..20 {
+        let step = if let Task::Refund(refund) = task {
+            let outcome = world.provider.refund(&asked(&refund), &world.log).await;
+            after_refund(refund, outcome, world.now())
+        } else if let Task::CheckRefund(refund) = task {
+            let outcome = world.provider.inquire_refund(&asked(&refund), &world.log).await;
+            after_refund_check(refund, outcome, world.now())
+        } else {
+            panic!("{task:?} is not about a refund")
+        };
+        let Some((next, due)) = step.next else { return step.commands.into_iter().next_back().unwrap() };
+        world.advance(due - world.now());
+        task = next;
+    }
+    panic!("it does not end: {task:?}")
+}
+
+pub async fn a_refund_whose_answer_is_lost_is_no_failure_while_the_books_do_not_show_it(launch: Launch) {
+    for wait in [TimeDelta::zero(), TO_MIDNIGHT] {
+        let world = launch(Setup::default()).await;
+        let (request, refund) = world.paid(75_00).await;
+        world.advance(wait);
+        // An access token has lapsed by then.
+        world.view(&request).await;
+        world.fault("refund", "http_500_after", 1).await;
+        world.fault("refund", "settled", 1).await;
+        let look = if world.traits.card.is_some() { "inquire_refund" } else { "inquire" };
+        world.fault(look, "not_visible_yet", 2).await;
+        let end = carried_out(&world, &refund).await;
+        assert!(matches!(end, ProcessCommand::SucceedRefund { .. }), "{wait}: {end:?}");
+        assert_eq!(world.sent_back().await, 75_00, "{wait}");
+    }
+}
+
+pub async fn a_void_that_was_not_made_is_refused_once_the_books_would_show_it(launch: Launch) {
+    let world = launch(Setup::default()).await;
+    if world.traits.card.is_some() {
+        return;
+    }
+    let (request, refund) = world.paid(75_00).await;
+    world.advance(TO_MIDNIGHT);
+    world.view(&request).await;
+    world.fault("refund", "http_500", 1).await;
+    let asked_at = world.now();
+    let end = carried_out(&world, &refund).await;
+    assert!(matches!(&end, ProcessCommand::FailRefund { code, .. } if code == "cut_off_passed"), "{end:?}");
+    assert!(world.now() - asked_at >= TimeDelta::minutes(2));
+    assert_eq!(world.sent_back().await, 0);
 }
 
 pub async fn part_of_a_payment_is_sent_back_or_refused(launch: Launch) {

@@ -182,8 +182,10 @@ impl World {
         self.lever("/sim/pay", body).await
     }
 
+    /// An answer that is held back comes long after its time-out; a slow one well before.
     pub async fn fault(&self, operation: &str, fault: &str, times: u32) {
-        let rule = json!({"operation": operation, "fault": fault, "times": times, "delay_ms": 1_000});
+        let delay_ms = if fault == "slow" { 1_000 } else { 10_000 };
+        let rule = json!({"operation": operation, "fault": fault, "times": times, "delay_ms": delay_ms});
         assert!(self.lever("/sim/faults", rule).await.0);
     }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{Step, UNCLEAR_MINUTES, after_inquiry, books::from_books, later, retry_delay_ms, spread_ms};
+use super::{HIDDEN_MS, Step, UNCLEAR_MINUTES, after_inquiry, books::from_books, later, retry_delay_ms, spread_ms};
 use crate::process::{AttemptRef, InquiryMode, ProcessCommand, Task};
 use crate::{
     payment_intent::Standing,
@@ -72,6 +72,12 @@ fn repeated(now: DateTime<Utc>, attempt: &AttemptRef, tried: u32) -> DateTime<Ut
     later(now, spread_ms(retry_delay_ms(tried), &attempt.reference, tried))
 }
 
+/// Whether the provider's books may still hide what a call did of which nobody knows what came of it. Until then a refusal of the same
+/// call says nothing: the provider may refuse it because it took the first one.
+pub(super) fn may_be_hidden(unclear_since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    unclear_since.is_some_and(|since| now < later(since, HIDDEN_MS))
+}
+
 /// Nobody knows what came of it: it is gone on with, and once that has lasted a person is told.
 fn unclear(
     attempt: AttemptRef,
@@ -102,10 +108,13 @@ fn increase(attempt: AttemptRef, Asked { amount, request, tried, unclear_since, 
 }
 
 /// After a look at the books before a capture is asked for once more: what follows from them, or nothing where they show the hold, so
-/// that nothing was captured and the call may be made.
+/// that nothing was captured and the call may be made. Of a first call whose maker died it is noted before that nobody knows what it did.
 pub fn before_capture_again(attempt: &AttemptRef, asked: Asked, outcome: &CallOutcome<AttemptView>, now: DateTime<Utc>) -> Option<Step> {
     match outcome {
-        CallOutcome::Done(AttemptView { status: AttemptStatus::Authorized { .. }, payments, .. }) if payments.is_empty() => None,
+        CallOutcome::Done(AttemptView { status: AttemptStatus::Authorized { .. }, payments, .. }) if payments.is_empty() => {
+            let noted = capture(attempt.clone(), Asked { unclear_since: Some(now), ..asked });
+            asked.unclear_since.is_none().then(|| Step { commands: vec![], next: Some((noted, now)) })
+        }
         CallOutcome::Done(view) => Some(by_books(attempt.clone(), asked, view, now)),
         CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => {
             Some(unclear(attempt.clone(), asked, vec![], capture, now))
@@ -128,6 +137,7 @@ pub fn after_capture(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<Att
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
     match outcome {
         CallOutcome::Done(view) => by_books(attempt, asked, &view, now),
+        CallOutcome::Declined(_) if may_be_hidden(asked.unclear_since, now) => unclear(attempt, asked, vec![], capture, now),
         CallOutcome::Declined(decline) => {
             let (code, message) = (decline.code, decline.message);
             let command = ProcessCommand::FailCapture { payment_intent_id, attempt_id, code, message };

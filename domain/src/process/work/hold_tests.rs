@@ -61,7 +61,8 @@ fn a_capture_without_a_clear_answer_is_repeated_and_never_a_failure() {
 
 #[test]
 fn a_capture_is_asked_for_once_more_only_where_the_books_show_the_hold() {
-    let look = |outcome| before_capture_again(&attempt(), asked(40_00, 1), &outcome, at(60));
+    let unclear = Asked { unclear_since: Some(at(50)), ..asked(40_00, 1) };
+    let look = |outcome| before_capture_again(&attempt(), unclear, &outcome, at(60));
     assert!(look(books(held(), None)).is_none(), "nothing was captured");
     let taken = look(books(AttemptStatus::Paid, Some(40_00))).unwrap();
     assert!(matches!(taken.commands[..], [ProcessCommand::ConfirmPayment { .. }]), "{taken:?}");
@@ -72,6 +73,13 @@ fn a_capture_is_asked_for_once_more_only_where_the_books_show_the_hold() {
     }
     // Shown as held and as taken in one answer: the money counts.
     assert!(look(books(held(), Some(40_00))).is_some());
+}
+
+#[test]
+fn of_a_first_capture_whose_maker_died_it_is_noted_that_nobody_knows_what_it_did_before_it_is_made_under_the_same_name() {
+    let step = before_capture_again(&attempt(), asked(40_00, 0), &books(held(), None), at(60)).unwrap();
+    let noted = Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried: 0, unclear_since: Some(at(60)), told: false };
+    assert_eq!((step.commands.len(), step.next), (0, Some((noted, at(60)))));
 }
 
 #[test]
@@ -95,6 +103,16 @@ fn a_refused_capture_is_said_and_leaves_room_for_the_next() {
     let step = after_capture(attempt(), asked(40_00, 0), refused(), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::FailCapture { .. }]), "{step:?}");
     assert_eq!(step.next, None);
+}
+
+#[test]
+fn a_refusal_of_a_capture_says_nothing_while_the_books_may_hide_what_an_earlier_try_did() {
+    let uncertain = Asked { unclear_since: Some(at(60)), ..asked(40_00, 2) };
+    let step = after_capture(attempt(), uncertain, refused(), at(179));
+    assert!(step.commands.is_empty(), "{step:?}");
+    assert!(matches!(step.next, Some((Task::Capture { tried: 3, .. }, _))), "{step:?}");
+    let step = after_capture(attempt(), uncertain, refused(), at(180));
+    assert!(matches!(step.commands[..], [ProcessCommand::FailCapture { .. }]) && step.next.is_none(), "{step:?}");
 }
 
 #[test]

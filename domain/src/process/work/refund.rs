@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{Step, UNCLEAR_MINUTES, later, spread_ms};
+use super::{Step, UNCLEAR_MINUTES, hold::may_be_hidden, later, spread_ms};
 use crate::process::{ProcessCommand, RefundRef, Task};
 use crate::{
     provider::{CallOutcome, Decline, RefundStatus},
@@ -51,6 +51,8 @@ pub fn after_refund(refund: RefundRef, outcome: CallOutcome<RefundStatus>, now: 
     let reached = |refund| RefundRef { uncertain_since: Some(now), ..refund };
     match outcome {
         CallOutcome::Done(RefundStatus::Succeeded { provider_reference }) => succeeded(&refund, provider_reference),
+        // The repeat of what was taken is refused as well, and the books may not show it yet.
+        CallOutcome::Declined(_) if may_be_hidden(refund.uncertain_since, now) => unclear(refund, Task::CheckRefund, now),
         CallOutcome::Done(RefundStatus::Failed(decline)) | CallOutcome::Declined(decline) => failed(&refund, decline),
         CallOutcome::Done(RefundStatus::Pending { .. }) => waits(reached(refund), now),
         CallOutcome::Done(RefundStatus::NotFound) => unclear(reached(refund), Task::CheckRefund, now),

@@ -70,6 +70,17 @@ fn what_an_earlier_try_left_uncertain_stays_so_when_the_next_never_left() {
 }
 
 #[test]
+fn a_refusal_says_nothing_while_the_books_may_hide_what_an_earlier_try_did() {
+    let uncertain = |second| after_refund(RefundRef { tried: 2, uncertain_since: Some(at(60)), ..sent() }, declined(), at(second));
+    for second in [60, 61, 179] {
+        let step = uncertain(second);
+        assert_eq!(told(&step), Vec::<String>::new(), "at {second}");
+        assert!(matches!(step.next, Some((Task::CheckRefund(refund), _)) if refund.uncertain_since == Some(at(60))), "at {second}");
+    }
+    assert_eq!(told(&uncertain(180)), ["FailRefund"], "by then the books would have shown it");
+}
+
+#[test]
 fn after_an_unknown_refund_the_books_are_read_before_anything_else() {
     let step = refunded(0, unknown());
     assert_eq!(told(&step), ["MarkRefundUnknown"]);

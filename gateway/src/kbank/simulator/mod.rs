@@ -88,7 +88,7 @@ impl Simulated for Bank {
             Wording::Quota => wire::openapi_error(StatusCode::TOO_MANY_REQUESTS, "Rate limit quota violation"),
             Wording::Unauthorized => wire::openapi_error(StatusCode::UNAUTHORIZED, "Access token expired"),
             Wording::Trouble => wire::business_error("general_error", "General error [EMG]"),
-            Wording::NotVisible => wire::unknown_origin(),
+            Wording::NotVisible | Wording::NoRefunds => wire::unknown_origin(),
             Wording::Duplicate => wire::business_error("duplicate_request", "Duplicate partnerTxnUid [EMDR]"),
             Wording::Settled => wire::refused(Refusal::Rule("it is settled")),
             Wording::OutsideHours => wire::business_error("settlement_error", "Not at this time of the day [EMSMSG]"),

@@ -157,7 +157,7 @@ async fn void(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) ->
         let wanted = |id: &str| asked.rest.txn_no.as_deref().is_none_or(|txn_no| txn_no == id);
         let payment = ledger.payments_on(&code.name).find(|p| wanted(&p.transaction_id)).cloned();
         let payment = payment.ok_or_else(|| wire::business_error("invalid_request", "QR is not paid [EMBR]"))?;
-        ledger.reverse(&payment.transaction_id, payment.amount, bank.core.now()).map_err(wire::refused)?;
+        ledger.reverse(&payment.transaction_id, payment.money(), bank.core.now()).map_err(wire::refused)?;
         Ok(wire::success(asked, json!({"txnNo": payment.transaction_id})))
     };
     about(&bank, Operation::Refund, &headers, &body, act).await

@@ -110,6 +110,7 @@ impl Simulated for Omise {
             Wording::Unauthorized => wire::error(StatusCode::UNAUTHORIZED, "authentication_failure", "authentication failed"),
             Wording::Trouble => wire::bad("backend_error", "please try again"),
             Wording::NotVisible => wire::missing(),
+            Wording::NoRefunds => routes::page("", &[]),
             // It knows no duplicates, and so has no word for them.
             Wording::Duplicate => self.word(Wording::Trouble),
             Wording::Settled => wire::bad("failed_refund", "the charge is settled"),

@@ -95,7 +95,7 @@ async fn get_charge(State(omise): State<Arc<Omise>>, Path(id): Path<String>, hea
 }
 
 /// `offset` and `limit`, oldest first.
-fn page(query: &str, items: &[Value]) -> Reply {
+pub(super) fn page(query: &str, items: &[Value]) -> Reply {
     let number = |name: &str| {
         let pair = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(known, _)| *known == name);
         pair.and_then(|(_, value)| value.parse::<usize>().ok())

@@ -97,7 +97,7 @@ impl Simulated for Bank {
             Wording::Quota => wire::error(StatusCode::TOO_MANY_REQUESTS, 8888, "Rate limit exceeded"),
             Wording::Unauthorized => wire::error(StatusCode::UNAUTHORIZED, 9300, "Token invalid"),
             Wording::Trouble => wire::bad_request(8101, "Bad answer from a downstream system"),
-            Wording::NotVisible => wire::not_found(),
+            Wording::NotVisible | Wording::NoRefunds => wire::not_found(),
             Wording::Duplicate => wire::refused(Refusal::Duplicate),
             Wording::Settled => wire::refused(Refusal::Rule("it is settled")),
             Wording::OutsideHours => wire::refused(Refusal::Rule("not at this time of the day")),
@@ -280,7 +280,7 @@ async fn void(State(bank): State<Arc<Bank>>, headers: HeaderMap, body: Bytes) ->
             .filter(|currency| currency == "THB")
             .and_then(|_| Money::parse_major(&instructed.transaction_amount, Currency::THB).ok())
             .ok_or_else(|| wire::bad_request(1102, "amount"))?;
-        locked(&bank.ledger).reverse(&original.original_message_identification, amount.amount, bank.core.now()).map_err(wire::refused)?;
+        locked(&bank.ledger).reverse(&original.original_message_identification, amount, bank.core.now()).map_err(wire::refused)?;
         Ok(wire::success(json!({})))
     };
     answer(&*bank, Operation::Refund, reference.as_deref(), act).await

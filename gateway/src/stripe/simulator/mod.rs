@@ -101,6 +101,7 @@ impl Simulated for Stripe {
             Wording::Unauthorized => wire::error(StatusCode::UNAUTHORIZED, "invalid_request_error", "", "Invalid API Key provided"),
             Wording::Trouble => wire::error(StatusCode::FAILED_DEPENDENCY, "api_error", "", "An outside dependency failed"),
             Wording::NotVisible => wire::missing(),
+            Wording::NoRefunds => wire::list(&[], false, "/v1/refunds"),
             Wording::Duplicate => wire::error(StatusCode::CONFLICT, "idempotency_error", "idempotency_key_in_use", "The key is at work"),
             Wording::Settled => wire::invalid("", "The charge is settled"),
             Wording::OutsideHours => wire::invalid("", "Not at this time of the day"),
