@@ -56,6 +56,9 @@ pub struct Config {
 pub struct Http {
     /// Address and port.
     pub listen: SocketAddr,
+    /// Where a process without the roles `api` and `gateway` answers `/healthz`, `/readyz` and `/metrics`; nowhere unless set. The others
+    /// answer them where they listen.
+    pub metrics_listen: Option<SocketAddr>,
     /// How long a client's connection is kept for its next request. More than a proxy before it (60 s for most; Google's 600) or an HTTP
     /// client (90 s for many) keeps one: whoever uses a connection in the moment in which it is closed does not know what became of its
     /// request.
@@ -87,7 +90,13 @@ pub struct Limits {
     pub forgeries_per_account_per_minute: u32,
     /// Bytes of one call-back.
     pub call_back_bytes: usize,
+    /// How long a Redis that is connected may take to count a request before a process counts it for itself, milliseconds. Shorter, and a
+    /// busy moment of this process would be taken for silence, and the count be wrong.
+    pub redis_patience_ms: NonZeroU32,
 }
+
+/// See [`Limits::redis_patience_ms`].
+const REDIS_PATIENCE_MS: NonZeroU32 = NonZeroU32::new(250).unwrap();
 
 impl Limits {
     /// No limits.
@@ -101,6 +110,7 @@ impl Limits {
             call_backs_per_platform_account_per_minute: 0,
             forgeries_per_account_per_minute: 0,
             call_back_bytes: 0,
+            redis_patience_ms: REDIS_PATIENCE_MS,
         }
     }
 }
@@ -119,6 +129,7 @@ impl Default for Limits {
             call_backs_per_platform_account_per_minute: 30_000,
             forgeries_per_account_per_minute: 600,
             call_back_bytes: 32 * 1024,
+            redis_patience_ms: REDIS_PATIENCE_MS,
         }
     }
 }
@@ -131,7 +142,8 @@ pub struct Auth {
     pub key_file: Option<PathBuf>,
     /// Serve `POST /v1/auth/dev-token`. For development only.
     pub dev_issuer: bool,
-    /// The secret that `dev-token` asks for; without it one is made and kept in the data directory.
+    /// The secret that `dev-token` asks for; without it `up` and `demo` make one and keep it in the data directory, and `serve` has no
+    /// `dev-token`.
     #[serde(skip_serializing, deserialize_with = "secret")]
     pub dev_secret: Option<Secret>,
 }
@@ -262,6 +274,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            metrics_listen: None,
             keep_alive_seconds: const { NonZeroU32::new(120).unwrap() },
             query_connections: 16,
             call_back_connections: 16,

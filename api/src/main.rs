@@ -65,7 +65,7 @@ enum Command {
     Token(TokenArgs),
     /// Make a credential for a service that signs its requests.
     ApiKey(ApiKeyArgs),
-    /// Run the provider simulator.
+    /// Run a provider's simulator.
     SimulateProvider(SimulatorArgs),
     /// Look into deliveries of webhooks.
     Webhook {
@@ -221,10 +221,10 @@ async fn start(config: &Config, servers: &Servers, roles: &[ProcessRole]) -> Res
     Platform::start(config, servers, roles).await
 }
 
-/// The server could not be reached or is starting or stopping, as opposed to refusing what it was asked.
+/// The server could not be reached, is starting or stopping, or takes no writes for now, as opposed to refusing what it was asked.
 fn database_is_away(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|error| match error.as_database_error() {
-        Some(database) => database.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+        Some(database) => database.code().is_some_and(|code| ["08", "25", "53", "57"].iter().any(|class| code.starts_with(class))),
         None => matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_)),
     })
 }

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use async_nats::Client as Nats;
+use axum::Router;
 use commands::{
     bus, call_backs, committer,
     database::{self, Role},
@@ -20,6 +21,7 @@ use commands::{
 };
 use domain::{clock::Clock, event::DomainEvent, upcast};
 use gateway::{ProviderRegistry, ScbProvider};
+use metrics_exporter_prometheus::PrometheusHandle;
 use projections::{Feed, LogReader, ReadModels, queries::Progress, runner};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -86,7 +88,7 @@ pub async fn migrate(servers: &Servers) -> Result<()> {
 
 /// A running process.
 pub struct Platform {
-    /// Where the HTTP edge listens, when this process has one.
+    /// Where this process listens, if anywhere.
     pub address: Option<SocketAddr>,
     /// Handles commands.
     pub commands: CommandHandler,
@@ -117,6 +119,8 @@ struct Shared {
     shutdown: CancellationToken,
     head: LogHead,
     feed: Feed,
+    hub: Hub,
+    metrics: Option<PrometheusHandle>,
 }
 
 /// How far the readers of a log are, by positions.
@@ -148,6 +152,9 @@ impl Platform {
         }
         let shutdown = CancellationToken::new();
         let committer_stop = CancellationToken::new();
+        // Before any loop: a gauge that is set once would be set for nobody.
+        let listen = listens_at(config, roles);
+        let metrics = listen.and_then(|_| telemetry::start_metrics());
         let news = committer::News::of_commits();
         let app_pool = database::pool(&servers.database_url, Role::App, config.http.query_connections)?;
         let call_back_pool = database::pool(&servers.database_url, Role::App, config.http.call_back_connections)?;
@@ -185,9 +192,15 @@ impl Platform {
             shutdown: shutdown.clone(),
             head,
             feed,
+            hub: Hub::starting_at(head.pos, head.epoch),
+            metrics,
         };
         let key = signing_key(config)?;
         let mut loops = JoinSet::new();
+        // Whoever handles commands must hear of what others write, also where no socket listens.
+        if sealing {
+            shared.follow_log(&mut loops);
+        }
         if let (true, Some(keyring)) = (roles.contains(&ProcessRole::Worker), &keyring) {
             let courier = Courier::new(config, worker_pool.clone(), commands.clone(), keyring.clone())?;
             loops.spawn(named("webhook deliveries", courier.run(shared.news.moved.subscribe(), shutdown.clone())));
@@ -199,10 +212,9 @@ impl Platform {
         }
         let reads = ReadModels::new(shared.app_pool.clone()).following(projectors);
         let mut address = None;
-        if roles.contains(&ProcessRole::Api) || roles.contains(&ProcessRole::Gateway) {
-            let full = roles.contains(&ProcessRole::Api);
-            let state = shared.state(config, &key, &reads, keyring)?;
-            address = Some(shared.serve(config, state, full, &mut loops).await?);
+        if let Some(listen) = listen {
+            let app = shared.app(roles, shared.state(config, &key, &reads, keyring)?);
+            address = Some(shared.serve(listen, config, app, &mut loops).await?);
         }
         Ok(Self { address, commands, worker_pool, reads, key, shutdown, committer_stop, loops, committer: committer_task })
     }
@@ -241,6 +253,15 @@ impl Platform {
             tracing::warn!("the committer did not stop in time");
         }
         self.worker_pool.close().await;
+    }
+}
+
+/// Where a process of these roles listens, if anywhere.
+fn listens_at(config: &Config, roles: &[ProcessRole]) -> Option<SocketAddr> {
+    if roles.contains(&ProcessRole::Api) || roles.contains(&ProcessRole::Gateway) {
+        Some(config.http.listen)
+    } else {
+        config.http.metrics_listen
     }
 }
 
@@ -290,6 +311,13 @@ impl Shared {
         }
     }
 
+    /// Tells the command handler what other processes wrote and when the log went back, and sockets what happened.
+    fn follow_log(&self, loops: &mut JoinSet<&'static str>) {
+        let (feed, log, hub) = (self.feed.clone(), self.worker_pool.clone(), self.hub.clone());
+        let work = ws::feed_hub(feed, log, hub, self.commands.clone(), self.head.pos, self.shutdown.clone());
+        loops.spawn(named("live events", work));
+    }
+
     fn own_commits(&self) -> OwnCommits {
         OwnCommits::of(self.news.follow())
     }
@@ -316,7 +344,7 @@ impl Shared {
             dev_secret: config.auth.dev_secret.as_ref().filter(|_| dev).map(|secret| secret.reveal().to_owned()),
             clock: self.commands.clock().clone(),
             ids: self.commands.ids().clone(),
-            metrics: telemetry::start_metrics(),
+            metrics: self.metrics.clone(),
             readiness: Arc::new(move || {
                 let reads = readiness_of.clone();
                 Box::pin(async move { readiness(&reads).await })
@@ -325,19 +353,27 @@ impl Shared {
         Ok(AppState::from(parts))
     }
 
-    async fn serve(&self, config: &Config, state: AppState, full: bool, loops: &mut JoinSet<&'static str>) -> Result<SocketAddr> {
-        let mut app = if full { router::router(state.clone()) } else { router::gateway_router(state.clone()) };
-        if full {
-            let hub = Hub::starting_at(self.head.pos, self.head.epoch);
-            let (log, shutdown) = (self.worker_pool.clone(), self.shutdown.clone());
-            app = app.merge(ws::router(WsState { hub: hub.clone(), log: log.clone(), app: state, shutdown }));
-            loops.spawn(named(
-                "live events",
-                ws::feed_hub(self.feed.clone(), log, hub, self.commands.clone(), self.head.pos, self.shutdown.clone()),
-            ));
+    /// What these roles answer.
+    fn app(&self, roles: &[ProcessRole], state: AppState) -> Router {
+        let app = if roles.contains(&ProcessRole::Api) {
+            router::router(state.clone())
+        } else if roles.contains(&ProcessRole::Gateway) {
+            router::gateway_router(state.clone())
+        } else {
+            router::operation_router(state.clone())
+        };
+        if !roles.contains(&ProcessRole::Api) {
+            return app;
         }
-        let listener = TcpListener::bind(config.http.listen).await;
-        let listener = listener.with_context(|| format!("{} cannot be listened on; set SMARTPOS_HTTP__LISTEN", config.http.listen))?;
+        let (hub, log, shutdown) = (self.hub.clone(), self.worker_pool.clone(), self.shutdown.clone());
+        app.merge(ws::router(WsState { hub, log, app: state, shutdown }))
+    }
+
+    async fn serve(&self, listen: SocketAddr, config: &Config, app: Router, loops: &mut JoinSet<&'static str>) -> Result<SocketAddr> {
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| {
+            format!("{listen} cannot be listened on; set SMARTPOS_HTTP__LISTEN (SMARTPOS_HTTP__METRICS_LISTEN without the roles api and gateway)")
+        })?;
         let address = listener.local_addr()?;
         let (keep_alive, shutdown) = (Duration::from_secs(config.http.keep_alive_seconds.get().into()), self.shutdown.clone());
         loops.spawn(named("http", server::serve(listener, app, keep_alive, shutdown)));

@@ -65,6 +65,11 @@ pub fn gateway_router(state: AppState) -> Router {
     edge(routes.split_for_parts().0, state)
 }
 
+/// What a process answers that serves nobody else: how it is, and its figures.
+pub fn operation_router(state: AppState) -> Router {
+    edge(routes::health::router().split_for_parts().0, state)
+}
+
 /// All routes with their description.
 pub fn described() -> OpenApiRouter<AppState> {
     let mut routes = OpenApiRouter::with_openapi(openapi::base())

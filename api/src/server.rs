@@ -1,4 +1,4 @@
-//! The HTTP server: accepts, bounds how long a client may take to say what it wants, stops in time.
+//! The HTTP server: accepts, bounds how long a client may take to say what it wants and to hear the answer, stops in time.
 //!
 //! HTTP/1.1 only, by hyper's own connection: the one of `hyper-util` that also speaks HTTP/2 first waits for the bytes that tell the
 //! two apart, and for these no time-out holds; a client that sends none would be kept for ever.
@@ -27,26 +27,31 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 /// How long whoever connects may take for the head of its first request.
 const FIRST_HEAD: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of what it is told.
+const DEAF: Duration = Duration::from_secs(30);
 /// How long requests under way may take once the server stops.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// Serves `app` until `shutdown`, then finishes what is under way. A connection whose last request was answered waits for `keep_alive`
 /// until the head of the next one is complete.
 pub async fn serve(listener: TcpListener, app: Router, keep_alive: Duration, shutdown: CancellationToken) {
-    serve_within(Patience { first_head: FIRST_HEAD, keep_alive }, listener, app, shutdown).await;
+    serve_within(Patience { first_head: FIRST_HEAD, keep_alive, deaf: DEAF }, listener, app, shutdown).await;
 }
 
-/// How long a connection may stand without a request.
+/// How long a connection may stand without a request, or with an answer that nobody takes.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     first_head: Duration,
     /// Longer, since a client that keeps its connections may use one in the moment in which it is closed, and then does not know whether
     /// its request was heard.
     keep_alive: Duration,
+    /// hyper has no such bound: a client that asks and never reads would be kept for ever, with its answer.
+    deaf: Duration,
 }
 
 async fn serve_within(patience: Patience, listener: TcpListener, app: Router, shutdown: CancellationToken) {
@@ -69,7 +74,7 @@ async fn serve_within(patience: Patience, listener: TcpListener, app: Router, sh
         };
         let (builder, app, shutdown, open) = (builder.clone(), app.clone(), shutdown.clone(), open.clone());
         tokio::spawn(async move {
-            attend(stream, &builder, patience.first_head, app, shutdown).await;
+            attend(stream, &builder, patience, app, shutdown).await;
             drop(open);
         });
     }
@@ -79,24 +84,28 @@ async fn serve_within(patience: Patience, listener: TcpListener, app: Router, sh
     }
 }
 
-async fn attend(stream: TcpStream, builder: &Builder, first_head: Duration, app: Router, shutdown: CancellationToken) {
+async fn attend(stream: TcpStream, builder: &Builder, patience: Patience, app: Router, shutdown: CancellationToken) {
     // Small answers must not wait for the acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(patience.deaf));
     let heard = Arc::new(AtomicBool::new(false));
     let (app, hears) = (TowerToHyperService::new(app), heard.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         hears.store(true, Ordering::Relaxed);
         app.call(request)
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).with_upgrades();
     let mut connection = pin!(connection);
     let said_nothing = async {
-        tokio::time::sleep(first_head).await;
+        tokio::time::sleep(patience.first_head).await;
         if heard.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
     };
     let ended = tokio::select! {
+        // What has come already counts, however late it is looked at.
+        biased;
         ended = connection.as_mut() => ended,
         () = said_nothing => return,
         () = shutdown.cancelled() => {
@@ -117,6 +126,7 @@ mod tests {
     use axum::routing::get;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
+        sync::Notify,
         task::JoinHandle,
         time::timeout,
     };
@@ -124,18 +134,27 @@ mod tests {
     use super::*;
 
     const HEAD: Duration = Duration::from_millis(300);
-    const KEPT: Duration = Duration::from_millis(1500);
-    const LONG: Duration = Duration::from_secs(10);
+    const KEPT: Duration = Duration::from_secs(6);
+    const DEAF: Duration = Duration::from_secs(6);
+    /// More than the buffers of two sockets hold.
+    const BIG: usize = 32 << 20;
+    const LONG: Duration = Duration::from_secs(60);
 
-    async fn served() -> (SocketAddr, CancellationToken, JoinHandle<()>) {
-        let slowly = || async {
+    /// A server, how it is stopped, and who is told that it is asked for `/slow`.
+    async fn served() -> (SocketAddr, CancellationToken, JoinHandle<()>, Arc<Notify>) {
+        let asked = Arc::new(Notify::new());
+        let tell = asked.clone();
+        let slowly = || async move {
+            tell.notify_one();
             tokio::time::sleep(2 * HEAD).await;
             "done"
         };
         let app = Router::new().route("/", get(|| async { "ok" })).route("/slow", get(slowly));
+        let app = app.route("/big", get(|| async { vec![b'x'; BIG] }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-        (address, shutdown.clone(), tokio::spawn(serve_within(Patience { first_head: HEAD, keep_alive: KEPT }, listener, app, shutdown)))
+        let patience = Patience { first_head: HEAD, keep_alive: KEPT, deaf: DEAF };
+        (address, shutdown.clone(), tokio::spawn(serve_within(patience, listener, app, shutdown)), asked)
     }
 
     /// Everything that the server says until it closes the connection.
@@ -195,15 +214,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_takes_nothing_of_its_answer_is_cut_off_and_who_takes_it_slowly_is_not() {
+        let (address, ..) = served().await;
+        for (first, then, whole) in [(2 * DEAF, Duration::ZERO, false), (Duration::ZERO, HEAD / 3, true)] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /big HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut heard = 0;
+            let mut part = vec![0; BIG / 8];
+            tokio::time::sleep(first).await;
+            loop {
+                tokio::time::sleep(then).await;
+                match timeout(LONG, stream.read(&mut part)).await.expect("the connection is closed or speaks") {
+                    Ok(0) | Err(_) => break,
+                    Ok(more) => heard += more,
+                }
+            }
+            assert_eq!(heard > BIG, whole, "{heard} bytes were heard");
+        }
+    }
+
+    #[tokio::test]
     async fn a_server_that_stops_finishes_what_is_under_way_and_nothing_else() {
-        let (address, shutdown, server) = served().await;
+        let (address, shutdown, server, asked) = served().await;
         let (mut asking, mut idle) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
         asking.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        tokio::time::sleep(HEAD / 3).await;
+        timeout(LONG, asked.notified()).await.expect("it is heard");
         shutdown.cancel();
         assert!(until_closed(&mut asking).await.ends_with("done"));
         assert_eq!(until_closed(&mut idle).await, "");
         timeout(LONG, server).await.expect("it ends").unwrap();
-        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        // A process that is being started beside this one holds copies of all that is open, for a moment.
+        let nobody_listens = async { while TcpStream::connect(address).await.is_ok() {} };
+        timeout(LONG, nobody_listens).await.expect("nobody listens any more");
     }
 }

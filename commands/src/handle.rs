@@ -117,7 +117,7 @@ impl CommandHandler {
         for attempt in 0..MAX_ATTEMPTS {
             let mut unit = UnitOfWork::new(self.clone(), caller, attempt == 0);
             let decided = work(&mut unit).await;
-            if unit.appends_nothing(&decided) && !self.is_current(&unit).await? {
+            if unit.is_unchecked(&decided) && !self.is_current(&unit).await? {
                 self.forget(&unit);
                 tokio::task::yield_now().await;
                 continue;
@@ -221,7 +221,7 @@ impl CommandHandler {
     }
 
     /// Whether every stream that was read stands, all at one moment, where this unit saw it. An append checks the versions of
-    /// what it writes; an answer that writes nothing would otherwise rest on a cache that another process outdated, or on
+    /// what it writes; what rests on nothing that is written would otherwise rest on a cache that another process outdated, or on
     /// two streams read before and after the same commit.
     async fn is_current(&self, unit: &UnitOfWork) -> Result<bool, CommandError> {
         Ok(self.0.log.stand_at(unit.tenant(), &unit.read()).await?)

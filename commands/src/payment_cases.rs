@@ -8,14 +8,12 @@ use domain::{
     ids::{PaymentIntentId, RefundId},
     payment_intent::{self, Command, DisputeOutcome, PaymentIntent, Update, Verdict},
     refund::{self, Destination, Refund, Requested},
-    store::Store,
 };
 
 use crate::{
     error::CommandError,
     handle::UnitOfWork,
-    payments::{claim_reference, concerns},
-    tenants::trading_store,
+    payments::{business_date, claim_reference, concerns},
 };
 
 /// What somebody decides about parked money.
@@ -79,18 +77,29 @@ pub async fn resolve_by_person(
 /// The dispute is decided.
 ///
 /// # Errors
-/// Any rejection of a payment intent; `StoreNotFound`, `StoreNotActive`.
+/// Any rejection of a payment intent.
 pub async fn resolve_dispute(
     unit: &mut UnitOfWork,
     id: PaymentIntentId,
     outcome: DisputeOutcome,
     resolved_at: DateTime<Utc>,
 ) -> Result<Arc<payment_intent::State>, CommandError> {
-    let state = concerns(unit, id).await?;
-    let not_found = || CommandError::Rejected(payment_intent::Rejection::PaymentIntentNotFound.into());
-    let store_id = state.details.as_ref().ok_or_else(not_found)?.store_id;
-    let business_date = trading_store(unit, store_id).await?.business_date(resolved_at);
-    unit.decide::<PaymentIntent>(id, Command::ResolveDispute { outcome, resolved_at, business_date }).await
+    decide_dispute(unit, id, None, outcome, resolved_at).await
+}
+
+/// The same of one transaction, by the provider's name: it may be money beside the payment.
+///
+/// # Errors
+/// As of [`resolve_dispute`].
+pub(crate) async fn decide_dispute(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    transaction_id: Option<String>,
+    outcome: DisputeOutcome,
+    resolved_at: DateTime<Utc>,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    let business_date = business_date(unit, id, resolved_at).await?;
+    unit.decide::<PaymentIntent>(id, Command::ResolveDispute { transaction_id, outcome, resolved_at, business_date }).await
 }
 
 /// Somebody decides about money that does not close the intent. To send it back, a refund out of that very transaction follows.
@@ -131,7 +140,6 @@ async fn request_refund(
     let found = state.unmatched.iter().find(|payment| payment.received.transaction_id == transaction_id);
     let received = &found.ok_or_else(missing)?.received;
     let attempt = received.attempt_id.and_then(|id| state.attempt_named(id)).ok_or_else(missing)?;
-    let store = unit.state::<Store>(details.store_id).await?;
     let now = unit.now();
     let payment = state.provider_payment(attempt.attempt_id, transaction_id, received.amount, received.paid_at);
     let requested = Requested {
@@ -139,7 +147,7 @@ async fn request_refund(
         payment_intent_id: Some(details.payment_intent_id),
         bill_id: None,
         store_id: details.store_id,
-        business_date: store.details.as_ref().map_or(now.date_naive(), |store| store.business_date(now)),
+        business_date: business_date(unit, details.payment_intent_id, now).await?,
         amount: received.amount,
         cash_rounding: 0,
         tender: attempt.tender,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Duration, NaiveDate, Utc};
 use domain::{
     bill::{self, Bill},
     decider::Aggregate,
@@ -11,7 +11,9 @@ use domain::{
     payment_intent::{self, Confirmed, Created, Evidence, NewAttempt, PaymentIntent, PaymentReport, Tender, Terms, Wishes},
     pricing::TaxProfile,
     provider::reference_of,
+    rejection::{Rejected, RejectionClass},
     routing::Choice,
+    store::Store,
 };
 
 use crate::{error::CommandError, handle::UnitOfWork, holder::Holder, routing, tenants::trading_store};
@@ -302,18 +304,42 @@ async fn record(unit: &mut UnitOfWork, new: &NewPayment, target: &Target) -> Res
 /// The payer contests a payment; whether the money stays is not decided by it.
 ///
 /// # Errors
-/// Any rejection of a payment intent; `StoreNotFound`, `StoreNotActive`.
+/// Any rejection of a payment intent.
 pub async fn dispute(
     unit: &mut UnitOfWork,
     id: PaymentIntentId,
     reason: String,
     disputed_at: DateTime<Utc>,
 ) -> Result<Arc<payment_intent::State>, CommandError> {
+    contest(unit, id, None, reason, disputed_at).await
+}
+
+/// The same of one transaction, by the provider's name: it may be money beside the payment.
+///
+/// # Errors
+/// As of [`dispute`].
+pub(crate) async fn contest(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    transaction_id: Option<String>,
+    reason: String,
+    disputed_at: DateTime<Utc>,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    let business_date = business_date(unit, id, disputed_at).await?;
+    let command = payment_intent::Command::Dispute { transaction_id, reason, disputed_at, business_date };
+    unit.decide::<PaymentIntent>(id, command).await
+}
+
+/// The business date of a payment's store. What happened to its money counts on it whether or not the store still trades.
+///
+/// # Errors
+/// `PaymentIntentNotFound`; `Unavailable`, `Corrupt`.
+pub(crate) async fn business_date(unit: &mut UnitOfWork, id: PaymentIntentId, at: DateTime<Utc>) -> Result<NaiveDate, CommandError> {
     let state = concerns(unit, id).await?;
     let not_found = || CommandError::Rejected(payment_intent::Rejection::PaymentIntentNotFound.into());
     let store_id = state.details.as_ref().ok_or_else(not_found)?.store_id;
-    let business_date = trading_store(unit, store_id).await?.business_date(disputed_at);
-    unit.decide::<PaymentIntent>(id, payment_intent::Command::Dispute { reason, disputed_at, business_date }).await
+    let store = unit.state::<Store>(store_id).await?;
+    Ok(store.details.as_ref().map_or(at.date_naive(), |store| store.business_date(at)))
 }
 
 /// Asks to stop a payment. With a live attempt the provider is asked first; the answer decides.
@@ -329,6 +355,28 @@ pub async fn cancel(unit: &mut UnitOfWork, id: PaymentIntentId, reason: String) 
         unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id: id }).await?;
     }
     Ok(after)
+}
+
+/// The code of what a payer is told who would let go of a hold.
+pub const HELD_FOR_MERCHANT: &str = "HeldForMerchant";
+/// The same in words.
+pub const ONLY_MERCHANT_LETS_GO: &str =
+    "the amount is held for the merchant, who may have handed over the goods already; only the merchant can let go of it";
+
+/// [`cancel`] for whoever holds the payment token: what the provider holds for the merchant is not the payer's to let go of.
+///
+/// # Errors
+/// [`HELD_FOR_MERCHANT`]; those of [`cancel`].
+pub async fn cancel_by_payer(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    reason: String,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    if unit.state::<PaymentIntent>(id).await?.status == payment_intent::Status::RequiresCapture {
+        let (code, message) = (HELD_FOR_MERCHANT, ONLY_MERCHANT_LETS_GO.to_owned());
+        return Err(Rejected { code, class: RejectionClass::State, message }.into());
+    }
+    cancel(unit, id, reason).await
 }
 
 /// Begins an attempt, the first or one after another that failed; holds the amount on the bill. Where whoever confirms names another

@@ -3,7 +3,12 @@
 //! Which accounts there are and how far each has come is asked of the log every time; what an account is like is kept by version,
 //! so that no process uses one that another has changed. Secrets are opened only for whoever makes a connector of them.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -16,11 +21,14 @@ use domain::{
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
     error::CommandError,
+    event_log::StoreError,
     event_store::{load_stream, ulid_of, uuid_of},
+    grouped::Grouped,
     handle::UnitOfWork,
     personal::{Keyring, Subject},
     tenants::trading_store,
@@ -28,6 +36,8 @@ use crate::{
 
 /// Accounts kept by version per process.
 const KEPT: usize = 2_000;
+/// Call-backs whose accounts are looked for in one round trip.
+const ASKED_TOGETHER: usize = 500;
 /// Longest overlap of former and new secrets, minutes: a week.
 const MAX_OVERLAP_MINUTES: i64 = 10_080;
 
@@ -89,12 +99,25 @@ struct Inner {
     pool: PgPool,
     keyring: Keyring,
     kept: Cache<(MerchantId, ProviderAccountId), Arc<Account>>,
+    asked: Grouped<Asked>,
+}
+
+/// An account that a call-back names, and the place of the answer.
+#[derive(Clone)]
+struct Asked {
+    id: ProviderAccountId,
+    /// Its merchant and its version; nothing where nobody has it.
+    found: Arc<OnceLock<Option<(Uuid, i64)>>>,
 }
 
 impl ProviderAccounts {
-    /// Over the log and the keys of one database.
+    /// Over the log and the keys of one database. Must be called within a runtime.
     pub fn new(pool: PgPool, keyring: Keyring) -> Self {
-        Self(Arc::new(Inner { pool, keyring, kept: Cache::new(KEPT) }))
+        let asks = pool.clone();
+        let (asked, asking) = Grouped::new(ASKED_TOGETHER, Duration::ZERO, move |asked: Vec<Asked>| look_for(asks.clone(), asked));
+        // For as long as anybody may ask.
+        tokio::spawn(asking);
+        Self(Arc::new(Inner { pool, keyring, kept: Cache::new(KEPT), asked }))
     }
 
     /// All accounts of a merchant, as they stand.
@@ -127,15 +150,17 @@ impl ProviderAccounts {
         }
     }
 
-    /// One account, whoever owns it: for call-backs, which name no merchant.
+    /// One account, whoever owns it: for call-backs, which name no merchant and whose sender is not known yet. All that ask at the same
+    /// moment share one round trip: however many come for accounts that nobody has, one connection is busy with them, and none that has
+    /// one is kept out. Nothing is remembered of those that nobody has, so one that was opened a moment ago is found.
     ///
     /// # Errors
     /// `Unavailable`, `Corrupt`.
     pub async fn find(&self, id: ProviderAccountId) -> Result<Option<Arc<Account>>, CommandError> {
-        let owner: Option<uuid::Uuid> =
-            sqlx::query_scalar("select log.provider_account_owner($1)").bind(uuid_of(id)).fetch_one(&self.0.pool).await?;
-        match owner {
-            Some(owner) => self.get(MerchantId(ulid_of(owner)), id).await,
+        let asked = Asked { id, found: Arc::default() };
+        self.0.asked.ask(asked.clone()).await?;
+        match asked.found.get().copied().flatten() {
+            Some((owner, version)) => self.at(MerchantId(ulid_of(owner)), id, version).await.map(Some),
             None => Ok(None),
         }
     }
@@ -193,6 +218,21 @@ impl ProviderAccounts {
         let marks = secrets.current.iter().map(|(name, value)| (name.to_owned(), mark(name, value))).collect();
         Ok((sealed, marks))
     }
+}
+
+/// Answers all that ask; each account is looked for in the indexes of the log's heads.
+async fn look_for(pool: PgPool, asked: Vec<Asked>) -> Result<(), StoreError> {
+    let sql = "select o.owner, (select p.version from log.provider_accounts(o.owner) p where p.stream_id = a.id)
+               from unnest($1::uuid[]) with ordinality a (id, place),
+                    lateral (select log.provider_account_owner(a.id) offset 0) o (owner)
+               order by a.place";
+    let ids: Vec<Uuid> = asked.iter().map(|asked| uuid_of(asked.id)).collect();
+    let found: Vec<(Option<Uuid>, Option<i64>)> = sqlx::query_as(sql).bind(ids).fetch_all(&pool).await?;
+    for (asked, (owner, version)) in asked.iter().zip(found) {
+        // Who is asked a second time says the same.
+        let _ = asked.found.set(owner.zip(version));
+    }
+    Ok(())
 }
 
 /// An account to be opened.

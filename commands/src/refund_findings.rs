@@ -51,6 +51,8 @@ async fn may_be_another(unit: &mut UnitOfWork, refund: &refund::State, provider_
     let Some(Requested { refund_id, payment_intent_id: Some(intent), provider: Some(payment), .. }) = &refund.details else {
         return Ok(false);
     };
+    // Another one was asked for before the books could show it, so that whoever knows the log knows of it.
+    unit.rest_on_reads();
     let nameless = payment.went_back_as_a_whole(provider_reference);
     let known = unit.state::<PaymentIntent>(*intent).await?.refunds_at_provider();
     for other in known {

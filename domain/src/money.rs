@@ -143,12 +143,6 @@ impl Money {
         Self::new(0, currency)
     }
 
-    /// Nothing, in the same currency.
-    #[must_use]
-    pub const fn zero_like(self) -> Self {
-        Self::new(0, self.currency)
-    }
-
     /// Greater than nothing.
     pub const fn is_positive(self) -> bool {
         self.amount > 0

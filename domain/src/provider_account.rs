@@ -66,11 +66,6 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// The range of one currency, `None` when it is not taken.
-    pub fn range_of(&self, currency: Currency) -> Option<&AmountRange> {
-        self.amounts.iter().find(|range| range.currency == currency)
-    }
-
     fn check(&self) -> Result<(), Rejection> {
         if !is_text(&self.name, 120) {
             return Err(Rejection::NameRequired);

@@ -2,7 +2,7 @@
 //! `schemas/events/`.
 //!
 //! To change an event's shape: raise its version in the aggregate's `events!`, add the upcaster (`domain::upcast`), write a
-//! sample of the new version by hand beside the old one, then `UPDATE_SCHEMAS=1 cargo test -p domain --test event_catalog`.
+//! sample of the new version by hand beside the old one, then `make schemas`.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use domain::{
 use serde_json::Value;
 
 const HOW: &str = "the stored shape of an event changed. If stored payloads no longer fit it: raise the version, add an upcaster \
-                   and a sample. Then `UPDATE_SCHEMAS=1 cargo test -p domain --test event_catalog` rewrites the schemas";
+                   and a sample. Then `make schemas` rewrites the schemas";
 
 fn schemas() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/events")
@@ -114,12 +114,8 @@ fn event_types_are_unique_and_named_after_their_stream() {
 
 #[test]
 fn every_schema_is_the_one_on_file() {
-    let update = std::env::var_os("UPDATE_SCHEMAS").is_some_and(|value| value == "1");
     for spec in DomainEvent::catalog() {
         let (name, text) = (file_name(spec.event_type, spec.version), schema_text(spec));
-        if update {
-            fs::write(schemas().join(&name), &text).unwrap();
-        }
         let on_file = fs::read_to_string(schemas().join(&name)).unwrap_or_default();
         assert!(on_file == text, "schemas/events/{name} is missing or differs: {HOW}");
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Duration, Utc};
 use domain::{
     money::Money,
-    payment_intent::{self, Attempt, DisputeOutcome, Status, Tender},
+    payment_intent::{self, Attempt, DisputeOutcome, Disputed, Status, Tender},
     process::work::{SETTLING_MARGIN_MS, UNCLEAR_MINUTES, resolves_by},
 };
 use projections::models::payments::PaymentRow;
@@ -223,6 +223,8 @@ pub struct UnmatchedPayment {
     pub resolution: Option<payment_intent::Resolution>,
     /// The refund that sends it back.
     pub refund_id: Option<String>,
+    /// A dispute about it: `open`, `won` or `lost`. Nothing is decided about it while that is open, nor once it is lost.
+    pub dispute: Option<&'static str>,
     /// What arrived.
     #[schema(value_type = MoneySchema)]
     pub amount: Money,
@@ -278,7 +280,7 @@ impl Resource<payment_intent::State> for PaymentIntentResource {
             cancel_requested: state.cancel_requested.is_some(),
             cancel: cancel_word(state),
             cancellation_reason: state.canceled_because.clone().or_else(|| state.cancel_requested.clone()),
-            dispute: dispute_word(state),
+            dispute: dispute_word(state.dispute.as_ref(), state.dispute_outcome),
             attempts: state.earlier.len() + usize::from(attempt.is_some()),
             needs_attention: state.needs_attention(),
             failure: attempt.and_then(failure),
@@ -304,6 +306,7 @@ fn unmatched(payment: &payment_intent::UnmatchedPayment) -> UnmatchedPayment {
         why: received.why,
         resolution: payment.resolution,
         refund_id: payment.refund_id.map(|id| id.to_string()),
+        dispute: dispute_word(payment.dispute.as_ref(), payment.dispute_outcome),
         amount: received.amount,
         transaction_id: received.transaction_id.clone(),
         paid_at: received.paid_at,
@@ -355,9 +358,9 @@ const fn cancel_word(state: &payment_intent::State) -> &'static str {
     }
 }
 
-fn dispute_word(state: &payment_intent::State) -> Option<&'static str> {
-    state.dispute.as_ref()?;
-    Some(match state.dispute_outcome {
+fn dispute_word(dispute: Option<&Disputed>, outcome: Option<DisputeOutcome>) -> Option<&'static str> {
+    dispute?;
+    Some(match outcome {
         None => "open",
         Some(DisputeOutcome::Won) => "won",
         Some(DisputeOutcome::Lost) => "lost",

@@ -220,7 +220,8 @@ fn nothing_of_a_disputed_payment_can_be_given_back() {
         shown::<_, PaymentResource>(&state)["refundable"]["amount"].as_i64().unwrap()
     };
     let business_date = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
-    let dispute = payment_intent::Command::Dispute { reason: "not me".into(), disputed_at: chrono::DateTime::UNIX_EPOCH, business_date };
+    let (reason, disputed_at) = ("not me".to_owned(), chrono::DateTime::UNIX_EPOCH);
+    let dispute = payment_intent::Command::Dispute { transaction_id: None, reason, disputed_at, business_date };
     assert!(refundable(&[]) > 0);
     assert_eq!(refundable(&[dispute]), 0);
 }

@@ -38,6 +38,8 @@ pub struct UnitOfWork {
     if_match: Option<i64>,
     /// Nothing of this command was decided before.
     first_attempt: bool,
+    /// What is decided rests on streams that are only read.
+    rests_on_reads: bool,
     touched: BTreeMap<StreamKey, Touched>,
     /// Streams in the order of their events, so that causes stand before effects in the log.
     order: Vec<(StreamKey, usize)>,
@@ -56,6 +58,7 @@ impl UnitOfWork {
             tenant: caller.tenant,
             if_match: caller.if_match,
             first_attempt,
+            rests_on_reads: false,
             touched: BTreeMap::new(),
             order: Vec::new(),
             claims: Vec::new(),
@@ -65,8 +68,17 @@ impl UnitOfWork {
         }
     }
 
-    /// A refusal, or an answer that changes nothing.
-    pub(super) fn appends_nothing(&self, decided: &Result<Reply, CommandError>) -> bool {
+    /// Says that what is decided rests on streams that this unit only reads. An append does not check their versions: the log is asked
+    /// for them before it.
+    pub(crate) fn rest_on_reads(&mut self) {
+        self.rests_on_reads = true;
+    }
+
+    /// No append checks what this was decided on: it is a refusal, an answer that changes nothing, or rests on what was only read.
+    pub(super) fn is_unchecked(&self, decided: &Result<Reply, CommandError>) -> bool {
+        if self.rests_on_reads {
+            return true;
+        }
         match decided {
             Ok(_) => self.order.is_empty(),
             Err(error) => matches!(error, CommandError::Rejected(_) | CommandError::StaleVersion { .. }),

@@ -4,8 +4,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
     CaptureFailed, Created, DisputeOutcome, DisputeResolved, Disputed, Event, Evidence, Finding, IncreaseFailed, LeftToPerson,
-    PaymentReport, ProviderConfirmed, Rejection, Resolution, ResolvedByPerson, State, Status, UnmatchedReason, UnmatchedResolved, Update,
-    Updated, Verdict,
+    PaymentReport, ProviderConfirmed, Rejection, Resolution, ResolvedByPerson, State, Status, UnmatchedPayment, UnmatchedReason,
+    UnmatchedResolved, Update, Updated, Verdict,
     decide::{failed, succeeded},
 };
 use crate::{ids::AttemptId, merchant::is_text, money::Money, order::MAX_PRICE};
@@ -147,6 +147,8 @@ pub(super) fn resolve_unmatched(
     match payment.resolution {
         Some(_) if payment.refund_id == refund_id && payment.resolution == Some(resolution) => return Ok(vec![]),
         Some(_) => return Err(Rejection::UnmatchedNotFound),
+        // What the payer may get by the dispute, or has got, goes back by no refund, and nobody keeps it.
+        None if payment.is_contested() => return Err(Rejection::PaymentDisputed),
         None => {}
     }
     let received = &payment.received;
@@ -178,10 +180,14 @@ pub(super) fn resolve_unmatched(
 pub(super) fn dispute(
     state: &State,
     details: &Created,
+    transaction_id: Option<&str>,
     reason: String,
     disputed_at: DateTime<Utc>,
     business_date: NaiveDate,
 ) -> Result<Vec<Event>, Rejection> {
+    if let Some(beside) = transaction_id.and_then(|transaction_id| state.money_beside(transaction_id)) {
+        return dispute_beside(state, details, beside, reason, disputed_at, business_date);
+    }
     if state.dispute.is_some() {
         return Ok(vec![]);
     }
@@ -203,18 +209,56 @@ pub(super) fn dispute(
         amount: Money::new(refundable, payment.amount.currency),
         reason,
         disputed_at,
+        unmatched_transaction_id: None,
+    };
+    Ok(vec![disputed.into()])
+}
+
+/// The payer contests money that closed nothing: of the payment nothing is contested.
+fn dispute_beside(
+    state: &State,
+    details: &Created,
+    beside: &UnmatchedPayment,
+    reason: String,
+    disputed_at: DateTime<Utc>,
+    business_date: NaiveDate,
+) -> Result<Vec<Event>, Rejection> {
+    if beside.dispute.is_some() {
+        return Ok(vec![]);
+    }
+    if !is_text(&reason, 200) {
+        return Err(Rejection::ReasonRequired);
+    }
+    let received = &beside.received;
+    let attempt = received.attempt_id.and_then(|attempt_id| state.attempt_named(attempt_id));
+    let disputed = Disputed {
+        payment_intent_id: details.payment_intent_id,
+        store_id: details.store_id,
+        bill_id: None,
+        business_date,
+        tender: attempt.map_or(details.tender, |attempt| attempt.tender),
+        acquirer: None,
+        amount: received.amount,
+        reason,
+        disputed_at,
+        unmatched_transaction_id: Some(received.transaction_id.clone()),
     };
     Ok(vec![disputed.into()])
 }
 
 pub(super) fn resolve_dispute(
     state: &State,
+    transaction_id: Option<&str>,
     outcome: DisputeOutcome,
     resolved_at: DateTime<Utc>,
     business_date: NaiveDate,
 ) -> Result<Vec<Event>, Rejection> {
-    let disputed = state.dispute.as_ref().ok_or(Rejection::NotDisputed)?;
-    match state.dispute_outcome {
+    let (dispute, decided) = match transaction_id.and_then(|transaction_id| state.money_beside(transaction_id)) {
+        Some(beside) => (&beside.dispute, beside.dispute_outcome),
+        None => (&state.dispute, state.dispute_outcome),
+    };
+    let disputed = dispute.as_ref().ok_or(Rejection::NotDisputed)?;
+    match decided {
         Some(known) if known == outcome => return Ok(vec![]),
         Some(_) => return Err(Rejection::NotDisputed),
         None => {}
@@ -228,6 +272,7 @@ pub(super) fn resolve_dispute(
         outcome,
         amount: disputed.amount,
         resolved_at,
+        unmatched_transaction_id: disputed.unmatched_transaction_id.clone(),
     };
     Ok(vec![resolved.into()])
 }

@@ -209,6 +209,8 @@ pub enum Command {
     },
     /// The dispute is decided.
     ResolveDispute {
+        /// The provider's transaction that was contested; nothing is the payment.
+        transaction_id: Option<String>,
         /// Who keeps the money.
         outcome: DisputeOutcome,
         /// When, UTC.
@@ -236,8 +238,10 @@ pub enum Command {
     },
     /// Money moved outside the platform and staff or an import record it.
     RecordTender(PaymentReport),
-    /// The payer contests it.
+    /// The payer contests it, or money beside it.
     Dispute {
+        /// The provider's transaction that is contested; nothing, or one that is not known, is the payment.
+        transaction_id: Option<String>,
         /// Why.
         reason: String,
         /// When, UTC.

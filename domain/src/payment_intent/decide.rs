@@ -17,7 +17,7 @@ pub struct PaymentIntent;
 
 impl Aggregate for PaymentIntent {
     const STREAM_TYPE: StreamType = StreamType::PaymentIntent;
-    const STATE_SCHEMA: i16 = 9;
+    const STATE_SCHEMA: i16 = 10;
     type Command = Command;
     type Event = Event;
     type State = State;
@@ -49,9 +49,11 @@ impl Aggregate for PaymentIntent {
             Command::Increase { amount } => capture::increase(state, details, amount),
             Command::FailIncrease { attempt_id, code, message } => Ok(capture::fail_increase(state, attempt_id, code, message)),
             Command::RecordTender(report) => record_tender(state, details, report),
-            Command::Dispute { reason, disputed_at, business_date } => cases::dispute(state, details, reason, disputed_at, business_date),
-            Command::ResolveDispute { outcome, resolved_at, business_date } => {
-                cases::resolve_dispute(state, outcome, resolved_at, business_date)
+            Command::Dispute { transaction_id, reason, disputed_at, business_date } => {
+                cases::dispute(state, details, transaction_id.as_deref(), reason, disputed_at, business_date)
+            }
+            Command::ResolveDispute { transaction_id, outcome, resolved_at, business_date } => {
+                cases::resolve_dispute(state, transaction_id.as_deref(), outcome, resolved_at, business_date)
             }
             Command::ConfirmFromProvider(report) => Ok(confirm_from_provider(state, details, report)),
             Command::ResolveUnmatched { transaction_id, verdict, reason } => {
@@ -64,9 +66,9 @@ impl Aggregate for PaymentIntent {
                 (None, true) => Err(Rejection::AttemptUnresolved),
             },
             Command::Expire { attempt_id } => {
-                let last = state.attempt.as_ref().is_some_and(|attempt| attempt.started.attempt_id == attempt_id);
-                // What is held is not unpaid: it lapses, or is captured.
-                let ends = last && state.is_open() && state.status != Status::RequiresCapture;
+                // What is held is not unpaid: it lapses, or is captured. After an attempt that failed the intent has an end of its own.
+                let live = state.live_attempt(attempt_id).is_some();
+                let ends = live && state.is_open() && state.status != Status::RequiresCapture;
                 Ok(if ends { vec![Expired { bill_id: details.bill_id }.into()] } else { vec![] })
             }
             Command::Lapse { at } => {

@@ -232,6 +232,8 @@ pub struct Disputed {
     pub reason: String,
     /// When (UTC).
     pub disputed_at: DateTime<Utc>,
+    /// Of money that did not close the intent: the provider's transaction. Earlier facts name none.
+    pub unmatched_transaction_id: Option<String>,
 }
 
 /// Money on our reference that does not close the intent: another amount, a second payment, or too late.

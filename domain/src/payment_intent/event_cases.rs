@@ -157,4 +157,6 @@ pub struct DisputeResolved {
     pub amount: Money,
     /// When (UTC).
     pub resolved_at: DateTime<Utc>,
+    /// Of money that did not close the intent: the provider's transaction. Earlier facts name none.
+    pub unmatched_transaction_id: Option<String>,
 }

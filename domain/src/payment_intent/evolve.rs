@@ -1,8 +1,8 @@
 //! What an event changes in a payment intent.
 
 use super::{
-    Attempt, Event, Evidence, FailedRefund, ProviderConfirmed, RefundBeyond, RefundEntry, RefundFoundSent, Resolution, State, Status,
-    UnmatchedPayment,
+    Attempt, DisputeResolved, Disputed, Event, Evidence, FailedRefund, ProviderConfirmed, RefundBeyond, RefundEntry, RefundFoundSent,
+    Resolution, State, Status, UnmatchedPayment,
 };
 use crate::ids::RefundId;
 
@@ -28,11 +28,9 @@ pub(super) fn evolve(mut state: State, event: &Event) -> State {
             known(&mut state);
         }
         Event::ProviderConfirmed(confirmed) => confirm(&mut state, confirmed),
-        Event::Disputed(disputed) => state.dispute = Some(disputed.clone()),
-        Event::DisputeResolved(resolved) => state.dispute_outcome = Some(resolved.outcome),
-        Event::UnmatchedPaymentReceived(payment) => {
-            state.unmatched.push(UnmatchedPayment { received: payment.clone(), resolution: None, refund_id: None });
-        }
+        Event::Disputed(disputed) => contested(&mut state, disputed),
+        Event::DisputeResolved(resolved) => dispute_decided(&mut state, resolved),
+        Event::UnmatchedPaymentReceived(payment) => state.unmatched.push(UnmatchedPayment::new(payment.clone())),
         Event::UnmatchedResolved(resolved) => {
             resolve(&mut state, &resolved.transaction_id, Some(resolved.resolution));
             if let Some(payment) = unmatched(&mut state, &resolved.transaction_id) {
@@ -211,6 +209,26 @@ fn confirm(state: &mut State, confirmed: &ProviderConfirmed) {
     if let Some(payment) = &mut state.payment {
         payment.transaction_id = Some(confirmed.transaction_id.clone());
         (payment.paid_at, payment.evidence) = (confirmed.paid_at, Evidence::Inquiry);
+    }
+}
+
+fn contested(state: &mut State, disputed: &Disputed) {
+    let dispute = match &disputed.unmatched_transaction_id {
+        Some(transaction_id) => unmatched(state, transaction_id).map(|payment| &mut payment.dispute),
+        None => Some(&mut state.dispute),
+    };
+    if let Some(dispute) = dispute {
+        *dispute = Some(disputed.clone());
+    }
+}
+
+fn dispute_decided(state: &mut State, resolved: &DisputeResolved) {
+    let outcome = match &resolved.unmatched_transaction_id {
+        Some(transaction_id) => unmatched(state, transaction_id).map(|payment| &mut payment.dispute_outcome),
+        None => Some(&mut state.dispute_outcome),
+    };
+    if let Some(outcome) = outcome {
+        *outcome = Some(resolved.outcome);
     }
 }
 

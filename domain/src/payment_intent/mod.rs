@@ -3,7 +3,7 @@
 //! `requires_payment_method → processing → requires_action → succeeded`, with `requires_capture` between when the money is only
 //! held, ending also in `canceled`, `expired` or `failed`; an attempt that failed leads back to `requires_payment_method`, and
 //! to `failed` when it was the last one allowed. The shop knows the same thing as a payment (`pay_…`).
-//! A dispute stands beside `succeeded`.
+//! A dispute stands beside `succeeded`, or beside the money that closed nothing and that it is about.
 //! Invariants: at most one live attempt; succeeded only with evidence of the full amount, or of what was captured out of a hold;
 //! a time-out is *unknown*, never failed; canceled and expired only when no attempt is unresolved or the provider showed no
 //! payment; terminal states do not regress, late money is recorded beside them, and only a person's explicit acceptance of the

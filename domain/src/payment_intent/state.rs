@@ -119,6 +119,28 @@ pub struct UnmatchedPayment {
     pub resolution: Option<Resolution>,
     /// The refund that sends it back.
     pub refund_id: Option<RefundId>,
+    /// The payer contests it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispute: Option<Disputed>,
+    /// How that dispute was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispute_outcome: Option<DisputeOutcome>,
+}
+
+impl UnmatchedPayment {
+    pub(super) fn new(received: UnmatchedPaymentReceived) -> Self {
+        Self { received, resolution: None, refund_id: None, dispute: None, dispute_outcome: None }
+    }
+
+    /// Somebody has to decide what becomes of it; no more once the payer got it back by a dispute.
+    pub fn is_open(&self) -> bool {
+        self.resolution.is_none() && self.dispute_outcome != Some(DisputeOutcome::Lost)
+    }
+
+    /// The payer contests it and nothing is decided, or the payer got it back.
+    pub fn is_contested(&self) -> bool {
+        self.dispute.is_some() && self.dispute_outcome != Some(DisputeOutcome::Won)
+    }
 }
 
 /// A refund under this payment.
@@ -257,11 +279,13 @@ impl State {
     /// or of a refund, a refund that did not happen after all, more given back than came of which nobody has taken note.
     pub fn needs_attention(&self) -> bool {
         let left = self.attempt.as_ref().is_some_and(|attempt| attempt.left_to_person.is_some());
-        let open = self.unmatched.iter().any(|payment| payment.resolution.is_none());
+        let open = self.unmatched.iter().any(UnmatchedPayment::is_open);
         let owed_back = self.failed_refunds.iter().any(|refund| refund.followed_by.is_none());
         let untold = !self.refunds_left_to_person.is_empty();
         let too_much = self.over_refunded() > self.over_refund_acknowledged;
-        let contested = self.dispute.is_some() && self.dispute_outcome.is_none();
+        let undecided = |dispute: Option<&Disputed>, outcome: Option<DisputeOutcome>| dispute.is_some() && outcome.is_none();
+        let contested = undecided(self.dispute.as_ref(), self.dispute_outcome)
+            || self.unmatched.iter().any(|payment| undecided(payment.dispute.as_ref(), payment.dispute_outcome));
         open || owed_back || untold || too_much || contested || (left && self.is_open())
     }
 
@@ -300,6 +324,13 @@ impl State {
     pub(super) fn knows_transaction(&self, transaction_id: &str) -> bool {
         let paid = self.payment.as_ref().and_then(|payment| payment.transaction_id.as_deref());
         paid == Some(transaction_id) || self.unmatched.iter().any(|payment| payment.received.transaction_id == transaction_id)
+    }
+
+    /// The money beside the payment that the provider knows by this transaction. What was accepted is the payment itself, and what was
+    /// contested before stays beside it.
+    pub(super) fn money_beside(&self, transaction_id: &str) -> Option<&UnmatchedPayment> {
+        let named = self.unmatched.iter().find(|payment| payment.received.transaction_id == transaction_id);
+        named.filter(|payment| payment.resolution != Some(Resolution::Accepted) || payment.dispute.is_some())
     }
 
     pub(super) fn is_open(&self) -> bool {

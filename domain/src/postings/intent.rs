@@ -23,6 +23,31 @@ enum Stands {
     WentBack,
 }
 
+/// Money that closes no intent.
+#[derive(Debug)]
+struct Parked {
+    amount: Money,
+    /// Where it came.
+    into: Account,
+    stands: Stands,
+    /// The payer got it back by a dispute.
+    lost: bool,
+}
+
+impl Parked {
+    /// Out of which account it goes back. What went back already, the payer owes when it goes once more.
+    const fn owed(&self) -> Account {
+        if self.lost {
+            return Account::CustomerReceivable;
+        }
+        match self.stands {
+            Stands::Owed => Account::UnmatchedLiability,
+            Stands::Kept => Account::UnmatchedIncome,
+            Stands::Accepted | Stands::WentBack => Account::CustomerReceivable,
+        }
+    }
+}
+
 /// Of earlier events, what later ones only refer to.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
@@ -33,7 +58,7 @@ pub(super) struct Remembered {
     /// Where the payment came.
     paid_into: Option<Account>,
     /// By the provider's transaction.
-    parked: BTreeMap<String, (Money, Stands)>,
+    parked: BTreeMap<String, Parked>,
     /// Refunds of parked money that another refund sends back as well: the payer owes them.
     beyond: BTreeMap<RefundId, Currency>,
 }
@@ -109,7 +134,7 @@ impl Remembered {
         Ok(Account::ProviderClearing(account.clone()))
     }
 
-    fn parked_money(&mut self, transaction_id: &str) -> Result<&mut (Money, Stands), PostingError> {
+    fn parked_money(&mut self, transaction_id: &str) -> Result<&mut Parked, PostingError> {
         self.parked.get_mut(transaction_id).ok_or(PostingError::Missing("money that closes no intent"))
     }
 
@@ -117,7 +142,7 @@ impl Remembered {
         let into = self.way(payment.attempt_id, payment.tender)?;
         self.paid_into = Some(into.clone());
         let parked = payment.transaction_id.as_ref().and_then(|transaction_id| self.parked.get(transaction_id));
-        if let Some((_, Stands::Accepted)) = parked {
+        if let Some(Parked { stands: Stands::Accepted, .. }) = parked {
             return moved(Account::UnmatchedLiability, Account::CustomerReceivable, payment.amount);
         }
         let beside = |amount| Money::new(amount, payment.amount.currency);
@@ -129,20 +154,21 @@ impl Remembered {
 
     fn parked(&mut self, payment: &UnmatchedPaymentReceived) -> Result<Vec<Posting>, PostingError> {
         let into = self.way(payment.attempt_id, self.asked()?.0)?;
-        self.parked.insert(payment.transaction_id.clone(), (payment.amount, Stands::Owed));
+        let parked = Parked { amount: payment.amount, into: into.clone(), stands: Stands::Owed, lost: false };
+        self.parked.insert(payment.transaction_id.clone(), parked);
         moved(into, Account::UnmatchedLiability, payment.amount)
     }
 
     fn resolved(&mut self, resolved: &UnmatchedResolved) -> Result<Vec<Posting>, PostingError> {
-        let (amount, stands) = self.parked_money(&resolved.transaction_id)?;
+        let parked = self.parked_money(&resolved.transaction_id)?;
         match resolved.resolution {
             // The payment follows and is posted then.
-            Resolution::Accepted => *stands = Stands::Accepted,
+            Resolution::Accepted => parked.stands = Stands::Accepted,
             // Owed until it went.
             Resolution::Refunding | Resolution::Refunded => {}
             Resolution::Kept => {
-                *stands = Stands::Kept;
-                return moved(Account::UnmatchedLiability, Account::UnmatchedIncome, *amount);
+                parked.stands = Stands::Kept;
+                return moved(Account::UnmatchedLiability, Account::UnmatchedIncome, parked.amount);
             }
         }
         Ok(vec![])
@@ -151,20 +177,19 @@ impl Remembered {
     fn went_back(&mut self, refunded: &UnmatchedRefunded) -> Result<Vec<Posting>, PostingError> {
         // What was counted as sent beyond this money is no longer beyond it.
         let counted = self.beyond.remove(&refunded.refund_id).is_some();
-        let (amount, stands) = self.parked_money(&refunded.transaction_id)?;
-        let owed = match std::mem::replace(stands, Stands::WentBack) {
-            Stands::Owed => Account::UnmatchedLiability,
-            Stands::Kept => Account::UnmatchedIncome,
-            Stands::Accepted => Account::CustomerReceivable,
-            Stands::WentBack => return Ok(vec![]),
-        };
-        moved(owed, if counted { Account::CustomerReceivable } else { Account::RefundPayable }, *amount)
+        let parked = self.parked_money(&refunded.transaction_id)?;
+        if parked.stands == Stands::WentBack {
+            return Ok(vec![]);
+        }
+        let owed = parked.owed();
+        parked.stands = Stands::WentBack;
+        moved(owed, if counted { Account::CustomerReceivable } else { Account::RefundPayable }, parked.amount)
     }
 
     fn reopened(&mut self, reopened: &UnmatchedReopened) -> Result<Vec<Posting>, PostingError> {
-        let (amount, stands) = self.parked_money(&reopened.transaction_id)?;
-        if std::mem::replace(stands, Stands::Owed) == Stands::WentBack {
-            return moved(Account::RefundPayable, Account::UnmatchedLiability, *amount);
+        let parked = self.parked_money(&reopened.transaction_id)?;
+        if std::mem::replace(&mut parked.stands, Stands::Owed) == Stands::WentBack {
+            return moved(Account::RefundPayable, parked.owed(), parked.amount);
         }
         Ok(vec![])
     }
@@ -172,7 +197,7 @@ impl Remembered {
     fn found_sent(&mut self, found: &RefundFoundSent) -> Result<Vec<Posting>, PostingError> {
         let mut money = self.money(found.amount)?;
         if let Some(transaction_id) = &found.unmatched_transaction_id {
-            money.currency = self.parked_money(transaction_id)?.0.currency;
+            money.currency = self.parked_money(transaction_id)?.amount.currency;
             self.beyond.insert(found.refund_id, money.currency);
         }
         moved(Account::CustomerReceivable, Account::RefundPayable, money)
@@ -182,14 +207,27 @@ impl Remembered {
         self.paid_into.clone().ok_or(PostingError::Missing("a payment"))
     }
 
-    fn disputed(&self, disputed: &Disputed) -> Result<Vec<Posting>, PostingError> {
-        moved(Account::DisputeReceivable, self.paid_into()?, disputed.amount)
+    fn disputed(&mut self, disputed: &Disputed) -> Result<Vec<Posting>, PostingError> {
+        let came = match &disputed.unmatched_transaction_id {
+            Some(transaction_id) => self.parked_money(transaction_id)?.into.clone(),
+            None => self.paid_into()?,
+        };
+        moved(Account::DisputeReceivable, came, disputed.amount)
     }
 
-    fn decided(&self, resolved: &DisputeResolved) -> Result<Vec<Posting>, PostingError> {
+    fn decided(&mut self, resolved: &DisputeResolved) -> Result<Vec<Posting>, PostingError> {
+        let (came, owed) = match &resolved.unmatched_transaction_id {
+            Some(transaction_id) => {
+                let parked = self.parked_money(transaction_id)?;
+                let owed = parked.owed();
+                parked.lost = resolved.outcome == DisputeOutcome::Lost;
+                (parked.into.clone(), owed)
+            }
+            None => (self.paid_into()?, Account::CustomerReceivable),
+        };
         let into = match resolved.outcome {
-            DisputeOutcome::Won => self.paid_into()?,
-            DisputeOutcome::Lost => Account::CustomerReceivable,
+            DisputeOutcome::Won => came,
+            DisputeOutcome::Lost => owed,
         };
         moved(into, Account::DisputeReceivable, resolved.amount)
     }

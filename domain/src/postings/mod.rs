@@ -9,12 +9,12 @@
 //! | `payment_intent.succeeded` | where it came: `provider_clearing`, `cash`, `outside_clearing`; of accepted late money `unmatched_liability` | `customer_receivable`; beside it `tips_payable`, `cash_rounding` |
 //! | `payment_intent.unmatched_payment_received` | where it came | `unmatched_liability` |
 //! | `payment_intent.unmatched_resolved` (kept) | `unmatched_liability` | `unmatched_income` |
-//! | `payment_intent.unmatched_refunded` | `unmatched_liability`; of what had been kept `unmatched_income` | `refund_payable` |
-//! | `payment_intent.unmatched_reopened`, after it had gone back | `refund_payable` | `unmatched_liability` |
+//! | `payment_intent.unmatched_refunded` | `unmatched_liability`; of what had been kept `unmatched_income`; of what was lost by a dispute `customer_receivable` | `refund_payable` |
+//! | `payment_intent.unmatched_reopened`, after it had gone back | `refund_payable` | `unmatched_liability`; of what was lost by a dispute `customer_receivable` |
 //! | `payment_intent.refund_settled`, `.refund_found_sent` | `customer_receivable` | `refund_payable` |
 //! | `payment_intent.refund_taken_back` | `refund_payable` | `customer_receivable` |
-//! | `payment_intent.disputed` | `dispute_receivable` | where the payment came |
-//! | `payment_intent.dispute_resolved` | won: where the payment came; lost: `customer_receivable` | `dispute_receivable` |
+//! | `payment_intent.disputed` | `dispute_receivable` | where the payment came, or the money beside it that is contested |
+//! | `payment_intent.dispute_resolved` | won: where it came; lost: `customer_receivable`, of money beside the payment as `.unmatched_refunded` | `dispute_receivable` |
 //! | `refund.succeeded`, `.found_sent` | `refund_payable`; unlinked: `customer_receivable`, `tips_payable`; beside it `cash_rounding` | where it goes from |
 //! | `refund.taken_back` | where it had gone from | `refund_payable` |
 //!

@@ -170,32 +170,60 @@ fn money_that_closes_nothing_is_owed_until_somebody_decides() {
 
 #[test]
 fn contested_money_stands_apart_until_it_is_decided() {
-    let disputed = payment_intent::Disputed {
+    let disputed = disputed(100_00, None);
+    let history = [created(Tender::PromptPay), started(), paid(Some(1), Tender::PromptPay).into(), disputed.clone().into()];
+    assert_eq!(of_intent(history.clone()), named([("customer_receivable", -100_00), ("dispute_receivable", 100_00)]));
+    let won = of_intent(history.clone().into_iter().chain([decided(&disputed, DisputeOutcome::Won)]));
+    assert_eq!(won, named([("customer_receivable", -100_00), ("provider_clearing:pac_1", 100_00)]));
+    assert_eq!(of_intent(history.into_iter().chain([decided(&disputed, DisputeOutcome::Lost)])), named([]));
+}
+
+fn disputed(satang: i64, beside: Option<&str>) -> payment_intent::Disputed {
+    payment_intent::Disputed {
         payment_intent_id: id(1),
         store_id: id(2),
         bill_id: None,
         business_date: NaiveDate::from_ymd_opt(2026, 5, 1).unwrap(),
         tender: Tender::PromptPay,
         acquirer: None,
-        amount: Money::thb(100_00),
+        amount: Money::thb(satang),
         reason: "not mine".into(),
         disputed_at: DateTime::UNIX_EPOCH,
-    };
-    let history = [created(Tender::PromptPay), started(), paid(Some(1), Tender::PromptPay).into(), disputed.clone().into()];
-    assert_eq!(of_intent(history.clone()), named([("customer_receivable", -100_00), ("dispute_receivable", 100_00)]));
-    let decided = |outcome| payment_intent::DisputeResolved {
+        unmatched_transaction_id: beside.map(str::to_owned),
+    }
+}
+
+fn decided(disputed: &payment_intent::Disputed, outcome: DisputeOutcome) -> payment_intent::Event {
+    payment_intent::DisputeResolved {
         payment_intent_id: id(1),
         store_id: id(2),
         business_date: disputed.business_date,
         tender: Tender::PromptPay,
         acquirer: None,
         outcome,
-        amount: Money::thb(100_00),
+        amount: disputed.amount,
         resolved_at: DateTime::UNIX_EPOCH,
-    };
-    let won = of_intent(history.clone().into_iter().chain([decided(DisputeOutcome::Won).into()]));
-    assert_eq!(won, named([("customer_receivable", -100_00), ("provider_clearing:pac_1", 100_00)]));
-    assert_eq!(of_intent(history.into_iter().chain([decided(DisputeOutcome::Lost).into()])), named([]));
+        unmatched_transaction_id: disputed.unmatched_transaction_id.clone(),
+    }
+    .into()
+}
+
+#[test]
+fn contested_money_that_closed_nothing_is_owed_to_nobody_once_it_is_lost() {
+    let disputed = disputed(70_00, Some("T2"));
+    let history = vec![created(Tender::PromptPay), started(), second_payment(), disputed.clone().into()];
+    let then = |more: &[payment_intent::Event]| of_intent([history.clone(), more.to_vec()].concat());
+    assert_eq!(then(&[]), named([("unmatched_liability", -70_00), ("dispute_receivable", 70_00)]));
+    let won = then(&[decided(&disputed, DisputeOutcome::Won)]);
+    assert_eq!(won, named([("provider_clearing:pac_1", 70_00), ("unmatched_liability", -70_00)]));
+    let lost = decided(&disputed, DisputeOutcome::Lost);
+    assert_eq!(then(std::slice::from_ref(&lost)), named([]));
+    // A refund that was under way went as well: the payer has the money twice, until it comes to nothing after all.
+    let went: payment_intent::Event = payment_intent::UnmatchedRefunded { transaction_id: "T2".into(), refund_id: id(9) }.into();
+    let twice = named([("customer_receivable", 70_00), ("refund_payable", -70_00)]);
+    assert_eq!((then(&[lost.clone(), went.clone()]), then(&[went.clone(), lost.clone()])), (twice.clone(), twice));
+    let failed: payment_intent::Event = payment_intent::UnmatchedReopened { transaction_id: "T2".into(), refund_id: id(9) }.into();
+    assert_eq!(then(&[lost, went, failed]), named([]));
 }
 
 #[test]

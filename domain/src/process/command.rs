@@ -90,10 +90,12 @@ pub enum ProcessCommand {
         /// The refund.
         refund_id: RefundId,
     },
-    /// The provider's books show that the payer contests the payment.
+    /// The provider's books show that the payer contests the payment, or money beside it.
     OpenDispute {
         /// The payment.
         payment_intent_id: PaymentIntentId,
+        /// The provider's transaction that is contested.
+        transaction_id: String,
         /// Why, in the provider's words.
         reason: String,
         /// Now (UTC).
@@ -103,6 +105,8 @@ pub enum ProcessCommand {
     DecideDispute {
         /// The payment.
         payment_intent_id: PaymentIntentId,
+        /// The provider's transaction that was contested.
+        transaction_id: String,
         /// Who keeps the money.
         outcome: DisputeOutcome,
         /// Now (UTC).

@@ -194,7 +194,11 @@ fn count_write_off(rows: &mut Rows, event: &RecordedEvent, written_off: &bill::W
     Ok(())
 }
 
+/// Money that closed no intent never was a sale, so neither is a dispute about it, nor its decision.
 fn count_dispute(rows: &mut Rows, event: &RecordedEvent, disputed: &payment_intent::Disputed) -> Result<(), ApplyError> {
+    if disputed.unmatched_transaction_id.is_some() {
+        return Ok(());
+    }
     let day = Day::of_dispute(event.stream.tenant, disputed, event.pos);
     let mut tender = day.tender(rows, disputed.tender, disputed.acquirer.as_deref())?;
     add(&mut tender.disputes_count, 1, "the number of disputes")?;
@@ -205,6 +209,9 @@ fn count_dispute(rows: &mut Rows, event: &RecordedEvent, disputed: &payment_inte
 
 /// Won: the money is back. Lost: what was opened stays.
 fn count_decision(rows: &mut Rows, event: &RecordedEvent, decision: &payment_intent::DisputeResolved) -> Result<(), ApplyError> {
+    if decision.unmatched_transaction_id.is_some() {
+        return Ok(());
+    }
     let day = Day::of_decision(event.stream.tenant, decision, event.pos);
     let mut tender = day.tender(rows, decision.tender, decision.acquirer.as_deref())?;
     let (count, amount) = match decision.outcome {

@@ -1,56 +1,71 @@
-//! Questions about daily sales. All rows of a period, by date: a period has at most as many as it has days, items or tenders.
+//! Questions about daily sales: all rows of a period, by date. There are no pages, and clients name their items as they like: what has more
+//! rows than are allowed is refused.
 
 use chrono::NaiveDate;
 use domain::ids::StoreId;
 
 use super::daily_sales_rows::{DailyItemSalesRow, DailySalesRow, DailyTenderSalesRow};
 use crate::{
+    as_of::MOST_ROWS,
     error::Error,
     projection::Row,
     queries::{ReadModels, ReadScope, Select},
 };
 
 impl ReadModels {
+    /// Most rows of a report; as many as a fold of the past may hold.
+    pub const MOST_OF_A_REPORT: usize = MOST_ROWS;
+
     /// Sales per day, both dates included; of one store or of all in the scope.
     ///
     /// # Errors
-    /// `Sql`, `BadRow`.
+    /// `TooMuch` for more rows than `most`; `Sql`, `BadRow`.
     pub async fn daily_sales(
         &self,
         scope: &ReadScope,
         store: Option<StoreId>,
         from: NaiveDate,
         to: NaiveDate,
+        most: usize,
     ) -> Result<Vec<DailySalesRow>, Error> {
-        self.many(scope, period::<DailySalesRow>(store, from, to).sorted("business_date, store_id")).await
+        self.at_most(scope, period::<DailySalesRow>(store, from, to).sorted("business_date, store_id"), most).await
     }
 
     /// Sales per day and item.
     ///
     /// # Errors
-    /// `Sql`, `BadRow`.
+    /// As [`Self::daily_sales`].
     pub async fn daily_item_sales(
         &self,
         scope: &ReadScope,
         store: Option<StoreId>,
         from: NaiveDate,
         to: NaiveDate,
+        most: usize,
     ) -> Result<Vec<DailyItemSalesRow>, Error> {
-        self.many(scope, period::<DailyItemSalesRow>(store, from, to).sorted("business_date, store_id, item_code")).await
+        self.at_most(scope, period::<DailyItemSalesRow>(store, from, to).sorted("business_date, store_id, item_code"), most).await
     }
 
     /// Money taken and given back per day and tender.
     ///
     /// # Errors
-    /// `Sql`, `BadRow`.
+    /// As [`Self::daily_sales`].
     pub async fn daily_tender_sales(
         &self,
         scope: &ReadScope,
         store: Option<StoreId>,
         from: NaiveDate,
         to: NaiveDate,
+        most: usize,
     ) -> Result<Vec<DailyTenderSalesRow>, Error> {
-        self.many(scope, period::<DailyTenderSalesRow>(store, from, to).sorted("business_date, store_id, tender")).await
+        self.at_most(scope, period::<DailyTenderSalesRow>(store, from, to).sorted("business_date, store_id, tender"), most).await
+    }
+
+    async fn at_most<R: Row>(&self, scope: &ReadScope, mut select: Select, most: usize) -> Result<Vec<R>, Error> {
+        // One more tells that there are more.
+        select.query.push(" limit ").push_bind(i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1));
+        let rows: Vec<R> = self.many(scope, select).await?;
+        if rows.len() > most { Err(Error::TooMuch) } else { Ok(rows) }
     }
 }
 

@@ -206,7 +206,7 @@ fn apply_intent(rows: &mut Rows, event: &RecordedEvent, change: &payment_intent:
         paid_at: payment.map(|payment| payment.paid_at.trunc_subsecs(6)),
         outcome_unknown: attempt.is_some_and(|attempt| attempt.unknown && attempt.failed.is_none()) && payment.is_none(),
         needs_attention: is_open(parked, &document),
-        unmatched: document.unmatched.iter().any(|payment| payment.resolution.is_none()),
+        unmatched: document.unmatched.iter().any(payment_intent::UnmatchedPayment::is_open),
         stamp,
         document,
     });

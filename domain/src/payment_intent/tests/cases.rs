@@ -1,6 +1,7 @@
 //! Changes before an attempt, parked money, disputes, what a person decides, and attempts that are used up.
 
 use super::*;
+use crate::event::AggregateEvent;
 
 fn late() -> Vec<Event> {
     intent(&[attempt(1).into(), expired(), unmatched(UnmatchedReason::Late, "T1", OWED)])
@@ -149,10 +150,9 @@ fn a_person_decides_only_what_the_provider_does_not_tell() {
 
 #[test]
 fn a_dispute_that_is_won_frees_the_money_and_one_that_is_lost_does_not() {
-    let dispute = Command::Dispute { reason: "not me".into(), disputed_at: at(5), business_date: at(5).date_naive() };
-    let opened = PaymentIntent::decide(&PaymentIntent::fold(&captured()), dispute).unwrap();
+    let opened = PaymentIntent::decide(&PaymentIntent::fold(&captured()), contest(None)).unwrap();
     let history = [captured(), opened].concat();
-    let resolve = |outcome| Command::ResolveDispute { outcome, resolved_at: at(6), business_date: at(6).date_naive() };
+    let resolve = |outcome| decide_dispute(None, outcome);
     for (outcome, free) in [(DisputeOutcome::Won, true), (DisputeOutcome::Lost, false)] {
         let events = PaymentIntent::decide(&PaymentIntent::fold(&history), resolve(outcome)).unwrap();
         assert_eq!(events.len(), 1);
@@ -162,6 +162,110 @@ fn a_dispute_that_is_won_frees_the_money_and_one_that_is_lost_does_not() {
         assert_eq!(PaymentIntent::decide(&after, resolve(outcome)), Ok(vec![]));
     }
     given::<PaymentIntent>(&captured()).when(resolve(DisputeOutcome::Won)).then_rejected("NotDisputed");
+}
+
+fn contest(transaction: Option<&str>) -> Command {
+    let (transaction_id, business_date) = (transaction.map(str::to_owned), at(5).date_naive());
+    Command::Dispute { transaction_id, reason: "not me".into(), disputed_at: at(5), business_date }
+}
+
+fn decide_dispute(transaction: Option<&str>, outcome: DisputeOutcome) -> Command {
+    let (transaction_id, business_date) = (transaction.map(str::to_owned), at(6).date_naive());
+    Command::ResolveDispute { transaction_id, outcome, resolved_at: at(6), business_date }
+}
+
+/// Of money beside the payment.
+fn contested(transaction: &str, amount: i64) -> Event {
+    Disputed {
+        payment_intent_id: id(1),
+        store_id: id(2),
+        bill_id: None,
+        business_date: at(5).date_naive(),
+        tender: Tender::PromptPay,
+        acquirer: None,
+        amount: Money::thb(amount),
+        reason: "not me".into(),
+        disputed_at: at(5),
+        unmatched_transaction_id: Some(transaction.into()),
+    }
+    .into()
+}
+
+#[test]
+fn late_money_that_the_payer_contests_does_not_go_back_as_well() {
+    given::<PaymentIntent>(&late()).when(contest(Some("T1"))).then(&[contested("T1", OWED)]);
+    let history = and(late(), contested("T1", OWED));
+    given::<PaymentIntent>(&history).when(contest(Some("T1"))).then(&[]);
+    assert!(PaymentIntent::fold(&history).needs_attention());
+    for decision in [Verdict::Refund(id(7)), Verdict::Accept, Verdict::Keep] {
+        given::<PaymentIntent>(&history).when(verdict("T1", decision)).then_rejected("PaymentDisputed");
+    }
+    // Won, the money is an open duty again; lost, the payer has it, and there is nothing to decide any more.
+    for (outcome, is_open) in [(DisputeOutcome::Won, true), (DisputeOutcome::Lost, false)] {
+        let decided = given::<PaymentIntent>(&history).when(decide_dispute(Some("T1"), outcome)).events();
+        let history = [history.clone(), decided].concat();
+        given::<PaymentIntent>(&history).when(decide_dispute(Some("T1"), outcome)).then(&[]);
+        let state = PaymentIntent::fold(&history);
+        assert_eq!((state.needs_attention(), state.dispute_outcome), (is_open, None));
+        assert_eq!(PaymentIntent::decide(&state, verdict("T1", Verdict::Refund(id(7)))).is_ok(), is_open);
+    }
+    given::<PaymentIntent>(&late()).when(decide_dispute(Some("T1"), DisputeOutcome::Lost)).then_rejected("NotDisputed");
+}
+
+#[test]
+fn money_that_was_kept_or_is_on_its_way_back_needs_attention_while_it_is_contested() {
+    for resolution in [resolved(Resolution::Kept, None), resolved(Resolution::Refunding, Some(7))] {
+        let history = and(late(), resolution);
+        assert!(!PaymentIntent::fold(&history).needs_attention());
+        given::<PaymentIntent>(&history).when(contest(Some("T1"))).then(&[contested("T1", OWED)]);
+        assert!(PaymentIntent::fold(&and(history, contested("T1", OWED))).needs_attention());
+    }
+}
+
+#[test]
+fn a_dispute_about_a_second_payment_is_not_one_about_the_payment() {
+    let twice = and(captured(), unmatched(UnmatchedReason::Duplicate, "T2", 30_00));
+    given::<PaymentIntent>(&twice).when(contest(Some("T2"))).then(&[contested("T2", 30_00)]);
+    let history = and(twice, contested("T2", 30_00));
+    let state = PaymentIntent::fold(&history);
+    assert_eq!((state.is_contested(), state.refundable(), state.needs_attention()), (false, OWED, true));
+    given::<PaymentIntent>(&history).when(reserve_refund(7, OWED)).then(&[refund_reserved(7, OWED)]);
+    given::<PaymentIntent>(&history).when(verdict("T2", Verdict::Refund(id(8)))).then_rejected("PaymentDisputed");
+    // The payment's own, one that is not known here, and what a person says without naming any.
+    for transaction in [Some("T1"), Some("T9"), None] {
+        let events = given::<PaymentIntent>(&history).when(contest(transaction)).events();
+        let [Event::Disputed(disputed)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((disputed.amount, &disputed.unmatched_transaction_id), (Money::thb(OWED), &None));
+    }
+}
+
+#[test]
+fn late_money_that_was_accepted_is_contested_as_the_payment_unless_that_was_decided_before() {
+    let accepted = || vec![resolved(Resolution::Accepted, None), succeeded("T1")];
+    let history = [late(), accepted()].concat();
+    let events = given::<PaymentIntent>(&history).when(contest(Some("T1"))).events();
+    let [Event::Disputed(disputed)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((disputed.bill_id, &disputed.unmatched_transaction_id), (Some(id(3)), &None));
+    // The books go on showing a dispute that is over.
+    let opened = and(late(), contested("T1", OWED));
+    let won = given::<PaymentIntent>(&opened).when(decide_dispute(Some("T1"), DisputeOutcome::Won)).events();
+    let history = [opened, won, accepted()].concat();
+    given::<PaymentIntent>(&history).when(contest(Some("T1"))).then(&[]);
+    given::<PaymentIntent>(&history).when(decide_dispute(Some("T1"), DisputeOutcome::Won)).then(&[]);
+}
+
+#[test]
+fn a_dispute_that_an_earlier_build_recorded_is_one_about_the_payment() {
+    let opened = given::<PaymentIntent>(&captured()).when(contest(None)).events();
+    let history = [captured(), opened.clone()].concat();
+    let decided = given::<PaymentIntent>(&history).when(decide_dispute(None, DisputeOutcome::Lost)).events();
+    for event in [opened, decided].concat() {
+        let stored = event.encode();
+        let mut payload: serde_json::Value = serde_json::from_slice(&stored.payload).unwrap();
+        payload.as_object_mut().unwrap().remove("unmatched_transaction_id").unwrap();
+        let earlier = serde_json::to_vec(&payload).unwrap();
+        assert_eq!(Event::decode(stored.event_type, stored.schema_version, &earlier), Ok(event));
+    }
 }
 
 #[test]

@@ -31,12 +31,23 @@ fn a_live_attempt_is_asked_about_before_the_intent_is_canceled() {
 
 #[test]
 fn an_intent_expires_once_and_only_while_open() {
-    for history in [processing(), waiting(), and(processing(), failed(1))] {
+    for history in [processing(), waiting()] {
         given::<PaymentIntent>(&history).when(expire(1)).then(&[expired()]);
     }
     for over in [captured(), intent(&[canceled()]), intent(&[expired()])] {
         given::<PaymentIntent>(&over).when(expire(1)).then(&[]);
     }
+}
+
+#[test]
+fn an_attempt_that_failed_does_not_end_an_intent_that_has_time_left() {
+    let short = AttemptStarted { expires_at: at(5), ..attempt(1) };
+    let history = intent(&[short.into(), failed(1)]);
+    // Its watch looks on to the attempt's own end, for money that may come all the same.
+    given::<PaymentIntent>(&history).when(expire(1)).then(&[]);
+    let next = NewAttempt { started_at: at(6), expires_at: at(16), ..new_attempt(2) };
+    assert_eq!(given::<PaymentIntent>(&history).when(Command::StartAttempt(Box::new(next))).events().len(), 1);
+    given::<PaymentIntent>(&history).when(Command::Lapse { at: at(10) }).then(&[expired()]);
 }
 
 #[test]

@@ -102,7 +102,8 @@ fn a_tip_is_recorded_beside_the_amount_and_counts_into_what_the_drawer_must_get(
 
 #[test]
 fn a_dispute_is_recorded_once_and_stops_refunds() {
-    let dispute = || Command::Dispute { reason: "not mine".into(), disputed_at: at(9), business_date: at(9).date_naive() };
+    let (reason, business_date) = ("not mine".to_owned(), at(9).date_naive());
+    let dispute = || Command::Dispute { transaction_id: None, reason: reason.clone(), disputed_at: at(9), business_date };
     given::<PaymentIntent>(&waiting()).when(dispute()).then_rejected("NotCaptured");
     let events = given::<PaymentIntent>(&captured()).when(dispute()).events();
     let [Event::Disputed(disputed)] = &events[..] else { panic!("{events:?}") };

@@ -152,7 +152,7 @@ fn more_given_back_than_came_is_recorded_and_nothing_more_can_be_given_back() {
     let state = PaymentIntent::fold(&after);
     assert_eq!((state.refunded_total, state.refundable(), state.over_refunded(), state.needs_attention()), (140_00, 0, 40_00, true));
     given::<PaymentIntent>(&after).when(reserve_refund(3, 1)).then_rejected("RefundExceedsCaptured");
-    let dispute = Command::Dispute { reason: "fraud".into(), disputed_at: at(1), business_date: at(1).date_naive() };
+    let dispute = Command::Dispute { transaction_id: None, reason: "fraud".into(), disputed_at: at(1), business_date: at(1).date_naive() };
     given::<PaymentIntent>(&after).when(dispute).then_rejected("RefundExceedsCaptured");
     // One of the two did not happen: it adds up again.
     let taken: Event = RefundTakenBack { refund_id: id(2), amount: 80_00, refunded_total: 60_00 }.into();

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     order,
     payment_intent::PaymentReport,
-    provider::{AttemptStatus, CallOutcome, Decline, NextAction, PaymentSeen, RefundStatus},
+    provider::{AttemptStatus, CallOutcome, Decline, DisputeSeen, NextAction, PaymentSeen, RefundStatus},
 };
 
 fn begin(tried: u32) -> work::Start {
@@ -128,6 +128,21 @@ fn money_after_the_end_is_kept_and_completes_nothing() {
         world.inquire(InquiryMode::Watch, paid_in_full(), at(12));
         assert_eq!(world.ends(), (order::Status::Billed, bill::Status::Pending, payment_intent::Status::Expired));
         assert_eq!(world.payment.unmatched.len(), 1);
+    }
+}
+
+#[test]
+fn a_second_payment_that_the_payer_contests_leaves_the_first_as_it_is() {
+    for times in DELIVERIES {
+        let mut world = World::with_payment_by(Tender::PromptPay, times);
+        world.start_attempt();
+        let dispute = Some(DisputeSeen { outcome: None, reason: "fraudulent".into() });
+        let second = PaymentSeen { transaction_id: "T2".into(), dispute, ..paid_in_full().remove(0) };
+        world.inquire(InquiryMode::Watch, [paid_in_full(), vec![second]].concat(), at(1));
+        assert_eq!((world.ends(), world.payment.is_contested(), world.payment.needs_attention()), (COMPLETED, false, true));
+        let beside: Vec<(&str, bool)> =
+            world.payment.unmatched.iter().map(|money| (money.received.transaction_id.as_str(), money.is_contested())).collect();
+        assert_eq!(beside, [("T2", true)]);
     }
 }
 

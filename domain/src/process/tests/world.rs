@@ -167,11 +167,13 @@ impl World {
             ProcessCommand::TakeBackBillRefund { payment_intent_id, refund_id, .. } => {
                 self.bill(bill::Command::TakeBackRefund { refund_id, payment_intent_id });
             }
-            ProcessCommand::OpenDispute { reason, at, .. } => {
-                self.payment(Pay::Dispute { reason, disputed_at: at, business_date: at.date_naive() });
+            ProcessCommand::OpenDispute { transaction_id, reason, at, .. } => {
+                let (transaction_id, business_date) = (Some(transaction_id), at.date_naive());
+                self.payment(Pay::Dispute { transaction_id, reason, disputed_at: at, business_date });
             }
-            ProcessCommand::DecideDispute { outcome, at, .. } => {
-                self.payment(Pay::ResolveDispute { outcome, resolved_at: at, business_date: at.date_naive() });
+            ProcessCommand::DecideDispute { transaction_id, outcome, at, .. } => {
+                let (transaction_id, business_date) = (Some(transaction_id), at.date_naive());
+                self.payment(Pay::ResolveDispute { transaction_id, outcome, resolved_at: at, business_date });
             }
             ProcessCommand::AcceptAttempt { attempt_id, provider_id, .. } => self.payment(Pay::AcceptAttempt { attempt_id, provider_id }),
             ProcessCommand::AuthorizeAttempt { attempt_id, amount, capture_before, .. } => {

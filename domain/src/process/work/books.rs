@@ -6,7 +6,7 @@ use crate::process::{AttemptRef, ProcessCommand};
 use crate::{
     money::Money,
     payment_intent::{AttemptEnd, Evidence, PaymentReport},
-    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, DisputeSeen, NextAction, PaymentSeen},
+    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, NextAction, PaymentSeen},
 };
 
 /// What the provider's books say about an attempt, as commands; the same from every call that shows them.
@@ -49,17 +49,19 @@ pub(super) fn from_books(attempt: &AttemptRef, view: &AttemptView, now: DateTime
         AttemptStatus::NotFound | AttemptStatus::Pending | AttemptStatus::Paid => {}
     }
     commands.extend(paid);
-    commands
-        .extend(view.payments.iter().filter_map(|payment| payment.dispute.as_ref()).flat_map(|dispute| contested(attempt, dispute, now)));
+    commands.extend(view.payments.iter().flat_map(|payment| contested(attempt, payment, now)));
     commands
 }
 
-/// What the books say of a dispute: that there is one, and how it was decided once it was.
-fn contested(attempt: &AttemptRef, dispute: &DisputeSeen, now: DateTime<Utc>) -> impl Iterator<Item = ProcessCommand> {
-    let payment_intent_id = attempt.payment_intent_id;
-    let opened = ProcessCommand::OpenDispute { payment_intent_id, reason: dispute.reason.clone(), at: now };
-    let decided = dispute.outcome.map(|outcome| ProcessCommand::DecideDispute { payment_intent_id, outcome, at: now });
-    std::iter::once(opened).chain(decided)
+/// What the books say of a payment's dispute: that there is one, and how it was decided once it was. Which of the intent's money is meant
+/// tells the transaction.
+fn contested(attempt: &AttemptRef, payment: &PaymentSeen, now: DateTime<Utc>) -> Vec<ProcessCommand> {
+    let Some(dispute) = &payment.dispute else { return vec![] };
+    let (payment_intent_id, reason) = (attempt.payment_intent_id, dispute.reason.clone());
+    let transaction_id = || payment.transaction_id.clone();
+    let opened = ProcessCommand::OpenDispute { payment_intent_id, transaction_id: transaction_id(), reason, at: now };
+    let decided = |outcome| ProcessCommand::DecideDispute { payment_intent_id, transaction_id: transaction_id(), outcome, at: now };
+    std::iter::once(opened).chain(dispute.outcome.map(decided)).collect()
 }
 
 /// The money that closes the attempt is in the books: all that is owed, or what was captured of a hold. More than that closes no
