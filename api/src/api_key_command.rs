@@ -9,10 +9,10 @@ use commands::{
 };
 use domain::{
     clock::{Clock as _, IdSource as _},
-    ids::{MerchantId, PspId, StoreId, Ulid},
+    ids::{MerchantId, PspId, StoreId},
 };
 
-use crate::{auth::Role, config::Config, embedded::running_connection, master_key};
+use crate::{auth::Role, config::Config, embedded::running_connection, master_key, token_command::DEVELOPMENT_PSP};
 
 /// What `api-key` can be told.
 #[derive(Debug, Clone, clap::Args)]
@@ -54,7 +54,7 @@ pub async fn run(config: &Config, args: ApiKeyArgs) -> Result<()> {
     let keyring = master_key::keyring(config, &pool).await?;
     let new = NewCredential {
         tenant: args.merchant,
-        psp: args.psp.unwrap_or(PspId(Ulid::from_bytes([0x11; 16]))),
+        psp: args.psp.unwrap_or(DEVELOPMENT_PSP),
         store: args.store,
         role: role.as_str().to_owned(),
         label: args.label,

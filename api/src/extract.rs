@@ -2,6 +2,7 @@
 
 pub mod card;
 pub mod day;
+pub mod moment;
 pub mod strict_json;
 
 use std::convert::Infallible;

@@ -4,10 +4,12 @@
 use anyhow::{Context, Result};
 use gateway::Secret;
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::{
     config::Config,
     embedded::{Embedded, EmbeddedConfig, write_api_url},
+    key_file,
     platform::{Platform, ProcessRole, Servers, migrate},
     simulated_provider::{self, SimulatorProcess},
 };
@@ -148,17 +150,12 @@ pub fn database_servers(config: &Config) -> Result<Servers> {
     Ok(Servers { database_url, owner_url, nats_url: String::new() })
 }
 
-/// The secret of the development issuer: made once, kept beside the data, readable by its owner only.
+/// The secret of the development issuer, kept beside the data.
 fn dev_secret(config: &Config) -> Result<Secret> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = config.data_dir.join("dev-secret");
-    if let Ok(secret) = std::fs::read_to_string(&file) {
-        return Ok(Secret::new(secret.trim()));
-    }
-    let mut random = [0_u8; 24];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    let secret = hex::encode(random);
-    let mut out = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file)?;
-    std::io::Write::write_all(&mut out, secret.as_bytes())?;
-    Ok(Secret::new(secret))
+    let secret = key_file::load_or_create::<anyhow::Error>(&config.data_dir.join("dev-secret"), || {
+        let mut random = [0_u8; 24];
+        getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        Ok(Zeroizing::new(hex::encode(random)))
+    })?;
+    Ok(Secret::new(secret.trim()))
 }

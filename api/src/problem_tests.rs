@@ -105,6 +105,7 @@ fn declared_rules() -> Vec<(String, &'static str, String)> {
     }
     rules.push(("AlreadyTaken".to_owned(), "409", "another one has this code".to_owned()));
     rules.push((crate::routes::orders::TAX_CLASS_STATED.to_owned(), "422", crate::routes::orders::STATED_BY_FILES_ONLY.to_owned()));
+    rules.push((commands::payments::HELD_FOR_MERCHANT.to_owned(), "409", commands::payments::ONLY_MERCHANT_LETS_GO.to_owned()));
     rules.sort();
     rules.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1 && a.2 == b.2);
     rules
@@ -112,7 +113,7 @@ fn declared_rules() -> Vec<(String, &'static str, String)> {
 
 fn listed() -> String {
     let mut text = String::from(
-        "# Problem types\n\nEvery answer with a status of 400 and above is `application/problem+json` (RFC 9457) with the members\n`type`, `title`, `status`, `detail`, `instance`, `code`, `retryable` and `correlation_id`. `code` is the broken rule where a\nrule was broken, otherwise the kind. `retryable` means that the very same request may succeed later; then `Retry-After` is\nset. This file is written by a test (`UPDATE_SCHEMAS=1 cargo test -p api`); do not edit it.\n\n## Kinds\n\n| Status | `type` | `code` | Retryable | Title |\n|---|---|---|---|---|\n",
+        "# Problem types\n\nEvery answer with a status of 400 and above is `application/problem+json` (RFC 9457) with the members\n`type`, `title`, `status`, `detail`, `instance`, `code`, `retryable` and `correlation_id`. `code` is the broken rule where a\nrule was broken, otherwise the kind. `retryable` means that the very same request may succeed later; then `Retry-After` is\nset. Two answers are otherwise: `/readyz` answers 503 with its own JSON, and `/ws` refuses in plain text what is no request for a\nsocket (its other refusals have no `instance` and no `correlation_id`). This file is written by a test (`UPDATE_SCHEMAS=1 cargo test\n-p api`); do not edit it.\n\n## Kinds\n\n| Status | `type` | `code` | Retryable | Title |\n|---|---|---|---|---|\n",
     );
     let mut kinds = Kind::ALL.to_vec();
     kinds.sort_by_key(|kind| (kind.status().as_u16(), kind.slug()));

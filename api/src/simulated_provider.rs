@@ -202,20 +202,21 @@ async fn supervise(mut child: Child, platform: String, listen: SocketAddr, ledge
 }
 
 /// A port that is free, for a listener that others must know before it listens. Below the ports that Linux gives to outgoing
-/// connections (`net.ipv4.ip_local_port_range`, from 32768 on by default), so that none takes it meanwhile; and this process never
-/// asks twice for one.
+/// connections (`net.ipv4.ip_local_port_range`, from 32768 on by default) and beside those that embedded servers choose from (20000 to
+/// 29999), so that none takes it meanwhile; and this process never asks twice for one.
 ///
 /// # Errors
 /// The machine has none.
 pub fn free_address() -> Result<SocketAddr> {
     const FIRST: u16 = 16_384;
-    const COUNT: u32 = 16_384;
+    const COUNT: u32 = 6_384;
     static ASKED: AtomicU32 = AtomicU32::new(0);
     // Processes that are started one after the other begin far apart.
-    let begin = std::process::id().wrapping_mul(257);
+    let begin = std::process::id().wrapping_mul(3_947);
     for _ in 0..COUNT {
         let step = begin.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = FIRST + u16::try_from(step)?;
+        let port = if port < 20_000 { port } else { port + 10_000 };
         if let Ok(listener) = StdListener::bind((Ipv4Addr::LOCALHOST, port)) {
             return Ok(listener.local_addr()?);
         }

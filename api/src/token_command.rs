@@ -13,6 +13,9 @@ use crate::{
     config::Config,
 };
 
+/// The PSP of whoever names none.
+pub const DEVELOPMENT_PSP: PspId = PspId(Ulid::from_bytes([0x11; 16]));
+
 /// What `token` can be told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TokenArgs {
@@ -37,7 +40,7 @@ pub struct TokenArgs {
 pub fn run(config: &Config, args: &TokenArgs) -> Result<()> {
     let file = config.auth.key_file.clone().unwrap_or_else(|| config.data_dir.join("auth.pem"));
     let key = load_or_create_key(&file).with_context(|| format!("the key {} cannot be used", file.display()))?;
-    let psp = args.psp.unwrap_or(PspId(Ulid::from_bytes([0x11; 16])));
+    let psp = args.psp.unwrap_or(DEVELOPMENT_PSP);
     let role: Role = serde_json::from_value(args.role.clone().into()).with_context(|| format!("'{}' is no role", args.role))?;
     println!("{}", development_token(&key, role, psp, args.merchant, args.store)?);
     Ok(())

@@ -128,7 +128,7 @@ pub enum Role {
     Cashier,
     /// A terminal; sells.
     Device,
-    /// Sees everything of a merchant, changes nothing.
+    /// Sees everything of a merchant but its customers, credentials and webhook endpoints; changes nothing.
     Auditor,
 }
 

@@ -119,6 +119,17 @@ async fn jetstream_keeps_and_refuses(embedded: &Embedded) {
     assert!(async_nats::connect(address).await.is_err(), "no password");
 }
 
+/// Waits until nobody holds the lock: a child that another test starts in this moment has a copy of it until it becomes its program.
+async fn nobody_holds(dir: &TempDir) {
+    for _ in 0..500 {
+        if !data_dir::is_locked(&dir.0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the lock is held after ten seconds");
+}
+
 async fn second_owner_is_refused(dir: &TempDir) {
     let refused = Embedded::start(&dir.config()).await.unwrap_err();
     assert!(matches!(refused, EmbeddedError::Locked { owner: Some(pid), .. } if pid == std::process::id()));
@@ -180,6 +191,7 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     embedded.stop().await.unwrap();
     assert!(!is_alive(pids.0) && !is_alive(pids.1));
     assert!(running_connection(&dir.0).is_none());
+    nobody_holds(&dir).await;
 
     // Stop and start: the same data on the same ports with the same passwords.
     let embedded = Embedded::start(&dir.config()).await.unwrap();
@@ -192,6 +204,7 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
     // The owner is killed, its servers live on: the next start replaces them on the same ports.
     let old = embedded.abandon();
     assert!(is_alive(old.0) && is_alive(old.1));
+    nobody_holds(&dir).await;
     assert!(running_connection(&dir.0).is_none());
     let embedded = Embedded::start(&dir.config()).await.unwrap();
     assert!(!is_alive(old.0) && !is_alive(old.1));
@@ -200,6 +213,7 @@ async fn servers_keep_data_ports_and_one_owner_through_stops_kills_and_leftovers
 
     // Dropped without a stop: the next start waits for the end of what is shutting down.
     drop(embedded);
+    nobody_holds(&dir).await;
     let embedded = Embedded::start(&dir.config()).await.unwrap();
     assert_eq!(scalar::<i32>(&urls.admin_url, "SELECT n FROM kept").await, 1);
     embedded.stop().await.unwrap();

@@ -52,8 +52,8 @@ pub fn is_article_number(text: &str) -> bool {
 
 /// Whether the text holds what looks like a card number: the length and the first digits of a card scheme and a valid check digit,
 /// in whatever dress: other scripts' digits, invisible characters between them, groups with any separator, letters right before
-/// or after. Names that machines make (our ids, UUIDs, hashes) are passed over, and 13 digits that are an article's or a Thai
-/// person's number.
+/// or after. Names that machines make (our ids, UUIDs, hashes) are passed over, but not what a chip tells of its card, and 13 digits
+/// that are an article's or a Thai person's number.
 pub fn holds_card_number(text: &str) -> bool {
     let mut held = false;
     each_card_number(text, |_| {
@@ -79,6 +79,9 @@ fn each_card_number(text: &str, mut found: impl FnMut(Range<usize>) -> bool) {
         let part = if word > 0 { word } else { rest.find(is_of_word).unwrap_or(rest.len()) };
         if is_made_by_a_machine(&rest[..word]) {
             runs = Runs::default();
+            if card_of_track_2(&rest[..word]).is_some_and(|card| !found(at + card.start..at + card.end)) {
+                return;
+            }
         } else {
             for (place, c) in rest[..part].char_indices() {
                 let place = at + place..at + place + c.len_utf8();
@@ -120,6 +123,24 @@ fn is_made_by_a_machine(word: &str) -> bool {
     let named = |(prefix, id): (&str, &str)| prefix.bytes().all(|byte| byte.is_ascii_lowercase()) && (of_ulid(id) || of_hash(id));
     let uuid = word.len() == 36 && word.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && word.split('-').all(is_hex);
     uuid || of_hash(word) || word.split_once('_').is_some_and(named)
+}
+
+/// The place of the card number in track 2 as a chip tells it: the number, `D`, year and month of expiry, and more, all of it in hex like
+/// a hash. It begins the word or what follows a name and `_`, or stands behind its tag and length. Source: EMV 4.3 book 3, tag 57.
+fn card_of_track_2(word: &str) -> Option<Range<usize>> {
+    let (bytes, begin) = (word.as_bytes(), word.find('_').map_or(0, |at| at + 1));
+    let is_tagged = |start: usize| matches!(bytes[..start], [.., b'5', b'7', b'0' | b'1', _]);
+    let is_number = |place: &Range<usize>| {
+        let digits: Option<Vec<u8>> = bytes[place.clone()].iter().map(|byte| digit_of(char::from(*byte))).collect();
+        (place.start == begin || is_tagged(place.start)) && digits.is_some_and(|digits| is_card(&digits))
+    };
+    word.match_indices(['D', 'd']).find_map(|(end, _)| {
+        let expiry = bytes.get(end + 1..end + 5).filter(|expiry| expiry.iter().all(u8::is_ascii_digit))?;
+        if !matches!(expiry[2..], [b'0', b'1'..=b'9'] | [b'1', b'0'..=b'2']) {
+            return None;
+        }
+        (13..=19).filter_map(|length| end.checked_sub(length)).map(|start| start..end).find(is_number)
+    })
 }
 
 /// Runs of digits that stand together, as a text is read.

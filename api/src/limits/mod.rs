@@ -131,7 +131,8 @@ impl Limiter {
     /// # Errors
     /// The URL cannot be read.
     pub fn shared(limits: Limits, url: &str, shutdown: CancellationToken) -> anyhow::Result<Self> {
-        Ok(Self { shared: Some(Shared::start(url, shutdown)?), ..Self::local(limits) })
+        let patience = Duration::from_millis(limits.redis_patience_ms.get().into());
+        Ok(Self { shared: Some(Shared::start(url, patience, shutdown)?), ..Self::local(limits) })
     }
 
     /// What limits it.

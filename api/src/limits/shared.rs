@@ -1,5 +1,5 @@
 //! One count of several processes, in Redis. Redis may go away at any moment: whoever asks then learns it at
-//! once or, when Redis is merely silent, within [`PATIENCE`], and nobody asks again before it is back.
+//! once or, when Redis is merely silent, within the patience of [`crate::config::Limits`], and nobody asks again before it is back.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -14,9 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Party, Quota, Verdict, WINDOW, Window};
 
-/// Longest wait for an answer before this process counts for itself. A Redis that died says so at once, by a broken connection; this
-/// is for one that is silent. Shorter, and a busy moment of this process would be taken for silence, and the count be wrong.
-const PATIENCE: Duration = Duration::from_millis(250);
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_millis(500);
 /// Pause between attempts to connect.
@@ -52,16 +49,19 @@ pub(super) struct Shared {
     connection: Slot,
     lost: Arc<Notify>,
     script: Script,
+    /// Longest wait for an answer before this process counts for itself. A Redis that died says so at once, by a broken connection; this
+    /// is for one that is silent.
+    patience: Duration,
 }
 
 impl Shared {
     /// Connects in the background, and again whenever the connection was lost.
-    pub(super) fn start(url: &str, shutdown: CancellationToken) -> anyhow::Result<Self> {
+    pub(super) fn start(url: &str, patience: Duration, shutdown: CancellationToken) -> anyhow::Result<Self> {
         // The error could repeat the URL, and with it a password.
         let client = Client::open(url).ok().context("REDIS_URL cannot be used")?;
         let (connection, lost) = (Slot::default(), Arc::new(Notify::new()));
-        tokio::spawn(keep_connected(client, connection.clone(), lost.clone(), shutdown));
-        Ok(Self { connection, lost, script: Script::new(TAKE) })
+        tokio::spawn(keep_connected(client, patience, connection.clone(), lost.clone(), shutdown));
+        Ok(Self { connection, lost, script: Script::new(TAKE), patience })
     }
 
     /// The common verdict; nothing while Redis does not answer.
@@ -72,7 +72,7 @@ impl Shared {
         for quota in quotas {
             call.key(key_of(quota.party)).arg(quota.limit);
         }
-        let asked: Result<Result<Vec<i64>, _>, _> = tokio::time::timeout(PATIENCE, call.invoke_async(&mut connection)).await;
+        let asked: Result<Result<Vec<i64>, _>, _> = tokio::time::timeout(self.patience, call.invoke_async(&mut connection)).await;
         let answer = match asked {
             Ok(Ok(answer)) => read(&answer, quotas.len()),
             Ok(Err(error)) => {
@@ -117,8 +117,8 @@ fn read(answer: &[i64], parties: usize) -> Option<Verdict> {
     Some(Verdict { admitted: *admitted == 1, windows })
 }
 
-async fn keep_connected(client: Client, slot: Slot, lost: Arc<Notify>, shutdown: CancellationToken) {
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(CONNECT));
+async fn keep_connected(client: Client, patience: Duration, slot: Slot, lost: Arc<Notify>, shutdown: CancellationToken) {
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(CONNECT.max(patience)));
     let work = async {
         loop {
             gauge!("smartpos_rate_limit_shared").set(0);

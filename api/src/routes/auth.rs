@@ -19,6 +19,7 @@ use crate::{
     extract::Json,
     problem::{Kind, Problem},
     state::AppState,
+    token_command::DEVELOPMENT_PSP,
 };
 
 /// What a caller must know.
@@ -79,7 +80,7 @@ async fn dev_token(State(state): State<AppState>, door: Door, body: Json<DevToke
     let request = TokenRequest {
         subject: input.subject,
         role: input.role,
-        psp: input.psp.unwrap_or(PspId(domain::ids::Ulid::from_bytes([0x11; 16]))),
+        psp: input.psp.unwrap_or(DEVELOPMENT_PSP),
         merchant: input.merchant,
         store: input.store,
         device: input.device,

@@ -22,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::webhooks::Door;
 use crate::{
     auth::{Allowed, may},
-    extract::{Filter, Id, Json, NoBody},
+    extract::{Filter, Id, Json, NoBody, moment::Moment},
     problem::{Kind, Problem},
     resources::ListOf,
     state::AppState,
@@ -202,10 +202,10 @@ pub struct ReprocessInput {
     provider: Option<String>,
     /// Not received before, UTC.
     #[schema(value_type = Option<String>, format = DateTime)]
-    from: Option<DateTime<Utc>>,
+    from: Option<Moment>,
     /// Not received after, UTC.
     #[schema(value_type = Option<String>, format = DateTime)]
-    to: Option<DateTime<Utc>>,
+    to: Option<Moment>,
     /// From this `position` on.
     from_position: Option<i64>,
     /// Up to this `position`.
@@ -220,7 +220,7 @@ pub struct ReprocessInput {
 pub struct Reprocessed {
     /// Taken up again.
     reprocessed: usize,
-    /// Still refused, or taken already.
+    /// Still refused, taken already, or of an account that cannot be asked any more.
     left: usize,
     /// For the next request; nothing when all were looked at.
     next_cursor: Option<i64>,
@@ -237,6 +237,7 @@ async fn reprocess_all(
 ) -> Result<Response, Problem> {
     let tenant = allowed.principal.merchant;
     let ReprocessInput { state: wanted, account, provider, from, to, from_position: first, to_position: last, cursor } = body.value;
+    let [from, to] = [from, to].map(|end| end.map(|Moment(at)| at));
     if !["parked", "unconfirmed", "refused"].contains(&wanted.as_str()) {
         return Err(Problem::new(Kind::RuleBroken, "state must be parked, unconfirmed or refused"));
     }
@@ -251,7 +252,12 @@ async fn reprocess_all(
     let actor = allowed.principal.actor();
     let (mut reprocessed, mut left) = (0, 0);
     for row in rows {
-        let taken = again(&state, tenant, WebhookId(ulid_of(row.id)), &actor).await?;
+        let taken = match again(&state, tenant, WebhookId(ulid_of(row.id)), &actor).await {
+            Ok(taken) => taken,
+            Err(problem) if problem.kind().is_retryable() => return Err(problem),
+            // What cannot be looked into at all stands in the way of none that can.
+            Err(_) => false,
+        };
         *(if taken { &mut reprocessed } else { &mut left }) += 1;
     }
     Ok(JsonBody(Reprocessed { reprocessed, left, next_cursor }).into_response())

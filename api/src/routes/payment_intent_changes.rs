@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{command::Change, orders::ReasonInput, payment_intents::change_intent};
 use crate::{
     auth::{Policy, may},
-    extract::{Id, Json, MaybeJson},
+    extract::{Id, Json, MaybeJson, moment::Moment},
     problem::{Kind, Problem},
     resources::{MoneySchema, PaymentIntentResource, TenderSchema},
     state::AppState,
@@ -94,16 +94,19 @@ pub struct ResolveIntent {
     /// When it arrived: how much.
     #[schema(value_type = Option<MoneySchema>)]
     amount: Option<Money>,
-    /// When it arrived: the moment, UTC.
+    /// When it arrived: the moment, UTC; it has come.
     #[schema(value_type = Option<String>, format = DateTime)]
-    paid_at: Option<DateTime<Utc>>,
+    paid_at: Option<Moment>,
 }
 
 impl ResolveIntent {
-    fn finding(&self) -> Result<Finding, Problem> {
+    fn finding(&self, now: DateTime<Utc>) -> Result<Finding, Problem> {
         match (self.paid, &self.transaction_id, self.amount, self.paid_at) {
             (true, Some(transaction_id), Some(amount), Some(paid_at)) if names_transaction(transaction_id) => {
-                Ok(Finding::Paid { transaction_id: transaction_id.clone(), amount, paid_at })
+                if !paid_at.has_come(now) {
+                    return Err(Problem::new(Kind::RuleBroken, "paid_at lies in the future"));
+                }
+                Ok(Finding::Paid { transaction_id: transaction_id.clone(), amount, paid_at: paid_at.0 })
             }
             (false, None, None, None) => Ok(Finding::NotPaid),
             (true | false, _, _, _) => Err(Problem::new(
@@ -236,7 +239,7 @@ async fn resolve(
     Id(id): Id<PaymentIntentId>,
     body: Json<ResolveIntent>,
 ) -> Result<Response, Problem> {
-    let (finding, reference) = (body.value.finding()?, body.value.statement_reference);
+    let (finding, reference) = (body.value.finding(state.clock.now())?, body.value.statement_reference);
     change_intent(&state, &change, &body.raw, id, move |unit| {
         Box::pin(payment_cases::resolve_by_person(unit, id, finding.clone(), reference.clone()))
     })

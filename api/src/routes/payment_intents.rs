@@ -275,7 +275,8 @@ async fn confirm(
     .await
 }
 
-/// Asks to stop a payment. With an attempt under way the provider is asked first, and its answer decides.
+/// Asks to stop a payment. With an attempt under way the provider is asked first, and its answer decides. The holder of a payment token
+/// cannot let go of what is held (`requires_capture`).
 #[utoipa::path(post, path = "/v1/payment-intents/{id}/cancel", tag = "payment-intents", request_body = ReasonInput,
     params(("id" = String, Path, description = "`pi_…`")),
     responses((status = 200, description = "Canceled, or asked for", body = PaymentIntentResource)),
@@ -286,8 +287,14 @@ async fn cancel(
     Id(id): Id<PaymentIntentId>,
     body: Json<ReasonInput>,
 ) -> Result<Response, Problem> {
-    let reason = body.value.reason;
-    change_intent(&state, &change, &body.raw, id, move |unit| Box::pin(payments::cancel(unit, id, reason.clone()))).await
+    let (reason, by_payer) = (body.value.reason, change.principal().proof == Proof::PaymentToken);
+    change_intent(&state, &change, &body.raw, id, move |unit| {
+        let reason = reason.clone();
+        Box::pin(async move {
+            if by_payer { payments::cancel_by_payer(unit, id, reason).await } else { payments::cancel(unit, id, reason).await }
+        })
+    })
+    .await
 }
 
 /// Changes an intent within the caller's reach and answers it as it is then.

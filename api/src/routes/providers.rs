@@ -15,7 +15,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::command::Change;
 use crate::{
     auth::{Allowed, may},
     extract::{Id, NoBody},
@@ -39,22 +38,22 @@ pub struct AccountCheck {
     detail: Option<String>,
 }
 
-/// Asks the provider for a payment that does not exist: whether address and credentials work. Nothing changes anywhere.
+/// Asks the provider for a payment that does not exist: whether address and credentials work. Nothing changes anywhere, so there is no key.
 #[utoipa::path(post, path = "/v1/provider-accounts/{id}/check", tag = "provider-accounts",
     params(("id" = String, Path, description = "`pac_…`")),
     responses((status = 200, description = "Asked", body = AccountCheck)),
     extensions(("x-permission" = json!("provider_account_manage"))))]
 async fn check(
     State(state): State<AppState>,
-    change: Change<may::ProviderAccountManage>,
+    allowed: Allowed<may::ProviderAccountManage>,
     Id(id): Id<ProviderAccountId>,
     _: NoBody,
 ) -> Result<Response, Problem> {
-    let tenant = change.principal().tenant()?;
+    let (tenant, only) = (allowed.principal.tenant()?, allowed.principal.store);
     let missing = || Problem::missing(Rejection::ProviderAccountNotFound);
     let connected = state.providers.account_of(tenant, id).await?.ok_or_else(missing)?;
     let details = connected.account.state.known().map_err(Problem::missing)?;
-    if change.only_store().is_some() && details.store_id != change.only_store() {
+    if only.is_some() && details.store_id != only {
         return Err(missing());
     }
     let attempt_id = AttemptId(state.ids.next());

@@ -2,6 +2,7 @@
 
 use axum::{Json, response::Response};
 use domain::ids::StoreId;
+use projections::ReadModels;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -15,7 +16,7 @@ use crate::{
     state::AppState,
 };
 
-/// Longest period of one report; a bound on its rows.
+/// Longest period of one report.
 const MAX_DAYS: i64 = 400;
 
 /// The routes of this file.
@@ -53,8 +54,21 @@ impl Period {
     }
 }
 
-fn report<R, T: From<R> + Serialize>(ask: &Ask<may::ReportRead, Sales>, rows: Vec<R>) -> Response {
-    ask.answer(Json(Report { data: rows.into_iter().map(T::from).collect() }))
+fn report<R, T: From<R> + Serialize>(
+    ask: &Ask<may::ReportRead, Sales>,
+    rows: Result<Vec<R>, projections::Error>,
+) -> Result<Response, Problem> {
+    let rows = rows.map_err(|error| refused(error, ask.is_past()))?;
+    Ok(ask.answer(Json(Report { data: rows.into_iter().map(T::from).collect() })))
+}
+
+/// Why there is no report. Of the past all that lies before the moment counts, and fewer days are of no help.
+fn refused(error: projections::Error, past: bool) -> Problem {
+    if past || !matches!(error, projections::Error::TooMuch) {
+        return error.into();
+    }
+    let most = ReadModels::MOST_OF_A_REPORT;
+    Problem::new(Kind::MomentTooLarge, format!("a report has at most {most} rows; ask for fewer days, or for one store"))
 }
 
 /// Sales per store and business date.
@@ -63,8 +77,8 @@ fn report<R, T: From<R> + Serialize>(ask: &Ask<may::ReportRead, Sales>, rows: Ve
     extensions(("x-permission" = json!("report_read"))))]
 async fn daily_sales(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Period>) -> Result<Response, Problem> {
     period.check()?;
-    let rows = ask.reads.daily_sales(&ask.scope, period.store_id, period.from.0, period.to.0).await?;
-    Ok(report::<_, DailySales>(&ask, rows))
+    let rows = ask.reads.daily_sales(&ask.scope, period.store_id, period.from.0, period.to.0, ReadModels::MOST_OF_A_REPORT).await;
+    report::<_, DailySales>(&ask, rows)
 }
 
 /// Sales per store, business date and item.
@@ -73,8 +87,8 @@ async fn daily_sales(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Pe
     extensions(("x-permission" = json!("report_read"))))]
 async fn daily_items(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Period>) -> Result<Response, Problem> {
     period.check()?;
-    let rows = ask.reads.daily_item_sales(&ask.scope, period.store_id, period.from.0, period.to.0).await?;
-    Ok(report::<_, DailyItemSales>(&ask, rows))
+    let rows = ask.reads.daily_item_sales(&ask.scope, period.store_id, period.from.0, period.to.0, ReadModels::MOST_OF_A_REPORT).await;
+    report::<_, DailyItemSales>(&ask, rows)
 }
 
 /// Money taken and given back per store, business date and tender.
@@ -83,6 +97,20 @@ async fn daily_items(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Pe
     extensions(("x-permission" = json!("report_read"))))]
 async fn daily_tenders(ask: Ask<may::ReportRead, Sales>, Filter(period): Filter<Period>) -> Result<Response, Problem> {
     period.check()?;
-    let rows = ask.reads.daily_tender_sales(&ask.scope, period.store_id, period.from.0, period.to.0).await?;
-    Ok(report::<_, DailyTenderSales>(&ask, rows))
+    let rows = ask.reads.daily_tender_sales(&ask.scope, period.store_id, period.from.0, period.to.0, ReadModels::MOST_OF_A_REPORT).await;
+    report::<_, DailyTenderSales>(&ask, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_is_too_long_says_what_to_ask_for_instead() {
+        let [now, then] = [false, true].map(|past| refused(projections::Error::TooMuch, past));
+        assert_eq!((now.kind(), then.kind()), (Kind::MomentTooLarge, Kind::MomentTooLarge));
+        assert!(now.detail().contains("200000 rows; ask for fewer days"), "{}", now.detail());
+        assert!(!then.detail().contains("fewer days"), "{}", then.detail());
+        assert_eq!(refused(projections::Error::Busy, false).kind(), Kind::Overloaded);
+    }
 }

@@ -37,6 +37,7 @@ use crate::{
     extract::{
         Correlation, Csv, Filter, Id,
         card::{holds_card_number, without_card_numbers},
+        moment::Moment,
     },
     problem::{Kind, Problem},
     resources::settlement::{Resolutions, SettlementReportResource, SettlementResolution},
@@ -64,15 +65,15 @@ pub fn router() -> OpenApiRouter<AppState> {
 pub struct SettlementQuery {
     /// The first moment that it covers: RFC 3339 with its offset (in an address, + is %2B).
     #[param(value_type = String, format = DateTime)]
-    from: DateTime<Utc>,
+    from: Moment,
     /// The first moment that it does not cover any more, at most 32 days later.
     #[param(value_type = String, format = DateTime)]
-    to: DateTime<Utc>,
+    to: Moment,
 }
 
 impl SettlementQuery {
     fn period(&self) -> Result<Period, Problem> {
-        let Self { from, to } = *self;
+        let Self { from: Moment(from), to: Moment(to) } = *self;
         if from >= to {
             return Err(Problem::new(Kind::ParameterInvalid, "to is the first moment after the list, so it lies after from"));
         }
@@ -156,9 +157,10 @@ impl HandedIn<'_> {
     /// failure that may pass nothing more is tried.
     async fn resolve(&self, differences: &[Difference]) -> (Resolutions, Option<i64>) {
         let (mut became, mut position, mut goes_on, mut taken_up) = (Resolutions::new(), None, true, 0);
+        let now = self.state.clock.now();
         for (listed, intent) in differences.iter().filter_map(resolvable) {
             // What can never be taken stands in nobody's way.
-            let finding = match finding(listed) {
+            let finding = match finding(listed, now) {
                 Ok(finding) => finding,
                 Err(problem) => {
                     became.insert(listed.line, SettlementResolution::refused(&problem));
@@ -219,15 +221,18 @@ fn resolvable(difference: &Difference) -> Option<(&Listed, &Named)> {
 }
 
 /// What the line says, as far as the log takes it from a person: not under a name that may be a card's number, as in any other body. The
-/// rest of the list is not kept, and a provider's own numbers may look like one: so only this line is refused.
-fn finding(Listed { row, .. }: &Listed) -> Result<Finding, Problem> {
+/// rest of the list is not kept, and a provider's own numbers may look like one: so only this line is refused. Nor at a time that has not
+/// come, or that no database holds.
+fn finding(Listed { row, .. }: &Listed, now: DateTime<Utc>) -> Result<Finding, Problem> {
     if holds_card_number(&row.transaction_id) {
         return Err(Problem::plain(Kind::CardNumberRefused));
     }
     if !names_transaction(&row.transaction_id) {
         return Err(Problem::new(Kind::RuleBroken, "transaction_id has more than 64 characters"));
     }
-    Ok(Finding::Paid { transaction_id: row.transaction_id.clone(), amount: row.gross, paid_at: row.at })
+    let never = || Problem::new(Kind::RuleBroken, "at is no time that has come, or is of a year before 1");
+    let Moment(paid_at) = Moment::of(row.at).filter(|at| at.has_come(now)).ok_or_else(never)?;
+    Ok(Finding::Paid { transaction_id: row.transaction_id.clone(), amount: row.gross, paid_at })
 }
 
 /// As the log names the statement and its line.
@@ -244,11 +249,16 @@ mod tests {
 
     use super::*;
 
-    fn of(transaction_id: &str) -> Result<Finding, Kind> {
-        let at = "2026-05-01T10:00:00Z".parse().unwrap();
-        let (transaction_id, gross) = (transaction_id.to_owned(), Money::thb(1_00));
+    const NOON: &str = "2026-05-01T12:00:00Z";
+
+    fn at(transaction_id: &str, at: &str) -> Result<Finding, Kind> {
+        let (transaction_id, gross, at) = (transaction_id.to_owned(), Money::thb(1_00), at.parse().unwrap());
         let row = ListRow { transaction_id, reference: None, kind: Way::Payment, gross, fee: None, net: None, at };
-        finding(&Listed { line: 2, row }).map_err(|problem| problem.kind())
+        finding(&Listed { line: 2, row }, NOON.parse().unwrap()).map_err(|problem| problem.kind())
+    }
+
+    fn of(transaction_id: &str) -> Result<Finding, Kind> {
+        at(transaction_id, NOON)
     }
 
     #[test]
@@ -262,6 +272,14 @@ mod tests {
     }
 
     #[test]
+    fn a_line_tells_of_a_time_that_has_come_and_that_a_database_holds() {
+        assert!(at("T1", "2020-02-29T00:00:00Z").is_ok() && at("T1", "2026-05-01T12:05:00Z").is_ok());
+        for bad in ["2026-05-01T12:05:01Z", "9999-12-31T23:59:59-07:00", "0000-06-01T00:00:00Z", "0001-01-01T00:00:00+07:00"] {
+            assert_eq!(at("T1", bad), Err(Kind::RuleBroken), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_reference_names_list_and_line_and_is_short_enough_for_the_log() {
         let reference = statement_reference(&"f".repeat(64), u64::MAX);
         assert!(reference.contains(&u64::MAX.to_string()) && reference.len() <= 200, "{reference}");
@@ -270,7 +288,7 @@ mod tests {
     #[test]
     fn a_list_covers_a_month_at_most() {
         let period = |from: &str, to: &str| {
-            let query = SettlementQuery { from: from.parse().unwrap(), to: to.parse().unwrap() };
+            let query = SettlementQuery { from: Moment(from.parse().unwrap()), to: Moment(to.parse().unwrap()) };
             query.period().map(|period| period.to - period.from).map_err(|problem| problem.kind())
         };
         assert_eq!(period("2026-05-01T00:00:00+07:00", "2026-05-02T00:00:00+07:00"), Ok(TimeDelta::days(1)));

@@ -120,12 +120,15 @@ impl Hub {
         self.position.load(Ordering::Acquire)
     }
 
-    /// Starts listening.
-    pub fn listen(&self, session: u64, topic: Topic, who: Sight, queue: mpsc::Sender<Delivery>) {
+    /// Starts listening; false when the session was cut off, which closed its queue. Looked at under the lock: a sender held from before
+    /// would keep the queue open when all others go.
+    pub fn listen(&self, session: u64, topic: Topic, who: Sight, queue: &mpsc::WeakSender<Delivery>) -> bool {
         let mut state = self.state();
+        let Some(queue) = queue.upgrade() else { return false };
         let listeners = state.listeners.entry(topic).or_default();
         listeners.retain(|listener| listener.session != session);
         listeners.push(Listener { session, who, queue });
+        true
     }
 
     /// Stops listening.
@@ -252,7 +255,8 @@ mod tests {
     fn a_listener_hears_its_own_tenant_and_store_only() {
         let hub = Hub::default();
         let (sender, mut queue) = mpsc::channel(8);
-        hub.listen(1, Topic::Stream(StreamType::Order, Ulid::from_bytes([7; 16])), sight(Role::Cashier, Some(store(3))), sender);
+        let topic = Topic::Stream(StreamType::Order, Ulid::from_bytes([7; 16]));
+        hub.listen(1, topic, sight(Role::Cashier, Some(store(3))), &sender.downgrade());
         hub.dispatch([event(1, 2, Some(3)), event(2, 1, Some(4)), event(3, 1, None), event(4, 1, Some(3))].map(ReadEvent::shared).to_vec());
         assert_eq!(queue.try_recv().unwrap().event.pos, 4);
         assert!(queue.try_recv().is_err());
@@ -262,7 +266,7 @@ mod tests {
     fn a_listener_hears_of_what_its_role_may_read_only() {
         let hub = Hub::default();
         let (sender, mut queue) = mpsc::channel(8);
-        hub.listen(1, Topic::Tenant(tenant(1)), sight(Role::Cashier, None), sender);
+        hub.listen(1, Topic::Tenant(tenant(1)), sight(Role::Cashier, None), &sender.downgrade());
         let of = |pos: i64, stream_type: StreamType| {
             let order = event(pos, 1, None);
             ReadEvent::shared(RecordedEvent { stream: StreamKey { stream_type, ..order.stream }, ..order })
@@ -276,11 +280,13 @@ mod tests {
     fn a_session_that_misses_one_frame_is_cut_off_from_all_topics() {
         let hub = Hub::default();
         let (sender, mut queue) = mpsc::channel(1);
-        hub.listen(1, Topic::Store(store(3)), sight(Role::Cashier, None), sender.clone());
-        hub.listen(1, Topic::Store(store(4)), sight(Role::Cashier, None), sender);
+        let weak = sender.downgrade();
+        assert!([3, 4].into_iter().all(|n| hub.listen(1, Topic::Store(store(n)), sight(Role::Cashier, None), &weak)));
+        drop(sender);
         hub.dispatch([event(1, 1, Some(3)), event(2, 1, Some(3)), event(3, 1, Some(4))].map(ReadEvent::shared).to_vec());
         assert_eq!(queue.try_recv().unwrap().event.pos, 1);
         assert_eq!(queue.try_recv().unwrap_err(), mpsc::error::TryRecvError::Disconnected);
+        assert!(!hub.listen(1, Topic::Store(store(5)), sight(Role::Cashier, None), &weak), "it listens to nothing until it comes back");
     }
 
     #[test]

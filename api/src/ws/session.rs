@@ -2,12 +2,13 @@
 //!
 //! Client to server: `{"action":"subscribe","topic":"order.ord_…","after":3}`, `{"action":"unsubscribe","topic":…}`,
 //! `{"action":"ping"}`. Server to client: `{topic, epoch, seq, position, type, body}` for an event; `type` is `subscribed`,
-//! `unsubscribed`, `pong`, `resync` (too far behind: read the resource, then subscribe without `after`) or `error` otherwise. An `error`
-//! says again nothing of what could not be read.
+//! `unsubscribed`, `pong`, `resync` (too far behind, or the log is busy: read the resource, then subscribe without `after`) or `error`
+//! otherwise. An `error` says again nothing of what could not be read.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use commands::event_store::{load_stream, recorded_event, uuid_of};
 use domain::{
     envelope::{RecordedEvent, StreamKey},
     event::ReadEvent,
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use sqlx::PgPool;
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{Instant, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,14 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A resume reads at most this many log positions back.
 const RESUME_WINDOW: i64 = 50_000;
+/// Resumes that read the log at the same time: connections are left for whoever else reads and writes by this pool.
+static RESUMES: Semaphore = Semaphore::const_new(4);
+/// A resume waits this long for its turn.
+const WAIT_FOR_A_TURN: Duration = Duration::from_secs(5);
+/// Events of a merchant that a resume reads in one go.
+const PAGE: i64 = 1_000;
+/// By the index `event_of_tenant`: what others wrote is not touched.
+const EVENTS_OF_TENANT: &str = "select * from log.event where tenant = $1 and pos > $2 and pos <= $3 order by pos limit $4";
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
@@ -143,8 +152,10 @@ impl Session {
             Ok(Request::Unsubscribe { topic }) => {
                 let Some(parsed) = Topic::parse(&topic) else { return self.say_topic_unknown().await };
                 if self.topics.remove(&parsed).is_some() {
-                    // The queue must outlive the last topic.
-                    first.get_or_insert_with(|| self.sender.upgrade().unwrap_or_else(|| mpsc::channel(1).0));
+                    // The queue must outlive the last topic; while there are others, being cut off from them must close it.
+                    if self.topics.is_empty() {
+                        first.get_or_insert_with(|| self.sender.upgrade().unwrap_or_else(|| mpsc::channel(1).0));
+                    }
                     self.hub.leave(self.id, [parsed]);
                 }
                 self.say(&json!({"type": "unsubscribed", "topic": topic})).await
@@ -165,9 +176,11 @@ impl Session {
         if self.topics.len() >= MAX_TOPICS && !self.topics.contains_key(&topic) {
             return self.say_error(Some(name), "TooManyTopics", "a session listens to at most 64 topics").await;
         }
-        let Some(queue) = first.take().or_else(|| self.sender.upgrade()) else { return Ok(()) };
         // Listening starts before the past is read, so that nothing falls between.
-        self.hub.listen(self.id, topic, self.who, queue);
+        if !self.hub.listen(self.id, topic, self.who, &self.sender) {
+            return Ok(());
+        }
+        *first = None;
         if self.topics.is_empty() {
             (self.epoch, self.beginning) = (self.hub.epoch(), self.hub.beginnings());
         }
@@ -185,9 +198,7 @@ impl Session {
             Topic::Stream(kind, id) => {
                 let key = StreamKey { tenant: self.who.tenant, stream_type: kind, stream_id: id };
                 let log = self.log.clone();
-                commands::event_store::load_stream(&log, key, after)
-                    .await
-                    .map(|events| Some(events.into_iter().map(ReadEvent::shared).collect()))
+                load_stream(&log, key, after).await.map(|events| Some(events.into_iter().map(ReadEvent::shared).collect()))
             }
             Topic::Store(_) | Topic::Tenant(_) => {
                 let (hub, log) = (self.hub.clone(), self.log.clone());
@@ -249,18 +260,21 @@ fn unread(error: &serde_json::Error) -> String {
     format!("{known}; this one cannot be read, at line {} column {}", error.line(), error.column())
 }
 
-/// What the holder of a scope may see of the log after a position; nothing when that is too far back.
+/// What the holder of a scope may see of the log after a position; nothing when that is too far back, or too many others resume.
 async fn log_after(hub: &Hub, log: &PgPool, who: Sight, after: i64) -> Result<Option<Vec<Arc<ReadEvent>>>, sqlx::Error> {
     if let Some(kept) = hub.kept_after(after) {
         return Ok(Some(kept));
     }
-    if hub.position().saturating_sub(after) > RESUME_WINDOW {
+    // What comes after it, the session's queue has.
+    let until = hub.position();
+    if until.saturating_sub(after) > RESUME_WINDOW {
         return Ok(None);
     }
-    let mut events = Vec::new();
-    let mut from = after;
+    let Ok(Ok(_turn)) = timeout(WAIT_FOR_A_TURN, RESUMES.acquire()).await else { return Ok(None) };
+    let (mut events, mut from) = (Vec::new(), after);
     loop {
-        let page = commands::event_store::read_log(log, from, 1_000).await?;
+        let rows = sqlx::query(EVENTS_OF_TENANT).bind(uuid_of(who.tenant)).bind(from).bind(until).bind(PAGE).fetch_all(log).await?;
+        let page = rows.iter().map(recorded_event).collect::<Result<Vec<_>, _>>()?;
         let Some(last) = page.last().map(|event| event.pos) else { return Ok(Some(events)) };
         from = last;
         events.extend(page.into_iter().filter(|event| who.sees_event(event)).map(ReadEvent::shared));
@@ -284,4 +298,24 @@ fn body(topic: Topic, epoch: i32, sequence: i64, event: &RecordedEvent) -> serde
             "data": data,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::{MerchantId, Ulid};
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::*;
+    use crate::auth::Role;
+
+    #[tokio::test]
+    async fn a_resume_takes_its_turn_at_the_log_and_does_not_wait_for_long() {
+        let away = PgPoolOptions::new().acquire_timeout(Duration::from_millis(50)).connect_lazy("postgres://x@127.0.0.1:1/x").unwrap();
+        let (hub, who) = (Hub::starting_at(1_000, 1), Sight { tenant: MerchantId(Ulid::nil()), store: None, role: Role::Cashier });
+        let others = RESUMES.acquire_many(4).await.unwrap();
+        assert!(log_after(&hub, &away, who, 1_000).await.unwrap().is_some(), "what is kept needs no turn");
+        assert!(log_after(&hub, &away, who, 500).await.unwrap().is_none(), "others have all turns");
+        drop(others);
+        assert!(log_after(&hub, &away, who, 500).await.is_err(), "it asks the log, which is away");
+    }
 }

@@ -1,5 +1,5 @@
 //! Topics: what a terminal can listen to. `store.sto_…`, `order.ord_…`, `bill.bill_…`, `payment_intent.pi_…`, `refund.ref_…`,
-//! `customer.cus_…`, `merchant.mer_…` (everything of the tenant).
+//! `customer.cus_…`, `provider_account.pac_…`, `merchant.mer_…` (everything of the tenant).
 
 use domain::{
     envelope::{RecordedEvent, StreamKey, StreamType},
