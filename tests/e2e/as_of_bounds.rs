@@ -227,6 +227,33 @@ async fn a_question_that_takes_too_much_is_refused_in_a_problem_that_says_what_t
     platform.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_with_more_rows_than_it_may_have_is_refused_as_it_stands_and_as_it_stood() {
+    let platform = TestPlatform::start().await;
+    let shop = platform.shop().await;
+    let mut order = order_body(&shop, 40_00);
+    let mut cake = order["lines"][0].clone();
+    cake["item_code"] = json!("CAKE");
+    order["lines"].as_array_mut().unwrap().push(cake);
+    let order = platform.post(&shop.cashier, "/v1/orders", order).await.id();
+    let bill = platform.post(&shop.cashier, "/v1/bills", json!({"order_id": order})).await.id();
+    platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.ok();
+    platform.settled().await;
+    let scope = ReadScope { tenant: Some(shop.merchant), ..ReadScope::default() };
+    let today = platform.now().date_naive();
+    let (from, to) = (today.pred_opt().unwrap(), today.succ_opt().unwrap());
+    let now = platform.platform.reads.clone();
+    let then = now.at(platform.database.head().await.pos);
+    for reads in [now, then] {
+        assert_eq!(reads.daily_item_sales(&scope, None, from, to, 2).await.unwrap().len(), 2);
+        let refused = reads.daily_item_sales(&scope, None, from, to, 1).await;
+        assert!(matches!(refused, Err(projections::Error::TooMuch)), "one row is left out and nobody is told");
+        assert!(matches!(reads.daily_sales(&scope, None, from, to, 0).await, Err(projections::Error::TooMuch)));
+        assert!(matches!(reads.daily_tender_sales(&scope, None, from, to, 0).await, Err(projections::Error::TooMuch)));
+    }
+    platform.stop().await;
+}
+
 /// What the database shows to `scope` of a table under the policy of `visibility`.
 async fn shown(pool: &PgPool, table: &str, scope: &ReadScope) -> Vec<i32> {
     let mut tx = pool.begin().await.unwrap();

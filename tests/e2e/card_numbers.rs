@@ -19,6 +19,7 @@ use crate::logged::LogWatch;
 
 const NUMBER: &str = "4111111111111111";
 const DRESSED: &str = "4111 1111 1111 1111";
+const TRACK: &str = "4111111111111111D25121010000000000000F";
 const CODE: &str = "cvv-of-the-card-737";
 
 /// Bodies of a schema with one text each, in every place where it has a field.
@@ -68,6 +69,7 @@ fn routes(document: &Value) -> Vec<(Method, String, Vec<Value>)> {
             let mut all = bodies(document, schema, NUMBER, 0);
             all.extend(bodies(document, schema, DRESSED, 0));
             all.extend([json!({"cvv": CODE}), json!({"card": {"number": NUMBER, "security_code": CODE}}), json!({NUMBER: "x"})]);
+            all.push(json!({"x": TRACK}));
             found.push((method, address, all));
         }
     }
@@ -142,7 +144,8 @@ async fn a_card_number_stands_in_no_table_and_no_log() {
     for provider in Simulated::ALL {
         let at = platform.provider(&shop, provider).await;
         let path = format!("/webhooks/{}/accounts/{}", provider.name(), at.account);
-        for body in [told.to_string(), format!("card {DRESSED} {NUMBER}, no JSON"), json!({"data": {"object": {"cvc": CODE}}}).to_string()]
+        for body in
+            [told.to_string(), format!("card {DRESSED} {NUMBER} {TRACK}, no JSON"), json!({"data": {"object": {"cvc": CODE}}}).to_string()]
         {
             assert!(call_back(&platform, &path, body).await.is_client_error());
         }
@@ -207,6 +210,7 @@ async fn a_socket_refuses_a_frame_with_a_card_number_and_says_nothing_again_that
         assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("CardNumberRefused")), "{refused}");
         assert!(![NUMBER, DRESSED].iter().any(|number| refused.to_string().contains(number)), "{refused}");
     }
+    assert_eq!(said(TRACK.to_owned()).await["code"], "CardNumberRefused");
     let secret = "a-word-of-nobodys-business";
     for (text, code) in [
         (secret.to_owned(), "BadRequest"),

@@ -1,6 +1,8 @@
 //! Amounts held on a card through HTTP: captured whole or in part, raised, let go of, lapsed.
 
+use reqwest::Method;
 use serde_json::json;
+use support::answered;
 
 use crate::{
     cards::{CardShop, Cards, OMISE, OWED, STRIPE, thb},
@@ -67,6 +69,23 @@ async fn a_part_of_a_hold_is_captured_at_stripe_and_the_rest_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_capture_that_omise_refuses_for_good_fails_and_another_amount_can_be_captured() {
+    let till = CardShop::open(&OMISE).await;
+    let path = till.begin(OMISE.asks_payer, json!({"capture_method": "manual"})).await;
+    let shown = till.becomes(&path, "requires_action").await;
+    // No more can be captured than this, though the books show the whole as held.
+    till.provider.lever("pay", json!({"reference": shown["reference"], "amount": 60_00})).await;
+    till.becomes(&path, "requires_capture").await;
+    till.ask(&path, "capture", json!({})).await;
+    let refused = till.explained(&path, "payment_intent.capture_failed").await;
+    assert_eq!(refused["payload"]["code"], "capture_refused", "{refused}");
+    till.ask(&path, "capture", json!({"amount": thb(60_00)})).await;
+    let paid = till.becomes(&path, "succeeded").await;
+    assert_eq!((&paid["captured"], &paid["capturable"]), (&thb(60_00), &thb(0)));
+    till.closes().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_is_raised_at_stripe_and_captured_at_its_new_height() {
     let till = CardShop::open(&STRIPE).await;
     let path = held(&till, &STRIPE).await;
@@ -125,6 +144,26 @@ async fn a_hold_that_is_canceled_is_reversed_at_omise() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_is_canceled_is_let_go_of_at_stripe() {
     let_go(STRIPE, "canceled").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payer_lets_go_of_no_hold_and_the_shop_does() {
+    let till = CardShop::open(&STRIPE).await;
+    let by_card = json!({"store_id": till.shop.store, "amount": thb(OWED), "tender": "online_card", "card_token": STRIPE.good,
+                         "capture_method": "manual"});
+    let made = till.platform.post(&till.shop.cashier, "/v1/payment-intents", by_card).await.ok();
+    let (path, token) = (format!("/v1/payment-intents/{}", made.id()), made.body["payment_token"].as_str().unwrap());
+    till.becomes(&path, "requires_capture").await;
+    // The goods are handed over; the payer thinks better of it.
+    let cancel = till.platform.raw(Method::POST, &format!("{path}/cancel"));
+    let refused = answered(cancel.json(&json!({"payment_token": token, "reason": "changed my mind"}))).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("HeldForMerchant")), "{refused:?}");
+    till.platform.settled().await;
+    let still = till.platform.get(&till.shop.cashier, &path).await.ok().body;
+    assert_eq!((&still["status"], &still["cancel"], &still["capturable"]), (&json!("requires_capture"), &json!("none"), &thb(OWED)));
+    till.ask(&path, "cancel", json!({"reason": "the guest pays cash"})).await;
+    till.becomes(&path, "canceled").await;
+    till.closes().await;
 }
 
 async fn lapsed(cards: Cards) {

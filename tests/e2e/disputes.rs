@@ -77,3 +77,19 @@ async fn a_dispute_that_the_shop_loses_at_omise_stays_in_the_books() {
 async fn a_dispute_that_the_shop_loses_at_stripe_stays_in_the_books() {
     lost(STRIPE).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chargeback_counts_although_the_store_has_closed() {
+    let till = CardShop::open(&STRIPE).await;
+    let path = till.begin(STRIPE.good, json!({})).await;
+    let paid = till.becomes(&path, "succeeded").await;
+    let close = format!("/v1/stores/{}/deactivate", till.shop.store);
+    till.platform.post(&till.shop.admin, &close, json!({"reason": "moved"})).await.ok();
+    till.provider.lever("dispute", json!({"reference": paid["reference"]})).await;
+    let open = till.platform.get_until(&till.shop.cashier, &path, |intent| intent["dispute"] == "open").await;
+    assert_eq!(open["needs_attention"], true);
+    decided(&till, &path, "lost").await;
+    let row = today(&till.platform, &till.shop, "daily-tenders", |row| row["disputes_lost_count"] == 1).await;
+    assert_eq!((&row["disputes"], &row["disputes_lost"]), (&thb(OWED), &thb(OWED)));
+    till.closes().await;
+}

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, TestPlatform, answered};
+use support::{Answered, ApiShop, TestPlatform, patiently_answered as answered};
 
 async fn intent(platform: &TestPlatform, shop: &ApiShop, key: &str) -> Answered {
     let body = json!({"store_id": shop.store, "amount": {"amount": 120_00, "currency": "THB"}});

@@ -2,22 +2,27 @@
 
 use std::time::Duration;
 
+use domain::envelope::RecordedEvent;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use support::{TestPlatform, eventually};
+use support::{PATIENCE, TestPlatform, eventually};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 pub type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 pub async fn socket(platform: &TestPlatform, token: &str) -> Socket {
-    let mut request = format!("{}/ws", platform.base.replace("http", "ws")).into_client_request().unwrap();
+    socket_at(&platform.base, token).await
+}
+
+async fn socket_at(base: &str, token: &str) -> Socket {
+    let mut request = format!("{}/ws", base.replace("http", "ws")).into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     tokio_tungstenite::connect_async(request).await.unwrap().0
 }
 
 pub async fn next_frame(socket: &mut Socket) -> Value {
     loop {
-        let message = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("a frame in time");
+        let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a frame in time");
         match message.expect("an open socket").expect("a message") {
             Message::Text(text) => return serde_json::from_str(&text).unwrap(),
             Message::Ping(_) | Message::Pong(_) => {}
@@ -74,7 +79,7 @@ async fn cash_is_rounded_and_change_given_and_the_order_completed_in_one_step() 
     assert_eq!(paid.body["status"], "completed");
     assert_eq!(paid.body["cash_change"], json!({"amount": 75, "currency": "THB"}), "99.30 is collected as 99.25");
     let path = format!("/v1/orders/{order}?min_pos={}", paid.header("smartpos-position"));
-    let read = platform.get(&shop.cashier, &path).await.ok();
+    let (read, _) = platform.read_after_write(&shop.cashier, &path).await;
     assert_eq!(read.body["status"], "completed", "the read waits for the write");
     // Given back in two parts, no more leaves the drawer than came in: 30.00, then 69.30 less the 0.05 that was never paid.
     let refund = |amount: Value| {
@@ -127,11 +132,11 @@ async fn call_backs_that_come_twice_late_never_or_before_the_answer_count_once()
     }
     let ledger = platform.ledger().await;
     assert_eq!(ledger["payments"].as_array().unwrap().len(), 4);
-    // Every delivery that came was stored: three, one and two; the fourth payment never called back.
+    // Every delivery that came was stored: three, one and two, and one more for an answer that was lost; the fourth never called back.
     eventually("call-backs are stored", Duration::from_secs(60), || async {
         let sql = "select count(*), sum(deliveries)::bigint from process.webhook";
         let (rows, deliveries): (i64, Option<i64>) = sqlx::query_as(sql).fetch_one(&platform.database.admin).await.unwrap();
-        ((rows, deliveries) == (3, Some(6))).then_some(())
+        (rows == 3 && deliveries >= Some(6)).then_some(())
     })
     .await;
     let bills = platform.get_until(&shop.cashier, "/v1/bills?status=paid", |bills| bills["data"].as_array().unwrap().len() == 4).await;
@@ -264,6 +269,48 @@ async fn a_terminal_that_comes_back_resumes_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_that_resume_from_the_log_at_once_hear_all_that_is_their_own_and_leave_it_to_others_as_well() {
+    let platform = TestPlatform::start().await;
+    let (shop, other) = (platform.shop().await, platform.shop().await);
+    for satang in [10_00, 20_00, 30_00] {
+        platform.billed(&shop, satang).await;
+        platform.billed(&other, satang).await;
+    }
+    platform.settled().await;
+    let log = platform.database.log().await;
+    let is_own = |event: &&RecordedEvent| event.stream.tenant == shop.merchant && event.event_meta().store == Some(shop.store);
+    let own: Vec<i64> = log.iter().filter(is_own).map(|event| event.pos).collect();
+    assert!(own.len() > 9 && own.len() < log.len(), "{own:?} of {}", log.len());
+    // A process that begins now has kept nothing of it.
+    let (edge, base) = platform.second_edge().await;
+    let topic = format!("store.{}", shop.store);
+    let heard = futures_util::future::join_all((0..16).map(|_| async {
+        let mut socket = socket_at(&base, &shop.cashier).await;
+        subscribe(&mut socket, &topic, Some(0)).await;
+        let mut heard = Vec::new();
+        while heard.len() < own.len() {
+            heard.push(next_frame(&mut socket).await["position"].as_i64().unwrap());
+        }
+        heard
+    }));
+    let asked = async {
+        for _ in 0..50 {
+            sqlx::query("select from log.head").execute(&edge.worker_pool).await.expect("a connection in time");
+        }
+    };
+    let (heard, ()) = tokio::join!(heard, asked);
+    assert!(heard.iter().all(|heard| *heard == own), "{heard:?}");
+    // What comes now is heard behind it.
+    let mut again = socket_at(&base, &shop.cashier).await;
+    subscribe(&mut again, &topic, own.last().copied()).await;
+    platform.billed(&other, 40_00).await;
+    let (order, _) = platform.billed(&shop, 40_00).await;
+    assert_eq!(next_frame(&mut again).await["body"]["id"], json!(order));
+    edge.stop().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_store_or_tenant_hears_nothing_of_an_order() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
@@ -287,7 +334,7 @@ async fn another_store_or_tenant_hears_nothing_of_an_order() {
 /// The code with which the server closed the socket.
 async fn close_code(socket: &mut Socket) -> u16 {
     loop {
-        let message = tokio::time::timeout(Duration::from_secs(15), socket.next()).await.expect("an end in time");
+        let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("an end in time");
         match message.expect("a closing frame").expect("a message") {
             Message::Close(Some(frame)) => return frame.code.into(),
             Message::Text(_) | Message::Ping(_) | Message::Pong(_) => {}
@@ -305,7 +352,8 @@ async fn restore(platform: &TestPlatform, pos: i64) {
          delete from log.event where pos > {pos};
          delete from log.commit where first_pos > {pos};
          delete from log.append_key where last_pos > {pos};
-         update log.head set pos = {pos}, hash = (select hash from log.commit order by first_pos desc limit 1);
+         update log.head set (pos, hash, recorded_at) =
+             (select last_pos, hash, recorded_at from log.commit order by first_pos desc limit 1);
          update process.checkpoint set pos = least(pos, {pos})"
     );
     let mut tx = platform.database.admin.begin().await.unwrap();
@@ -325,9 +373,17 @@ async fn a_log_that_was_restored_to_the_past_cuts_sockets_off_and_goes_on_in_a_n
     let mut before = socket(&platform, &shop.cashier).await;
     subscribe(&mut before, &format!("order.{lost}"), Some(0)).await;
     assert_eq!(next_frame(&mut before).await["epoch"], head.epoch);
+    let mut of_one = socket(&platform, &shop.cashier).await;
+    for order in [&kept, &lost] {
+        subscribe(&mut of_one, &format!("order.{order}"), None).await;
+    }
+    let request = json!({"action": "unsubscribe", "topic": format!("order.{lost}")}).to_string();
+    of_one.send(Message::Text(request.into())).await.unwrap();
+    assert_eq!(next_frame(&mut of_one).await["type"], "unsubscribed");
 
     restore(&platform, head.pos).await;
     assert_eq!(close_code(&mut before).await, 4009);
+    assert_eq!(close_code(&mut of_one).await, 4009, "it had left another topic before");
     eventually("a new epoch", Duration::from_secs(15), || async { (platform.database.head().await.epoch > head.epoch).then_some(()) })
         .await;
     // What was lost does not exist, what was kept can be worked with, and whoever listens hears of it under the new epoch.

@@ -45,6 +45,8 @@ mod migrations;
 #[cfg(test)]
 mod money_back;
 #[cfg(test)]
+mod operation;
+#[cfg(test)]
 mod payment_intents;
 #[cfg(test)]
 mod payment_intents_shown;

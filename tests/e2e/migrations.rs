@@ -55,11 +55,9 @@ impl Empty {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_migration_that_is_killed_half_way_is_finished_by_the_next_one() {
-    let (mut whole, mut broken) = (Empty::new("migrated_at_once").await, Empty::new("migrated_with_kills").await);
-    assert!(whole.migrate().wait(Duration::from_mins(1)).await.success());
-    let all = whole.done().await;
+/// A database whose migrations, so many in `all`, were killed again and again, and how often.
+async fn killed_again_and_again(name: &str, all: i64) -> (Empty, usize) {
+    let mut broken = Empty::new(name).await;
     let (mut kills, mut before) = (0, 0);
     while before < all {
         let mut process = broken.migrate();
@@ -72,7 +70,24 @@ async fn a_migration_that_is_killed_half_way_is_finished_by_the_next_one() {
         assert!(now > before, "{}", process.log());
         (kills, before) = (kills + 1, now);
     }
-    assert!(kills > 3, "{kills} kills over {all} migrations");
+    (broken, kills)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_is_killed_half_way_is_finished_by_the_next_one() {
+    let mut whole = Empty::new("migrated_at_once").await;
+    assert!(whole.migrate().wait(Duration::from_mins(1)).await.success());
+    let all = whole.done().await;
+    let mut tries = 0;
+    let mut broken = loop {
+        let (broken, kills) = killed_again_and_again(&format!("migrated_with_kills_{tries}"), all).await;
+        if kills > 3 {
+            break broken;
+        }
+        // On a busy machine much may be done before it is killed.
+        tries += 1;
+        assert!(tries < 5, "{kills} kills over {all} migrations");
+    };
     let mut last = broken.migrate();
     assert!(last.wait(Duration::from_mins(1)).await.success(), "{}", last.log());
     assert_eq!(broken.fingerprint().await, whole.fingerprint().await);

@@ -1,8 +1,22 @@
 //! Money that goes back through a provider: late, not after all, or refused and then given back by hand.
 
 use api::simulated_provider::Simulated;
+use commands::{
+    payments::{self, AttemptOptions, NewPayment, PayFor},
+    process_commands, refund_findings,
+    refunds::{self, NewRefund},
+};
+use domain::{
+    ids::{PaymentIntentId, RefundId},
+    money::Money,
+    payment_intent::{Evidence, PaymentIntent, PaymentReport, Tender},
+    process::ProcessCommand,
+    provider::void_reference,
+    refund::{Destination, Refund, Status},
+};
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, TestPlatform};
+use support::{Answered, ApiShop, Shop, TestDatabase, TestPlatform, WriteSide};
 
 use crate::cards::{CardShop, Cards, OMISE, OWED, STRIPE, thb};
 
@@ -177,4 +191,97 @@ async fn a_second_payment_at_a_merchants_own_account_goes_back_through_that_acco
     assert_eq!(at.ledger().await["totals"]["net"], OWED);
     platform.proves_itself().await;
     platform.stop().await;
+}
+
+/// Lets a process do what a worker decided.
+async fn apply(write: &WriteSide, shop: &Shop, command: ProcessCommand) {
+    let caller = shop.caller(&write.handler);
+    let work = write.handler.transact(&caller, |unit| {
+        let command = command.clone();
+        async move { process_commands::apply(unit, command).await.map(|()| unit.done()) }.boxed()
+    });
+    work.await.unwrap();
+}
+
+/// A payment of `OWED` that the provider's books show as `T1`.
+async fn paid_by_code(write: &WriteSide, shop: &Shop) -> PaymentIntentId {
+    let (handler, payment_intent_id) = (&write.handler, PaymentIntentId(write.handler.ids().next()));
+    let new = NewPayment {
+        payment_intent_id,
+        pay_for: PayFor::Amount { store_id: shop.store, amount: Money::thb(OWED) },
+        tender: Tender::PromptPay,
+        provider: "scb".to_owned(),
+        valid_for: chrono::Duration::minutes(15),
+        confirm: true,
+        options: AttemptOptions::default(),
+        cash_received: None,
+        transaction_id: None,
+        merchant_reference: None,
+        description: None,
+        merchant_terminal_id: None,
+        tip: 0,
+        acquirer: None,
+        paid_at: None,
+        evidence: Evidence::Staff,
+    };
+    let caller = shop.caller(handler);
+    let start = handler.transact(&caller, |unit| {
+        let new = new.clone();
+        async move { payments::start(unit, new).await.map(|_| unit.done()) }.boxed()
+    });
+    start.await.unwrap();
+    let started = handler.read::<PaymentIntent>(shop.merchant, payment_intent_id).await.unwrap();
+    let report = PaymentReport {
+        attempt_id: started.attempt.as_ref().map(|attempt| attempt.started.attempt_id),
+        transaction_id: Some("T1".to_owned()),
+        amount: Money::thb(OWED),
+        paid_at: handler.clock().now(),
+        evidence: Evidence::Inquiry,
+        cash_received: None,
+        cash_rounding: 0,
+        tip: 0,
+        acquirer: None,
+    };
+    apply(write, shop, ProcessCommand::ConfirmPayment { payment_intent_id, report }).await;
+    payment_intent_id
+}
+
+/// All that can be given back is asked for.
+async fn asked_back(write: &WriteSide, shop: &Shop, payment_intent_id: PaymentIntentId) -> RefundId {
+    let (handler, refund_id) = (&write.handler, RefundId(write.handler.ids().next()));
+    let caller = shop.caller(handler);
+    let work = handler.transact(&caller, |unit| {
+        let (amount, destination, reason) = (None, Destination::Original, "cold".to_owned());
+        let new =
+            NewRefund { refund_id, payment_intent_id, amount, destination, reason, given_at: None, breakdown: None, fallback_of: None };
+        async move { refunds::request(unit, new).await.map(|_| unit.done()) }.boxed()
+    });
+    work.await.unwrap();
+    refund_id
+}
+
+#[tokio::test]
+async fn a_refund_that_another_process_asked_for_explains_what_the_books_show() {
+    let database = TestDatabase::new().await;
+    let (till, worker) = (database.write_side(), database.write_side());
+    let shop = Shop::open(&till.handler).await;
+    let intent = paid_by_code(&till, &shop).await;
+    // The first is left to a person, who does not find it on the statement.
+    let first = asked_back(&till, &shop, intent).await;
+    apply(&till, &shop, ProcessCommand::LeaveRefundToPerson { refund_id: first, at: till.handler.clock().now() }).await;
+    let caller = shop.caller(&till.handler);
+    let not_sent = till.handler.transact(&caller, |unit| {
+        async move { refund_findings::resolve_by_person(unit, first, false, "SCB, line 3".to_owned()).await.map(|_| unit.done()) }.boxed()
+    });
+    not_sent.await.unwrap();
+    apply(&till, &shop, ProcessCommand::ReleaseRefund { payment_intent_id: intent, refund_id: first }).await;
+    // What the worker remembers of the payment is from before the second, which the till asks for.
+    assert!(worker.handler.read::<PaymentIntent>(shop.merchant, intent).await.unwrap().refunds.is_empty());
+    asked_back(&till, &shop, intent).await;
+    let went_back = ProcessCommand::SucceedRefund { refund_id: first, provider_reference: void_reference("T1") };
+    apply(&worker, &shop, went_back).await;
+    let first = worker.handler.read::<Refund>(shop.merchant, first).await.unwrap();
+    assert_eq!(first.status, Status::Failed, "the books do not say which of the two went back");
+    till.stop().await;
+    worker.stop().await;
 }

@@ -6,9 +6,10 @@ use api::{
     auth::Role,
     simulated_provider::{SimulatorArgs, free_address, run as run_simulator, settings},
 };
+use domain::ids::{ProviderAccountId, Ulid};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, TestPlatform, answered, eventually};
+use support::{Answered, ApiShop, TestPlatform, answered, eventually, nobody};
 use tokio_util::sync::CancellationToken;
 
 const PATH_SECRET: &str = "of-this-account-only";
@@ -65,7 +66,9 @@ async fn payments_of_two_merchants_go_to_their_own_accounts_and_their_secrets_ar
         assert_eq!(started["provider_account"], json!(account), "{started}");
         assert_eq!(started["payment_intent_id"], json!(intent));
         assert!(started["route"].as_str().unwrap().starts_with("the merchant's scb account, priority 10"), "{started}");
-        let check = platform.post(&shop.admin, &format!("/v1/provider-accounts/{account}/check"), json!({})).await.ok();
+        // It changes nothing, so it needs no key.
+        let check = platform.raw(Method::POST, &format!("/v1/provider-accounts/{account}/check")).bearer_auth(&shop.admin);
+        let check = answered(check).await.ok();
         assert_eq!(check.body["outcome"], "answered", "{check:?}");
     }
     // Another merchant's account does not exist.
@@ -275,6 +278,9 @@ async fn parked_call_backs_of_a_range_are_looked_into_again_and_who_wanted_it_is
     }
     let backwards = again(json!({"state": "parked", "from_position": 2, "to_position": 1})).await;
     assert_eq!(backwards.status, 422, "{backwards:?}");
+    let unheld = again(json!({"state": "parked", "from": "-9999-01-01T00:00:00Z"})).await;
+    assert_eq!((unheld.status.as_u16(), &unheld.body["code"]), (400, &json!("BodyInvalid")), "no database holds it: {unheld:?}");
+    assert!(unheld.body["detail"].as_str().unwrap().starts_with("from: "), "{unheld:?}");
     // Nobody knows the names still: they are parked once more, and say who asked.
     let parked = platform.get_until(&admin, list, all).await;
     let asked: Vec<usize> = (0..5).map(|at| parked["data"][at]["reprocesses"].as_array().unwrap().len()).collect();
@@ -282,6 +288,59 @@ async fn parked_call_backs_of_a_range_are_looked_into_again_and_who_wanted_it_is
     let note = &parked["data"][1]["reprocesses"][0];
     assert_eq!(note["taken"], true);
     assert!(note["by"].as_str().unwrap().starts_with("user:") && note["at"].is_string(), "{note}");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_back_that_nobody_can_look_into_any_more_stands_in_no_others_way() {
+    let platform = started().await;
+    let admin = platform.token(Role::PlatformAdmin, None, None);
+    let secret = settings("http://127.0.0.1:1").webhook_path_secret;
+    for n in 0..3 {
+        let body = call_back(&format!("NOBODY{n:014}"), &format!("GONE{n}"));
+        answered(platform.raw(Method::POST, &format!("/webhooks/scb/{}", secret.reveal())).json(&body)).await.ok();
+    }
+    let all = |page: &Value| page["data"].as_array().is_some_and(|rows| rows.len() == 3);
+    platform.get_until(&admin, "/v1/inbound-webhooks?state=parked", all).await;
+    // As if the platform had no account at that provider any more.
+    let gone = "update process.webhook set account = 'gone' where delivery_id = 'GONE1'";
+    assert_eq!(sqlx::query(gone).execute(&platform.database.admin).await.unwrap().rows_affected(), 1);
+    let answer = platform.post(&admin, "/v1/inbound-webhooks/reprocess", json!({"state": "parked"})).await.ok().body;
+    assert_eq!(answer, json!({"reprocessed": 2, "left": 1, "next_cursor": null}), "the one before it and the one behind it are taken");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_for_accounts_that_nobody_has_keeps_one_connection_busy_and_a_new_account_is_known_at_once() {
+    let platform = TestPlatform::start_with(|config| config.http.query_connections = 4).await;
+    let shop = platform.shop().await;
+    platform.settled().await;
+    // Whoever looks for an account waits for this lock.
+    let mut hold = platform.database.admin.begin().await.unwrap();
+    sqlx::query("lock table log.stream_head in access exclusive mode").execute(&mut *hold).await.unwrap();
+    let knock = |account: ProviderAccountId| {
+        answered(platform.raw(Method::POST, &format!("/webhooks/scb/accounts/{account}/a-wrong-secret")).json(&json!({})))
+    };
+    let nobodys = (1..=32).map(|n: u8| ProviderAccountId(Ulid::from_bytes([n; 16])));
+    let looking = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+                   and query like '%provider_account_owner%'";
+    let count = || sqlx::query_scalar::<_, i64>(looking).fetch_one(&platform.database.admin);
+    let meanwhile = async {
+        eventually("one looks", Duration::from_secs(10), || async { (count().await.unwrap() > 0).then_some(()) }).await;
+        // Time for the others to come.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let busy = count().await.unwrap();
+        platform.get(&shop.cashier, "/v1/orders").await.ok();
+        hold.rollback().await.unwrap();
+        busy
+    };
+    let (refused, busy) = tokio::join!(futures_util::future::join_all(nobodys.map(knock)), meanwhile);
+    // A look that takes too long is given up, and the next one begins beside it.
+    assert!(busy <= 2, "{busy} connections look for accounts");
+    assert!(refused.iter().all(|answer| [404, 503].contains(&answer.status.as_u16())), "{refused:?}");
+    let opened: ProviderAccountId = open(&platform, &shop, account_body("New", "http://127.0.0.1:1", 10)).await.parse().unwrap();
+    assert_eq!(knock(opened).await.status, 401, "there is such a door, and the secret is wrong");
+    assert_eq!(knock(nobody()).await.status, 404);
     platform.stop().await;
 }
 

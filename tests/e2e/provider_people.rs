@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::simulated_provider::Simulated;
+use chrono::{SecondsFormat, TimeDelta};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::{ApiShop, ProviderAt, TestPlatform, eventually, reconcile, settlement_list};
@@ -74,10 +75,12 @@ async fn a_person_finds_the_money_on_a_statement_that_the_provider_does_not_tell
     let counter = Counter::open(Simulated::Kbank).await;
     let (bill, path) = counter.waiting().await;
     let shown = counter.platform.get(&counter.shop.cashier, &path).await.ok().body;
-    let found = |transaction: &str| {
-        json!({"paid": true, "statement_reference": "KBank 24 Nov, line 3", "transaction_id": transaction,
-                                           "amount": thb(OWED), "paid_at": "2026-11-24T10:00:00Z"})
+    let at = |days: i64| (counter.platform.now() + TimeDelta::days(days)).to_rfc3339_opts(SecondsFormat::Secs, true);
+    let found_at = |transaction: &str, paid_at: &str| {
+        json!({"paid": true, "statement_reference": "KBank 24 Nov, line 3", "transaction_id": transaction, "amount": thb(OWED),
+               "paid_at": paid_at})
     };
+    let found = |transaction: &str| found_at(transaction, &at(0));
     let early = counter.resolve(&counter.shop.manager, &path, found("T")).await;
     assert_eq!(early.body["code"], "OutcomeNotUnknown", "the provider is still being asked");
     counter.falls_silent().await;
@@ -85,8 +88,15 @@ async fn a_person_finds_the_money_on_a_statement_that_the_provider_does_not_tell
     let transaction = paid["transaction_id"].as_str().unwrap().to_owned();
     counter.left_to_a_person(&path).await;
     assert_eq!(counter.resolve(&counter.shop.cashier, &path, found(&transaction)).await.status, 403);
-    let other =
-        json!({"paid": true, "statement_reference": "x", "transaction_id": "T", "amount": thb(1), "paid_at": "2026-11-24T10:00:00Z"});
+    // Neither a time that has not come nor one that no database holds gets into the log, where it would stand for ever.
+    for (paid_at, status) in
+        [("-0001-01-01T00:00:00Z", 400), ("0001-01-01T00:00:00+07:00", 400), ("+10000-01-01T00:00:00Z", 400), (&at(1), 422)]
+    {
+        let refused = counter.resolve(&counter.shop.manager, &path, found_at(&transaction, paid_at)).await;
+        assert_eq!(refused.status.as_u16(), status, "{paid_at}: {refused:?}");
+        assert!(refused.body["detail"].as_str().unwrap().starts_with("paid_at"), "{refused:?}");
+    }
+    let other = json!({"paid": true, "statement_reference": "x", "transaction_id": "T", "amount": thb(1), "paid_at": at(0)});
     assert_eq!(counter.resolve(&counter.shop.manager, &path, other).await.body["code"], "TenderAmountDiffers");
     let resolved = counter.resolve(&counter.shop.manager, &path, found(&transaction)).await.ok().body;
     assert_eq!(
@@ -183,6 +193,42 @@ async fn a_person_finds_no_money_and_the_bill_can_be_paid_another_way() {
     counter.platform.post(&counter.shop.cashier, "/v1/payments", cash).await.ok();
     counter.until(&bill, |bill| bill["status"] == "paid").await;
     counter.platform.proves_itself().await;
+    counter.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_money_that_the_payer_charges_back_is_not_sent_back_as_well() {
+    let counter = Counter::open(Simulated::Stripe).await;
+    let (platform, shop) = (&counter.platform, &counter.shop);
+    let always = |operation: &str, fault: &str| json!({"operation": operation, "fault": fault, "times": 1_000_000});
+    counter.at.lever("faults", json!([always("start", "http_500_after"), always("inquire", "http_500")])).await;
+    let by_card = json!({"store_id": shop.store, "amount": thb(OWED), "tender": "online_card", "card_token": STRIPE.good});
+    let path = format!("/v1/payment-intents/{}", platform.post(&shop.cashier, "/v1/payment-intents", by_card).await.id());
+    counter.left_to_a_person(&path).await;
+    let missing = json!({"paid": false, "statement_reference": "Stripe payout 12 has no such line"});
+    let reference = counter.resolve(&shop.manager, &path, missing).await.ok().body["reference"].clone();
+    platform.post(&shop.cashier, &format!("{path}/cancel"), json!({"reason": "the guest has left"})).await.ok();
+    // It was charged all the same, which the books tell now, and then the payer's bank takes it back.
+    counter.speaks_again().await;
+    counter.at.lever("lie", json!({"reference": reference})).await;
+    let parked = counter.until(&path, |intent| intent["unmatched"][0].is_object()).await;
+    let transaction = parked["unmatched"][0]["transaction_id"].as_str().unwrap();
+    counter.at.lever("dispute", json!({"reference": reference})).await;
+    let resolve = format!("{path}/unmatched/{transaction}/resolve");
+    let is_recorded = || async {
+        let explained = platform.get(&shop.manager, &format!("{path}/explain")).await.ok().body;
+        explained["data"].as_array().unwrap().iter().any(|line| line["type"] == "payment_intent.disputed").then_some(())
+    };
+    eventually("the dispute is recorded", Duration::from_secs(60), is_recorded).await;
+    let back = json!({"decision": "refund", "reason": "paid too late"});
+    assert_eq!(platform.post(&shop.manager, &resolve, back.clone()).await.body["code"], "PaymentDisputed");
+    let contested = counter.until(&path, |intent| intent["needs_attention"] == true).await;
+    assert_eq!((&contested["status"], &contested["dispute"]), (&json!("canceled"), &Value::Null), "there is no payment to contest");
+    counter.at.lever("dispute", json!({"reference": reference, "state": "won"})).await;
+    let goes_back = || async { platform.post(&shop.manager, &resolve, back.clone()).await.status.is_success().then_some(()) };
+    eventually("what the shop has won can go back", Duration::from_secs(60), goes_back).await;
+    counter.until(&path, |intent| intent["unmatched"][0]["resolution"] == "refunded").await;
+    platform.proves_itself().await;
     counter.platform.stop().await;
 }
 

@@ -2,16 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::ws::{feed_hub, hub::Hub};
+use api::{
+    platform::ProcessRole,
+    ws::{feed_hub, hub::Hub},
+};
 use async_nats::jetstream::{self, stream as bus_stream};
-use commands::{database::Role, own_commits::OwnCommits, process_runner};
+use commands::{
+    database::Role,
+    error::CommandError,
+    handle::{CommandHandler, Reply, UnitOfWork},
+    own_commits::OwnCommits,
+    process_runner,
+};
 use domain::{
     envelope::RecordedEvent,
     event::{Commit, ReadEvent},
+    ids::StoreId,
+    store::{self, Status, Store},
 };
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use projections::{Feed, LogReader, feed::EventBus as _};
-use support::{TestDatabase, WriteSide, eventually, item, stream};
+use support::{Shop, TestDatabase, TestPlatform, WriteSide, eventually, item, stream};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +107,34 @@ async fn sessions_begin_anew_though_the_log_grew_beyond_the_void_event_that_only
     assert_eq!(database.head().await.epoch, 2);
     stop.cancel();
     feeding.await.unwrap();
+}
+
+/// Waits until what a process remembers of a store is gone.
+async fn forgotten(commands: &CommandHandler, shop: &Shop) {
+    let gone = || async { commands.last_seen::<Store>(shop.merchant, shop.store).is_none().then_some(()) };
+    eventually("the store is forgotten", Duration::from_secs(30), gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_sockets_forgets_what_others_wrote_and_what_was_before_a_restore() {
+    let gateway = TestPlatform::start_as(&[ProcessRole::Gateway], |_| {}).await;
+    let (write, commands) = (gateway.database.write_side(), gateway.platform.commands.clone());
+    let shop = Shop::open(&write.handler).await;
+    let status = || async { commands.read::<Store>(shop.merchant, shop.store).await.unwrap().status };
+    assert_eq!(status().await, Status::Active);
+    write.handler.transact(&shop.caller(&write.handler), |unit| close(unit, shop.store).boxed()).await.unwrap();
+    forgotten(&commands, &shop).await;
+    assert_eq!(status().await, Status::Inactive);
+    // What the relay does when it finds that the log went back.
+    sqlx::query("select log.raise_epoch()").execute(&gateway.database.pool(Role::Worker)).await.unwrap();
+    forgotten(&commands, &shop).await;
+    write.stop().await;
+    gateway.stop().await;
+}
+
+async fn close(unit: &mut UnitOfWork, store: StoreId) -> Result<Reply, CommandError> {
+    unit.decide::<Store>(store, store::Command::Deactivate { reason: "moved".into() }).await?;
+    Ok(unit.done())
 }
 
 #[tokio::test]

@@ -81,6 +81,42 @@ async fn progress(seen: &Seen, more: usize) {
     eventually("commands are acknowledged again", Duration::from_secs(30), reached).await;
 }
 
+/// Ends the connections of those who append; says how many.
+async fn cut_appenders(database: impl sqlx::PgExecutor<'_>) -> i64 {
+    let sql = "select count(*) from (select pg_terminate_backend(pid) from pg_stat_activity \
+               where datname = current_database() and application_name = 'smartpos' and query like '%log.append(%') cut";
+    sqlx::query_scalar::<_, i64>(sql).fetch_one(database).await.unwrap()
+}
+
+/// Makes the database one that takes no writes, as a standby before it is promoted, or one that does; those who append connect anew.
+async fn takes_writes(admin: &mut sqlx::PgConnection, writes: bool) {
+    let (refuse, take) = (
+        "do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$",
+        "do $$ begin execute format('alter database %I reset default_transaction_read_only', current_database()); end $$",
+    );
+    sqlx::query(if writes { take } else { refuse }).execute(&mut *admin).await.unwrap();
+    cut_appenders(admin).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_takes_no_writes_for_a_while_refuses_nothing() {
+    let database = TestDatabase::new().await;
+    let write = database.write_side();
+    let seen = Seen::default();
+    // This connection was made before, so it may write all the time.
+    let mut admin = database.admin.acquire().await.unwrap();
+    let faults = async {
+        progress(&seen, 20).await;
+        let failed = || seen.away.load(Ordering::SeqCst) + seen.unknown.load(Ordering::SeqCst);
+        takes_writes(&mut admin, false).await;
+        let noticed = || async { (failed() > 0).then_some(()) };
+        eventually("a caller is told to come again", Duration::from_secs(30), noticed).await;
+        takes_writes(&mut admin, true).await;
+        progress(&seen, 20).await;
+    };
+    under_load(&database, &write, 8, &seen, faults).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_committer_whose_connection_is_cut_again_and_again_loses_and_doubles_nothing() {
     let database = TestDatabase::new().await;
@@ -90,9 +126,7 @@ async fn a_committer_whose_connection_is_cut_again_and_again_loses_and_doubles_n
     let faults = async {
         for _ in 0..25 {
             progress(&seen, 20).await;
-            let sql = "select count(*) from (select pg_terminate_backend(pid) from pg_stat_activity \
-                       where datname = current_database() and application_name = 'smartpos' and query like '%log.append(%') cut";
-            cut += sqlx::query_scalar::<_, i64>(sql).fetch_one(&database.admin).await.unwrap();
+            cut += cut_appenders(&database.admin).await;
         }
     };
     under_load(&database, &write, 16, &seen, faults).await;

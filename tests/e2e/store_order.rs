@@ -1,12 +1,19 @@
 //! The order of the world: positions dense and gapless, visible in order, over partition borders, chained by hashes.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use commands::{committer::ItemOutcome, database::Role, event_store};
 use domain::integrity::{commit_hash, merkle_root, recorded_hash};
 use futures_util::future::join_all;
 use sqlx::Row;
 use support::{TestDatabase, WriteSide, eventually, item, stream};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Appends `rounds` items of one to three events, each to a stream of its own; returns how many events that were.
@@ -21,15 +28,27 @@ async fn load(write: &WriteSide, rounds: i64) -> i64 {
     events
 }
 
+/// How many pages a reader must have seen of a log that grew.
+const PAGES: usize = 11;
+
+/// Appends until a reader has come often enough, which on a busy machine may take it longer than the writers; how many events that were.
+async fn load_while_read<T>(write: &WriteSide, pages: &AtomicUsize, reader: &JoinHandle<T>) -> i64 {
+    let mut events = load(write, 100).await;
+    while pages.load(Ordering::SeqCst) < PAGES && !reader.is_finished() {
+        events += load(write, 3).await;
+    }
+    events
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_asks_for_what_follows_never_skips_a_position() {
     let database = TestDatabase::new().await;
     let (one, other) = (database.write_side(), database.write_side());
-    let done = CancellationToken::new();
+    let (done, pages) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
     let reader = tokio::spawn({
-        let (pool, done) = (database.pool(Role::Worker), done.clone());
+        let (pool, done, pages) = (database.pool(Role::Worker), done.clone(), pages.clone());
         async move {
-            let (mut last, mut pages) = (0, 0);
+            let mut last = 0;
             loop {
                 let finished = done.is_cancelled();
                 let page = event_store::read_log(&pool, last, 1000).await.unwrap();
@@ -37,19 +56,19 @@ async fn a_reader_that_asks_for_what_follows_never_skips_a_position() {
                     assert_eq!(event.pos, last + 1, "a position was not there when the one after it was");
                     last = event.pos;
                 }
-                pages += usize::from(!page.is_empty());
+                pages.fetch_add(usize::from(!page.is_empty()), Ordering::SeqCst);
                 if finished && page.is_empty() {
-                    return (last, pages);
+                    return last;
                 }
             }
         }
     });
-    let writers = (0..8).flat_map(|_| [load(&one, 100), load(&other, 100)]);
+    let writers = (0..8).flat_map(|_| [&one, &other]).map(|side| load_while_read(side, &pages, &reader));
     let written: i64 = join_all(writers).await.into_iter().sum();
     done.cancel();
-    let (last, pages) = reader.await.unwrap();
-    assert_eq!(last, written);
-    assert!(pages > 10, "the reader saw the log only {pages} times while it grew");
+    assert_eq!(reader.await.unwrap(), written);
+    let pages = pages.load(Ordering::SeqCst);
+    assert!(pages >= PAGES, "the reader saw the log only {pages} times while it grew");
     let (count, newest): (i64, i64) = sqlx::query_as("select count(*), max(pos) from log.event").fetch_one(&database.admin).await.unwrap();
     assert_eq!((count, newest), (written, written));
     assert_eq!(database.head().await.pos, written);

@@ -112,6 +112,6 @@ impl Edge {
     /// Stops it.
     pub async fn stop(mut self) {
         self.process.signal("TERM");
-        assert!(self.process.wait(Duration::from_secs(20)).await.success(), "{}", self.process.log());
+        assert!(self.process.wait(Duration::from_secs(60)).await.success(), "{}", self.process.log());
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use domain::ids::Ulid;
 use reqwest::Method;
-use support::{Answered, answered};
+use support::{Answered, patiently_answered};
 
 use crate::{
     Tally,
@@ -46,7 +46,7 @@ fn requests(world: &World) -> (Vec<Route>, Samples) {
 async fn send(world: &World, route: &Route, number: u64, body: &[u8]) -> Answered {
     let request = world.platform.raw(route.method.clone(), &route.path).bearer_auth(&route.token);
     let request = request.header("Idempotency-Key", format!("fuzz-{number}")).header("Content-Type", "application/json");
-    answered(request.header("Smartpos-Correlation-Id", correlation(number).to_string()).body(body.to_vec())).await
+    patiently_answered(request.header("Smartpos-Correlation-Id", correlation(number).to_string()).body(body.to_vec())).await
 }
 
 /// Names request `number` in the log.

@@ -6,7 +6,7 @@ use reqwest::{
     Method,
     header::{HeaderName, HeaderValue},
 };
-use support::{Answered, answered};
+use support::{Answered, answered_unless};
 
 use crate::{
     Tally,
@@ -35,7 +35,9 @@ async fn ask(world: &World, bytes: &[u8]) -> (String, Answered) {
             request = request.header(name, value);
         }
     }
-    (path, answered(request).await)
+    // What a busy machine could not do in time is asked again; not what was asked for a position that has not come.
+    let again = |answer: &Answered| answer.may_be_repeated() && answer.body["code"] != "ReadModelBehind";
+    (path, answered_unless(request, again).await)
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! Frames of a WebSocket client: each is answered, none ends the session, and none opens what is another's.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use domain::ids::{OrderId, Ulid};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use support::PATIENCE;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
 use crate::{Tally, edits::Samples, fuzz, world::World};
@@ -31,7 +29,7 @@ async fn said(socket: &mut Socket, frame: Message, number: u64) -> Vec<Value> {
     socket.send(Message::Text(json!({"action": "unsubscribe", "topic": last}).to_string().into())).await.unwrap();
     let mut before = Vec::new();
     loop {
-        let message = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("an answer in time");
+        let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("an answer in time");
         let message = message.expect("the session goes on").expect("a message");
         let Message::Text(text) = message else {
             assert!(!message.is_close(), "{message:?}");

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use api::embedded::ConnectionInfo;
 use commands::{
@@ -17,7 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOpti
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ManualClock, SeededIds, TestServers, servers::TEMPLATE};
+use crate::{ManualClock, PATIENCE, SeededIds, TestServers, servers::TEMPLATE};
 
 /// A database of one test's own.
 #[derive(Debug)]
@@ -30,6 +29,8 @@ pub struct TestDatabase {
     pub url: String,
     /// NATS beside it.
     pub nats_url: String,
+    /// The server is one test's own, which may kill it: nobody waits for it any longer than the product does.
+    mortal: bool,
     seeds: AtomicU64,
 }
 
@@ -49,23 +50,28 @@ impl TestDatabase {
         let create = format!("create database {name} template {TEMPLATE}");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.expect("the template is copied");
         connection.close().await.expect("the connection closes");
-        let database = Self::on(info, &name).await;
+        let database = Self { mortal: false, ..Self::on(info, &name).await };
         let identity = "update log.head set log_id = gen_random_uuid()";
         sqlx::query(identity).execute(&database.admin).await.expect("the log gets an identity of its own");
         database
     }
 
-    /// A database that exists.
+    /// A database that exists, on a server of one test's own.
     pub(crate) async fn on(info: &ConnectionInfo, name: &str) -> Self {
         let admin_url = with_name(&info.admin_url, name);
         let admin = PgPoolOptions::new().max_connections(4).connect(&admin_url).await.expect("the database answers");
         let url = with_name(&info.database_url, name);
-        Self { admin, admin_url, url, nats_url: info.nats_url.clone(), seeds: AtomicU64::new(1) }
+        Self { admin, admin_url, url, nats_url: info.nats_url.clone(), mortal: true, seeds: AtomicU64::new(1) }
     }
 
-    /// Up to four connections under a group role.
+    /// Up to four connections under a group role. A busy machine is given more time to open one than the product gives it.
     pub fn pool(&self, role: Role) -> PgPool {
-        database::pool(&self.url, role, 4).expect("a URL")
+        let pool = database::pool(&self.url, role, 4).expect("a URL");
+        if self.mortal {
+            return pool;
+        }
+        let options = (*pool.connect_options()).clone();
+        pool.options().clone().acquire_timeout(PATIENCE).connect_lazy_with(options)
     }
 
     /// The write side as one process has it. A second call gives a second process's, with other ids.
@@ -142,6 +148,6 @@ impl WriteSide {
     /// Stops in order; what was taken in is written first.
     pub async fn stop(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(Duration::from_secs(20), self.task).await.expect("the committer stops").expect("the committer did not panic");
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the committer stops").expect("the committer did not panic");
     }
 }

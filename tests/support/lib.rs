@@ -24,7 +24,7 @@ mod skip;
 pub use clock::{ManualClock, SeededIds, ShiftedClock};
 pub use database::{TestDatabase, WriteSide};
 pub use history::write_history;
-pub use platform::{Answered, ApiShop, TestPlatform, answered, nobody, order_body, store_body};
+pub use platform::{Answered, ApiShop, TestPlatform, answered, answered_unless, nobody, order_body, patiently_answered, store_body};
 pub use process::{Process, ended_with_peak};
 pub use provider::{ProviderAt, bank_environment};
 pub use proxy::{Proxy, Way};
@@ -40,8 +40,13 @@ pub use skip::{Lacking, skipped};
 
 use std::time::Duration;
 
-/// Asks `condition` again and again until it gives something, at most for `limit`; `what` stands in the panic message.
+/// How long what must come is waited for, however slow the machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks `condition` again and again until it gives something, at most for `limit` or [`PATIENCE`], the longer of the two; `what` stands in
+/// the panic message.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, mut condition: impl FnMut() -> F) -> T {
+    let limit = limit.max(PATIENCE);
     let deadline = tokio::time::Instant::now() + limit;
     loop {
         if let Some(value) = condition().await {

@@ -23,7 +23,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ScratchDir, TestDatabase, eventually};
+use crate::{PATIENCE, ScratchDir, TestDatabase, eventually};
 
 /// A running platform.
 pub struct TestPlatform {
@@ -60,6 +60,11 @@ pub struct Answered {
 }
 
 impl Answered {
+    /// A busy machine could not do it in time, and the very same request may be made again.
+    pub fn may_be_repeated(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE && self.body["retryable"] == true
+    }
+
     /// A header as text; empty when absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -171,28 +176,30 @@ impl TestPlatform {
         issuer.issue(request, self.platform.commands.ids().next(), self.clock.now()).expect("a token")
     }
 
-    /// Sends a request; a POST gets a fresh idempotency key unless `key` is given. As a careful client sends it: when the database has no
-    /// connection in time, or a read model is behind a moment that is asked for, it is asked again under the same key; both happen when the
-    /// machine is busy. Not so a read that waits for a write (`min_pos`): that it waits is for the test to see.
+    /// Sends a request; a POST gets a fresh idempotency key unless `key` is given. As a careful client sends it: what a busy machine could
+    /// not do in time is asked again under the same key. Without a key only when the database had no connection in time, or a read model is
+    /// behind a moment that is asked for. Not so a read that waits for a write (`min_pos`, see [`Self::read_after_write`]) or that there is
+    /// no room for: that is for the test to see.
     pub async fn send(&self, token: &str, method: Method, path: &str, key: Option<&str>, body: Option<&Value>) -> Answered {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
         let fresh = format!("key-{}", self.keys.fetch_add(1, Ordering::Relaxed));
-        loop {
-            let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(token);
-            if [Method::POST, Method::PATCH].contains(&method) {
-                request = request.header("Idempotency-Key", key.unwrap_or(&fresh));
-            }
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            let answer = answered(request).await;
-            let code = answer.body["code"].as_str().unwrap_or_default();
-            let busy = code == "Unavailable" || (code == "ReadModelBehind" && path.contains("as_of="));
-            if !busy || answer.status != StatusCode::SERVICE_UNAVAILABLE || tokio::time::Instant::now() > deadline {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
+        let keyed = [Method::POST, Method::PATCH].contains(&method);
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(token);
+        if keyed {
+            request = request.header("Idempotency-Key", key.unwrap_or(&fresh));
         }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        answered_unless(request, |answer| {
+            let again = match answer.body["code"].as_str().unwrap_or_default() {
+                "Unavailable" => true,
+                "TimedOut" => keyed || method == Method::GET,
+                "ReadModelBehind" => keyed || path.contains("as_of="),
+                _ => keyed,
+            };
+            again && answer.may_be_repeated()
+        })
+        .await
     }
 
     /// A request with everything in the caller's hands.
@@ -208,6 +215,20 @@ impl TestPlatform {
     /// GET.
     pub async fn get(&self, token: &str, path: &str) -> Answered {
         self.send(token, Method::GET, path, None, None).await
+    }
+
+    /// GET that waits for a write (`min_pos`), and whether the first try had its answer: a read model is waited for a moment only, and the
+    /// machine may be busy for longer, so that it is asked again. Whatever comes must be as it was written.
+    pub async fn read_after_write(&self, token: &str, path: &str) -> (Answered, bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut first = true;
+        loop {
+            let answer = self.get(token, path).await;
+            if answer.body["code"] != "ReadModelBehind" || tokio::time::Instant::now() > deadline {
+                return (answer.ok(), first);
+            }
+            first = false;
+        }
     }
 
     /// GET until the resource is there and `good`.
@@ -313,6 +334,24 @@ pub async fn answered(request: reqwest::RequestBuilder) -> Answered {
     let bytes = response.bytes().await.expect("a body").to_vec();
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     Answered { status, headers, bytes, body }
+}
+
+/// [`answered`] as a careful client asks: what a busy machine could not do in time is asked again. The request has an `Idempotency-Key`, or
+/// may be made twice.
+pub async fn patiently_answered(request: reqwest::RequestBuilder) -> Answered {
+    answered_unless(request, Answered::may_be_repeated).await
+}
+
+/// [`answered`] again and again until an answer is not one to be asked for `again`, or time is up.
+pub async fn answered_unless(request: reqwest::RequestBuilder, again: impl Fn(&Answered) -> bool) -> Answered {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = answered(request.try_clone().expect("a body that is sent whole")).await;
+        if !again(&answer) || tokio::time::Instant::now() > deadline {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
 }
 
 /// A store as the API takes it.

@@ -8,7 +8,7 @@ use std::{
 
 use api::simulated_provider::free_address;
 
-use crate::ScratchDir;
+use crate::{PATIENCE, ScratchDir};
 
 /// A running `redis-server` that keeps nothing on disk; killed when dropped.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ fn run(dir: &ScratchDir, address: SocketAddr) -> Child {
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]).arg(address.port().to_string());
     command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().expect("redis-server is installed: scripts/setup.sh");
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while TcpStream::connect(address).is_err() {
         assert!(child.try_wait().expect("a child can be asked").is_none(), "redis-server ended at once");
         assert!(Instant::now() < deadline, "redis-server does not listen");

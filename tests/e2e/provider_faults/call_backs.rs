@@ -1,6 +1,6 @@
 //! Faults of call-backs that providers make.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -32,31 +32,18 @@ pub async fn heard(receiver: &Receiver, count: usize) -> Vec<Received> {
 }
 
 pub async fn hand_on(stage: &Stage, heard: &Received) -> u16 {
-    loop {
-        let status = stage.deliver(&stage.door(), &heard.headers, heard.body.clone()).await.status.as_u16();
-        // As the provider does: what was not taken is sent again.
-        if status != 503 {
-            return status;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    stage.deliver(&stage.door(), &heard.headers, heard.body.clone()).await.status.as_u16()
 }
 
 pub async fn f11_a_call_back_in_twenty_copies_has_one_effect(platform: Arc<TestPlatform>) {
     at_each(&platform, Bank::ALL, |stage| async move {
-        let bank = stage.bank;
         let (intent, reference) = stage.payable(50_00).await;
         let paid = stage.pay(&reference, json!({"webhook": {"copies": 20, "retry_ms": 1_000}})).await;
         let shown = stage.status(&intent, "succeeded").await;
         assert_eq!((&shown["unmatched"], &shown["captured"]["amount"]), (&json!([]), &json!(50_00)), "{paid}");
         stage.ledgers_agree().await;
         // Every copy was answered with the provider's own form of success, or it would be sent again.
-        let done = patiently("all copies came", || async {
-            let done = stage.call_backs("done").await;
-            (done.1 == 20).then_some(done)
-        })
-        .await;
-        assert_eq!(done, (1, 20), "{bank:?}");
+        stage.one_call_back("done", 20).await;
     })
     .await;
 }
@@ -231,16 +218,13 @@ pub async fn f17_a_second_payment_on_one_reference_becomes_a_duty_to_refund(plat
 
 pub async fn f28_a_reference_that_nobody_knows_is_put_aside_and_answered(platform: Arc<TestPlatform>) {
     at_each(&platform, Bank::ALL, |stage| async move {
-        let bank = stage.bank;
         // Of the same amount: nothing is guessed by it.
         let intent = stage.intent(77_00).await;
         stage.reference(&intent).await;
         let lie = json!({"reference": "NOBODY0000000000077", "amount": 77_00, "webhook": {"retry_ms": 500}});
         stage.lever("/sim/lie", lie).await;
-        patiently("it is put aside", || async { (stage.call_backs("parked").await == (1, 1)).then_some(()) }).await;
         // Answered as received: the provider does not send it again.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(stage.call_backs("parked").await, (1, 1), "{bank:?}");
+        stage.one_call_back("parked", 1).await;
         let listed = stage.platform.get(&stage.shop.admin, "/v1/inbound-webhooks?state=parked").await.ok().body;
         assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
         stage.status(&intent, "requires_action").await;
@@ -271,7 +255,9 @@ pub async fn f32_hostile_and_repeated_bodies_have_no_effect(platform: Arc<TestPl
             let shown = stage.status(&intent, "succeeded").await;
             assert_eq!(shown["unmatched"], json!([]));
             stage.ledgers_agree().await;
-            assert_eq!(stage.call_backs("done").await, (1, 5));
+            // A try whose answer was lost is made again.
+            let (rows, deliveries) = stage.call_backs("done").await;
+            assert!(rows == 1 && deliveries >= 5, "{bank:?}: {rows} rows, {deliveries} deliveries");
         }
     })
     .await;
@@ -284,7 +270,7 @@ pub async fn f34_a_call_back_resent_because_our_answer_was_lost_has_one_effect(p
             let (stage, receiver) = tapped(&platform, bank).await;
             receiver.usually(support::Reply::Cut);
             let intent = stage.intent(50_00).await;
-            stage.pay(&stage.reference(&intent).await, json!({"webhook": {"retry_ms": 700}})).await;
+            stage.pay(&stage.reference(&intent).await, json!({"webhook": {"retry_ms": 700, "resends": 3}})).await;
             // Each of the four reaches the platform; not one of its answers comes back.
             for n in 0..4 {
                 let sent = heard(&receiver, n + 1).await;
@@ -292,7 +278,8 @@ pub async fn f34_a_call_back_resent_because_our_answer_was_lost_has_one_effect(p
             }
             stage.status(&intent, "succeeded").await;
             stage.ledgers_agree().await;
-            assert_eq!(stage.call_backs("done").await, (1, 4), "{bank:?}");
+            let (rows, deliveries) = stage.call_backs("done").await;
+            assert!(rows == 1 && deliveries >= 4, "{bank:?}: {rows} rows, {deliveries} deliveries");
         }
     })
     .await;

@@ -197,7 +197,7 @@ async fn f30_a_process_killed_before_it_stored_or_answered_a_call_back_loses_non
         let intents = join_all(stages.iter().map(|stage| stage.intent(64_00))).await;
         for (stage, intent) in stages.iter().zip(&intents) {
             let reference = stage.reference(intent).await;
-            stage.pay(&reference, json!({"webhook": {"retry_ms": 3_000}})).await;
+            stage.pay(&reference, json!({"webhook": {"retry_ms": 3_000, "resends": 60}})).await;
         }
         world.kill_at_the_fail_point(stages.len(), &stages, Some("start")).await;
         world.gateway("").await;

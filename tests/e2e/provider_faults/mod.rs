@@ -3,7 +3,7 @@
 //!
 //! The tests of the table run on one platform, many at a time, each with merchants and simulators of its own, so that their waits
 //! overlap; each `#[test]` waits for its own. What needs another time of day is in [`deadlines`] and [`day_ends`], what needs a dead
-//! process in [`crashes`]. F22 (a refund that fails after it succeeded) is with the stories of cards.
+//! process in [`crashes`]. F22 (a refund that fails after it succeeded) is in `tests/e2e/money_back.rs`.
 
 mod call_backs;
 mod calls;
@@ -156,6 +156,7 @@ faults! {
         f19_a_cancel_that_raced_the_payment_has_lost,
         f20_a_partial_refund_that_the_provider_does_not_make_is_refused_and_frees_its_reserve,
         f21_refunds_never_exceed_what_was_captured,
+        f25_a_refund_that_the_books_do_not_show_yet_is_no_failure,
         f27_a_hold_that_lapsed_is_over_and_a_capture_whose_answer_was_lost_is_adopted,
         f31_a_return_from_3d_secure_without_a_result_is_no_evidence;
     words:

@@ -84,6 +84,24 @@ pub async fn f20_a_partial_refund_that_the_provider_does_not_make_is_refused_and
     .await;
 }
 
+pub async fn f25_a_refund_that_the_books_do_not_show_yet_is_no_failure(platform: Arc<TestPlatform>) {
+    at_each(&platform, [Bank::Scb, Bank::Kbank], |stage| async move {
+        let (intent, reference) = stage.payable(80_00).await;
+        // Found by the schedule: no look for a call-back comes between.
+        stage.pay(&reference, json!({})).await;
+        stage.status(&intent, "succeeded").await;
+        // Two looks: after the call whose answer is lost, and after its repeat, which the bank refuses.
+        stage.fault("inquire", "not_visible_yet", json!({"times": 2, "reference": reference})).await;
+        stage.fault("refund", "http_500_after", json!({})).await;
+        let refund = stage.refund(&intent, None).await.id();
+        let ended = stage.refund_until("it ends", &refund, |shown| shown["status"] != "pending").await;
+        assert_eq!(ended["status"], "succeeded", "{:?}: {ended}", stage.bank);
+        stage.ledgers_agree().await;
+        assert_eq!(stage.sim("/sim/ledger").await["totals"]["reversed"], 80_00);
+    })
+    .await;
+}
+
 pub async fn f21_refunds_never_exceed_what_was_captured(platform: Arc<TestPlatform>) {
     at_each(&platform, [Bank::Omise, Bank::Stripe], |stage| async move {
         let intent = stage.paid(100_00).await;

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use gateway::{StripeConfig, kbank, omise, scb, simulator::SimulatorConfig, stripe};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, ShiftedClock, TestPlatform, answered};
+use support::{Answered, ApiShop, ShiftedClock, TestPlatform, answered, patiently_answered};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -259,11 +259,11 @@ impl Stage {
         }
     }
 
-    /// Sends bytes to the platform as if they were the provider's.
+    /// Sends bytes to the platform as if they were the provider's, and as it does: what was not taken is sent again.
     pub async fn deliver(&self, path: &str, headers: &[(String, String)], body: Vec<u8>) -> Answered {
         let request = self.platform.raw(Method::POST, path).header("content-type", "application/json").body(body);
         let proofs = headers.iter().filter(|(name, _)| name.contains("signature"));
-        answered(proofs.fold(request, |request, (name, value)| request.header(name, value))).await
+        patiently_answered(proofs.fold(request, |request, (name, value)| request.header(name, value))).await
     }
 
     /// An intent for PromptPay, begun at once.
@@ -327,8 +327,11 @@ impl Stage {
         answered(self.http.delete(format!("{}/sim/faults", self.url))).await.ok();
     }
 
-    /// Pulls a lever of the simulator.
-    pub async fn lever(&self, path: &str, body: Value) -> Answered {
+    /// Pulls a lever of the simulator. A call-back that a busy machine does not take comes again for longer than the machine is busy.
+    pub async fn lever(&self, path: &str, mut body: Value) -> Answered {
+        if let Some(plan) = body.get_mut("webhook").and_then(Value::as_object_mut) {
+            plan.entry("resends").or_insert(json!(60));
+        }
         answered(self.http.post(format!("{}{path}", self.url)).json(&body)).await
     }
 
@@ -409,6 +412,18 @@ impl Stage {
             assert!(tokio::time::Instant::now() < deadline, "{:?}: not within {PATIENCE:?}: {what}: {shown:?}", self.bank);
             tokio::time::sleep(Duration::from_millis(400)).await;
         }
+    }
+
+    /// Waits until there is one call-back in this state that came at least so often and comes no more: an answer of ours may be lost, and
+    /// the call-back come once more; were it answered as it should not be, it would come twice a second.
+    pub async fn one_call_back(&self, state: &str, times: i64) {
+        let came = patiently("its call-back came, and comes no more", || async {
+            let before = self.call_backs(state).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            (before.1 >= times && before == self.call_backs(state).await).then_some(before)
+        })
+        .await;
+        assert!(came.0 == 1 && came.1 < times + 20, "{:?}: rows and deliveries {came:?}", self.bank);
     }
 
     /// How many rows the stored call-backs of this account have in a state, and how often those were delivered.

@@ -18,7 +18,7 @@ pub async fn f28_money_on_a_reference_that_nobody_made_is_kept_and_closes_nothin
     let (intent, reference) = stage.payable(77_00).await;
     let by_hand = json!({"amount": 77_00, "by_hand": true, "webhook": {"retry_ms": 500}});
     let paid = stage.pay("NOBODY0000000000078", by_hand).await;
-    patiently("it is put aside", || async { (stage.call_backs("parked").await == (1, 1)).then_some(()) }).await;
+    patiently("it is put aside", || async { (stage.call_backs("parked").await.0 == 1).then_some(()) }).await;
     let listed = stage.platform.get(&stage.shop.admin, "/v1/inbound-webhooks?state=parked").await.ok().body;
     let row = &listed["data"][0];
     assert_eq!((&row["reference"], &row["transaction_id"]), (&json!("NOBODY0000000000078"), &paid["transaction_id"]), "{listed}");
@@ -29,7 +29,9 @@ pub async fn f28_money_on_a_reference_that_nobody_made_is_kept_and_closes_nothin
     let shown = stage.status(&intent, "succeeded").await;
     assert_eq!((&shown["captured"]["amount"], &shown["unmatched"]), (&json!(77_00), &json!([])));
     stage.ledgers_agree().await;
-    assert_eq!((stage.payments_there().await, stage.call_backs("parked").await), (2, (1, 1)));
+    assert_eq!(stage.payments_there().await, 2);
+    // Taken once, or once more where the answer was lost.
+    stage.one_call_back("parked", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
