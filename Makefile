@@ -8,7 +8,7 @@ DATA_DIR := $(or $(SMARTPOS_DATA_DIR),$(if $(filter 0,$(shell id -u)),/var/lib/s
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-setup: ## install what is missing: PostgreSQL, nats-server, a C compiler
+setup: ## install what is missing: PostgreSQL, nats-server, a C compiler, pkg-config; for the tests redis-server, Python's venv, Node.js, npm
 	@./scripts/setup.sh
 
 demo: setup ## build, start everything and run the demonstration
