@@ -81,8 +81,13 @@ enum Command {
     },
 }
 
+/// More open files than a process needs; some programs that are started from here look at every possible one.
+const OPEN_FILES: u64 = 65_536;
+
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
+    // Each connection is an open file, and the usual limit is 1,024 until somebody asks for what is allowed.
+    let _ = rlimit::increase_nofile_limit(OPEN_FILES);
     match run(Cli::parse()).await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

@@ -24,7 +24,7 @@ use gateway::{ProviderRegistry, ScbProvider};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::{Feed, LogReader, ReadModels, queries::Progress, runner};
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -214,7 +214,7 @@ impl Platform {
         let mut address = None;
         if let Some(listen) = listen {
             let app = shared.app(roles, shared.state(config, &key, &reads, keyring)?);
-            address = Some(shared.serve(listen, config, app, &mut loops).await?);
+            address = Some(shared.serve(listen, config, app, &mut loops)?);
         }
         Ok(Self { address, commands, worker_pool, reads, key, shutdown, committer_stop, loops, committer: committer_task })
     }
@@ -369,9 +369,8 @@ impl Shared {
         app.merge(ws::router(WsState { hub, log, app: state, shutdown }))
     }
 
-    async fn serve(&self, listen: SocketAddr, config: &Config, app: Router, loops: &mut JoinSet<&'static str>) -> Result<SocketAddr> {
-        let listener = TcpListener::bind(listen).await;
-        let listener = listener.with_context(|| {
+    fn serve(&self, listen: SocketAddr, config: &Config, app: Router, loops: &mut JoinSet<&'static str>) -> Result<SocketAddr> {
+        let listener = server::listen(listen).with_context(|| {
             format!("{listen} cannot be listened on; set SMARTPOS_HTTP__LISTEN (SMARTPOS_HTTP__METRICS_LISTEN without the roles api and gateway)")
         })?;
         let address = listener.local_addr()?;

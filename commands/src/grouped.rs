@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 type Waiting<T> = (T, oneshot::Sender<Result<(), StoreError>>);
 
 /// Where things are handed in.
+#[derive(Clone)]
 pub struct Grouped<T>(mpsc::UnboundedSender<Waiting<T>>);
 
 impl<T: Clone + Send> Grouped<T> {

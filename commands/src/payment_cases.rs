@@ -81,19 +81,6 @@ pub async fn resolve_by_person(
 pub async fn resolve_dispute(
     unit: &mut UnitOfWork,
     id: PaymentIntentId,
-    outcome: DisputeOutcome,
-    resolved_at: DateTime<Utc>,
-) -> Result<Arc<payment_intent::State>, CommandError> {
-    decide_dispute(unit, id, None, outcome, resolved_at).await
-}
-
-/// The same of one transaction, by the provider's name: it may be money beside the payment.
-///
-/// # Errors
-/// As of [`resolve_dispute`].
-pub(crate) async fn decide_dispute(
-    unit: &mut UnitOfWork,
-    id: PaymentIntentId,
     transaction_id: Option<String>,
     outcome: DisputeOutcome,
     resolved_at: DateTime<Utc>,

@@ -308,19 +308,6 @@ async fn record(unit: &mut UnitOfWork, new: &NewPayment, target: &Target) -> Res
 pub async fn dispute(
     unit: &mut UnitOfWork,
     id: PaymentIntentId,
-    reason: String,
-    disputed_at: DateTime<Utc>,
-) -> Result<Arc<payment_intent::State>, CommandError> {
-    contest(unit, id, None, reason, disputed_at).await
-}
-
-/// The same of one transaction, by the provider's name: it may be money beside the payment.
-///
-/// # Errors
-/// As of [`dispute`].
-pub(crate) async fn contest(
-    unit: &mut UnitOfWork,
-    id: PaymentIntentId,
     transaction_id: Option<String>,
     reason: String,
     disputed_at: DateTime<Utc>,

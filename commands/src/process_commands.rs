@@ -45,10 +45,10 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
             on_bill(unit, bill_id, bill::Command::TakeBackRefund { refund_id, payment_intent_id }).await
         }
         ProcessCommand::OpenDispute { payment_intent_id, transaction_id, reason, at } => {
-            payments::contest(unit, payment_intent_id, Some(transaction_id), reason, at).await.map(drop)
+            payments::dispute(unit, payment_intent_id, Some(transaction_id), reason, at).await.map(drop)
         }
         ProcessCommand::DecideDispute { payment_intent_id, transaction_id, outcome, at } => {
-            payment_cases::decide_dispute(unit, payment_intent_id, Some(transaction_id), outcome, at).await.map(drop)
+            payment_cases::resolve_dispute(unit, payment_intent_id, Some(transaction_id), outcome, at).await.map(drop)
         }
         ProcessCommand::AcceptAttempt { payment_intent_id, attempt_id, provider_id } => {
             intent(unit, payment_intent_id, IntentCommand::AcceptAttempt { attempt_id, provider_id }).await

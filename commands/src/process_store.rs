@@ -128,6 +128,8 @@ pub struct Said {
     pub provider: String,
     /// In their order.
     pub exchanges: Vec<Exchange>,
+    /// It was tried before to keep them, and may have been done.
+    pub again: bool,
 }
 
 /// Checkpoint, tasks, references, call-backs, exchanges.

@@ -1,6 +1,6 @@
 //! The calls on the provider port, with what was said kept beside them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -19,6 +19,7 @@ use domain::{
 use quick_cache::sync::Cache;
 
 use crate::{
+    event_log::StoreError,
     grouped::Grouped,
     process_store::{ProcessStore, Said},
 };
@@ -43,6 +44,9 @@ impl Named {
     }
 }
 
+/// How often, and how long apart, it is tried again to keep what was said.
+const KEEP_TRIES: u32 = 30;
+const KEEP_PAUSE: Duration = Duration::from_secs(2);
 /// Accounts of which a process remembers what their provider can do.
 const ACCOUNTS: usize = 10_000;
 
@@ -197,17 +201,24 @@ impl<S: ProcessStore> Calls<S> {
         }
     }
 
-    /// Nothing is decided by what was said, so nobody at a counter waits until it is kept; that it cannot be kept is told.
+    /// Nothing is decided by what was said, so nobody at a counter waits until it is kept. It is the evidence, so it is tried again for a
+    /// minute; that it cannot be kept then is told.
     fn keep(&self, tenant: MerchantId, subject: &str, provider: &str, log: &ExchangeLog) {
         let exchanges = log.take();
         if exchanges.is_empty() {
             return;
         }
-        let subject = subject.to_owned();
-        let kept = self.said.hand_in(Said { tenant, subject: subject.clone(), provider: provider.to_owned(), exchanges });
+        let said = Said { tenant, subject: subject.to_owned(), provider: provider.to_owned(), exchanges, again: false };
+        let (first, keeper) = (self.said.hand_in(said.clone()), self.said.clone());
         tokio::spawn(async move {
-            if let Err(error) = kept.await {
-                tracing::warn!(%error, subject, "what was said to a provider could not be kept");
+            let mut kept = first.await;
+            for _ in 0..KEEP_TRIES {
+                let Err(StoreError::Lost(_)) = &kept else { break };
+                tokio::time::sleep(KEEP_PAUSE).await;
+                kept = keeper.ask(Said { again: true, ..said.clone() }).await;
+            }
+            if let Err(error) = kept {
+                tracing::warn!(%error, subject = said.subject, "what was said to a provider could not be kept");
                 metrics::counter!("smartpos_exchanges_lost_total").increment(1);
             }
         });

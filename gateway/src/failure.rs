@@ -2,7 +2,7 @@
 
 use domain::{
     payment_intent::DisputeOutcome,
-    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, DisputeSeen, RefundStatus},
+    provider::{AttemptStatus, AttemptView, CallOutcome, Decline, DisputeSeen, RefundRequest, RefundStatus},
 };
 
 /// Whether a call can move money: decides what an unreadable answer means.
@@ -69,6 +69,11 @@ pub fn capture_refused(reason: &str, books: CallOutcome<AttemptView>) -> CallOut
         CallOutcome::Done(AttemptView { status: AttemptStatus::Authorized { .. }, payments, .. }) if payments.is_empty()
     );
     if untouched { CallOutcome::Declined(decline("capture_refused", reason)) } else { books }
+}
+
+/// Whether nothing of a refund can have reached a bank's books: the first call for it was refused for who asked.
+pub fn surely_not_sent(refusal: &Decline, request: &RefundRequest) -> bool {
+    request.uncertain_since.is_none() && refusal.code == "credentials_refused"
 }
 
 /// What it means that a void was refused, by a look at the bank's books. A whole payment goes back once: what the bank has taken already it

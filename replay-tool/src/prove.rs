@@ -116,9 +116,9 @@ pub async fn run(session: &Session, args: ProveArgs) -> Verdict {
     drop(progress);
     match (proof, args.event) {
         (Ok(proof), Event::Id(id)) if proof.proof.event.event_id() != id => Err(Event::missing(id, until)),
-        (Ok(proof), _) if !args.with_card_token && masking::hides_something_of(&proof.proof.event) => {
-            Err(Failure::usage(format!("the event at {position} holds a card's token, and so would the proof; --with-card-token gives it out")))
-        }
+        (Ok(proof), _) if !args.with_card_token && masking::hides_something_of(&proof.proof.event) => Err(Failure::usage(format!(
+            "the event at {position} holds a card's token, and so would the proof; --with-card-token gives it out"
+        ))),
         (Ok(proof), _) => {
             // The document is what is handed out: one form, and no digest after it there.
             files::print_with_digest(session.json, &serde_json::to_string(&proof)?)?;

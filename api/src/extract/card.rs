@@ -79,7 +79,7 @@ fn each_card_number(text: &str, mut found: impl FnMut(Range<usize>) -> bool) {
         let part = if word > 0 { word } else { rest.find(is_of_word).unwrap_or(rest.len()) };
         if is_made_by_a_machine(&rest[..word]) {
             runs = Runs::default();
-            if card_of_track_2(&rest[..word]).is_some_and(|card| !found(at + card.start..at + card.end)) {
+            if cards_of_track_2(&rest[..word]).any(|card| !found(at + card.start..at + card.end)) {
                 return;
             }
         } else {
@@ -125,16 +125,16 @@ fn is_made_by_a_machine(word: &str) -> bool {
     uuid || of_hash(word) || word.split_once('_').is_some_and(named)
 }
 
-/// The place of the card number in track 2 as a chip tells it: the number, `D`, year and month of expiry, and more, all of it in hex like
+/// The places of card numbers in track 2 as a chip tells it: the number, `D`, year and month of expiry, and more, all of it in hex like
 /// a hash. It begins the word or what follows a name and `_`, or stands behind its tag and length. Source: EMV 4.3 book 3, tag 57.
-fn card_of_track_2(word: &str) -> Option<Range<usize>> {
+fn cards_of_track_2(word: &str) -> impl Iterator<Item = Range<usize>> {
     let (bytes, begin) = (word.as_bytes(), word.find('_').map_or(0, |at| at + 1));
-    let is_tagged = |start: usize| matches!(bytes[..start], [.., b'5', b'7', b'0' | b'1', _]);
-    let is_number = |place: &Range<usize>| {
+    let is_tagged = move |start: usize| matches!(bytes[..start], [.., b'5', b'7', b'0' | b'1', _]);
+    let is_number = move |place: &Range<usize>| {
         let digits: Option<Vec<u8>> = bytes[place.clone()].iter().map(|byte| digit_of(char::from(*byte))).collect();
         (place.start == begin || is_tagged(place.start)) && digits.is_some_and(|digits| is_card(&digits))
     };
-    word.match_indices(['D', 'd']).find_map(|(end, _)| {
+    word.match_indices(['D', 'd']).filter_map(move |(end, _)| {
         let expiry = bytes.get(end + 1..end + 5).filter(|expiry| expiry.iter().all(u8::is_ascii_digit))?;
         if !matches!(expiry[2..], [b'0', b'1'..=b'9'] | [b'1', b'0'..=b'2']) {
             return None;

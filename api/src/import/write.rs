@@ -234,7 +234,7 @@ async fn write_unit(unit: &mut UnitOfWork, sale: SaleUnit) -> Result<Reply, Comm
         };
         payments::start(unit, new).await?;
         if let Some(reason) = payment.dispute {
-            payments::dispute(unit, payment.payment_intent_id, reason, payment.paid_at).await?;
+            payments::dispute(unit, payment.payment_intent_id, None, reason, payment.paid_at).await?;
         }
     }
     let body = serde_json::json!({

@@ -16,7 +16,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{command::Change, orders::ReasonInput, payment_intents::change_intent};
+use super::{command::Change, payment_intents::change_intent};
 use crate::{
     auth::{Policy, may},
     extract::{Id, Json, MaybeJson, moment::Moment},
@@ -161,6 +161,18 @@ pub struct ResolveDispute {
     /// `won`: the shop keeps the money. `lost`: the payer got it back.
     #[schema(value_type = String)]
     outcome: DisputeOutcome,
+    /// The provider's name of the contested transaction, where it is one of `unmatched`; without it the payment.
+    transaction_id: Option<String>,
+}
+
+/// That the payer contests it.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenDispute {
+    /// Why, 1 to 200 characters.
+    reason: String,
+    /// The provider's name of the contested transaction, where it is one of `unmatched`; without it the payment.
+    transaction_id: Option<String>,
 }
 
 /// Changes what is asked for, before an attempt is alive.
@@ -266,7 +278,7 @@ async fn resolve_unmatched(
 }
 
 /// Records that the payer contests the payment.
-#[utoipa::path(post, path = "/v1/payment-intents/{id}/dispute", tag = "payment-intents", request_body = ReasonInput,
+#[utoipa::path(post, path = "/v1/payment-intents/{id}/dispute", tag = "payment-intents", request_body = OpenDispute,
     params(("id" = String, Path, description = "`pi_…`")),
     responses((status = 200, description = "Contested; nothing of it can be given back meanwhile", body = PaymentIntentResource)),
     extensions(("x-permission" = json!("refund_request"))))]
@@ -274,10 +286,13 @@ async fn dispute(
     State(state): State<AppState>,
     change: Change<may::RefundRequest>,
     Id(id): Id<PaymentIntentId>,
-    body: Json<ReasonInput>,
+    body: Json<OpenDispute>,
 ) -> Result<Response, Problem> {
-    let (reason, now) = (body.value.reason, state.clock.now());
-    change_intent(&state, &change, &body.raw, id, move |unit| Box::pin(payments::dispute(unit, id, reason.clone(), now))).await
+    let (OpenDispute { reason, transaction_id }, now) = (body.value, state.clock.now());
+    change_intent(&state, &change, &body.raw, id, move |unit| {
+        Box::pin(payments::dispute(unit, id, transaction_id.clone(), reason.clone(), now))
+    })
+    .await
 }
 
 /// Records how a dispute was decided.
@@ -291,8 +306,11 @@ async fn resolve_dispute(
     Id(id): Id<PaymentIntentId>,
     body: Json<ResolveDispute>,
 ) -> Result<Response, Problem> {
-    let (outcome, now) = (body.value.outcome, state.clock.now());
-    change_intent(&state, &change, &body.raw, id, move |unit| Box::pin(payment_cases::resolve_dispute(unit, id, outcome, now))).await
+    let (ResolveDispute { outcome, transaction_id }, now) = (body.value, state.clock.now());
+    change_intent(&state, &change, &body.raw, id, move |unit| {
+        Box::pin(payment_cases::resolve_dispute(unit, id, transaction_id.clone(), outcome, now))
+    })
+    .await
 }
 
 /// Takes note that more was given back than came; the payment needs no attention for it any more.

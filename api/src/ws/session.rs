@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use sqlx::PgPool;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, SemaphorePermit, mpsc},
     time::{Instant, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -176,7 +176,11 @@ impl Session {
         if self.topics.len() >= MAX_TOPICS && !self.topics.contains_key(&topic) {
             return self.say_error(Some(name), "TooManyTopics", "a session listens to at most 64 topics").await;
         }
-        // Listening starts before the past is read, so that nothing falls between.
+        // Its turn is waited for before the queue fills; listening starts before the past is read, so that nothing falls between.
+        let turn = match after {
+            Some(after) if self.reads_the_log(topic, after) => a_turn().await,
+            Some(_) | None => None,
+        };
         if !self.hub.listen(self.id, topic, self.who, &self.sender) {
             return Ok(());
         }
@@ -187,13 +191,23 @@ impl Session {
         self.topics.insert(topic, after.unwrap_or(0));
         self.say(&json!({"type": "subscribed", "topic": name, "epoch": self.epoch, "position": self.hub.position()})).await?;
         match after {
-            Some(after) => self.resume(topic, after).await,
+            Some(after) => self.resume(topic, after, turn).await,
             None => Ok(()),
         }
     }
 
+    /// Whether what was missed has to be looked for in the log of the merchant.
+    fn reads_the_log(&self, topic: Topic, after: i64) -> bool {
+        match topic {
+            Topic::Stream(..) => false,
+            Topic::Store(_) | Topic::Tenant(_) => {
+                self.hub.kept_after(after).is_none() && self.hub.position().saturating_sub(after) <= RESUME_WINDOW
+            }
+        }
+    }
+
     /// Sends what happened on a topic after a sequence.
-    async fn resume(&mut self, topic: Topic, after: i64) -> Result<(), axum::Error> {
+    async fn resume(&mut self, topic: Topic, after: i64, turn: Option<SemaphorePermit<'static>>) -> Result<(), axum::Error> {
         let past = match topic {
             Topic::Stream(kind, id) => {
                 let key = StreamKey { tenant: self.who.tenant, stream_type: kind, stream_id: id };
@@ -202,7 +216,7 @@ impl Session {
             }
             Topic::Store(_) | Topic::Tenant(_) => {
                 let (hub, log) = (self.hub.clone(), self.log.clone());
-                log_after(&hub, &log, self.who, after).await
+                log_after(&hub, &log, self.who, after, turn).await
             }
         };
         match past {
@@ -240,7 +254,7 @@ impl Session {
     }
 
     async fn say_topic_unknown(&mut self) -> Result<(), axum::Error> {
-        let detail = "topics are store., order., bill., payment_intent., refund., customer. or merchant. and an id";
+        let detail = "topics are store., order., bill., payment_intent., refund., customer., provider_account. or merchant. and an id";
         self.say_error(None, "TopicUnknown", detail).await
     }
 
@@ -260,8 +274,19 @@ fn unread(error: &serde_json::Error) -> String {
     format!("{known}; this one cannot be read, at line {} column {}", error.line(), error.column())
 }
 
-/// What the holder of a scope may see of the log after a position; nothing when that is too far back, or too many others resume.
-async fn log_after(hub: &Hub, log: &PgPool, who: Sight, after: i64) -> Result<Option<Vec<Arc<ReadEvent>>>, sqlx::Error> {
+/// A turn at the log, unless too many others resume.
+async fn a_turn() -> Option<SemaphorePermit<'static>> {
+    timeout(WAIT_FOR_A_TURN, RESUMES.acquire()).await.ok()?.ok()
+}
+
+/// What the holder of a scope may see of the log after a position; nothing when that is too far back, or there is no `turn` to read it.
+async fn log_after(
+    hub: &Hub,
+    log: &PgPool,
+    who: Sight,
+    after: i64,
+    turn: Option<SemaphorePermit<'static>>,
+) -> Result<Option<Vec<Arc<ReadEvent>>>, sqlx::Error> {
     if let Some(kept) = hub.kept_after(after) {
         return Ok(Some(kept));
     }
@@ -270,7 +295,7 @@ async fn log_after(hub: &Hub, log: &PgPool, who: Sight, after: i64) -> Result<Op
     if until.saturating_sub(after) > RESUME_WINDOW {
         return Ok(None);
     }
-    let Ok(Ok(_turn)) = timeout(WAIT_FOR_A_TURN, RESUMES.acquire()).await else { return Ok(None) };
+    let Some(_turn) = turn else { return Ok(None) };
     let (mut events, mut from) = (Vec::new(), after);
     loop {
         let rows = sqlx::query(EVENTS_OF_TENANT).bind(uuid_of(who.tenant)).bind(from).bind(until).bind(PAGE).fetch_all(log).await?;
@@ -313,9 +338,9 @@ mod tests {
         let away = PgPoolOptions::new().acquire_timeout(Duration::from_millis(50)).connect_lazy("postgres://x@127.0.0.1:1/x").unwrap();
         let (hub, who) = (Hub::starting_at(1_000, 1), Sight { tenant: MerchantId(Ulid::nil()), store: None, role: Role::Cashier });
         let others = RESUMES.acquire_many(4).await.unwrap();
-        assert!(log_after(&hub, &away, who, 1_000).await.unwrap().is_some(), "what is kept needs no turn");
-        assert!(log_after(&hub, &away, who, 500).await.unwrap().is_none(), "others have all turns");
+        assert!(log_after(&hub, &away, who, 1_000, None).await.unwrap().is_some(), "what is kept needs no turn");
+        assert!(log_after(&hub, &away, who, 500, a_turn().await).await.unwrap().is_none(), "others have all turns");
         drop(others);
-        assert!(log_after(&hub, &away, who, 500).await.is_err(), "it asks the log, which is away");
+        assert!(log_after(&hub, &away, who, 500, a_turn().await).await.is_err(), "it asks the log, which is away");
     }
 }

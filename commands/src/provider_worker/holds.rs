@@ -37,7 +37,7 @@ impl<S: ProcessStore> Worker<S> {
                 return Ok(Step::default());
             }
             let seen = self.calls.inquire(tenant, &attempt, self.now(), ExchangeLog::default()).await;
-            if let Some(step) = hold::before_capture_again(&attempt, asked, &seen, self.now()) {
+            if let Some(step) = hold::before_capture_again(&attempt, asked, abandoned, &seen, self.now()) {
                 return Ok(step);
             }
         }

@@ -89,12 +89,12 @@ impl<S: ProcessStore> Worker<S> {
                 let outcome = self.calls.cancel(tenant, &attempt, tried, self.now()).await;
                 hold::after_stop(attempt, mode, tried, standing, outcome, self.now())
             }
-            Task::Capture { attempt, capture: amount, request, tried, unclear_since, told } => {
-                let asked = hold::Asked { amount, request, tried, unclear_since, told };
+            Task::Capture { attempt, capture: amount, request, tried, unclear_since, uncertain_since, told } => {
+                let asked = hold::Asked { amount, request, tried, unclear_since, uncertain_since, told };
                 self.capture(tenant, attempt, asked, leased.abandoned).await?
             }
             Task::Increase { attempt, total: amount, request, tried, unclear_since, told } => {
-                let asked = hold::Asked { amount, request, tried, unclear_since, told };
+                let asked = hold::Asked { amount, request, tried, unclear_since, uncertain_since: None, told };
                 self.increase(tenant, attempt, asked, leased.abandoned).await?
             }
             Task::Refund(refund) => self.send_back(tenant, refund, leased.abandoned).await?,

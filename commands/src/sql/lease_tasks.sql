@@ -1,6 +1,6 @@
 -- $1 now  $2 lease in seconds  $3 how many. A lease that ran out is taken over; two workers never hold one task.
 with soon as (
-    select key, leased_until is not null as abandoned, task ->> 'kind' in ('start', 'refund') as begins from process.task
+    select key, leased_until is not null as abandoned, task ->> 'kind' in ('start', 'capture', 'refund') as begins from process.task
     where not watch and due_at <= $1 and (leased_until is null or leased_until <= $1)
     order by due_at
     limit $3

@@ -232,7 +232,8 @@ pub struct Disputed {
     pub reason: String,
     /// When (UTC).
     pub disputed_at: DateTime<Utc>,
-    /// Of money that did not close the intent: the provider's transaction. Earlier facts name none.
+    /// Of money that did not close the intent: the provider's transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmatched_transaction_id: Option<String>,
 }
 

@@ -157,6 +157,7 @@ pub struct DisputeResolved {
     pub amount: Money,
     /// When (UTC).
     pub resolved_at: DateTime<Utc>,
-    /// Of money that did not close the intent: the provider's transaction. Earlier facts name none.
+    /// Of money that did not close the intent: the provider's transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmatched_transaction_id: Option<String>,
 }

@@ -137,6 +137,11 @@ impl UnmatchedPayment {
         self.resolution.is_none() && self.dispute_outcome != Some(DisputeOutcome::Lost)
     }
 
+    /// It was sent back, and the payer got it by a dispute as well.
+    fn went_back_twice(&self) -> bool {
+        self.resolution == Some(Resolution::Refunded) && self.dispute_outcome == Some(DisputeOutcome::Lost)
+    }
+
     /// The payer contests it and nothing is decided, or the payer got it back.
     pub fn is_contested(&self) -> bool {
         self.dispute.is_some() && self.dispute_outcome != Some(DisputeOutcome::Won)
@@ -295,10 +300,12 @@ impl State {
     }
 
     /// Minor units given back, or set aside for it, beyond what came. More than 0 only after a refund that a person had declared not
-    /// sent was found to have been, while another one had been made.
+    /// sent was found to have been, while another one had been made, and where money beside the payment went back and was lost in a dispute.
     pub fn over_refunded(&self) -> i64 {
-        let beyond = self.refunds_beyond.iter().fold(0_i64, |sum, refund| sum.saturating_add(refund.amount));
-        self.given_back().saturating_sub(self.captured()).max(0).saturating_add(beyond)
+        let beyond = self.refunds_beyond.iter().map(|refund| refund.amount);
+        let twice = self.unmatched.iter().filter(|payment| payment.went_back_twice()).map(|payment| payment.received.amount.amount);
+        let besides = beyond.chain(twice).fold(0_i64, i64::saturating_add);
+        self.given_back().saturating_sub(self.captured()).max(0).saturating_add(besides)
     }
 
     /// Minor units of the payment that went back or are set aside for it.

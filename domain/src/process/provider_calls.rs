@@ -91,7 +91,11 @@ fn payment(event: &payment_intent::Event, happened: &Happened<'_>) -> Vec<Intent
         let capture = requested.amount.amount;
         let request = happened.position;
         let key = format!("capture:{}:{request}", attempt.attempt_id);
-        vec![schedule(key, Task::Capture { attempt, capture, request, tried: 0, unclear_since: None, told: false }, 0)]
+        vec![schedule(
+            key,
+            Task::Capture { attempt, capture, request, tried: 0, unclear_since: None, uncertain_since: None, told: false },
+            0,
+        )]
     } else if let Event::IncreaseRequested(requested) = event {
         let attempt = attempt_ref(&requested.attempt, requested.provider_id.clone());
         let total = requested.amount.amount;

@@ -47,6 +47,9 @@ pub enum Task {
         /// Since when nobody knows what came of it (UTC).
         #[serde(default)]
         unclear_since: Option<DateTime<Utc>>,
+        /// When the last of those calls ended that may have been carried out without an answer (UTC).
+        #[serde(default)]
+        uncertain_since: Option<DateTime<Utc>>,
         /// A person was told.
         #[serde(default)]
         told: bool,
@@ -129,9 +132,9 @@ impl Task {
     }
 
     /// Whether its call must not be made again as if for the first time: a provider would say that its token was used, or that such a
-    /// refund exists, and be believed. So a lease of it waits for the disk.
+    /// refund or capture exists, and be believed. So a lease of it waits for the disk.
     pub const fn begins_something(&self) -> bool {
-        matches!(self, Self::Start { .. } | Self::Refund(_))
+        matches!(self, Self::Start { .. } | Self::Capture { .. } | Self::Refund(_))
     }
 }
 

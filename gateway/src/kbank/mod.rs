@@ -20,7 +20,7 @@ use crate::{
     Clock,
     bangkok::bangkok_date,
     error::GatewayError,
-    failure::{Failure, Kind, decline, void_refused},
+    failure::{Failure, Kind, decline, surely_not_sent, void_refused},
     measure::measured,
     promptpay::{ParsedQr, is_reference},
 };
@@ -132,6 +132,7 @@ impl KbankProvider {
         match self.0.void(&request.reference, &request.transaction_id, log).await {
             Ok(()) => CallOutcome::Done(voided(&request.transaction_id)),
             Err(failure) => match failure.outcome(Kind::Money) {
+                CallOutcome::Declined(refusal) if surely_not_sent(&refusal, request) => CallOutcome::Declined(refusal),
                 CallOutcome::Declined(refusal) => void_refused(refusal, self.look_refund(request, log).await),
                 open @ (CallOutcome::Done(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_)) => open,
             },

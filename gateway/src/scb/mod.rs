@@ -19,7 +19,7 @@ use crate::{
     Clock,
     bangkok::bangkok_date,
     error::GatewayError,
-    failure::{Failure, Kind, decline, void_refused},
+    failure::{Failure, Kind, decline, surely_not_sent, void_refused},
     measure::measured,
     promptpay::{ParsedQr, QrSpec, Target, is_reference},
 };
@@ -158,6 +158,7 @@ impl ScbProvider {
             // A whole payment can be sent back once, so "again" means that this refund is in effect.
             Ok(()) | Err(Failure::Conflict(_)) => CallOutcome::Done(mapping::voided(&request.transaction_id)),
             Err(failure) => match failure.outcome(Kind::Money) {
+                CallOutcome::Declined(refusal) if surely_not_sent(&refusal, request) => CallOutcome::Declined(refusal),
                 CallOutcome::Declined(refusal) => void_refused(refusal, self.look_refund(request, log).await),
                 open @ (CallOutcome::Done(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_)) => open,
             },

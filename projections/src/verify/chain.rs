@@ -9,7 +9,7 @@ use domain::integrity::{
 
 use super::{
     Commit, MOST_UNEXPLAINED, Problem, VerifyReport,
-    commits::{Part, Unexplained},
+    commits::{Linked, Part, Unexplained},
     exchanged,
     problems::Problems,
 };
@@ -61,8 +61,8 @@ impl Chain {
 
     /// The next part.
     pub(super) fn part(&mut self, part: Part) {
-        for (commit, root) in &part.commits {
-            self.commit(commit, root);
+        for linked in &part.commits {
+            self.commit(linked);
         }
         self.events += part.events;
         self.problems.extend(part.problems);
@@ -73,29 +73,28 @@ impl Chain {
         }
     }
 
-    /// The next commit, and the root of its events.
-    fn commit(&mut self, commit: &Commit, root: &Hash) {
+    /// The next commit, with the root of its events and what it hashes to.
+    fn commit(&mut self, Linked { commit, root, made }: &Linked) {
         self.commits += 1;
-        let made_after = |hash: &Hash| commit_hash(hash, commit.first_pos, commit.recorded_at.timestamp_micros(), root);
-        let made = made_after(&commit.prev_hash);
         // Positions may be forged, up to the greatest there is: nothing may overflow.
         if self.last_pos.checked_add(1) != Some(commit.first_pos) {
             let from = self.last_pos.saturating_add(1);
             let until = commit.first_pos.saturating_sub(1).max(from);
             self.problems.push(Problem::within(from, until, format!("the next commit begins at {}", commit.first_pos)));
         } else if commit.prev_hash != self.last_hash {
-            let (from, until) = self.unlinked(commit, &made_after(&self.last_hash));
+            let linked = commit_hash(&self.last_hash, commit.first_pos, commit.recorded_at.timestamp_micros(), root);
+            let (from, until) = self.unlinked(commit, &linked);
             let what = format!("the commit of {} does not follow the one before: its previous hash is another", commit.first_pos);
             self.problems.push(Problem::within(from, until.max(from), what));
         }
         if self.last_recorded.is_some_and(|before| commit.recorded_at < before) {
             // Of a commit that is what it claims it is not known whether its own time was changed or that of the one before.
-            let from = if made == commit.hash { self.last_first } else { commit.first_pos };
+            let from = if *made == commit.hash { self.last_first } else { commit.first_pos };
             let until = commit.last_pos.max(commit.first_pos);
             self.problems.push(Problem::within(from.min(commit.first_pos), until, "recorded_at goes back"));
         }
         (self.last_first, self.last_pos, self.last_hash) = (commit.first_pos, commit.last_pos, commit.hash);
-        (self.last_made, self.last_recorded) = (made, Some(commit.recorded_at));
+        (self.last_made, self.last_recorded) = (*made, Some(commit.recorded_at));
         self.tree.push(&commit.hash);
         self.meet_checkpoints(commit);
     }

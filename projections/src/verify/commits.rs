@@ -41,11 +41,18 @@ impl Unexplained {
     }
 }
 
+/// A commit, with the root of the events that it has, whatever these are, and what it hashes to with them.
+pub(super) struct Linked {
+    pub commit: Commit,
+    pub root: Hash,
+    pub made: Hash,
+}
+
 /// What a part holds.
 pub(super) struct Part {
     pub events: i64,
-    /// By position, each with the root of the events that it has, whatever these are.
-    pub commits: Vec<(Commit, Hash)>,
+    /// By position.
+    pub commits: Vec<Linked>,
     pub problems: Vec<Problem>,
     pub unexplained: Vec<Unexplained>,
     /// Highest position seen.
@@ -147,21 +154,18 @@ impl PartVerifier {
         let Some(open) = self.open.take() else { return };
         let Open { commit, expected, hashes, origins, intact } = open;
         let root = merkle_root(&hashes);
-        self.part.commits.push((commit.clone(), root));
+        let made = commit_hash(&commit.prev_hash, commit.first_pos, commit.recorded_at.timestamp_micros(), &root);
+        self.part.commits.push(Linked { commit: commit.clone(), root, made });
         if commit.last_pos < commit.first_pos {
             self.problems.push(Problem::at(commit.first_pos, format!("the commit ends before it begins, at {}", commit.last_pos)));
         } else if expected <= commit.last_pos {
             self.missing(expected, commit.last_pos);
-        } else if intact {
-            let last_pos = commit.last_pos;
-            let unexplained = Unexplained { commit, hashes, origins };
-            if !unexplained.fits(&root) {
-                if self.part.unexplained.len() < MOST_UNEXPLAINED {
-                    self.part.unexplained.push(unexplained);
-                } else {
-                    let what = "the commit does not hash to what it claims";
-                    self.problems.push(Problem::within(unexplained.commit.first_pos, last_pos, what));
-                }
+        } else if intact && made != commit.hash {
+            if self.part.unexplained.len() < MOST_UNEXPLAINED {
+                self.part.unexplained.push(Unexplained { commit, hashes, origins });
+            } else {
+                let what = "the commit does not hash to what it claims";
+                self.problems.push(Problem::within(commit.first_pos, commit.last_pos, what));
             }
         }
         self.open_next();

@@ -63,6 +63,8 @@ pub struct Asked {
     pub tried: u32,
     /// Since when nobody knows what came of it (UTC).
     pub unclear_since: Option<DateTime<Utc>>,
+    /// When the last of those calls for a capture ended that may have been carried out without an answer (UTC).
+    pub uncertain_since: Option<DateTime<Utc>>,
     /// A person was told.
     pub told: bool,
 }
@@ -72,10 +74,10 @@ fn repeated(now: DateTime<Utc>, attempt: &AttemptRef, tried: u32) -> DateTime<Ut
     later(now, spread_ms(retry_delay_ms(tried), &attempt.reference, tried))
 }
 
-/// Whether the provider's books may still hide what a call did of which nobody knows what came of it. Until then a refusal of the same
+/// Whether the provider's books may still hide what a call did that ended then without an answer. Until then a refusal of the same
 /// call says nothing: the provider may refuse it because it took the first one.
-pub(super) fn may_be_hidden(unclear_since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
-    unclear_since.is_some_and(|since| now < later(since, HIDDEN_MS))
+pub(super) fn may_be_hidden(uncertain_since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    uncertain_since.is_some_and(|since| now < later(since, HIDDEN_MS))
 }
 
 /// Nobody knows what came of it: it is gone on with, and once that has lasted a person is told.
@@ -99,21 +101,28 @@ fn unclear(
     Step { commands, next: Some((next(attempt, asked), if late { due } else { due.min(told_at) })) }
 }
 
-fn capture(attempt: AttemptRef, Asked { amount, request, tried, unclear_since, told }: Asked) -> Task {
-    Task::Capture { attempt, capture: amount, request, tried, unclear_since, told }
+fn capture(attempt: AttemptRef, Asked { amount, request, tried, unclear_since, uncertain_since, told }: Asked) -> Task {
+    Task::Capture { attempt, capture: amount, request, tried, unclear_since, uncertain_since, told }
 }
 
-fn increase(attempt: AttemptRef, Asked { amount, request, tried, unclear_since, told }: Asked) -> Task {
+fn increase(attempt: AttemptRef, Asked { amount, request, tried, unclear_since, told, .. }: Asked) -> Task {
     Task::Increase { attempt, total: amount, request, tried, unclear_since, told }
 }
 
 /// After a look at the books before a capture is asked for once more: what follows from them, or nothing where they show the hold, so
-/// that nothing was captured and the call may be made. Of a first call whose maker died it is noted before that nobody knows what it did.
-pub fn before_capture_again(attempt: &AttemptRef, asked: Asked, outcome: &CallOutcome<AttemptView>, now: DateTime<Utc>) -> Option<Step> {
+/// that nothing was captured and the call may be made. Of a call whose maker died (`abandoned`) it is noted before that nobody knows what it did.
+pub fn before_capture_again(
+    attempt: &AttemptRef,
+    asked: Asked,
+    abandoned: bool,
+    outcome: &CallOutcome<AttemptView>,
+    now: DateTime<Utc>,
+) -> Option<Step> {
     match outcome {
         CallOutcome::Done(AttemptView { status: AttemptStatus::Authorized { .. }, payments, .. }) if payments.is_empty() => {
-            let noted = capture(attempt.clone(), Asked { unclear_since: Some(now), ..asked });
-            asked.unclear_since.is_none().then(|| Step { commands: vec![], next: Some((noted, now)) })
+            let unclear_since = asked.unclear_since.or(Some(now));
+            let noted = capture(attempt.clone(), Asked { unclear_since, uncertain_since: Some(now), ..asked });
+            abandoned.then(|| Step { commands: vec![], next: Some((noted, now)) })
         }
         CallOutcome::Done(view) => Some(by_books(attempt.clone(), asked, view, now)),
         CallOutcome::Declined(_) | CallOutcome::NotAttempted(_) | CallOutcome::Unknown(_) => {
@@ -137,7 +146,10 @@ pub fn after_capture(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<Att
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
     match outcome {
         CallOutcome::Done(view) => by_books(attempt, asked, &view, now),
-        CallOutcome::Declined(_) if may_be_hidden(asked.unclear_since, now) => unclear(attempt, asked, vec![], capture, now),
+        // Tasks of an earlier build know only since when it is unclear.
+        CallOutcome::Declined(_) if may_be_hidden(asked.uncertain_since.or(asked.unclear_since), now) => {
+            unclear(attempt, asked, vec![], capture, now)
+        }
         CallOutcome::Declined(decline) => {
             let (code, message) = (decline.code, decline.message);
             let command = ProcessCommand::FailCapture { payment_intent_id, attempt_id, code, message };
@@ -148,7 +160,7 @@ pub fn after_capture(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<Att
         CallOutcome::Unknown(reason) => {
             let since = asked.unclear_since.unwrap_or(now);
             let command = ProcessCommand::MarkAttemptUnknown { payment_intent_id, attempt_id, reason, since };
-            unclear(attempt, asked, vec![command], capture, now)
+            unclear(attempt, Asked { uncertain_since: Some(now), ..asked }, vec![command], capture, now)
         }
     }
 }

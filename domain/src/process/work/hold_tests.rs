@@ -11,7 +11,7 @@ use crate::{
 };
 
 fn asked(amount: i64, tried: u32) -> Asked {
-    Asked { amount, request: 7, tried, unclear_since: None, told: false }
+    Asked { amount, request: 7, tried, unclear_since: None, uncertain_since: None, told: false }
 }
 
 /// A card whose amount is held.
@@ -48,11 +48,19 @@ fn a_capture_is_done_once_the_books_show_the_money() {
 #[test]
 fn a_capture_without_a_clear_answer_is_repeated_and_never_a_failure() {
     let unclear_since = Some(at(60));
-    let task = |tried| Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried, unclear_since, told: false };
-    let again = |tried| Some((task(tried), repeated(at(60), &attempt(), 2)));
+    let task = |tried, uncertain_since| Task::Capture {
+        attempt: attempt(),
+        capture: 40_00,
+        request: 7,
+        tried,
+        unclear_since,
+        uncertain_since,
+        told: false,
+    };
+    let again = |tried| Some((task(tried, None), repeated(at(60), &attempt(), 2)));
     let step = after_capture(attempt(), asked(40_00, 2), unknown(), at(60));
     assert!(matches!(step.commands[..], [ProcessCommand::MarkAttemptUnknown { .. }]), "{step:?}");
-    assert_eq!(step.next, again(3));
+    assert_eq!(step.next, Some((task(3, Some(at(60))), repeated(at(60), &attempt(), 2))));
     let silent = after_capture(attempt(), asked(40_00, 2), CallOutcome::NotAttempted("breaker open".into()), at(60));
     assert_eq!((silent.commands.len(), silent.next), (0, again(3)));
     let lagging = after_capture(attempt(), asked(40_00, 2), books(held(), None), at(60));
@@ -62,7 +70,7 @@ fn a_capture_without_a_clear_answer_is_repeated_and_never_a_failure() {
 #[test]
 fn a_capture_is_asked_for_once_more_only_where_the_books_show_the_hold() {
     let unclear = Asked { unclear_since: Some(at(50)), ..asked(40_00, 1) };
-    let look = |outcome| before_capture_again(&attempt(), unclear, &outcome, at(60));
+    let look = |outcome| before_capture_again(&attempt(), unclear, false, &outcome, at(60));
     assert!(look(books(held(), None)).is_none(), "nothing was captured");
     let taken = look(books(AttemptStatus::Paid, Some(40_00))).unwrap();
     assert!(matches!(taken.commands[..], [ProcessCommand::ConfirmPayment { .. }]), "{taken:?}");
@@ -76,10 +84,21 @@ fn a_capture_is_asked_for_once_more_only_where_the_books_show_the_hold() {
 }
 
 #[test]
-fn of_a_first_capture_whose_maker_died_it_is_noted_that_nobody_knows_what_it_did_before_it_is_made_under_the_same_name() {
-    let step = before_capture_again(&attempt(), asked(40_00, 0), &books(held(), None), at(60)).unwrap();
-    let noted = Task::Capture { attempt: attempt(), capture: 40_00, request: 7, tried: 0, unclear_since: Some(at(60)), told: false };
-    assert_eq!((step.commands.len(), step.next), (0, Some((noted, at(60)))));
+fn of_a_capture_whose_maker_died_it_is_noted_that_nobody_knows_what_it_did_before_it_is_made_again() {
+    for (tried, unclear_since) in [(0, None), (3, Some(at(10)))] {
+        let asked = Asked { unclear_since, uncertain_since: unclear_since, ..asked(40_00, tried) };
+        let step = before_capture_again(&attempt(), asked, true, &books(held(), None), at(60)).unwrap();
+        let noted = Task::Capture {
+            attempt: attempt(),
+            capture: 40_00,
+            request: 7,
+            tried,
+            unclear_since: unclear_since.or(Some(at(60))),
+            uncertain_since: Some(at(60)),
+            told: false,
+        };
+        assert_eq!((step.commands.len(), step.next), (0, Some((noted, at(60)))));
+    }
 }
 
 #[test]
@@ -95,7 +114,7 @@ fn of_a_capture_or_an_increase_that_stays_unclear_a_person_is_told_after_an_hour
         assert!(told(&step) && step.next.is_some(), "it is asked on");
         assert!(told(&after(attempt(), since(91), CallOutcome::NotAttempted("breaker open".into()), an_hour_later)));
     }
-    assert!(told(&before_capture_again(&attempt(), since(91), &unknown(), an_hour_later).unwrap()));
+    assert!(told(&before_capture_again(&attempt(), since(91), false, &unknown(), an_hour_later).unwrap()));
 }
 
 #[test]
@@ -107,7 +126,8 @@ fn a_refused_capture_is_said_and_leaves_room_for_the_next() {
 
 #[test]
 fn a_refusal_of_a_capture_says_nothing_while_the_books_may_hide_what_an_earlier_try_did() {
-    let uncertain = Asked { unclear_since: Some(at(60)), ..asked(40_00, 2) };
+    // Since when it is unclear does not matter: the last call without an answer does.
+    let uncertain = Asked { unclear_since: Some(at(0)), uncertain_since: Some(at(60)), ..asked(40_00, 2) };
     let step = after_capture(attempt(), uncertain, refused(), at(179));
     assert!(step.commands.is_empty(), "{step:?}");
     assert!(matches!(step.next, Some((Task::Capture { tried: 3, .. }, _))), "{step:?}");
