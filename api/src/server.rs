@@ -40,7 +40,7 @@ const DEAF: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// What the kernel takes of an answer before its client does. With more of it, one that reads slowly would look like one that does not: it
-/// says nothing of a client that reads until a third of this is free. Enough for some megabytes a second over any distance.
+/// says nothing of a client that reads until a third of this is free. Enough for a megabyte a second around the world.
 const SEND_BUFFER: u32 = 128 << 10;
 
 /// Listens there.

@@ -16,8 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 type Waiting<T> = (T, oneshot::Sender<Result<(), StoreError>>);
 
 /// Where things are handed in.
-#[derive(Clone)]
 pub struct Grouped<T>(mpsc::UnboundedSender<Waiting<T>>);
+
+/// The same for who must not keep it open: nothing is done any more once all others have gone.
+pub struct LaterGrouped<T>(mpsc::WeakUnboundedSender<Waiting<T>>);
+
+impl<T> LaterGrouped<T> {
+    /// The place, while there is one.
+    pub fn open(&self) -> Option<Grouped<T>> {
+        self.0.upgrade().map(Grouped)
+    }
+}
 
 impl<T: Clone + Send> Grouped<T> {
     /// `work` does up to `most` things, all or nothing, `moment` after the first of them came. The second part does it: it runs for as
@@ -54,6 +63,11 @@ impl<T: Clone + Send> Grouped<T> {
             }
         };
         (Self(sender), drive)
+    }
+
+    /// For who may want to hand something in later.
+    pub fn later(&self) -> LaterGrouped<T> {
+        LaterGrouped(self.0.downgrade())
     }
 
     /// Hands in one thing at once, whether or not anybody waits for what is given back: how that went.
@@ -110,6 +124,16 @@ mod tests {
         let (seen, answers) = done_of(Duration::ZERO, vec![1, 2, 3, 4, 5]).await;
         assert_eq!(seen, [vec![1, 2, 3], vec![4, 5]]);
         assert!(answers.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn who_may_come_later_keeps_nobody_waiting_at_the_end() {
+        let (grouped, drive) = Grouped::new(3, Duration::ZERO, |_: Vec<u32>| async { Ok(()) });
+        let later = grouped.later();
+        assert!(later.open().is_some());
+        drop(grouped);
+        drive.await;
+        assert!(later.open().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use domain::{
 use crate::{
     error::CommandError,
     handle::UnitOfWork,
-    payments::{business_date, claim_reference, concerns},
+    payments::{self, business_date, claim_reference, concerns},
 };
 
 /// What somebody decides about parked money.
@@ -72,6 +72,46 @@ pub async fn resolve_by_person(
         unit.decide::<Bill>(bill_id, bill::Command::ReleaseReservation { payment_intent_id: id }).await?;
     }
     Ok(state)
+}
+
+/// A person says that the payer contests the payment, or one transaction beside it.
+///
+/// # Errors
+/// `UnmatchedNotFound` for a transaction that is not known here; those of [`payments::dispute`].
+pub async fn dispute_by_person(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    transaction_id: Option<String>,
+    reason: String,
+    disputed_at: DateTime<Utc>,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    must_be_known(unit, id, transaction_id.as_deref()).await?;
+    payments::dispute(unit, id, transaction_id, reason, disputed_at).await
+}
+
+/// A person says how a dispute ended.
+///
+/// # Errors
+/// `UnmatchedNotFound` for a transaction that is not known here; those of [`resolve_dispute`].
+pub async fn resolve_dispute_by_person(
+    unit: &mut UnitOfWork,
+    id: PaymentIntentId,
+    transaction_id: Option<String>,
+    outcome: DisputeOutcome,
+    resolved_at: DateTime<Utc>,
+) -> Result<Arc<payment_intent::State>, CommandError> {
+    must_be_known(unit, id, transaction_id.as_deref()).await?;
+    resolve_dispute(unit, id, transaction_id, outcome, resolved_at).await
+}
+
+/// The books may know the payment by another name than ours; a person who names what is not here is mistaken.
+async fn must_be_known(unit: &mut UnitOfWork, id: PaymentIntentId, transaction_id: Option<&str>) -> Result<(), CommandError> {
+    let Some(transaction_id) = transaction_id else { return Ok(()) };
+    let state = unit.state::<PaymentIntent>(id).await?;
+    if state.details.is_some() && !state.knows_transaction(transaction_id) {
+        return Err(CommandError::Rejected(payment_intent::Rejection::UnmatchedNotFound.into()));
+    }
+    Ok(())
 }
 
 /// The dispute is decided.

@@ -44,9 +44,10 @@ impl Named {
     }
 }
 
-/// How often, and how long apart, it is tried again to keep what was said.
-const KEEP_TRIES: u32 = 30;
-const KEEP_PAUSE: Duration = Duration::from_secs(2);
+/// How often it is tried again to keep what was said.
+const KEEP_TRIES: u32 = 4;
+/// How long apart: longer than a statement may take, so that no earlier try is still under way unseen.
+const KEEP_PAUSE: Duration = Duration::from_secs(16);
 /// Accounts of which a process remembers what their provider can do.
 const ACCOUNTS: usize = 10_000;
 
@@ -202,20 +203,23 @@ impl<S: ProcessStore> Calls<S> {
     }
 
     /// Nothing is decided by what was said, so nobody at a counter waits until it is kept. It is the evidence, so it is tried again for a
-    /// minute; that it cannot be kept then is told.
+    /// minute, unless the process stops; that it cannot be kept then is told.
     fn keep(&self, tenant: MerchantId, subject: &str, provider: &str, log: &ExchangeLog) {
         let exchanges = log.take();
         if exchanges.is_empty() {
             return;
         }
         let said = Said { tenant, subject: subject.to_owned(), provider: provider.to_owned(), exchanges, again: false };
-        let (first, keeper) = (self.said.hand_in(said.clone()), self.said.clone());
+        let (first, later) = (self.said.hand_in(said.clone()), self.said.later());
         tokio::spawn(async move {
             let mut kept = first.await;
             for _ in 0..KEEP_TRIES {
                 let Err(StoreError::Lost(_)) = &kept else { break };
                 tokio::time::sleep(KEEP_PAUSE).await;
-                kept = keeper.ask(Said { again: true, ..said.clone() }).await;
+                let Some(open) = later.open() else { break };
+                let again = open.hand_in(Said { again: true, ..said.clone() });
+                drop(open);
+                kept = again.await;
             }
             if let Err(error) = kept {
                 tracing::warn!(%error, subject = said.subject, "what was said to a provider could not be kept");

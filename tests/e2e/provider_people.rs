@@ -228,6 +228,8 @@ async fn late_money_that_the_payer_charges_back_is_not_sent_back_as_well() {
     // What is contested is not the payment; a person may tell how it ended before the provider does.
     let decide = format!("{path}/dispute/resolve");
     let decided = |body| platform.post(&shop.manager, &decide, body);
+    let unknown = json!({"outcome": "won", "transaction_id": "ch_of_somebody_else"});
+    assert_eq!(decided(unknown).await.body["code"], "UnmatchedNotFound");
     assert_eq!(decided(json!({"outcome": "won"})).await.body["code"], "NotDisputed");
     decided(json!({"outcome": "won", "transaction_id": transaction})).await.ok();
     let goes_back = || async { platform.post(&shop.manager, &resolve, back.clone()).await.status.is_success().then_some(()) };

@@ -48,7 +48,8 @@ pub struct PaymentIntentResource {
     /// Given back.
     #[schema(value_type = MoneySchema)]
     pub refunded: Money,
-    /// Given back, or set aside for it, beyond what came: a refund that a person had declared not sent was, and another had been made.
+    /// Given back, or set aside for it, beyond what came: a refund that a person had declared not sent was, and another had been made;
+    /// or money beside the payment went back and was lost in a dispute as well.
     #[schema(value_type = MoneySchema)]
     pub over_refunded: Money,
     /// Of that, what somebody has taken note of: `needs_attention` is for the rest.

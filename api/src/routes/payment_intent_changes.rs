@@ -2,10 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
-use commands::{
-    payment_cases::{self, Decision},
-    payments,
-};
+use commands::payment_cases::{self, Decision};
 use domain::{
     ids::PaymentIntentId,
     money::Money,
@@ -290,7 +287,7 @@ async fn dispute(
 ) -> Result<Response, Problem> {
     let (OpenDispute { reason, transaction_id }, now) = (body.value, state.clock.now());
     change_intent(&state, &change, &body.raw, id, move |unit| {
-        Box::pin(payments::dispute(unit, id, transaction_id.clone(), reason.clone(), now))
+        Box::pin(payment_cases::dispute_by_person(unit, id, transaction_id.clone(), reason.clone(), now))
     })
     .await
 }
@@ -308,7 +305,7 @@ async fn resolve_dispute(
 ) -> Result<Response, Problem> {
     let (ResolveDispute { outcome, transaction_id }, now) = (body.value, state.clock.now());
     change_intent(&state, &change, &body.raw, id, move |unit| {
-        Box::pin(payment_cases::resolve_dispute(unit, id, transaction_id.clone(), outcome, now))
+        Box::pin(payment_cases::resolve_dispute_by_person(unit, id, transaction_id.clone(), outcome, now))
     })
     .await
 }

@@ -295,7 +295,8 @@ async fn log_after(
     if until.saturating_sub(after) > RESUME_WINDOW {
         return Ok(None);
     }
-    let Some(_turn) = turn else { return Ok(None) };
+    // What was kept a moment ago may be gone by now.
+    let Some(_turn) = turn.or_else(|| RESUMES.try_acquire().ok()) else { return Ok(None) };
     let (mut events, mut from) = (Vec::new(), after);
     loop {
         let rows = sqlx::query(EVENTS_OF_TENANT).bind(uuid_of(who.tenant)).bind(from).bind(until).bind(PAGE).fetch_all(log).await?;

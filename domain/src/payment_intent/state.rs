@@ -328,7 +328,8 @@ impl State {
         self.attempt.as_ref().filter(|attempt| attempt.started.attempt_id == attempt_id && attempt.failed.is_none())
     }
 
-    pub(super) fn knows_transaction(&self, transaction_id: &str) -> bool {
+    /// Whether it is the payment's transaction, or that of money beside it.
+    pub fn knows_transaction(&self, transaction_id: &str) -> bool {
         let paid = self.payment.as_ref().and_then(|payment| payment.transaction_id.as_deref());
         paid == Some(transaction_id) || self.unmatched.iter().any(|payment| payment.received.transaction_id == transaction_id)
     }

@@ -153,7 +153,9 @@ impl ProcessStore for SimLog {
     }
 
     async fn keep_exchanges(&self, said: &[Said]) -> Result<(), StoreError> {
-        let looks = said.iter().flat_map(|said| &said.exchanges).filter(|exchange| exchange.operation == "call_back");
+        // One that is handed in again was counted before.
+        let looks =
+            said.iter().filter(|said| !said.again).flat_map(|said| &said.exchanges).filter(|exchange| exchange.operation == "call_back");
         for (key, _) in looks.filter_map(|look| look.request_body.split_once(';')) {
             self.0.world.journal().first_look(key).begun += 1;
         }

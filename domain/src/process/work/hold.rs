@@ -145,8 +145,9 @@ fn by_books(attempt: AttemptRef, asked: Asked, view: &AttemptView, now: DateTime
 pub fn after_capture(attempt: AttemptRef, asked: Asked, outcome: CallOutcome<AttemptView>, now: DateTime<Utc>) -> Step {
     let (payment_intent_id, attempt_id) = (attempt.payment_intent_id, attempt.attempt_id);
     match outcome {
-        CallOutcome::Done(view) => by_books(attempt, asked, &view, now),
-        // Tasks of an earlier build know only since when it is unclear.
+        // Taken, and shown or not.
+        CallOutcome::Done(view) => by_books(attempt, Asked { uncertain_since: Some(now), ..asked }, &view, now),
+        // Tasks of an earlier build know only since when it is unclear; who was not even asked then waits a moment too long.
         CallOutcome::Declined(_) if may_be_hidden(asked.uncertain_since.or(asked.unclear_since), now) => {
             unclear(attempt, asked, vec![], capture, now)
         }
