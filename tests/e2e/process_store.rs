@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use commands::{
     database::{self, Role},
-    process_store::{Leaves, ProcessStore, Stuck},
+    process_store::{Leaves, ProcessStore, Said, Stuck},
 };
 use domain::{
     clock::{Clock, IdSource},
-    ids::{AttemptId, MerchantId, PaymentIntentId},
+    ids::{AttemptId, MerchantId, PaymentIntentId, Ulid},
     money::Money,
     payment_intent::Tender,
     process::{AttemptRef, Task},
+    provider::Exchange,
 };
 use serde_json::json;
 use sqlx::PgPool;
@@ -36,6 +37,32 @@ fn attempt(ids: &SeededIds) -> AttemptRef {
 async fn left(pool: &PgPool) -> (i64, i64, i64) {
     let sql = "select (select count(*) from process.task), (select count(*) from process.provider_reference), (select count(*) from process.stuck)";
     sqlx::query_as(sql).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_said_is_kept_once_though_it_is_handed_in_again() {
+    let database = TestDatabase::new().await;
+    let store = database::pool_of_derived(&database.url, 2).unwrap();
+    let ids = SeededIds::new(1);
+    let exchange = |operation| Exchange {
+        operation,
+        request_line: "POST /start".to_owned(),
+        request_body: "{}".to_owned(),
+        status: Some(200),
+        response_body: "{}".to_owned(),
+        sent_at: ManualClock::default().now() + chrono::Duration::nanoseconds(1_234_567),
+        took_ms: 5,
+    };
+    let subject = AttemptId(ids.next()).to_string();
+    let said =
+        |exchanges, again| Said { tenant: MerchantId(Ulid::nil()), subject: subject.clone(), provider: "scb".to_owned(), exchanges, again };
+    let kept = async || -> i64 { sqlx::query_scalar("select count(*) from gateway.exchange").fetch_one(&database.admin).await.unwrap() };
+    store.keep_exchanges(&[said(vec![exchange("token")], false)]).await.unwrap();
+    // The first try was heard of, or was not, and may have been carried out in either case.
+    for (exchanges, expected) in [(vec![exchange("token")], 1), (vec![exchange("token"), exchange("start")], 2)] {
+        store.keep_exchanges(&[said(exchanges, true)]).await.unwrap();
+        assert_eq!(kept().await, expected);
+    }
 }
 
 #[tokio::test]
