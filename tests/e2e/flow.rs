@@ -289,7 +289,13 @@ async fn many_that_resume_from_the_log_at_once_hear_all_that_is_their_own_and_le
         subscribe(&mut socket, &topic, Some(0)).await;
         let mut heard = Vec::new();
         while heard.len() < own.len() {
-            heard.push(next_frame(&mut socket).await["position"].as_i64().unwrap());
+            let frame = next_frame(&mut socket).await;
+            if frame["type"] == "resync" {
+                // On a machine that stands still its turn did not come in time.
+                subscribe(&mut socket, &topic, Some(heard.last().copied().unwrap_or(0))).await;
+            } else {
+                heard.push(frame["position"].as_i64().unwrap());
+            }
         }
         heard
     }));
