@@ -3,7 +3,14 @@
 //! Commands go first, under keys derived from (manager, position, n); then tasks and the checkpoint move in one transaction,
 //! by compare-and-set. A crash between the two repeats commands whose keys are taken: nothing happens twice.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Duration as ChronoDuration, Utc};
 use domain::{
@@ -11,7 +18,7 @@ use domain::{
     ids::MerchantId,
     process::{self, Happened, Intent, ProcessCommand},
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use metrics::{counter, gauge};
 use serde_json::json;
 use tokio::sync::watch;
@@ -32,7 +39,9 @@ use crate::{
 
 /// Events read at a time.
 const PAGE: u16 = 500;
-/// Reactions carried out side by side, so that they share commits.
+/// Reactions carried out side by side, so that they share commits; at most. At the start, and after a fault, it is one, and twice as many
+/// with each that went well: thirty-two at once would each open a connection, and on a machine that is busy none of them is open before the
+/// patience of all has ended, again and again.
 const SIDE_BY_SIDE: usize = 32;
 /// Poll of the log when nobody says that it moved.
 const POLL: Duration = Duration::from_millis(50);
@@ -62,7 +71,7 @@ pub async fn run(
     tasks: Arc<Tasks>,
     shutdown: CancellationToken,
 ) {
-    let mut managers = Managers { store, handler, own, tasks, place: None, doubtful: true };
+    let mut managers = Managers { store, handler, own, tasks, place: None, doubtful: true, side_by_side: 1 };
     // A step is not given up half way: what it leaves leased it hands over, or nobody would know that it was not begun.
     while !shutdown.is_cancelled() {
         match managers.step().await {
@@ -128,6 +137,8 @@ struct Managers<S> {
     place: Option<Place>,
     /// Something went wrong: what this process wrote before the store answers again may be void.
     doubtful: bool,
+    /// So many reactions may be under way at once now.
+    side_by_side: usize,
 }
 
 impl<S: ProcessStore + EventLog> Managers<S> {
@@ -162,7 +173,7 @@ impl<S: ProcessStore + EventLog> Managers<S> {
 
     /// Nothing that is in memory counts any more.
     const fn start_over(&mut self) {
-        (self.place, self.doubtful) = (None, true);
+        (self.place, self.doubtful, self.side_by_side) = (None, true, 1);
     }
 
     /// While nothing happens: the checkpoint comes after what was seen, and is read anew with the next step.
@@ -174,15 +185,9 @@ impl<S: ProcessStore + EventLog> Managers<S> {
     }
 
     /// Carries out what follows from a page and moves the checkpoint; false when somebody else moved it.
-    async fn handle(&self, from: i64, (to, hash): (i64, [u8; 32]), page: Page) -> Result<bool, CommandError> {
+    async fn handle(&mut self, from: i64, (to, hash): (i64, [u8; 32]), page: Page) -> Result<bool, CommandError> {
         let Page { commands, scheduled, mut stuck, .. } = page;
-        let refused: Vec<Stuck> = stream::iter(commands)
-            .map(|reaction| carry_out(&self.handler, reaction))
-            .buffer_unordered(SIDE_BY_SIDE)
-            .try_filter_map(|stuck| async move { Ok(stuck) })
-            .try_collect()
-            .await?;
-        stuck.extend(refused);
+        stuck.extend(self.carry_out_all(commands).await?);
         if !scheduled.is_empty() {
             fail_point::reach("before_task").await;
         }
@@ -199,6 +204,29 @@ impl<S: ProcessStore + EventLog> Managers<S> {
             self.tasks.notify();
         }
         Ok(stored.is_some())
+    }
+
+    /// Carries out commands side by side, see [`SIDE_BY_SIDE`]; what cannot be. After a fault none is begun, and those that were are
+    /// finished: what they have done, and the connections that they opened, need not be done again.
+    async fn carry_out_all(&mut self, commands: Vec<Reaction>) -> Result<Vec<Stuck>, CommandError> {
+        let (mut commands, mut stuck) = (commands.into_iter(), Vec::new());
+        while commands.len() > 0 {
+            let wave = if self.side_by_side < SIDE_BY_SIDE { self.side_by_side } else { commands.len() };
+            let (handler, failed) = (&self.handler, &AtomicBool::new(false));
+            let begin = |reaction| async move {
+                if failed.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                carry_out(handler, reaction).await.inspect_err(|_| failed.store(true, Ordering::Relaxed))
+            };
+            let carried_out = stream::iter(commands.by_ref().take(wave)).map(begin).buffer_unordered(self.side_by_side);
+            let carried_out: Vec<_> = carried_out.collect().await;
+            for refused in carried_out {
+                stuck.extend(refused?);
+            }
+            self.side_by_side = (2 * self.side_by_side).min(SIDE_BY_SIDE);
+        }
+        Ok(stuck)
     }
 }
 

@@ -129,6 +129,19 @@ impl Cluster {
     }
 }
 
+/// A failure among processes that were killed is told by what they wrote: it may not come again soon.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (name, process) in &self.processes {
+                let log = process.log();
+                let lines: Vec<_> = log.lines().collect();
+                println!("--- the last lines of {name}:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            }
+        }
+    }
+}
+
 /// A client that never gives up: the same request under the same key until it is answered.
 #[derive(Clone)]
 struct Client {
@@ -143,7 +156,12 @@ impl Client {
         loop {
             let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.token).header("Idempotency-Key", key).json(body);
             match request.send().await {
-                Ok(response) if response.status().is_success() => return response.json().await.unwrap(),
+                Ok(response) if response.status().is_success() => {
+                    // Who was killed in the middle of an answer did not answer.
+                    if let Ok(answer) = response.json().await {
+                        return answer;
+                    }
+                }
                 Ok(response) if response.status().as_u16() == 503 => {
                     assert!(response.headers().contains_key("retry-after"), "a 503 says when to come back");
                     self.answered_503.fetch_add(1, Ordering::Relaxed);

@@ -51,6 +51,8 @@ mod payment_intents;
 #[cfg(test)]
 mod payment_intents_shown;
 #[cfg(test)]
+mod process_managers;
+#[cfg(test)]
 mod process_plan;
 #[cfg(test)]
 mod process_store;

@@ -34,6 +34,8 @@ pub enum Way {
 #[derive(Debug)]
 struct Faults {
     delay_ms: AtomicU64,
+    opening_ms: AtomicU64,
+    opening: AtomicU64,
     bytes_per_second: AtomicU64,
     swallow: AtomicBool,
     swallowed: AtomicUsize,
@@ -42,11 +44,32 @@ struct Faults {
     refused: watch::Sender<bool>,
 }
 
+/// One more that is being opened.
+struct Opening<'a>(&'a AtomicU64);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Faults {
     const fn held(&self, way: Way) -> &watch::Sender<bool> {
         match way {
             Way::Up => &self.up_held,
             Way::Down => &self.down_held,
+        }
+    }
+
+    /// Waits as long as opening a connection takes.
+    async fn open(&self) {
+        const SLICE: u64 = 10;
+        let mut left = self.opening_ms.load(Ordering::SeqCst);
+        self.opening.fetch_add(1, Ordering::SeqCst);
+        let _opening = Opening(&self.opening);
+        while left > 0 {
+            tokio::time::sleep(Duration::from_millis(SLICE * self.opening.load(Ordering::SeqCst))).await;
+            left = left.saturating_sub(SLICE);
         }
     }
 
@@ -82,6 +105,8 @@ impl Proxy {
         let flag = || watch::channel(false).0;
         let faults = Arc::new(Faults {
             delay_ms: AtomicU64::default(),
+            opening_ms: AtomicU64::default(),
+            opening: AtomicU64::default(),
             bytes_per_second: AtomicU64::default(),
             swallow: AtomicBool::default(),
             swallowed: AtomicUsize::default(),
@@ -102,6 +127,12 @@ impl Proxy {
     /// From now on every packet waits this long.
     pub fn delay(&self, by: Duration) {
         self.faults.delay_ms.store(by.as_millis().try_into().expect("a short time"), Ordering::SeqCst);
+    }
+
+    /// From now on it takes this long to open a connection, and those that are opened side by side share that: what a processor does that
+    /// is busy. Who gives up does not make it faster for the others.
+    pub fn open_in(&self, time: Duration) {
+        self.faults.opening_ms.store(time.as_millis().try_into().expect("a short time"), Ordering::SeqCst);
     }
 
     /// From now on so many bytes a second pass, in each direction of each connection; 0 is no limit.
@@ -132,6 +163,7 @@ impl Proxy {
     /// No fault any more.
     pub fn heal(&self) {
         self.delay(Duration::ZERO);
+        self.open_in(Duration::ZERO);
         self.narrow(0);
         self.refuse(false);
         self.faults.swallow.store(false, Ordering::SeqCst);
@@ -163,6 +195,7 @@ async fn accept(listener: TcpListener, address: String, faults: Arc<Faults>) {
 
 /// Until either end closes; the other then sees that.
 async fn forward(client: TcpStream, address: &str, faults: &Faults) {
+    faults.open().await;
     let Ok(server) = TcpStream::connect(address).await else { return };
     // What is small is not to wait for more.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
