@@ -149,14 +149,21 @@ async fn check_failed(unit: &mut UnitOfWork, refund_id: RefundId, payment: Payme
     Err(CommandError::Rejected(refund::Rejection::FallbackNotOfFailure.into()))
 }
 
-/// The provider refused a refund, or its books show that what it had called done did not happen: then somebody must be told.
+/// The provider refused a refund in answer to a call, or its books show that what it had called done did not happen: then somebody must be
+/// told.
 ///
 /// # Errors
 /// Any rejection of a refund.
-pub async fn fail(unit: &mut UnitOfWork, refund_id: RefundId, code: String, message: String) -> Result<(), CommandError> {
+pub async fn fail(
+    unit: &mut UnitOfWork,
+    refund_id: RefundId,
+    code: String,
+    message: String,
+    refused_call: bool,
+) -> Result<(), CommandError> {
     let before = concerns(unit, refund_id).await?;
     let alarm = before.status == Status::Succeeded;
-    let after = unit.decide::<Refund>(refund_id, refund::Command::Fail { code, message }).await?;
+    let after = unit.decide::<Refund>(refund_id, refund::Command::Fail { code, message, refused_call }).await?;
     if alarm && after.status == Status::Failed {
         metrics::counter!("smartpos_refunds_taken_back_total").increment(1);
         tracing::error!(%refund_id, "a refund that had succeeded failed: its money did not go back");

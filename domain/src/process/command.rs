@@ -257,6 +257,8 @@ pub enum ProcessCommand {
         code: String,
         /// The provider's words.
         message: String,
+        /// A call was refused; otherwise its books say so.
+        refused_call: bool,
     },
     /// The outcome of the refund call is not known.
     MarkRefundUnknown {

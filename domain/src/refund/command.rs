@@ -40,6 +40,8 @@ pub enum Command {
         code: String,
         /// The provider's words.
         message: String,
+        /// A call was refused. What the books showed to have gone back they take back; a refusal does not: it may be refused because of it.
+        refused_call: bool,
     },
 }
 

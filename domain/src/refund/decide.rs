@@ -1,8 +1,8 @@
 //! The rules of a refund: what follows from a command, and what an event changes.
 
 use super::{
-    Command, Destination, Event, Failed, FoundSent, LeftToPerson, OutcomeUnknown, ProviderPayment, Rejection, Requested, ResolvedByPerson,
-    State, Status, Succeeded, TakenBack,
+    Command, Destination, Event, Failed, FoundSent, LeftToPerson, OutcomeUnknown, Rejection, Requested, ResolvedByPerson, State, Status,
+    Succeeded, TakenBack,
 };
 use crate::{decider::Aggregate, envelope::StreamType, merchant::is_text, payment_intent::Tender};
 
@@ -36,11 +36,12 @@ impl Aggregate for Refund {
                 let (bill_id, amount) = (details.bill_id, details.amount);
                 Ok(vec![Succeeded { refund_id, payment_intent_id, bill_id, amount, provider_reference }.into()])
             }
-            (Command::Fail { code, message }, Status::Pending) => match payment_intent_id {
+            (Command::Fail { code, message, .. }, Status::Pending) => match payment_intent_id {
                 Some(payment_intent_id) => Ok(vec![Failed { refund_id, payment_intent_id, code, message }.into()]),
                 None => Err(Rejection::UnlinkedRefundCannotFail),
             },
-            (Command::Fail { code, message }, Status::Succeeded) => take_back(state, details, code, message),
+            (Command::Fail { code, message, refused_call }, Status::Succeeded) if !refused_call => take_back(details, code, message),
+            (Command::Fail { .. }, Status::Succeeded) => Err(Rejection::RefundClosed { status: Status::Succeeded.as_str() }),
             (Command::Succeed { provider_reference }, Status::Failed) => found_sent(state, details, provider_reference),
             (
                 Command::Request(_)
@@ -121,14 +122,9 @@ fn found_sent(state: &State, details: &Requested, provider_reference: Option<Str
     Ok(vec![FoundSent { refund_id, payment_intent_id, bill_id, amount, unmatched_transaction_id, provider_reference }.into()])
 }
 
-/// Only a provider can find that the money did not go after all; what staff handed out is gone. So is a payment that a bank's books showed
-/// as gone back whole: no such book takes that back, and what says otherwise is a call that was refused because of it.
-fn take_back(state: &State, details: &Requested, code: String, message: String) -> Result<Vec<Event>, Rejection> {
-    let may_fail = |payment: &ProviderPayment| {
-        let name = state.provider_reference.as_deref();
-        name.is_none_or(|name| !payment.went_back_as_a_whole(name))
-    };
-    let by_provider = details.destination == Destination::Original && details.provider.as_deref().is_some_and(may_fail);
+/// Only a provider's books can show that the money did not go after all; what staff handed out is gone.
+fn take_back(details: &Requested, code: String, message: String) -> Result<Vec<Event>, Rejection> {
+    let by_provider = details.destination == Destination::Original && details.provider.is_some();
     let Some(payment_intent_id) = details.payment_intent_id.filter(|_| by_provider) else {
         return Err(Rejection::RefundClosed { status: Status::Succeeded.as_str() });
     };

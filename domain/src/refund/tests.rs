@@ -50,7 +50,11 @@ fn succeed() -> Command {
 }
 
 fn fail() -> Command {
-    Command::Fail { code: "cut_off_passed".into(), message: "E-17".into() }
+    Command::Fail { code: "cut_off_passed".into(), message: "E-17".into(), refused_call: false }
+}
+
+fn refuse() -> Command {
+    Command::Fail { code: "cut_off_passed".into(), message: "E-17".into(), refused_call: true }
 }
 
 fn succeeded() -> Event {
@@ -267,9 +271,13 @@ fn a_provider_may_take_back_that_a_refund_succeeded_and_nobody_else_may() {
 }
 
 #[test]
-fn a_payment_that_a_bank_showed_as_gone_back_whole_is_not_taken_back_by_a_refused_call() {
-    let sent = given::<Refund>(&pending()).when(Command::Succeed { provider_reference: Some("void:T1".into()) }).events();
-    given::<Refund>(&[pending(), sent].concat()).when(fail()).then_rejected("RefundClosed");
+fn what_went_back_is_not_taken_back_by_a_refused_call() {
+    given::<Refund>(&pending()).when(refuse()).then(&[failed()]);
+    for name in ["void:T1", "R1"] {
+        let sent = given::<Refund>(&pending()).when(Command::Succeed { provider_reference: Some(name.into()) }).events();
+        given::<Refund>(&[pending(), sent].concat()).when(refuse()).then_rejected("RefundClosed");
+    }
+    given::<Refund>(&after_a_person_said(true)).when(refuse()).then_rejected("RefundClosed");
 }
 
 #[test]
@@ -288,6 +296,7 @@ fn some_command() -> impl Strategy<Value = Command> {
         1 => any::<bool>().prop_map(resolve),
         1 => proptest::option::of("R[0-9]").prop_map(|provider_reference| Command::Succeed { provider_reference }),
         1 => Just(fail()),
+        1 => Just(refuse()),
     ]
 }
 
