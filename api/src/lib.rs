@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod embedded;
 pub mod extract;
+pub mod gate;
 pub mod import;
 pub mod import_command;
 pub mod key_file;

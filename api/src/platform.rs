@@ -31,6 +31,7 @@ use crate::{
     account_providers::AccountProviders,
     auth::{SigningKey, TokenIssuer, TokenVerifier, admit::Partners, load_or_create_key},
     config::Config,
+    gate::Gate,
     limits::Limiter,
     master_key, router, server,
     state::{AppState, Lag, Parts, Readiness},
@@ -109,6 +110,8 @@ struct Shared {
     commands: CommandHandler,
     app_pool: PgPool,
     call_back_pool: PgPool,
+    /// Before these two.
+    gates: (Gate, Gate),
     worker_pool: PgPool,
     process_pool: PgPool,
     projector_pool: PgPool,
@@ -156,8 +159,8 @@ impl Platform {
         let listen = listens_at(config, roles);
         let metrics = listen.and_then(|_| telemetry::start_metrics());
         let news = committer::News::of_commits();
-        let app_pool = database::pool(&servers.database_url, Role::App, config.http.query_connections)?;
-        let call_back_pool = database::pool(&servers.database_url, Role::App, config.http.call_back_connections)?;
+        let (app_pool, used) = database::watched_pool(&servers.database_url, Role::App, config.http.query_connections)?;
+        let (call_back_pool, called_back) = database::watched_pool(&servers.database_url, Role::App, config.http.call_back_connections)?;
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
         let process_pool = database::pool_of_derived(&servers.database_url, 8)?;
         let projector_pool = database::pool_of_derived(&servers.database_url, 8)?;
@@ -182,6 +185,7 @@ impl Platform {
             commands: commands.clone(),
             app_pool,
             call_back_pool,
+            gates: (Gate::before(used), Gate::before(called_back)),
             worker_pool: worker_pool.clone(),
             process_pool,
             projector_pool,
@@ -333,6 +337,8 @@ impl Shared {
             limiter: limiter(config, &self.shutdown)?,
             app_pool: self.app_pool.clone(),
             call_back_pool: self.call_back_pool.clone(),
+            gate: self.gates.0.clone(),
+            call_back_gate: self.gates.1.clone(),
             tasks: self.tasks.clone(),
             looks: commands::looks::Looks::default(),
             log_pool: self.worker_pool.clone(),

@@ -145,7 +145,7 @@ mod tests {
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         sync::Notify,
         task::JoinHandle,
-        time::timeout,
+        time::{Instant, timeout},
     };
 
     use super::*;
@@ -182,6 +182,18 @@ mod tests {
         String::from_utf8(said).unwrap()
     }
 
+    /// Has said this long before the patience with a first head ends; anew where this machine stood still meanwhile.
+    async fn saying(address: SocketAddr, said: &[u8]) -> TcpStream {
+        loop {
+            let began = Instant::now();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(said).await.unwrap();
+            if began.elapsed() < HEAD / 2 {
+                return stream;
+            }
+        }
+    }
+
     #[tokio::test]
     async fn whoever_does_not_finish_the_head_of_a_request_is_cut_off() {
         let (address, ..) = served();
@@ -211,12 +223,20 @@ mod tests {
     async fn who_has_asked_once_is_waited_for_longer_and_not_for_ever() {
         let (address, ..) = served();
         for dripping in [&b""[..], b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: "] {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-            tokio::time::sleep(2 * HEAD).await;
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-            stream.write_all(dripping).await.unwrap();
-            let said = until_closed(&mut stream).await;
+            let ask = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+            let said = loop {
+                let mut stream = saying(address, ask).await;
+                let asked = Instant::now();
+                tokio::time::sleep(2 * HEAD).await;
+                let heard = stream.write_all(ask).await.is_ok() && stream.write_all(dripping).await.is_ok();
+                let was_soon = asked.elapsed() < KEPT / 2;
+                let said = until_closed(&mut stream).await;
+                // Where this machine stood still meanwhile, it was not waited for, and that is right.
+                if was_soon {
+                    assert!(heard, "{said}");
+                    break said;
+                }
+            };
             assert_eq!(said.matches("200 OK").count(), 2, "{said}");
         }
     }
@@ -224,32 +244,53 @@ mod tests {
     #[tokio::test]
     async fn an_answer_may_take_longer_than_a_head() {
         let (address, ..) = served();
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut stream = saying(address, b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
         let said = until_closed(&mut stream).await;
         assert_eq!(said.matches("200 OK").count(), 2, "{said}");
     }
 
-    #[tokio::test]
-    async fn who_takes_nothing_of_its_answer_is_cut_off_and_who_takes_it_slowly_is_not() {
-        let (address, ..) = served();
+    /// How much of a big answer is told to who takes nothing of it, and to who takes it slowly. Nothing where this machine stood still, so
+    /// that the slow one, which is in the same process as the server, may have looked like the other.
+    async fn told_to_deaf_and_slow(address: SocketAddr) -> Option<(usize, usize)> {
         let ask = b"GET /big HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-        let (mut deaf, mut slow) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
-        deaf.write_all(ask).await.unwrap();
-        slow.write_all(ask).await.unwrap();
+        let (deaf, mut slow) = (saying(address, ask).await, saying(address, ask).await);
+        let mut took_at = vec![Instant::now()];
         // 160 KiB a second, for longer than the patience with who takes nothing.
-        let mut part = vec![0; 32 << 10];
+        let (mut part, mut told) = (vec![0; 32 << 10], 0);
         for _ in 0..60 {
             tokio::time::sleep(Duration::from_millis(200)).await;
-            timeout(LONG, slow.read_exact(&mut part)).await.expect("it speaks").unwrap();
+            let read = timeout(LONG, slow.read_exact(&mut part)).await.expect("it speaks");
+            took_at.push(Instant::now());
+            if read.is_err() {
+                break;
+            }
+            told += part.len();
         }
         let rest = async |mut stream: TcpStream| {
             let mut heard = Vec::new();
             let _ = timeout(LONG, stream.read_to_end(&mut heard)).await.expect("the connection is closed");
             heard.len()
         };
-        assert!(rest(deaf).await < BIG, "it is told no more");
-        assert!(rest(slow).await + 60 * part.len() > BIG, "it is told all");
+        let began = Instant::now();
+        told += rest(slow).await;
+        let rest_took = began.elapsed();
+        // The kernel need not take more of an answer after each part, but must after some.
+        let some_took = (0..took_at.len()).map(|at| took_at[(at + 7).min(took_at.len() - 1)] - took_at[at]).max();
+        let deaf_told = rest(deaf).await;
+        (some_took < Some(DEAF / 2) && rest_took < DEAF / 2).then_some((deaf_told, told))
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_its_answer_is_cut_off_and_who_takes_it_slowly_is_not() {
+        let (address, ..) = served();
+        for _ in 0..5 {
+            if let Some((deaf, slow)) = told_to_deaf_and_slow(address).await {
+                assert!(deaf < BIG, "it is told no more");
+                assert!(slow > BIG, "it is told all");
+                return;
+            }
+        }
+        panic!("this machine stood still each time");
     }
 
     #[tokio::test]

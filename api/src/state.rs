@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     account_providers::AccountProviders,
     auth::{TokenIssuer, TokenVerifier, admit::Partners},
+    gate::Gate,
     limits::Limiter,
     problem::Problem,
 };
@@ -34,6 +35,10 @@ pub struct Parts {
     pub app_pool: PgPool,
     /// Stores what providers call back. Each waits for the disk, and nobody's query shall wait behind hundreds of them.
     pub call_back_pool: PgPool,
+    /// Before everything that uses the pool of the edge.
+    pub gate: Gate,
+    /// Before everything that uses the pool of call-backs.
+    pub call_back_gate: Gate,
     /// Told when a call-back is to be looked into, so that a worker of this process need not find out by itself.
     pub tasks: Arc<Tasks>,
     /// Looks at providers' books on request.

@@ -100,10 +100,13 @@ impl Courier {
         let mut under_way = JoinSet::new();
         let (mut at, mut swept) = (None, Instant::now());
         while !shutdown.is_cancelled() {
-            if swept.elapsed() >= SWEEP {
-                (at, swept) = (None, Instant::now());
+            let sweeps = swept.elapsed() >= SWEEP;
+            let passed = self.pass(at.filter(|_| !sweeps), &mut under_way).await;
+            if sweeps {
+                // After it: one that takes longer than from one to the next is not all that is done.
+                swept = Instant::now();
             }
-            match self.pass(at, &mut under_way).await {
+            match passed {
                 Ok(position) => at = Some(position),
                 Err(error) => {
                     at = None;

@@ -30,10 +30,9 @@ pub const MAX_ITEMS: usize = 256;
 pub const MAX_BYTES: usize = 1024 * 1024;
 /// Most items waiting; beyond that callers are told to come back.
 const QUEUE: usize = 4096;
-/// How long one call of the append function may take before its connection is given up.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a batch is retried over new connections before its callers are told.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(4);
+/// How long a batch is retried over new connections before its callers are told, who stand at a counter. One call of the append function may
+/// take a second more before its connection is given up.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What became of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,8 +275,18 @@ impl News {
 
 /// Starts a committer on an appender of its own. It stops when `shutdown` is cancelled and nothing is waiting.
 pub fn spawn<L: Appender + 'static>(log: L, news: News, shutdown: CancellationToken) -> (Committer, tokio::task::JoinHandle<()>) {
+    spawn_patient(log, news, shutdown, PATIENCE)
+}
+
+/// The same for callers who would rather wait for this long than be told sooner that the log is away.
+pub fn spawn_patient<L: Appender + 'static>(
+    log: L,
+    news: News,
+    shutdown: CancellationToken,
+    patience: Duration,
+) -> (Committer, tokio::task::JoinHandle<()>) {
     let (queue, inbox) = mpsc::channel(QUEUE);
-    let driver = Driver { log, news };
+    let driver = Driver { log, news, patience };
     let task = tokio::spawn(drive(driver, inbox, shutdown));
     (Committer { queue }, task)
 }
@@ -322,6 +331,7 @@ async fn drive<L: Appender>(mut driver: Driver<L>, mut inbox: mpsc::Receiver<(Ap
 struct Driver<L> {
     log: L,
     news: News,
+    patience: Duration,
 }
 
 impl<L: Appender> Driver<L> {
@@ -331,7 +341,7 @@ impl<L: Appender> Driver<L> {
         let mut attempted = false;
         loop {
             let repeated = attempted;
-            match timeout(CALL_TIMEOUT, self.try_append(batch, &mut attempted)).await {
+            match timeout(self.patience + Duration::from_secs(1), self.try_append(batch, &mut attempted)).await {
                 Ok(Ok(answer)) => {
                     self.observe(batch, &answer, started);
                     return answer;
@@ -350,7 +360,7 @@ impl<L: Appender> Driver<L> {
             }
             self.log.disconnect();
             counter!("smartpos_committer_reconnects_total").increment(1);
-            if started.elapsed() >= GIVE_UP_AFTER {
+            if started.elapsed() >= self.patience {
                 return BatchAnswer::Lost { attempted };
             }
             sleep(Duration::from_millis(100)).await;

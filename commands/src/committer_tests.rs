@@ -240,7 +240,7 @@ async fn a_batch_that_the_log_may_have_is_not_told_to_have_failed() {
     ];
     for (answers, written, expected) in cases {
         let log = Told { answers: answers.into(), written };
-        assert_eq!(Driver { log, news: News::default() }.append(&[item(&[1])]).await, expected);
+        assert_eq!(Driver { log, news: News::default(), patience: PATIENCE }.append(&[item(&[1])]).await, expected);
     }
 }
 

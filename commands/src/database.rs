@@ -1,6 +1,13 @@
 //! Connections and migrations. Every runtime connection takes on a group role; only migrations run as owner.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     Connection, PgPool,
@@ -52,12 +59,60 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How long a connection that nobody needs is kept: a burst must not take the server's places from other processes for good.
 const IDLE_FOR: Duration = Duration::from_secs(30);
 
-/// A lazily connected pool of `size` connections under `role`; waits at most three seconds for a free one.
+/// How long the edge waits for a free connection: somebody stands at a counter, and is told to come back.
+const PATIENCE_OF_THE_EDGE: Duration = Duration::from_secs(3);
+
+/// How long everybody else does. A connection that is not open in time is given up, with all the work that went into it: on a machine that is
+/// busy with opening them nobody would ever have one.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// When somebody last had a connection of a pool.
+#[derive(Debug, Clone)]
+pub struct LastUse {
+    began: Instant,
+    /// Milliseconds after that; nothing is the beginning.
+    at_ms: Arc<AtomicU64>,
+}
+
+impl Default for LastUse {
+    /// Now.
+    fn default() -> Self {
+        Self { began: Instant::now(), at_ms: Arc::default() }
+    }
+}
+
+impl LastUse {
+    /// Somebody has one now.
+    pub fn note(&self) {
+        self.at_ms.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub fn ago(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.at_ms.load(Ordering::Relaxed)))
+    }
+}
+
+/// A lazily connected pool of `size` connections under `role`; who waits for a free one gives up after three seconds, where the role is the
+/// edge's, or fifteen.
 ///
 /// # Errors
 /// The URL cannot be parsed.
 pub fn pool(url: &str, role: Role, size: u32) -> Result<PgPool, sqlx::Error> {
-    Ok(pool_with(options(url, role)?, size))
+    Ok(watched_pool(url, role, size)?.0)
+}
+
+/// The same, and when somebody last had one of its connections.
+///
+/// # Errors
+/// The URL cannot be parsed.
+pub fn watched_pool(url: &str, role: Role, size: u32) -> Result<(PgPool, LastUse), sqlx::Error> {
+    let patience = match role {
+        Role::App => PATIENCE_OF_THE_EDGE,
+        Role::Worker | Role::Auditor => PATIENCE,
+    };
+    let last_use = LastUse::default();
+    Ok((pool_with(options(url, role)?, size, patience, &last_use), last_use))
 }
 
 /// The same under the worker's role for process managers, provider workers and projectors. What they write follows from the log, so
@@ -69,16 +124,30 @@ pub fn pool(url: &str, role: Role, size: u32) -> Result<PgPool, sqlx::Error> {
 /// The URL cannot be parsed.
 pub fn pool_of_derived(url: &str, size: u32) -> Result<PgPool, sqlx::Error> {
     let planned_once = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
-    Ok(pool_with(options(url, Role::Worker)?.options([("synchronous_commit", "off")]).options(planned_once), size))
+    Ok(pool_with(
+        options(url, Role::Worker)?.options([("synchronous_commit", "off")]).options(planned_once),
+        size,
+        PATIENCE,
+        &LastUse::default(),
+    ))
 }
 
-fn pool_with(options: PgConnectOptions, size: u32) -> PgPool {
-    let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(3)).idle_timeout(IDLE_FOR);
-    let pool = pool.test_before_acquire(false);
-    let pool = pool.before_acquire(|connection, meta| {
+fn pool_with(options: PgConnectOptions, size: u32, patience: Duration, last_use: &LastUse) -> PgPool {
+    let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(patience).idle_timeout(IDLE_FOR);
+    let (opened, used) = (last_use.clone(), last_use.clone());
+    let pool = pool.test_before_acquire(false).after_connect(move |_, _| {
+        opened.note();
+        Box::pin(async { Ok(()) })
+    });
+    let pool = pool.before_acquire(move |connection, meta| {
+        let used = used.clone();
         Box::pin(async move {
             // One that fails here is replaced by another.
-            if meta.idle_for > TRUSTED_FOR { connection.ping().await.map(|()| true) } else { Ok(true) }
+            if meta.idle_for > TRUSTED_FOR {
+                connection.ping().await?;
+            }
+            used.note();
+            Ok(true)
         })
     });
     pool.connect_lazy_with(options)

@@ -10,14 +10,7 @@ use crate::{event_store::uuid_of, process_store::Said};
 /// # Errors
 /// The driver's.
 pub async fn store(pool: &PgPool, said: &[Said]) -> Result<(), sqlx::Error> {
-    let mut each = Vec::new();
-    for said in said {
-        for exchange in &said.exchanges {
-            if !(said.again && is_kept(pool, said, exchange).await?) {
-                each.push((said, exchange));
-            }
-        }
-    }
+    let each: Vec<_> = said.iter().flat_map(|said| said.exchanges.iter().map(move |exchange| (said, exchange))).collect();
     if each.is_empty() {
         return Ok(());
     }
@@ -32,16 +25,10 @@ pub async fn store(pool: &PgPool, said: &[Said]) -> Result<(), sqlx::Error> {
         .bind(column(&each, |(_, exchange)| exchange.response_body.as_str()))
         .bind(column(&each, |(_, exchange)| exchange.sent_at))
         .bind(column(&each, |(_, exchange)| exchange.took_ms))
+        .bind(column(&each, |(said, _)| said.again))
         .execute(pool)
         .await
         .map(drop)
-}
-
-/// Whether an earlier try kept it although that was not heard of.
-async fn is_kept(pool: &PgPool, said: &Said, exchange: &Exchange) -> Result<bool, sqlx::Error> {
-    let sql = "select exists (select from gateway.exchange where tenant = $1 and subject = $2 and operation = $3 and sent_at = $4)";
-    let asked = sqlx::query_scalar(sql).bind(uuid_of(said.tenant)).bind(&said.subject).bind(exchange.operation).bind(exchange.sent_at);
-    asked.fetch_one(pool).await
 }
 
 fn column<'a, T>(each: &[(&'a Said, &'a Exchange)], of: impl FnMut((&'a Said, &'a Exchange)) -> T) -> Vec<T> {

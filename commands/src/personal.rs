@@ -95,10 +95,10 @@ impl Keyring {
     /// Whether the keys in this database are wrapped by this master key. The first one that asks becomes the database's.
     ///
     /// # Errors
-    /// `Unavailable`.
-    pub async fn is_of_this_database(&self) -> Result<bool, CommandError> {
+    /// The database's, as it is: whoever starts tells one that is away from one that refuses.
+    pub async fn is_of_this_database(&self) -> sqlx::Result<bool> {
         let tag = authentic(&self.0.master.0, &[b"smartpos master key check"]);
-        Ok(sqlx::query_scalar("select privacy.check_master($1)").bind(&tag[..]).fetch_one(&self.0.pool).await?)
+        sqlx::query_scalar("select privacy.check_master($1)").bind(&tag[..]).fetch_one(&self.0.pool).await
     }
 
     /// Checks a profile and seals it under the person's key, which is made when there is none.

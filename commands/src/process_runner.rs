@@ -37,8 +37,10 @@ use crate::{
     tasks::{Handed, Tasks, leased_until},
 };
 
-/// Events read at a time.
-const PAGE: u16 = 500;
+/// Events read at a time, at most: all that follows from a page is done anew when part of it failed, so that a page after a fault is small.
+const PAGE: usize = 500;
+/// Events read at a time for each reaction that may be under way at once.
+const PAGE_OF_ONE: usize = 16;
 /// Reactions carried out side by side, so that they share commits; at most. At the start, and after a fault, it is one, and twice as many
 /// with each that went well: thirty-two at once would each open a connection, and on a machine that is busy none of them is open before the
 /// patience of all has ended, again and again.
@@ -75,8 +77,8 @@ pub async fn run(
     // A step is not given up half way: what it leaves leased it hands over, or nobody would know that it was not begun.
     while !shutdown.is_cancelled() {
         match managers.step().await {
-            Ok(Some(Step { seen, events, acted })) => {
-                if events >= usize::from(PAGE) {
+            Ok(Some(Step { seen, events, full, acted })) => {
+                if full {
                     continue;
                 }
                 if acted {
@@ -113,6 +115,8 @@ struct Step {
     seen: i64,
     /// How many of them.
     events: usize,
+    /// As many as are read at a time: there may be more.
+    full: bool,
     /// Something followed from them.
     acted: bool,
 }
@@ -153,14 +157,20 @@ impl<S: ProcessStore + EventLog> Managers<S> {
             }
             Place { stored, seen: stored, hash: None }
         };
-        let own = if self.place.is_some() { self.own.take(place.seen, PAGE.into()) } else { Vec::new() };
-        let page = if own.is_empty() { self.own.read(&self.store, place.seen, 0, PAGE.into()).await? } else { own };
+        let most = PAGE.min(self.side_by_side * PAGE_OF_ONE);
+        let own = if self.place.is_some() { self.own.take(place.seen, most) } else { Vec::new() };
+        let page =
+            if own.is_empty() { self.own.read(&self.store, place.seen, 0, i64::try_from(most).unwrap_or(i64::MAX)).await? } else { own };
         self.place = Some(place);
         let Some((seen, hash)) = page.last().map(|event| (event.pos, event.hash)) else {
-            return Ok(Some(Step { seen: place.seen, events: 0, acted: false }));
+            return Ok(Some(Step { seen: place.seen, events: 0, full: false, acted: false }));
         };
         let (events, page) = (page.len(), Page::of(&page)?);
         let acted = !page.is_empty();
+        if page.commands.is_empty() {
+            // Long history from which nothing follows is not read in small pages.
+            self.widen();
+        }
         let stored = if acted || seen - place.stored >= MOST_BEHIND {
             self.handle(place.stored, (seen, hash), page).await?.then_some(seen)
         } else {
@@ -168,12 +178,16 @@ impl<S: ProcessStore + EventLog> Managers<S> {
         };
         self.place = stored.map(|stored| Place { stored, seen, hash: Some(hash) });
         gauge!("smartpos_process_position").set(u32::try_from(seen).unwrap_or(u32::MAX));
-        Ok(stored.map(|_| Step { seen, events, acted }))
+        Ok(stored.map(|_| Step { seen, events, full: events >= most, acted }))
     }
 
     /// Nothing that is in memory counts any more.
     const fn start_over(&mut self) {
         (self.place, self.doubtful, self.side_by_side) = (None, true, 1);
+    }
+
+    fn widen(&mut self) {
+        self.side_by_side = (2 * self.side_by_side).min(SIDE_BY_SIDE);
     }
 
     /// While nothing happens: the checkpoint comes after what was seen, and is read anew with the next step.
@@ -224,7 +238,7 @@ impl<S: ProcessStore + EventLog> Managers<S> {
             for refused in carried_out {
                 stuck.extend(refused?);
             }
-            self.side_by_side = (2 * self.side_by_side).min(SIDE_BY_SIDE);
+            self.widen();
         }
         Ok(stuck)
     }

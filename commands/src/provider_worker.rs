@@ -5,7 +5,13 @@
 //!
 //! Here tasks come under way and are held meanwhile; `task` performs one, by the work of the files beside it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -76,7 +82,8 @@ pub async fn run(
         let (store, now) = (renew.clone(), clock.clock().now());
         async move { store.renew(&keys, now, LEASE_SECONDS.into()).await }
     });
-    let worker = Arc::new(Worker { calls: Calls::new(store, said, providers), conclusions, leases: leases.clone(), handler });
+    let calls = Calls::new(store, said, providers);
+    let worker = Arc::new(Worker { calls, conclusions, leases: leases.clone(), handler, fault: AtomicBool::new(true) });
     let attending = async {
         tokio::select! {
             biased;
@@ -91,6 +98,9 @@ pub async fn run(
 async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, shutdown: CancellationToken) {
     let (mut calls, mut handed) = (JoinSet::new(), tasks.serve());
     let Breadth { side_by_side, at_once, .. } = tasks.breadth();
+    // After a fault it begins with one at a look, and then twice as many with each: all at once would come back together for ever where the
+    // database has no connection yet, or cannot keep up.
+    let mut width = 1;
     let attend = |calls: &mut JoinSet<()>, task: Held| {
         let worker = Arc::clone(&worker);
         calls.spawn(async move { worker.attend(task).await });
@@ -107,7 +117,8 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
         while calls.try_join_next().is_some() {}
         gauge!("smartpos_provider_calls").set(u32::try_from(calls.len()).unwrap_or(u32::MAX));
         let free = side_by_side.saturating_sub(calls.len());
-        let places = free.min(at_once);
+        width = if worker.fault.swap(false, Ordering::Relaxed) { 1 } else { at_once.min(2 * width) };
+        let places = free.min(width);
         let mut leasing = std::pin::pin!(worker.lease(places));
         let leased = loop {
             tokio::select! {
@@ -120,6 +131,7 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
             Ok(leased) => leased,
             Err(error) => {
                 counter!("smartpos_provider_worker_faults_total").increment(1);
+                worker.fault.store(true, Ordering::Relaxed);
                 tracing::warn!(%error, "the provider worker starts over");
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 continue;
@@ -130,7 +142,7 @@ async fn attend_all<S: ProcessStore>(worker: Arc<Worker<S>>, tasks: Arc<Tasks>, 
         for task in leased {
             attend(&mut calls, task);
         }
-        if more && places < free {
+        if more && places == at_once && places < free {
             continue;
         }
         let full = more;
@@ -163,6 +175,8 @@ struct Worker<S> {
     calls: Calls<S>,
     conclusions: Grouped<Conclusion>,
     leases: Leases,
+    /// Since the last look the database did not answer in time.
+    fault: AtomicBool,
 }
 
 impl<S: ProcessStore> Worker<S> {
@@ -190,6 +204,9 @@ impl<S: ProcessStore> Worker<S> {
         if let Err(error) = done {
             // Put back for a moment; if that fails as well, the lease runs out.
             tracing::warn!(%error, key, "a provider task is left for later");
+            if error.is_transient() {
+                self.fault.store(true, Ordering::Relaxed);
+            }
             counter!("smartpos_provider_tasks_failed_total").increment(1);
             let _ = self.store().put_back(&key, self.now() + chrono::Duration::seconds(1)).await;
         }

@@ -14,6 +14,7 @@ use domain::{
 };
 use gateway::{OmiseConfig, OmiseProvider, omise::simulator};
 use serde_json::json;
+use stage::TIMEOUT_MS;
 use world::{World, declined, done, failure_of, named};
 
 const KEY: &str = "skey_test_of_the_simulation";
@@ -33,13 +34,13 @@ async fn world_with(promptpay_refundable: bool) -> World {
     };
     World::new(
         |listener, config, stop| simulator::serve(listener, settings, config, stop),
-        |base_url, clock| Arc::new(OmiseProvider::new(config(base_url), clock).unwrap()),
+        |base_url, clock, timeout_ms| Arc::new(OmiseProvider::new(config(base_url, timeout_ms), clock).unwrap()),
     )
     .await
 }
 
-fn config(base_url: &str) -> OmiseConfig {
-    serde_json::from_value(json!({"base_url": base_url, "secret_key": KEY, "webhook_secret": HOOK, "timeout_ms": 2_000})).unwrap()
+fn config(base_url: &str, timeout_ms: u64) -> OmiseConfig {
+    serde_json::from_value(json!({"base_url": base_url, "secret_key": KEY, "webhook_secret": HOOK, "timeout_ms": timeout_ms})).unwrap()
 }
 
 fn hold(world: &World) -> StartRequest {
@@ -59,7 +60,7 @@ async fn a_card_is_charged_once_however_often_and_by_whomever_it_is_asked_for() 
     assert_eq!(first.payments[0].amount, Money::thb(100_00));
     assert_eq!(world.started(&request).await, first);
     // Another process knows nothing of the first try.
-    world.provider = Arc::new(OmiseProvider::new(config(&world.base_url), world.clock.clone()).unwrap());
+    world.provider = Arc::new(OmiseProvider::new(config(&world.base_url, TIMEOUT_MS), world.clock.clone()).unwrap());
     assert_eq!(world.started(&request).await, first);
     assert_eq!(world.inquire(&named(&request, &first)).await, first);
     assert_eq!(world.ledger().await["totals"]["received"], 100_00);
@@ -110,7 +111,7 @@ async fn another_process_makes_nothing_again_while_the_list_may_lag() {
     world.fault("refund", "http_500_after").await;
     assert!(matches!(world.refund(&refund).await, CallOutcome::Unknown(_)));
     // It knows of the tries only what the task says.
-    world.provider = Arc::new(OmiseProvider::new(config(&world.base_url), world.clock.clone()).unwrap());
+    world.provider = Arc::new(OmiseProvider::new(config(&world.base_url, TIMEOUT_MS), world.clock.clone()).unwrap());
     world.advance(TimeDelta::seconds(1));
     for _ in 0..3 {
         world.fault("inquire", "not_visible_yet").await;

@@ -35,7 +35,7 @@ const BILLER: &str = "123456789012345";
 const PATH_SECRET: &str = "a-path-secret-of-tests";
 /// 2026-03-01 23:50 in Bangkok: ten minutes before midnight.
 const LATE_EVENING: &str = "2026-03-01T16:50:00Z";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -65,7 +65,7 @@ impl Default for Setup {
             seed: 7,
             webhook_url: "http://127.0.0.1:9/nobody".to_owned(),
             ledger_file: None,
-            timeout_ms: 5_000,
+            timeout_ms: 20_000,
             api_secret: "secret",
         }
     }

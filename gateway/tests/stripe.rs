@@ -28,8 +28,9 @@ async fn world() -> World {
     };
     World::new(
         |listener, config, stop| simulator::serve(listener, settings, config, stop),
-        |base_url, clock| {
-            let config = json!({"base_url": base_url, "secret_key": KEY, "webhook_secret": HOOK, "incremental_authorization": true, "timeout_ms": 2_000});
+        |base_url, clock, timeout_ms| {
+            let config = json!({"base_url": base_url, "secret_key": KEY, "webhook_secret": HOOK, "incremental_authorization": true,
+                "timeout_ms": timeout_ms});
             Arc::new(StripeProvider::new(serde_json::from_value(config).unwrap(), clock).unwrap())
         },
     )

@@ -291,6 +291,8 @@ impl<'a> Upsert<'a> {
 /// without its checkpoint nobody rolls back to it, and the next rebuild drops its schema.
 pub(crate) async fn wipe(pool: &PgPool, projection: &dyn Projection, target: &Target, limit: i64) -> Result<(), Error> {
     let mut tx = begin_in(pool, &target.schema).await?;
+    // All of it, however much that is: given up half way it would be begun again for ever.
+    sqlx::query("set local statement_timeout = 0").execute(&mut *tx).await?;
     let sql = "update read.checkpoint set pos = 0 where name = $1 and version = $2 and pos > $3";
     let wiped = sqlx::query(sql).bind(&target.name).bind(target.version).bind(limit).execute(&mut *tx).await?;
     if wiped.rows_affected() == 0 {

@@ -5,9 +5,14 @@ use std::time::Duration;
 use commands::{event_log::EventLog, relay::stream_name};
 use futures_util::StreamExt as _;
 use projections::feed::{EventBus, Messages};
+use support::PATIENCE;
 use tokio::time::timeout;
 
-use crate::{bus::Line, stage::Stage, told::Told};
+use crate::{
+    bus::{Line, patiently},
+    stage::Stage,
+    told::Told,
+};
 
 /// A feed's consumer, and the base of its stream; the kind of failure only when there is none.
 pub async fn join<S: Stage>(stage: &S, tail: i64) -> Result<(i64, Messages), &'static str> {
@@ -15,7 +20,7 @@ pub async fn join<S: Stage>(stage: &S, tail: i64) -> Result<(i64, Messages), &'s
     let log_id = stream_name(&head).replace("EVENTS_", "");
     let feed = stage.feed().await;
     assert!(feed.is_connected(), "the bus answers");
-    feed.join(&log_id, tail).await.map_err(|_| "failed")
+    patiently(async || feed.join(&log_id, tail).await).await
 }
 
 /// The next message within `patience`; an end and a failure are one to a feed, which joins anew.
@@ -28,7 +33,7 @@ pub async fn next(messages: &mut Messages, patience: Duration) -> String {
 }
 
 /// For a message that must come.
-pub const COMES: Duration = Duration::from_secs(20);
+pub const COMES: Duration = PATIENCE;
 /// For silence.
 pub const MOMENT: Duration = Duration::from_millis(700);
 

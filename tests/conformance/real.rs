@@ -12,7 +12,7 @@ use commands::{
 };
 use projections::LogReader;
 use sqlx::PgPool;
-use support::{OwnServers, Proxy, TestDatabase};
+use support::{OwnServers, PATIENCE, Proxy, TestDatabase};
 use tokio::sync::Mutex;
 
 use crate::stage::Stage;
@@ -67,6 +67,13 @@ impl<'a> Real<'a> {
     }
 }
 
+/// The same pool, which gives a busy machine more time to open a connection than the product gives it. Nobody asks over a pool while the
+/// database is away.
+fn patient(pool: &PgPool) -> PgPool {
+    let options = (*pool.connect_options()).clone();
+    pool.options().clone().acquire_timeout(PATIENCE).connect_lazy_with(options)
+}
+
 fn copy_of(directory: &Path) -> PathBuf {
     directory.with_extension("copy")
 }
@@ -92,11 +99,11 @@ impl Stage for Real<'_> {
     type Feed = async_nats::Client;
 
     fn log(&self) -> PgPool {
-        self.database.pool(Role::Worker)
+        patient(&self.database.pool(Role::Worker))
     }
 
     fn processes(&self) -> PgPool {
-        database::pool_of_derived(&self.database.url, 2).expect("a URL")
+        patient(&database::pool_of_derived(&self.database.url, 2).expect("a URL"))
     }
 
     fn source(&self) -> LogReader {

@@ -277,7 +277,7 @@ async fn an_entity_tag_of_the_past_names_the_version_of_then() {
     platform.settled().await;
     let get = async |tag: &str| {
         let request = platform.raw(reqwest::Method::GET, &with_as_of(&path, &opened.to_string()));
-        support::answered(request.bearer_auth(&shop.cashier).header("If-None-Match", tag)).await
+        support::patiently_answered(request.bearer_auth(&shop.cashier).header("If-None-Match", tag)).await
     };
     let then = platform.get(&shop.cashier, &with_as_of(&path, &opened.to_string())).await.ok();
     let now = platform.get(&shop.cashier, &path).await.ok();
@@ -289,7 +289,7 @@ async fn an_entity_tag_of_the_past_names_the_version_of_then() {
     // A write needs the version of now, whatever was read.
     let request = platform.raw(reqwest::Method::POST, &format!("{path}/cancel")).bearer_auth(&shop.manager);
     let request = request.header("If-Match", then.header("etag")).header("Idempotency-Key", "late").json(&json!({"reason": "x"}));
-    assert_eq!(support::answered(request).await.status.as_u16(), 412);
+    assert_eq!(support::patiently_answered(request).await.status.as_u16(), 412);
     let before = platform.get(&shop.cashier, &with_as_of(&path, &(opened - 2).to_string())).await;
     assert_eq!((before.status.as_u16(), &before.body["code"]), (404, &json!("OrderNotFound")));
     platform.stop().await;

@@ -242,7 +242,7 @@ async fn a_report_with_more_rows_than_it_may_have_is_refused_as_it_stands_and_as
     let scope = ReadScope { tenant: Some(shop.merchant), ..ReadScope::default() };
     let today = platform.now().date_naive();
     let (from, to) = (today.pred_opt().unwrap(), today.succ_opt().unwrap());
-    let now = platform.platform.reads.clone();
+    let now = projections::ReadModels::new(platform.database.pool(Role::App));
     let then = now.at(platform.database.head().await.pos);
     for reads in [now, then] {
         assert_eq!(reads.daily_item_sales(&scope, None, from, to, 2).await.unwrap().len(), 2);

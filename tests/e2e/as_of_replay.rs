@@ -17,7 +17,7 @@ fn tables() -> Vec<TableSpec> {
 /// The rows of a table as they stand, in byte order of their keys, as a fold writes them.
 async fn live(platform: &TestPlatform, table: &TableSpec) -> Vec<Value> {
     let sql = format!("select to_jsonb(t)::text from read.{} t order by key collate \"C\"", table.name);
-    let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&platform.platform.worker_pool).await.unwrap();
+    let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&platform.database.admin).await.unwrap();
     rows.iter().map(|row| (table.normalise)(row).unwrap()).collect()
 }
 

@@ -12,7 +12,7 @@ use domain::ids::Ulid;
 use futures_util::{SinkExt, StreamExt};
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
-use support::{ScratchDir, TestPlatform, answered};
+use support::{ScratchDir, TestPlatform, patiently_answered as answered};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::logged::LogWatch;

@@ -24,11 +24,15 @@ async fn frames(till: &CardShop, intent: &str, last: &str) -> String {
     request.headers_mut().insert("authorization", format!("Bearer {}", till.shop.cashier).parse().unwrap());
     let mut socket = tokio_tungstenite::connect_async(request).await.unwrap().0;
     let subscribe = json!({"action": "subscribe", "topic": format!("payment_intent.{intent}"), "after": 0}).to_string();
-    socket.send(Message::Text(subscribe.into())).await.unwrap();
+    socket.send(Message::Text(subscribe.clone().into())).await.unwrap();
     let mut all = String::new();
     while !all.contains(last) {
         let frame = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a frame in time");
         if let Message::Text(text) = frame.unwrap().unwrap() {
+            if text.contains("\"resync\"") {
+                // A busy machine could not look up the past in time.
+                socket.send(Message::Text(subscribe.clone().into())).await.unwrap();
+            }
             all.push_str(&text);
         }
     }

@@ -77,7 +77,8 @@ impl CardShop {
     /// Lines of the explanation with this event type, once there are any.
     pub async fn explained(&self, path: &str, event_type: &str) -> Value {
         let path = format!("{path}/explain");
-        eventually(event_type, Duration::from_secs(15), || async {
+        // For two minutes after a call without an answer a refusal proves nothing.
+        eventually(event_type, Duration::from_secs(200), || async {
             let lines = self.platform.get(&self.shop.manager, &path).await.ok().body["data"].as_array()?.clone();
             lines.into_iter().rfind(|line| line["type"] == event_type || line["operation"] == event_type)
         })

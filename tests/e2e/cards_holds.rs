@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::json;
-use support::answered;
+use support::patiently_answered as answered;
 
 use crate::{
     cards::{CardShop, Cards, OMISE, OWED, STRIPE, thb},

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, ShiftedClock, TestPlatform, answered};
+use support::{Answered, ApiShop, ShiftedClock, TestPlatform, patiently_answered as answered};
 
 fn thb(amount: i64) -> Value {
     json!({"amount": amount, "currency": "THB"})

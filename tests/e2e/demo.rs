@@ -10,7 +10,7 @@ async fn the_demo_plays_a_day_shows_it_and_proves_it() {
     let keep = scratch.path().join("day").display().to_string();
     let arguments = ["demo", "--orders", "40", "--terminals", "8", "--keep", &keep];
     let mut demo = Process::spawn("demo", scratch.path(), &arguments, [("SMARTPOS_LOG__FILTER", "error")]);
-    let status = demo.wait(Duration::from_secs(120)).await;
+    let status = demo.wait(Duration::from_secs(300)).await;
     let log = demo.log();
     assert!(status.success(), "{log}");
     for line in [

@@ -58,7 +58,7 @@ async fn a_payment_token_opens_its_intent_and_nothing_else() {
         .ok();
     let actor: i64 = sqlx::query_scalar("select count(*) from log.event where actor = $1")
         .bind(format!("payer:{}", made.id()))
-        .fetch_one(&platform.platform.worker_pool)
+        .fetch_one(&platform.database.admin)
         .await
         .unwrap();
     assert!(actor > 0, "in the payer's own name");

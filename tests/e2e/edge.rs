@@ -1,11 +1,11 @@
 //! The edge: races, repeats, versions, pages, and whatever a hostile or broken client may send.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use api::auth::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, TestPlatform, order_body, patiently_answered as answered, store_body};
+use support::{Answered, ApiShop, PATIENCE, TestPlatform, order_body, patiently_answered as answered, store_body};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_posts_with_one_key_have_one_effect_and_equal_answers() {
@@ -20,7 +20,8 @@ async fn sixty_four_posts_with_one_key_have_one_effect_and_equal_answers() {
     assert!(answers.iter().all(|answer| answer.status.as_u16() == 201), "{:?}", answers[0]);
     let positions: BTreeSet<&str> = answers.iter().map(|answer| answer.header("smartpos-position")).collect();
     assert_eq!(positions.len(), 1);
-    assert_eq!(answers.iter().filter(|answer| answer.header("idempotency-replayed") == "true").count(), 63);
+    // All of them where the one that did it was not answered in time, and asked again.
+    assert!(answers.iter().filter(|answer| answer.header("idempotency-replayed") == "true").count() >= 63);
     assert_eq!(platform.database.head().await.pos, before + 2, "one order with one line");
     let other = order_body(&shop, 11_00);
     let refused = platform.send(&shop.cashier, Method::POST, "/v1/orders", Some("one"), Some(&other)).await;
@@ -89,7 +90,7 @@ async fn lists_can_be_walked_to_their_end_without_a_miss_or_a_repeat() {
 async fn reads_carry_versions_and_can_be_conditional() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
-    let mut tries = 0;
+    let deadline = Instant::now() + PATIENCE;
     let (path, read) = loop {
         let order = platform.post(&shop.cashier, "/v1/orders", order_body(&shop, 10_00)).await.ok();
         let path = format!("/v1/orders/{}?min_pos={}", order.id(), order.header("smartpos-position"));
@@ -99,8 +100,7 @@ async fn reads_carry_versions_and_can_be_conditional() {
         if at_once {
             break (path, read);
         }
-        tries += 1;
-        assert!(tries < 5, "a read waits for the write");
+        assert!(Instant::now() < deadline, "a read waits for the write");
     };
     assert_eq!(read.header("cache-control"), "no-store");
     let again = answered(platform.raw(Method::GET, &path).bearer_auth(&shop.cashier).header("If-None-Match", read.header("etag"))).await;

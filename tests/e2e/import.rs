@@ -31,7 +31,7 @@ fn computed(text: &str) -> (Sums, Sums, Decimal) {
 }
 
 async fn read(platform: &TestPlatform, sql: &'static str) -> Sums {
-    let rows = sqlx::query(sql).fetch_all(&platform.platform.worker_pool).await.unwrap();
+    let rows = sqlx::query(sql).fetch_all(&platform.database.admin).await.unwrap();
     rows.iter().map(|row| ((row.get("day"), row.get("name")), (row.get("count"), Decimal::new(row.get("amount"), 2)))).collect()
 }
 
@@ -106,8 +106,7 @@ async fn the_coffee_machines_year_comes_out_to_the_last_kopiyka() {
     assert_eq!(found_items.len(), items.len());
     assert_eq!(found_items, items);
     assert_eq!(read(&platform, by_tender).await, tenders);
-    let sum: i64 =
-        sqlx::query_scalar("select sum(total)::bigint from read.daily_sales").fetch_one(&platform.platform.worker_pool).await.unwrap();
+    let sum: i64 = sqlx::query_scalar("select sum(total)::bigint from read.daily_sales").fetch_one(&platform.database.admin).await.unwrap();
     assert_eq!(Decimal::new(sum, 2), total);
 
     let before = platform.database.head().await;

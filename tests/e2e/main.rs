@@ -29,11 +29,15 @@ mod door_tokens;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
+mod event_pages;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod feed;
 #[cfg(test)]
 mod flow;
+#[cfg(test)]
+mod gate;
 #[cfg(test)]
 mod import;
 #[cfg(test)]

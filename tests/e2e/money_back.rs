@@ -1,5 +1,7 @@
 //! Money that goes back through a provider: late, not after all, or refused and then given back by hand.
 
+use std::time::Duration;
+
 use api::simulated_provider::Simulated;
 use commands::{
     payments::{self, AttemptOptions, NewPayment, PayFor},
@@ -16,7 +18,7 @@ use domain::{
 };
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, Shop, TestDatabase, TestPlatform, WriteSide};
+use support::{Answered, ApiShop, Shop, TestDatabase, TestPlatform, WriteSide, eventually};
 
 use crate::cards::{CardShop, Cards, OMISE, OWED, STRIPE, thb};
 
@@ -35,7 +37,13 @@ async fn refund(till: &CardShop, payment: &Value, more: Value) -> Answered {
 }
 
 async fn refund_becomes(platform: &TestPlatform, shop: &ApiShop, id: &str, status: &str) -> Value {
-    platform.get_until(&shop.manager, &format!("/v1/refunds/{id}"), |refund| refund["status"] == status).await
+    let path = format!("/v1/refunds/{id}");
+    // For two minutes after a call without an answer a refusal proves nothing.
+    eventually(status, Duration::from_secs(200), || async {
+        let shown = platform.get(&shop.manager, &path).await;
+        (shown.status.is_success() && shown.body["status"] == status).then_some(shown.body)
+    })
+    .await
 }
 
 async fn carried_out_later(cards: Cards) {

@@ -151,16 +151,21 @@ async fn a_code_whose_outcome_is_unknown_is_not_asked_for_again_once_the_cashier
     let intent = create(&platform, &shop, json!({})).await;
     platform.get_until(&shop.cashier, &path(&intent), |intent| intent["outcome"]["state"] == "unknown").await;
     platform.post(&shop.cashier, &format!("{}/cancel", path(&intent)), json!({"reason": "requested_by_customer"})).await.ok();
-    let cleared = reqwest::Client::new().delete(format!("{}/sim/faults", platform.simulator)).send().await.unwrap();
-    assert!(cleared.status().is_success());
-    // The next calls would have come after one, two and four seconds; later ones if the cancel was slow.
-    tokio::time::sleep(Duration::from_secs(9)).await;
+    let canceled_at = platform.now();
     eventually("the call is given up", Duration::from_secs(60), || async {
         let sql = "select count(*) from process.task where key like 'create:%'";
         let left: i64 = sqlx::query_scalar(sql).fetch_one(&platform.database.admin).await.unwrap();
         (left == 0).then_some(())
     })
     .await;
+    // Not before: a call that was under way when the cancel came still meets the fault.
+    let cleared = reqwest::Client::new().delete(format!("{}/sim/faults", platform.simulator)).send().await.unwrap();
+    assert!(cleared.status().is_success());
+    // The next calls would have come after one, two and four seconds; later ones if the cancel was slow.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let sql = "select count(*) from gateway.exchange where operation = 'start' and sent_at > $1";
+    let after: i64 = sqlx::query_scalar(sql).bind(canceled_at).fetch_one(&platform.database.admin).await.unwrap();
+    assert!(after <= 1, "{after} calls after the cancel, more than the one that was under way when it came");
     let shown = platform.get_until(&shop.cashier, &path(&intent), |intent| intent["cancel"] == "requested").await;
     assert_eq!(shown["status"], "processing", "what the call did may still come to light");
     assert!(platform.ledger().await["attempts"].as_array().unwrap().is_empty(), "a code was made for nobody");

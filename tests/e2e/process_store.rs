@@ -16,7 +16,7 @@ use domain::{
 };
 use serde_json::json;
 use sqlx::PgPool;
-use support::{ManualClock, SeededIds, TestDatabase, TestPlatform, eventually};
+use support::{ManualClock, PATIENCE, SeededIds, TestDatabase, TestPlatform, eventually};
 
 fn attempt(ids: &SeededIds) -> AttemptRef {
     let now = ManualClock::default().now();
@@ -34,6 +34,12 @@ fn attempt(ids: &SeededIds) -> AttemptRef {
     }
 }
 
+/// The same pool, which gives a busy machine more time to open a connection.
+fn patient(pool: &PgPool) -> PgPool {
+    let options = (*pool.connect_options()).clone();
+    pool.options().clone().acquire_timeout(PATIENCE).connect_lazy_with(options)
+}
+
 async fn left(pool: &PgPool) -> (i64, i64, i64) {
     let sql = "select (select count(*) from process.task), (select count(*) from process.provider_reference), (select count(*) from process.stuck)";
     sqlx::query_as(sql).fetch_one(pool).await.unwrap()
@@ -42,7 +48,7 @@ async fn left(pool: &PgPool) -> (i64, i64, i64) {
 #[tokio::test]
 async fn what_was_said_is_kept_once_though_it_is_handed_in_again() {
     let database = TestDatabase::new().await;
-    let store = database::pool_of_derived(&database.url, 2).unwrap();
+    let store = patient(&database::pool_of_derived(&database.url, 2).unwrap());
     let ids = SeededIds::new(1);
     let exchange = |operation| Exchange {
         operation,
@@ -68,7 +74,7 @@ async fn what_was_said_is_kept_once_though_it_is_handed_in_again() {
 #[tokio::test]
 async fn a_page_leaves_all_that_follows_from_it_or_nothing() {
     let database = TestDatabase::new().await;
-    let store = database::pool_of_derived(&database.url, 2).unwrap();
+    let store = patient(&database::pool_of_derived(&database.url, 2).unwrap());
     let (ids, now) = (SeededIds::new(1), ManualClock::default().now());
     let tenant = MerchantId(ids.next());
     let attempt = attempt(&ids);
@@ -103,7 +109,7 @@ async fn a_page_leaves_all_that_follows_from_it_or_nothing() {
 #[tokio::test]
 async fn only_what_follows_from_the_log_does_not_wait_for_the_disk() {
     let database = TestDatabase::new().await;
-    let waits = async |pool: PgPool| -> String { sqlx::query_scalar("show synchronous_commit").fetch_one(&pool).await.unwrap() };
+    let waits = async |pool: PgPool| -> String { sqlx::query_scalar("show synchronous_commit").fetch_one(&patient(&pool)).await.unwrap() };
     assert_eq!(waits(database::pool_of_derived(&database.url, 1).unwrap()).await, "off");
     assert_eq!(waits(database::pool(&database.url, Role::App, 1).unwrap()).await, "on");
     assert_eq!(waits(database::pool(&database.url, Role::Worker, 1).unwrap()).await, "on");
@@ -118,7 +124,7 @@ async fn a_payment_that_was_called_back_leaves_a_look_at_the_end_of_the_day_and_
     // The watch's first look would be due three seconds after the attempt began: it is not what tidies up.
     eventually("the watch is an hour away", Duration::from_secs(60), || async {
         let sql = "update process.task set due_at = due_at + interval '1 hour' where key like 'watch:%' and leased_until is null";
-        let moved = sqlx::query(sql).execute(&platform.platform.worker_pool).await.unwrap();
+        let moved = sqlx::query(sql).execute(&platform.database.admin).await.unwrap();
         (moved.rows_affected() == 1).then_some(())
     })
     .await;
@@ -128,7 +134,7 @@ async fn a_payment_that_was_called_back_leaves_a_look_at_the_end_of_the_day_and_
         // From five past midnight in Bangkok after the day of the deadline.
         let sql = "select key like 'watch:%' and due_at >= date_trunc('day', (task ->> 'expires_at')::timestamptz, 'Asia/Bangkok')
                                                          + interval '24 hours 5 minutes' from process.task";
-        let tasks: Vec<bool> = sqlx::query_scalar(sql).fetch_all(&platform.platform.worker_pool).await.unwrap();
+        let tasks: Vec<bool> = sqlx::query_scalar(sql).fetch_all(&platform.database.admin).await.unwrap();
         (tasks == [true]).then_some(())
     })
     .await;

@@ -9,7 +9,7 @@ use api::{
 use domain::ids::{ProviderAccountId, Ulid};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, TestPlatform, answered, eventually, nobody};
+use support::{Answered, ApiShop, TestPlatform, answered, eventually, nobody, patiently_answered};
 use tokio_util::sync::CancellationToken;
 
 const PATH_SECRET: &str = "of-this-account-only";
@@ -62,13 +62,13 @@ async fn payments_of_two_merchants_go_to_their_own_accounts_and_their_secrets_ar
         let (_, bill) = platform.billed(shop, 107_00).await;
         let (_, intent, _) = platform.started_qr(shop, &bill).await;
         let sql = "select convert_from(payload, 'UTF8')::jsonb from log.event where type = 'payment_intent.attempt_started' order by pos desc limit 1";
-        let started: Value = sqlx::query_scalar(sql).fetch_one(&platform.platform.worker_pool).await.unwrap();
+        let started: Value = sqlx::query_scalar(sql).fetch_one(&platform.database.admin).await.unwrap();
         assert_eq!(started["provider_account"], json!(account), "{started}");
         assert_eq!(started["payment_intent_id"], json!(intent));
         assert!(started["route"].as_str().unwrap().starts_with("the merchant's scb account, priority 10"), "{started}");
         // It changes nothing, so it needs no key.
         let check = platform.raw(Method::POST, &format!("/v1/provider-accounts/{account}/check")).bearer_auth(&shop.admin);
-        let check = answered(check).await.ok();
+        let check = patiently_answered(check).await.ok();
         assert_eq!(check.body["outcome"], "answered", "{check:?}");
     }
     // Another merchant's account does not exist.
@@ -101,7 +101,7 @@ async fn an_account_that_cannot_be_reached_gives_way_to_the_next_and_an_unknown_
     let sql = "select convert_from(payload, 'UTF8')::jsonb ->> 'provider_account' from log.event
                where type = 'payment_intent.attempt_started' and stream_id = $1 order by pos";
     let id = uuid::Uuid::from_bytes(intent.parse::<domain::ids::PaymentIntentId>().unwrap().0.to_bytes());
-    let tried: Vec<String> = sqlx::query_scalar(sql).bind(id).fetch_all(&platform.platform.worker_pool).await.unwrap();
+    let tried: Vec<String> = sqlx::query_scalar(sql).bind(id).fetch_all(&platform.database.admin).await.unwrap();
     assert_eq!(tried, [away.clone(), up.clone()]);
     // Now the first one answers that nobody knows what it did.
     let change =
@@ -113,7 +113,7 @@ async fn an_account_that_cannot_be_reached_gives_way_to_the_next_and_an_unknown_
     let (_, bill) = platform.billed(&shop, 53_50).await;
     let (_, intent, _) = platform.started_qr(&shop, &bill).await;
     let id = uuid::Uuid::from_bytes(intent.parse::<domain::ids::PaymentIntentId>().unwrap().0.to_bytes());
-    let tried: Vec<String> = sqlx::query_scalar(sql).bind(id).fetch_all(&platform.platform.worker_pool).await.unwrap();
+    let tried: Vec<String> = sqlx::query_scalar(sql).bind(id).fetch_all(&platform.database.admin).await.unwrap();
     assert_eq!(tried, [up], "an unknown outcome stays with its account");
     stop.cancel();
     platform.stop().await;
@@ -123,7 +123,7 @@ async fn reference_of(platform: &TestPlatform, intent: &str) -> String {
     let sql = "select convert_from(payload, 'UTF8')::jsonb ->> 'reference' from log.event
                where type = 'payment_intent.attempt_started' and stream_id = $1";
     let id = uuid::Uuid::from_bytes(intent.parse::<domain::ids::PaymentIntentId>().unwrap().0.to_bytes());
-    sqlx::query_scalar(sql).bind(id).fetch_one(&platform.platform.worker_pool).await.unwrap()
+    sqlx::query_scalar(sql).bind(id).fetch_one(&platform.database.admin).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +202,8 @@ async fn of_a_storm_of_call_backs_each_is_stored_once_and_the_badly_signed_have_
     })
     .await;
     let good = sends.iter().filter(|(path, _)| path != "a-wrong-secret").count();
-    assert_eq!(parked, (990, i64::try_from(good).unwrap()));
+    // One that was stored, and not answered in time, was sent again.
+    assert!(parked.0 == 990 && parked.1 >= i64::try_from(good).unwrap(), "{parked:?} of {good}");
     let tasks: i64 = sqlx::query_scalar("select count(*) from process.task").fetch_one(&platform.database.admin).await.unwrap();
     assert_eq!(tasks, 0, "nothing is left to do");
     let events: i64 = sqlx::query_scalar("select count(*) from log.event").fetch_one(&platform.database.admin).await.unwrap();
@@ -229,10 +230,12 @@ async fn a_call_back_that_came_too_early_is_parked_and_counts_once_its_payment_i
     let transaction = paid["transaction_id"].as_str().unwrap_or_else(|| panic!("{paid}")).to_owned();
     let path = format!("/webhooks/scb/accounts/{account}");
     let wrong =
-        answered(platform.raw(Method::POST, &format!("{path}/of-another-account-x")).json(&call_back(&reference, &transaction))).await;
+        patiently_answered(platform.raw(Method::POST, &format!("{path}/of-another-account-x")).json(&call_back(&reference, &transaction)))
+            .await;
     assert_eq!(wrong.status, 401);
-    let taken =
-        answered(platform.raw(Method::POST, &format!("{path}/{PATH_SECRET}")).json(&call_back(&reference, &transaction))).await.ok();
+    let taken = patiently_answered(platform.raw(Method::POST, &format!("{path}/{PATH_SECRET}")).json(&call_back(&reference, &transaction)))
+        .await
+        .ok();
     assert_eq!(taken.body["resCode"], "00");
     let list = "/v1/inbound-webhooks?state=parked";
     let parked = platform.get_until(&shop.admin, list, |page| page["data"].as_array().is_some_and(|rows| rows.len() == 1)).await;
@@ -258,7 +261,7 @@ async fn parked_call_backs_of_a_range_are_looked_into_again_and_who_wanted_it_is
     let path = format!("/webhooks/scb/{}", secret.reveal());
     for n in 0..5 {
         let body = call_back(&format!("NOBODY{n:014}"), &format!("RANGE{n}"));
-        answered(platform.raw(Method::POST, &path).json(&body)).await.ok();
+        patiently_answered(platform.raw(Method::POST, &path).json(&body)).await.ok();
     }
     let all = |page: &Value| page["data"].as_array().is_some_and(|rows| rows.len() == 5);
     let list = "/v1/inbound-webhooks?state=parked";
@@ -298,7 +301,7 @@ async fn a_call_back_that_nobody_can_look_into_any_more_stands_in_no_others_way(
     let secret = settings("http://127.0.0.1:1").webhook_path_secret;
     for n in 0..3 {
         let body = call_back(&format!("NOBODY{n:014}"), &format!("GONE{n}"));
-        answered(platform.raw(Method::POST, &format!("/webhooks/scb/{}", secret.reveal())).json(&body)).await.ok();
+        patiently_answered(platform.raw(Method::POST, &format!("/webhooks/scb/{}", secret.reveal())).json(&body)).await.ok();
     }
     let all = |page: &Value| page["data"].as_array().is_some_and(|rows| rows.len() == 3);
     platform.get_until(&admin, "/v1/inbound-webhooks?state=parked", all).await;
@@ -318,8 +321,8 @@ async fn a_flood_for_accounts_that_nobody_has_keeps_one_connection_busy_and_a_ne
     // Whoever looks for an account waits for this lock.
     let mut hold = platform.database.admin.begin().await.unwrap();
     sqlx::query("lock table log.stream_head in access exclusive mode").execute(&mut *hold).await.unwrap();
-    let knock = |account: ProviderAccountId| {
-        answered(platform.raw(Method::POST, &format!("/webhooks/scb/accounts/{account}/a-wrong-secret")).json(&json!({})))
+    let at_the_door = |account: ProviderAccountId| {
+        platform.raw(Method::POST, &format!("/webhooks/scb/accounts/{account}/a-wrong-secret")).json(&json!({}))
     };
     let nobodys = (1..=32).map(|n: u8| ProviderAccountId(Ulid::from_bytes([n; 16])));
     let looking = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
@@ -334,13 +337,13 @@ async fn a_flood_for_accounts_that_nobody_has_keeps_one_connection_busy_and_a_ne
         hold.rollback().await.unwrap();
         busy
     };
-    let (refused, busy) = tokio::join!(futures_util::future::join_all(nobodys.map(knock)), meanwhile);
+    let (refused, busy) = tokio::join!(futures_util::future::join_all(nobodys.map(|account| answered(at_the_door(account)))), meanwhile);
     // A look that takes too long is given up, and the next one begins beside it.
     assert!(busy <= 2, "{busy} connections look for accounts");
     assert!(refused.iter().all(|answer| [404, 503].contains(&answer.status.as_u16())), "{refused:?}");
     let opened: ProviderAccountId = open(&platform, &shop, account_body("New", "http://127.0.0.1:1", 10)).await.parse().unwrap();
-    assert_eq!(knock(opened).await.status, 401, "there is such a door, and the secret is wrong");
-    assert_eq!(knock(nobody()).await.status, 404);
+    assert_eq!(patiently_answered(at_the_door(opened)).await.status, 401, "there is such a door, and the secret is wrong");
+    assert_eq!(patiently_answered(at_the_door(nobody())).await.status, 404);
     platform.stop().await;
 }
 
@@ -353,7 +356,7 @@ async fn a_call_back_that_proved_its_sender_and_cannot_be_read_is_kept_whole_and
     let body = format!("{{\"transactionId\":{}", " ".repeat(20_000));
     let send = async |path: &str| {
         let path = format!("/webhooks/scb/{path}");
-        answered(platform.raw(Method::POST, &path).header("content-type", "application/json").body(body.clone())).await
+        patiently_answered(platform.raw(Method::POST, &path).header("content-type", "application/json").body(body.clone())).await
     };
     for _ in 0..2 {
         let answer = send(secret.reveal()).await;
@@ -363,7 +366,8 @@ async fn a_call_back_that_proved_its_sender_and_cannot_be_read_is_kept_whole_and
     let list = "/v1/inbound-webhooks?state=parked";
     let parked = platform.get(&admin, list).await.ok().body;
     let [kept] = parked["data"].as_array().unwrap().as_slice() else { panic!("one, however often it came: {parked}") };
-    assert_eq!((&kept["signature"], &kept["deliveries"], &kept["bytes"]), (&json!("ok"), &json!(2), &json!(body.len())), "{kept}");
+    assert_eq!((&kept["signature"], &kept["bytes"]), (&json!("ok"), &json!(body.len())), "{kept}");
+    assert!(kept["deliveries"].as_i64() >= Some(2), "{kept}");
     assert!(kept["problem"].as_str().unwrap().starts_with("malformed: "), "{kept}");
     let path = format!("/v1/inbound-webhooks/{}/reprocess", kept["id"].as_str().unwrap());
     let again = async || platform.send(&admin, Method::POST, &path, Some("again"), None).await;

@@ -299,7 +299,10 @@ async fn refused_by_their_seal(provider: Simulated) {
         lie(&counter, &before["reference"], seal).await;
     }
     eventually("all four are refused", Duration::from_secs(10), || async {
-        (inbound(&counter, "refused").await == ["bad", "bad", "stale", "stale"]).then_some(())
+        let refused = inbound(&counter, "refused").await;
+        let of = |word: &str| refused.iter().filter(|one| *one == word).count();
+        // One that was not answered in time is sent again.
+        (of("bad") >= 2 && of("stale") >= 2 && of("bad") + of("stale") == refused.len()).then_some(())
     })
     .await;
     for state in ["received", "parked", "done", "unconfirmed"] {
@@ -344,21 +347,23 @@ async fn secret_rolled(provider: Simulated) {
         .await;
     lie(&counter, &nobody, "bad").await;
     eventually("a stranger is refused", Duration::from_secs(10), || async {
-        (inbound(&counter, "refused").await == ["bad"]).then_some(())
+        let refused = inbound(&counter, "refused").await;
+        (!refused.is_empty() && refused.iter().all(|one| one == "bad")).then_some(())
     })
     .await;
     // The minute is over: only the new one proves anything.
     eventually("the old one is refused", Duration::from_secs(90), || async {
         tokio::time::sleep(Duration::from_secs(3)).await;
+        let before = (inbound(&counter, "parked").await.len(), inbound(&counter, "refused").await.len());
         lie(&counter, &nobody, "good").await;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        (inbound(&counter, "refused").await.len() >= 2).then_some(())
+        (inbound(&counter, "refused").await.len() > before.1 && inbound(&counter, "parked").await.len() == before.0).then_some(())
     })
     .await;
     let taken = inbound(&counter, "parked").await.len();
     lie(&counter, &nobody, "rolled").await;
     eventually("the new one is taken", Duration::from_secs(10), || async {
-        (inbound(&counter, "parked").await.len() == taken + 1).then_some(())
+        (inbound(&counter, "parked").await.len() > taken).then_some(())
     })
     .await;
     counter.platform.stop().await;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use support::{ApiShop, TestPlatform};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::flow::{Socket, next_frame, socket};
+use crate::flow::{Socket, next_frame, next_of, socket};
 
 fn thb(amount: i64) -> Value {
     json!({"amount": amount, "currency": "THB"})
@@ -36,11 +36,11 @@ async fn subscribe(socket: &mut Socket, topic: &str) -> Value {
     next_frame(socket).await
 }
 
-/// The kinds of things of which frames came, until one of type `last`.
-async fn kinds_until(socket: &mut Socket, last: &str) -> BTreeSet<String> {
+/// The kinds of things of which frames came on a topic, until one of type `last`.
+async fn kinds_until(socket: &mut Socket, topic: &str, last: &str) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
     loop {
-        let frame = next_frame(socket).await;
+        let frame = next_of(socket, topic, 0).await;
         let name = frame["type"].as_str().unwrap().to_owned();
         kinds.insert(name.split('.').next().unwrap().to_owned());
         if name == last {
@@ -144,27 +144,28 @@ async fn a_socket_tells_each_of_what_it_may_read() {
     let mut till = socket(&platform, &role(Role::Cashier)).await;
     assert_eq!(subscribe(&mut till, &format!("provider_account.{account}")).await["code"], "NotFound");
     assert_eq!(subscribe(&mut till, &everything).await["type"], "subscribed");
-    let kinds = kinds_until(&mut till, "order.completed").await;
+    let kinds = kinds_until(&mut till, &everything, "order.completed").await;
     let expected = ["store", "order", "bill", "payment_intent", "customer"];
     assert_eq!(kinds, expected.map(str::to_owned).into(), "of what a till may read");
 
     let mut audit = socket(&platform, &role(Role::Auditor)).await;
     assert_eq!(subscribe(&mut audit, &format!("customer.{customer}")).await["code"], "NotFound");
     assert_eq!(subscribe(&mut audit, &everything).await["type"], "subscribed");
-    let kinds = kinds_until(&mut audit, "order.completed").await;
+    let kinds = kinds_until(&mut audit, &everything, "order.completed").await;
     let expected = ["merchant", "store", "provider_account", "order", "bill", "payment_intent"];
     assert_eq!(kinds, expected.map(str::to_owned).into(), "neither persons nor endpoints");
 
     let mut office = socket(&platform, &shop.admin).await;
     assert_eq!(subscribe(&mut office, &everything).await["type"], "subscribed");
-    assert!(kinds_until(&mut office, "order.completed").await.contains("webhook_endpoint"));
+    assert!(kinds_until(&mut office, &everything, "order.completed").await.contains("webhook_endpoint"));
 
     // Live as well, and a topic of one thing of one's own goes on as before.
-    assert_eq!(subscribe(&mut till, &format!("bill.{bill}")).await["type"], "subscribed");
-    kinds_until(&mut till, "bill.paid").await;
+    let of_bill = format!("bill.{bill}");
+    assert_eq!(subscribe(&mut till, &of_bill).await["type"], "subscribed");
+    kinds_until(&mut till, &of_bill, "bill.paid").await;
     platform.post(&shop.admin, "/v1/webhook-endpoints", json!({"url": "https://shop.example/more", "events": "bill.voided"})).await.ok();
     sale(&platform, &shop).await;
-    assert!(!kinds_until(&mut till, "order.completed").await.contains("webhook_endpoint"));
+    assert!(!kinds_until(&mut till, &everything, "order.completed").await.contains("webhook_endpoint"));
     platform.stop().await;
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use domain::ids::ProviderAccountId;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, ProviderAt, TestPlatform, answered, eventually, nobody, reconcile, settlement_list};
+use support::{Answered, ApiShop, ProviderAt, TestPlatform, eventually, nobody, patiently_answered, reconcile, settlement_list};
 
 use crate::cards::{OWED, thb};
 
@@ -89,7 +89,7 @@ impl Desk {
     async fn hand_in_of(&self, token: &str, account: &str, list: &str) -> Answered {
         let path = format!("/v1/provider-accounts/{account}/settlement-lists?{}", period(self.platform.now()));
         let request = self.platform.raw(Method::POST, &path).bearer_auth(token).header("content-type", "text/csv");
-        answered(request.body(list.to_owned())).await
+        patiently_answered(request.body(list.to_owned())).await
     }
 
     /// Where the log ends, once nothing is under way.

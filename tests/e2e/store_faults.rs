@@ -100,7 +100,7 @@ async fn takes_writes(admin: &mut sqlx::PgConnection, writes: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_takes_no_writes_for_a_while_refuses_nothing() {
-    let database = TestDatabase::new().await;
+    let database = TestDatabase::new().await.impatient();
     let write = database.write_side();
     let seen = Seen::default();
     // This connection was made before, so it may write all the time.

@@ -10,7 +10,7 @@ use api::{
 use chrono::{Days, NaiveDate};
 use rust_decimal::Decimal;
 use serde_json::Value;
-use support::{Answered, Process, TestDatabase, answered};
+use support::{Answered, Process, TestDatabase, patiently_answered};
 
 use crate::volume_sums::Sums;
 
@@ -57,7 +57,7 @@ impl Edge {
 
     /// What it says there.
     pub async fn get(&self, path: &str) -> Answered {
-        answered(self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.token)).await
+        patiently_answered(self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.token)).await
     }
 
     /// All reports from the first to the last of these days, so many days at once, for an answer is not cut into pages; now or at an

@@ -60,6 +60,23 @@ async fn taken(receiver: &Receiver, wanted: &BTreeSet<String>) -> Vec<Received> 
     .await
 }
 
+/// How many attempts are noted as taken: those whose answer came.
+async fn noted(platform: &TestPlatform) -> usize {
+    let sql = "select count(*) from process.webhook_attempt where status between 200 and 299";
+    let noted: i64 = sqlx::query_scalar(sql).fetch_one(&platform.database.admin).await.unwrap();
+    usize::try_from(noted).unwrap()
+}
+
+/// Waits until nothing is left to deliver.
+async fn delivered(platform: &TestPlatform) {
+    eventually("nothing is left to deliver", LIMIT, || async {
+        let sql = "select count(*) from process.webhook_delivery where due_at is not null";
+        let left: i64 = sqlx::query_scalar(sql).fetch_one(&platform.database.admin).await.unwrap();
+        (left == 0).then_some(())
+    })
+    .await;
+}
+
 fn ids(events: &[Value]) -> BTreeSet<String> {
     events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
 }
@@ -80,7 +97,8 @@ async fn every_event_is_taken_once_and_equals_the_feed_whatever_the_receiver_doe
     // All but the creation of the endpoint itself, which was before its first delivery.
     let told: Vec<Value> = events.iter().filter(|event| event["type"] != "webhook_endpoint.created").cloned().collect();
     let received = taken(&receiver, &ids(&told)).await;
-    assert_eq!(received.len(), told.len(), "each is taken once");
+    // Whose answer was lost comes again; what was heard to be taken does not.
+    eventually("each is noted as taken once", LIMIT, || async { (noted(&platform).await == told.len()).then_some(()) }).await;
     let told: BTreeMap<&str, &Value> = told.iter().map(|event| (event["id"].as_str().unwrap(), event)).collect();
     for one in &received {
         assert_eq!(&one.json(), told[one.header("webhook-id")]);
@@ -123,17 +141,21 @@ async fn a_payment_explains_what_its_merchant_was_told() {
     let lines = eventually("the second attempt is among the lines", LIMIT, || async {
         let lines = platform.get(&shop.admin, &path).await.ok().body["data"].as_array().unwrap().clone();
         let deliveries: Vec<Value> = lines.into_iter().filter(|line| line["kind"] == "delivery").collect();
-        (deliveries.len() == 2).then_some(deliveries)
+        deliveries.last().is_some_and(|line| line["status"] == 200).then_some(deliveries)
     })
     .await;
-    for (line, (attempt, status)) in lines.iter().zip([(1, 500), (2, 200)]) {
-        assert_eq!((&line["attempt"], &line["status"], &line["state"]), (&json!(attempt), &json!(status), &json!("delivered")), "{line}");
+    // The first was refused; an answer that did not come in time is none.
+    let refused = &lines[..lines.len() - 1];
+    assert!(!refused.is_empty() && refused.iter().all(|line| line["status"] == 500 || line["status"].is_null()), "{lines:?}");
+    for (line, attempt) in lines.iter().zip(1..) {
+        assert_eq!((&line["attempt"], &line["state"]), (&json!(attempt), &json!("delivered")), "{line}");
         assert_eq!((&line["event"], &line["type"], &line["endpoint"]), (&told["id"], &told["type"], &json!(endpoint)));
     }
-    let lines = platform.get(&shop.cashier, &path).await.ok().body["data"].as_array().unwrap().clone();
-    assert!(!lines.is_empty() && lines.iter().all(|line| line["kind"] != "delivery"), "who does not manage endpoints is not told of them");
+    let of_the_till = platform.get(&shop.cashier, &path).await.ok().body["data"].as_array().unwrap().clone();
+    let untold = of_the_till.iter().all(|line| line["kind"] != "delivery");
+    assert!(!of_the_till.is_empty() && untold, "who does not manage endpoints is not told of them");
     let printed = support::replay(&platform.database, &["explain", told["object"]["id"].as_str().unwrap()]).await.sound();
-    assert_eq!(printed.lines.iter().filter(|line| line["kind"] == "delivery").count(), 2, "the command line tells the same");
+    assert_eq!(printed.lines.iter().filter(|line| line["kind"] == "delivery").count(), lines.len(), "the command line tells the same");
     platform.stop().await;
 }
 
@@ -162,18 +184,19 @@ async fn a_delivery_keeps_the_name_under_which_its_event_became_due() {
     let everything = json!({"url": receiver.url, "events": "*"});
     platform.send(&shop.admin, Method::PATCH, &format!("/v1/webhook-endpoints/{endpoint}"), None, Some(&everything)).await.ok();
     let again = [json!({"event_id": before}), json!({"event_id": issued["id"]}), json!({"after": position - 1, "until": position})];
-    for (n, input) in (2..).zip(again) {
+    let times = || receiver.received().iter().filter(|received| received.header("webhook-id") == before).count();
+    for input in again {
+        // Whose answer was lost comes again by itself.
+        delivered(&platform).await;
+        let so_far = times();
         platform.post(&shop.admin, &resend, input).await.ok();
-        eventually("it is sent again", LIMIT, || async {
-            let of_it = |received: &Received| received.header("webhook-id") == before;
-            (receiver.received().iter().filter(|received| of_it(received)).count() == n).then_some(())
-        })
-        .await;
+        eventually("it is sent again", LIMIT, || async { (times() > so_far).then_some(()) }).await;
     }
     let mut told = issued.clone();
     told["id"] = json!(before);
     let bodies = receiver.received().into_iter().map(|received| serde_json::from_slice::<Value>(&received.body).unwrap());
-    assert_eq!(bodies.filter(|body| body["position"] == position).collect::<Vec<_>>(), vec![told; 4]);
+    let of_it: Vec<Value> = bodies.filter(|body| body["position"] == position).collect();
+    assert!(of_it.len() >= 4 && of_it.iter().all(|body| *body == told), "{of_it:?}");
     let unknown = platform.post(&shop.admin, &resend, json!({"event_id": nobody::<EventId>()})).await;
     assert_eq!(unknown.status.as_u16(), 404, "{unknown:?}");
     platform.stop().await;
@@ -325,7 +348,7 @@ async fn an_overloaded_endpoint_is_left_alone_as_long_as_it_asks() {
         asked.then_some(())
     })
     .await;
-    eventually("it comes again", LIMIT, || async { (receiver.received().len() == 2).then_some(()) }).await;
+    eventually("it comes again", LIMIT, || async { (receiver.received().len() >= 2).then_some(()) }).await;
     let pause = before.get().elapsed();
     assert!(pause >= Duration::from_millis(1_900), "the pause is kept, though the schedule is faster: {pause:?}");
     platform.stop().await;
@@ -344,14 +367,17 @@ async fn one_event_a_range_or_everything_after_a_position_is_sent_again() {
     let paid: Vec<Value> = events.iter().filter(|event| event["type"] == "bill.paid").cloned().collect();
     taken(&receiver, &ids(&paid)).await;
     let again = async |body: Value, expected: Vec<Value>| {
-        let before = receiver.received().len();
+        // Whose answer was lost comes again by itself; each is heard to be taken once.
+        delivered(&platform).await;
+        let (before, taken) = (receiver.received().len(), noted(&platform).await);
         let answered = platform.post(&shop.admin, &format!("/v1/webhook-endpoints/{id}/resend"), body).await.ok();
         assert_eq!(answered.status, 202);
-        eventually("they come again", LIMIT, || async { (receiver.received().len() >= before + expected.len()).then_some(()) }).await;
+        let came = || receiver.received()[before..].iter().map(Received::json).collect::<Vec<Value>>();
+        eventually("they come again", LIMIT, || async { ids(&came()).is_superset(&ids(&expected)).then_some(()) }).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let came: Vec<Value> = receiver.received()[before..].iter().map(Received::json).collect();
-        assert_eq!(came.len(), expected.len());
-        assert_eq!(ids(&came), ids(&expected));
+        delivered(&platform).await;
+        assert_eq!(ids(&came()), ids(&expected));
+        assert_eq!(noted(&platform).await, taken + expected.len());
     };
     again(json!({"event_id": paid[1]["id"]}), vec![paid[1].clone()]).await;
     // By its name an event goes out although the filter does not want it.
@@ -362,8 +388,8 @@ async fn one_event_a_range_or_everything_after_a_position_is_sent_again() {
     // An attempt is noted after its answer.
     eventually("every attempt is in the log", LIMIT, || async {
         let log = platform.get(&shop.admin, &path).await.ok().body;
-        let attempts: usize = log["data"].as_array().unwrap().iter().map(|one| one["attempts"].as_array().unwrap().len()).sum();
-        (attempts == receiver.received().len()).then_some(())
+        let attempts = log["data"].as_array().unwrap().iter().flat_map(|one| one["attempts"].as_array().unwrap());
+        (attempts.filter(|attempt| attempt["status"] == 200).count() == 2 * paid.len() + 3).then_some(())
     })
     .await;
     let other = platform.shop().await;

@@ -64,7 +64,14 @@ impl TestDatabase {
         Self { admin, admin_url, url, nats_url: info.nats_url.clone(), mortal: true, seeds: AtomicU64::new(1) }
     }
 
-    /// Up to four connections under a group role. A busy machine is given more time to open one than the product gives it.
+    /// For a test that takes the log away for a while: nobody waits for longer than the product does.
+    pub const fn impatient(mut self) -> Self {
+        self.mortal = true;
+        self
+    }
+
+    /// Up to four connections under a group role. A busy machine is given more time than the product gives it, to open one and to commit,
+    /// where nobody means to take the database away.
     pub fn pool(&self, role: Role) -> PgPool {
         let pool = database::pool(&self.url, role, 4).expect("a URL");
         if self.mortal {
@@ -84,7 +91,12 @@ impl TestDatabase {
         let options = database::options(url, Role::App).expect("a URL");
         let (news, shutdown) = (committer::News::of_commits(), CancellationToken::new());
         let moved = news.moved.subscribe();
-        let (committer, task) = committer::spawn(PgAppender::new(options), news.clone(), shutdown.clone());
+        let (appender, stop) = (PgAppender::new(options), shutdown.clone());
+        let (committer, task) = if self.mortal {
+            committer::spawn(appender, news.clone(), stop)
+        } else {
+            committer::spawn_patient(appender, news.clone(), stop, PATIENCE)
+        };
         let (clock, ids) = (Arc::new(ManualClock::default()), Arc::new(SeededIds::new(self.seeds.fetch_add(1, Ordering::SeqCst))));
         let handler = CommandHandler::new(self.pool(Role::App), committer.clone(), clock.clone(), ids.clone());
         WriteSide { handler, committer, moved, news, clock, ids, shutdown, task }

@@ -140,9 +140,7 @@ impl TestPlatform {
         config.webhooks.allow_local = true;
         config.webhooks.waits_ms = Some(vec![50, 100, 200, 400, 800, 1_600]);
         change(&mut config);
-        let servers = servers_of(&database);
-        migrate(&servers).await.expect("the database migrates");
-        let platform = Platform::start_by(&config, &servers, roles, clock.clone()).await.expect("the platform starts");
+        let platform = started(&config, &servers_of(&database), roles, &clock).await;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
         let psp = PspId(platform.commands.ids().next());
         let keys = Arc::default();
@@ -151,9 +149,15 @@ impl TestPlatform {
 
     /// Another process's worth of the edge over the same database; answers where it listens.
     pub async fn second_edge(&self) -> (Platform, String) {
+        self.second_edge_over(&self.database.url).await
+    }
+
+    /// The same by another URL of this database, see [`crate::Proxy`].
+    pub async fn second_edge_over(&self, url: &str) -> (Platform, String) {
         let mut config = self.config.clone();
         config.http.listen = free_address().expect("a free port");
-        let edge = Platform::start(&config, &servers_of(&self.database), &[ProcessRole::Api]).await.expect("a second edge starts");
+        let servers = Servers { database_url: url.to_owned(), ..servers_of(&self.database) };
+        let edge = started(&config, &servers, &[ProcessRole::Api], &self.clock).await;
         (edge, format!("http://{}", config.http.listen))
     }
 
@@ -319,6 +323,22 @@ impl TestPlatform {
         assert!(report.problems.is_empty(), "{:?}", report.problems);
         for report in projections::check::check(&self.platform.worker_pool).await.expect("the read models are read") {
             assert!(report.differences.is_empty(), "{}: {:?}", report.projection, report.differences);
+        }
+    }
+}
+
+/// A platform over a database of this build, as a process starts it: again where the machine was too busy for it to connect in time.
+async fn started(config: &Config, servers: &Servers, roles: &[ProcessRole], clock: &Arc<dyn Clock>) -> Platform {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let start = async {
+            migrate(servers).await?;
+            Platform::start_by(config, servers, roles, clock.clone()).await
+        };
+        match start.await {
+            Ok(platform) => return platform,
+            Err(error) if tokio::time::Instant::now() > deadline => panic!("the platform starts: {error:#}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
         }
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, stream};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     client::{Client, text},
@@ -23,6 +24,9 @@ const MENU: &[(&str, &str, i64)] = &[
     ("MSR", "Mango sticky rice", 99_25),
     ("WAT", "Water", 15_00),
 ];
+
+/// How long anything may take. A refund whose first call had no answer is looked for in the bank's books for two minutes.
+const PATIENCE: Duration = Duration::from_secs(200);
 
 /// A store as the day needs it.
 #[derive(Clone)]
@@ -207,10 +211,15 @@ async fn wait_until_released(shop: &Shop, bill_id: &str) -> Result<()> {
 }
 
 async fn wait_until(shop: &Shop, name: &'static str, path: &str, good: impl Fn(&Value) -> bool) -> Result<Value> {
-    for n in 0..400_u64 {
+    let until = Instant::now() + PATIENCE;
+    for n in 0_u64.. {
+        let asked_at = Instant::now();
         let answered = shop.staff.call(name, reqwest::Method::GET, path, None).await?;
         if answered.status.is_success() && good(&answered.body) {
             return Ok(answered.body);
+        }
+        if asked_at >= until {
+            break;
         }
         tokio::time::sleep(Duration::from_millis(20 + n.min(80))).await;
     }

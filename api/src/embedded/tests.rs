@@ -236,7 +236,7 @@ async fn a_jetstream_that_gives_no_answer_any_more_is_started_again() {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     };
-    assert_eq!(tokio::time::timeout(Duration::from_secs(40), revived).await.unwrap(), ["nats-server"]);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(120), revived).await.unwrap(), ["nats-server"]);
     assert_ne!(embedded.nats_pid().unwrap(), silent);
     assert!(embedded.revive().await.unwrap().is_empty());
     embedded.stop().await.unwrap();

@@ -23,6 +23,9 @@ use crate::{
     import::plan::tests::{HEADER, SHOP},
 };
 
+/// How long a busy machine may take to open a connection, which the product gives less.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -48,12 +51,13 @@ struct Log {
 
 impl Log {
     async fn open(embedded: &Embedded) -> Self {
-        let owner = PgPoolOptions::new().max_connections(2).connect(embedded.admin_url()).await.unwrap();
+        let owner = PgPoolOptions::new().max_connections(2).acquire_timeout(PATIENCE).connect(embedded.admin_url()).await.unwrap();
         let options = database::options(embedded.database_url(), Role::App).unwrap();
         database::migrate(&owner, Some(options.get_username())).await.unwrap();
         let stop = CancellationToken::new();
         let (committer, task) = committer::spawn(commands::event_log::PgAppender::new(options), committer::News::default(), stop.clone());
         let pool = database::pool(embedded.database_url(), Role::App, 16).unwrap();
+        let pool = pool.options().clone().acquire_timeout(PATIENCE).connect_lazy_with((*pool.connect_options()).clone());
         let handler = CommandHandler::new(pool, committer, Arc::new(SystemClock), Arc::new(RandomIds));
         Self { handler, owner, stop, committer: task }
     }

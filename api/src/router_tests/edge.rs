@@ -9,6 +9,7 @@ use axum::{
 use chrono::{DateTime, Duration as Span, Utc};
 use commands::{
     committer,
+    database::LastUse,
     handle::CommandHandler,
     personal::{Keyring, MasterKey},
     provider_accounts::ProviderAccounts,
@@ -34,6 +35,7 @@ use crate::{
     account_providers::AccountProviders,
     auth::{Role, SigningKey, TokenIssuer, TokenRequest, TokenVerifier},
     config::{AccountSettings, Limits},
+    gate::Gate,
     limits::Limiter,
     state::{Lag, Parts, Readiness},
 };
@@ -113,6 +115,8 @@ pub(super) fn edge_of(change: impl FnOnce(&mut Parts)) -> (AppState, TokenIssuer
         limiter: Limiter::local(Limits::off()),
         app_pool: pool.clone(),
         call_back_pool: pool.clone(),
+        gate: Gate::before(LastUse::default()),
+        call_back_gate: Gate::before(LastUse::default()),
         tasks: Arc::default(),
         looks: commands::looks::Looks::default(),
         log_pool: pool.clone(),

@@ -26,6 +26,8 @@ const DEFAULT_LIMIT: i64 = 50;
 const MOST: i64 = 200;
 /// Events looked at for one page, however few of them are of the types asked for.
 const LOOKED_AT: i64 = 2_000;
+/// Positions looked over for one page of one store's events, which lie among those of all stores.
+const LOOKED_OVER: i64 = 250_000;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -52,7 +54,7 @@ pub struct EventQuery {
 /// A page of the feed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventPage {
-    /// In the order of positions. May be empty although there is more, where events of other types lie between.
+    /// In the order of positions. May be empty although there is more, where events of other types or stores lie between.
     pub data: Vec<EventResource>,
     /// There is more to read now.
     pub has_more: bool,
@@ -72,9 +74,13 @@ async fn list(ask: Ask<may::EventRead, Events>, Filter(query): Filter<EventQuery
     let filters = filters(query.types.as_deref())?;
     // Without a filter one more than a page tells whether there is more.
     let look_at = if filters.is_empty() { limit.saturating_add(1) } else { LOOKED_AT };
-    let rows = ask.reads.events_of(&ask.scope, &kinds(&ask), after, i64::MAX, look_at).await?;
+    // Before the events are: what comes meanwhile is not passed over.
+    let reached = ask.reads.events_position().await?;
+    let until = if ask.scope.store.is_some() { reached.min(after.saturating_add(LOOKED_OVER)) } else { reached };
+    let rows = ask.reads.events_of(&ask.scope, &kinds(&ask), after, until, look_at).await?;
     let seen_all = i64::try_from(rows.len()).is_ok_and(|count| count < look_at);
-    let last_seen = rows.last().map_or(after, |row| row.pos);
+    // Whoever is told of little is not to look over all that was not for it again with the next page.
+    let last_seen = if seen_all { until.max(after) } else { rows.last().map_or(after, |row| row.pos) };
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| filter.matches(name));
     let mut rows: Vec<_> = rows.into_iter().filter(|row| wanted(row.event_type)).collect();
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -82,7 +88,7 @@ async fn list(ask: Ask<may::EventRead, Events>, Filter(query): Filter<EventQuery
     rows.truncate(most);
     let next_after = if cut { rows.last().map_or(after, |row| row.pos) } else { last_seen };
     let data = told(&ask.reads, &rows).await?;
-    Ok(ask.answer(Json(EventPage { data, has_more: cut || !seen_all, next_after })))
+    Ok(ask.answer(Json(EventPage { data, has_more: cut || !seen_all || until < reached, next_after })))
 }
 
 /// The kinds of things whose events the caller is told of: those that it may read by their own routes.

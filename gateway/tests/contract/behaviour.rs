@@ -11,9 +11,6 @@ use serde_json::json;
 
 use crate::world::{Launch, Setup, World};
 
-/// Quick enough for the time-out faults, and slow enough for a machine that has much to do.
-const HASTY: Setup = Setup { timeout_ms: 2_000, seed: 7 };
-
 /// Faults that look as if anything may have happened.
 pub const UNCLEAR: [&str; 10] = [
     "reset_before",
@@ -52,7 +49,7 @@ pub async fn an_attempt_is_started_paid_and_found(launch: Launch) {
 
 pub async fn amounts_are_exact(launch: Launch) {
     for seed in [0, 1] {
-        let world = launch(Setup { seed, ..Setup::default() }).await;
+        let world = launch(Setup { seed }).await;
         for satang in [100_50, 1, 20_00, 700_000_00, 99_99] {
             let (request, _) = world.paid(satang).await;
             // Twice, since answers alternate between numbers and text.
@@ -101,7 +98,7 @@ async fn persevere(world: &World, request: &StartRequest) -> CallOutcome<Attempt
 }
 
 pub async fn every_fault_of_a_start_has_its_outcome_and_leaves_one_thing(launch: Launch) {
-    let world = launch(HASTY).await;
+    let world = launch(Setup::default()).await;
     for fault in UNCLEAR.into_iter().chain(["trouble_after", "http_429"]) {
         world.fault("start", fault, 1).await;
         let request = world.request(75_25);
@@ -130,7 +127,7 @@ pub async fn every_fault_of_a_start_has_its_outcome_and_leaves_one_thing(launch:
 }
 
 pub async fn a_failed_look_says_nothing_and_can_be_repeated(launch: Launch) {
-    let world = launch(HASTY).await;
+    let world = launch(Setup::default()).await;
     let (request, _) = world.paid(10_00).await;
     for fault in UNCLEAR.into_iter().chain(["http_429"]) {
         world.fault("inquire", fault, 1).await;
@@ -267,7 +264,7 @@ pub async fn requests_that_make_no_sense_are_declined(launch: Launch) {
 }
 
 pub async fn secrets_show_nowhere(launch: Launch) {
-    let world = launch(HASTY).await;
+    let world = launch(Setup::default()).await;
     let mut shown = String::new();
     for fault in ["http_429", "not_json", "timeout_after", "token_expired", "cut_body", "trouble"] {
         world.fault("start", fault, 2).await;

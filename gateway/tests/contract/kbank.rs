@@ -16,7 +16,7 @@ pub async fn world(setup: Setup) -> World {
 async fn world_with(setup: Setup, changes: Value) -> World {
     let mut settings = json!({"consumer_id": "kb-hidden-id", "consumer_secret": "kb-hidden-secret", "partner_id": "PTR0000001",
         "partner_secret": "kb-hidden-partner", "merchant_id": "KB000000000001", "webhook_path_secret": "kb-hidden-path-secret",
-        "quota_pause_ms": 0, "timeout_ms": setup.timeout_ms});
+        "quota_pause_ms": 0});
     settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     let traits = Traits {
         method: Method::PromptPay,
@@ -39,8 +39,6 @@ async fn world_with(setup: Setup, changes: Value) -> World {
     })
     .await
 }
-
-const HASTY: Setup = Setup { timeout_ms: 2_000, seed: 7 };
 
 fn code_of<T: std::fmt::Debug>(outcome: CallOutcome<T>) -> String {
     let CallOutcome::Declined(decline) = outcome else { panic!("expected a decline, got {outcome:?}") };
@@ -90,7 +88,7 @@ async fn a_lost_code_that_was_paid_all_the_same_counts() {
 
 #[tokio::test]
 async fn a_lost_code_is_not_given_up_before_its_cancel_is_confirmed() {
-    let world = world(HASTY).await;
+    let world = world(Setup::default()).await;
     let request = world.request(60_00);
     for (operation, fault) in [("start", "cut_body"), ("cancel", "http_500")] {
         world.fault(operation, fault, 1).await;

@@ -17,8 +17,6 @@ use crate::{
     world::{Launch, Setup, World},
 };
 
-const HASTY: Setup = Setup { timeout_ms: 2_000, seed: 7 };
-
 /// From the evening at which a world begins to two seconds before the end of the Bangkok day.
 const TO_MIDNIGHT: TimeDelta = TimeDelta::seconds(5 * 3_600 - 2);
 
@@ -42,7 +40,7 @@ pub async fn a_refund_happens_once_however_often_it_is_asked_for(launch: Launch)
 }
 
 pub async fn every_fault_of_a_refund_ends_in_one_refund(launch: Launch) {
-    let world = launch(HASTY).await;
+    let world = launch(Setup::default()).await;
     let mut expected = 0;
     for fault in UNCLEAR.into_iter().chain(["trouble_after", "http_429"]) {
         let (_, refund) = world.paid(30_00).await;
@@ -171,7 +169,7 @@ pub async fn a_cancel_that_lost_shows_the_payment(launch: Launch) {
 }
 
 pub async fn every_fault_of_a_cancel_ends_in_one_cancelled_attempt(launch: Launch) {
-    let world = launch(HASTY).await;
+    let world = launch(Setup::default()).await;
     if !cancels(&world) {
         return;
     }

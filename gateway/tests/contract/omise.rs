@@ -10,8 +10,7 @@ use crate::world::{Setup, Stage, Traits, World};
 const HOOK: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 pub async fn world(setup: Setup) -> World {
-    let settings = json!({"secret_key": "skey_hidden_key", "webhook_secret": HOOK, "promptpay_min": 1, "promptpay_max": 100_000_000,
-        "timeout_ms": setup.timeout_ms});
+    let settings = json!({"secret_key": "skey_hidden_key", "webhook_secret": HOOK, "promptpay_min": 1, "promptpay_max": 100_000_000});
     let traits = Traits {
         method: Method::PromptPay,
         card: Some(Method::Card { token: "tokn_test_ok".to_owned() }),

@@ -14,7 +14,7 @@ pub async fn world(setup: Setup) -> World {
 /// With other settings of the connector.
 async fn world_with(setup: Setup, changes: Value) -> World {
     let mut settings = json!({"api_key": "scb-hidden-key", "api_secret": "scb-hidden-secret", "biller_id": "123456789012345",
-        "webhook_path_secret": "scb-hidden-path-secret", "void_profile": true, "timeout_ms": setup.timeout_ms});
+        "webhook_path_secret": "scb-hidden-path-secret", "void_profile": true});
     settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     let traits = Traits {
         method: Method::PromptPay,

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::world::{Setup, Stage, Traits, World};
 
 pub async fn world(setup: Setup) -> World {
-    let settings = json!({"secret_key": "sk_hidden_key", "webhook_secret": "whsec_hidden_secret", "timeout_ms": setup.timeout_ms});
+    let settings = json!({"secret_key": "sk_hidden_key", "webhook_secret": "whsec_hidden_secret"});
     let traits = Traits {
         method: Method::PromptPay,
         card: Some(Method::Card { token: "pm_card_visa".to_owned() }),

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::stage::Heard;
-use crate::stage::{self, Driver};
+use crate::stage::{self, Driver, HELD_BACK_MS};
 
 /// 2026-03-01 19:00 in Bangkok.
 const EVENING: &str = "2026-03-01T12:00:00Z";
@@ -22,15 +22,13 @@ const EVENING: &str = "2026-03-01T12:00:00Z";
 /// What a behaviour wants of its world.
 #[derive(Clone, Copy)]
 pub struct Setup {
-    /// Of the connector, for one exchange.
-    pub timeout_ms: u64,
     /// Of the simulator.
     pub seed: u64,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { timeout_ms: 5_000, seed: 7 }
+        Self { seed: 7 }
     }
 }
 
@@ -78,7 +76,7 @@ pub struct Stage {
 }
 
 impl World {
-    /// `serve` starts the simulator on the stage; `settings` are the connector's, without its `base_url`.
+    /// `serve` starts the simulator on the stage; `settings` are the connector's, without its `base_url` and `timeout_ms`.
     pub async fn new(
         name: &'static str,
         path_secret: &str,
@@ -91,8 +89,11 @@ impl World {
         let serve = |listener, config, stop| serve(Stage { listener, config, stop });
         let stage = stage::Stage::new(&format!("/webhooks/{name}{suffix}"), EVENING, seed, serve).await;
         settings["base_url"] = json!(stage.base_url);
-        let provider = catalog::connect(name, &settings, Arc::clone(&stage.clock)).unwrap();
-        Self { traits, driver: Driver::new(stage, provider) }
+        let connect = |stage: &stage::Stage, timeout_ms: u64| {
+            settings["timeout_ms"] = json!(timeout_ms);
+            catalog::connect(name, &settings, Arc::clone(&stage.clock)).unwrap()
+        };
+        Self { traits, driver: Driver::new(stage, connect) }
     }
 
     pub fn advance_minutes(&self, minutes: i64) {
@@ -126,7 +127,7 @@ impl World {
 
     pub async fn inquire(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
         let inquiry = InquiryRequest { key: request.key.clone(), method: request.method.kind(), now: self.now() };
-        self.provider.inquire(&inquiry, &self.log).await
+        self.connector().inquire(&inquiry, &self.log).await
     }
 
     pub async fn view(&self, request: &StartRequest) -> AttemptView {
@@ -142,7 +143,7 @@ impl World {
             idempotency_key: format!("cancel-{}", request.key.reference),
             now: self.now(),
         };
-        self.provider.cancel(&cancel, &self.log).await
+        self.connector().cancel(&cancel, &self.log).await
     }
 
     /// A paid attempt and the request that sends all of it back.
@@ -184,9 +185,13 @@ impl World {
 
     /// An answer that is held back comes long after its time-out; a slow one well before.
     pub async fn fault(&self, operation: &str, fault: &str, times: u32) {
-        let delay_ms = if fault == "slow" { 1_000 } else { 10_000 };
+        let held_back = fault.starts_with("timeout_");
+        let delay_ms = if held_back { HELD_BACK_MS } else { 1_000 };
         let rule = json!({"operation": operation, "fault": fault, "times": times, "delay_ms": delay_ms});
         assert!(self.lever("/sim/faults", rule).await.0);
+        if held_back {
+            self.hurry(times);
+        }
     }
 
     /// Strokes that no call has used up.

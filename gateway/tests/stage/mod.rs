@@ -30,7 +30,14 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// How long any one thing may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of a connector for one exchange: longer than a busy machine stands still.
+pub const TIMEOUT_MS: u64 = 20_000;
+/// Of the one whose answers are held back.
+const HASTY_MS: u64 = 2_000;
+/// How long these are held back.
+pub const HELD_BACK_MS: u64 = 60_000;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -113,6 +120,9 @@ pub struct Driver {
     pub log: ExchangeLog,
     stage: Stage,
     tries: Mutex<HashMap<(&'static str, Ulid), DateTime<Utc>>>,
+    hasty: Arc<dyn PaymentProvider>,
+    /// Calls whose answers are held back.
+    in_haste: Mutex<u32>,
 }
 
 impl Deref for Driver {
@@ -124,8 +134,27 @@ impl Deref for Driver {
 }
 
 impl Driver {
-    pub fn new(stage: Stage, provider: Arc<dyn PaymentProvider>) -> Self {
-        Self { provider, log: ExchangeLog::default(), stage, tries: Mutex::default() }
+    /// `connect` makes a connector that waits for so many milliseconds.
+    pub fn new(stage: Stage, mut connect: impl FnMut(&Stage, u64) -> Arc<dyn PaymentProvider>) -> Self {
+        let (provider, hasty) = (connect(&stage, TIMEOUT_MS), connect(&stage, HASTY_MS));
+        Self { provider, log: ExchangeLog::default(), stage, tries: Mutex::default(), hasty, in_haste: Mutex::default() }
+    }
+
+    /// The answers to the next calls are held back: they are made by who does not wait for long.
+    pub fn hurry(&self, calls: u32) {
+        *self.in_haste.lock().unwrap() = calls;
+    }
+
+    /// Who makes the next call.
+    pub fn connector(&self) -> &dyn PaymentProvider {
+        let mut in_haste = self.in_haste.lock().unwrap();
+        match in_haste.checked_sub(1) {
+            Some(left) => {
+                *in_haste = left;
+                self.hasty.as_ref()
+            }
+            None => self.provider.as_ref(),
+        }
     }
 
     fn uncertain_since(&self, id: (&'static str, Ulid)) -> Option<DateTime<Utc>> {
@@ -141,7 +170,7 @@ impl Driver {
     pub async fn start(&self, request: &StartRequest) -> CallOutcome<AttemptView> {
         let id = ("attempt", request.key.attempt_id.0);
         let request = StartRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
-        let outcome = self.provider.start(&request, &self.log).await;
+        let outcome = self.connector().start(&request, &self.log).await;
         self.tried(id, &outcome);
         outcome
     }
@@ -149,14 +178,14 @@ impl Driver {
     pub async fn refund(&self, request: &RefundRequest) -> CallOutcome<RefundStatus> {
         let id = ("refund", request.refund_id.0);
         let request = RefundRequest { uncertain_since: self.uncertain_since(id), ..request.clone() };
-        let outcome = self.provider.refund(&request, &self.log).await;
+        let outcome = self.connector().refund(&request, &self.log).await;
         self.tried(id, &outcome);
         outcome
     }
 
     pub async fn look_refund(&self, request: &RefundRequest) -> CallOutcome<RefundStatus> {
         let request = RefundRequest { uncertain_since: self.uncertain_since(("refund", request.refund_id.0)), ..request.clone() };
-        self.provider.inquire_refund(&request, &self.log).await
+        self.connector().inquire_refund(&request, &self.log).await
     }
 
     pub async fn ledger(&self) -> Value {

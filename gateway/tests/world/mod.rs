@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::{Driver, Stage};
+use crate::stage::{Driver, HELD_BACK_MS, Stage};
 
 /// 2026-03-01 23:50 in Bangkok.
 const LATE_EVENING: &str = "2026-03-01T16:50:00Z";
@@ -48,14 +48,14 @@ impl DerefMut for World {
 }
 
 impl World {
-    /// `serve` starts the simulator, `connect` makes the connector to it.
+    /// `serve` starts the simulator, `connect` makes a connector to it that waits for so many milliseconds.
     pub async fn new<F: Future<Output = std::io::Result<()>> + Send + 'static>(
         serve: impl FnOnce(TcpListener, SimulatorConfig, CancellationToken) -> F,
-        connect: impl FnOnce(&str, Clock) -> Arc<dyn PaymentProvider>,
+        connect: impl Fn(&str, Clock, u64) -> Arc<dyn PaymentProvider>,
     ) -> Self {
         let stage = Stage::new("/hook", LATE_EVENING, 7, |listener, config, stop| drop(tokio::spawn(serve(listener, config, stop)))).await;
-        let provider = connect(&stage.base_url, Arc::clone(&stage.clock));
-        Self { driver: Driver::new(stage, provider) }
+        let connect = |stage: &Stage, timeout_ms| connect(&stage.base_url, Arc::clone(&stage.clock), timeout_ms);
+        Self { driver: Driver::new(stage, connect) }
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {
@@ -64,8 +64,12 @@ impl World {
         answer
     }
 
+    /// Over one call. An answer that is held back, and a slow one, comes long after its time-out.
     pub async fn fault(&self, operation: &str, fault: &str) {
-        self.post("/sim/faults", json!({"operation": operation, "fault": fault, "times": 1, "delay_ms": 3_000})).await;
+        self.post("/sim/faults", json!({"operation": operation, "fault": fault, "times": 1, "delay_ms": HELD_BACK_MS})).await;
+        if fault == "slow" || fault.starts_with("timeout_") {
+            self.hurry(1);
+        }
     }
 
     /// A call-back about a payment that never was, sealed like this.
@@ -95,13 +99,13 @@ impl World {
 
     pub async fn inquire(&self, key: &AttemptKey) -> AttemptView {
         let request = InquiryRequest { key: key.clone(), method: MethodKind::Card, now: self.now() };
-        done(self.provider.inquire(&request, &self.log).await)
+        done(self.connector().inquire(&request, &self.log).await)
     }
 
     pub async fn capture(&self, key: &AttemptKey, satang: i64) -> CallOutcome<AttemptView> {
         let request =
             CaptureRequest { key: key.clone(), idempotency_key: format!("c-{satang}-{}", key.attempt_id.0), amount: Money::thb(satang) };
-        self.provider.capture(&request, &self.log).await
+        self.connector().capture(&request, &self.log).await
     }
 
     pub async fn cancel(&self, key: &AttemptKey) -> CallOutcome<AttemptView> {
@@ -111,7 +115,7 @@ impl World {
             idempotency_key: format!("x-{}", key.attempt_id.0),
             now: self.now(),
         };
-        self.provider.cancel(&request, &self.log).await
+        self.connector().cancel(&request, &self.log).await
     }
 
     pub fn refund_of(&self, view: &AttemptView, key: &AttemptKey, satang: i64) -> RefundRequest {

@@ -282,7 +282,8 @@ impl ReadModels {
     /// `Sql`.
     pub async fn events_position(&self) -> Result<i64, Error> {
         let sql = "select pos from read.checkpoint where name = $1 and version = $2";
-        Ok(sqlx::query_scalar(sql).bind(Events.name()).bind(Events.version()).fetch_optional(&self.pool).await?.unwrap_or(0))
+        let position = sqlx::query_scalar(sql).bind(Events.name()).bind(Events.version()).fetch_optional(&self.pool).await?;
+        Ok(self.no_later_than(position.unwrap_or(0)))
     }
 
     /// All events of the things that these, all of one merchant, happened to, up to the newest of them, in order.

@@ -32,8 +32,9 @@ pub const OMISE_HOOK: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub const STRIPE_HOOK: &str = "whsec_of_this_account";
 /// Merchants are opened a few at a time: dozens of tests begin together, and this is not about load.
 static DOOR: Semaphore = Semaphore::const_new(2);
-/// Nobody waits for longer than this, even while everything else runs beside it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Nobody waits for longer than this, even while everything else runs beside it: longer than the two minutes after a call without an answer
+/// in which a refusal proves nothing.
+pub const PATIENCE: Duration = Duration::from_secs(200);
 
 /// A provider with a simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use api::platform::ProcessRole;
 use chrono::{DateTime, Utc};
-use commands::webhook_deliveries;
+use commands::{database::Role, webhook_deliveries};
 use domain::ids::{EventId, MerchantId, Ulid};
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -82,8 +82,9 @@ async fn a_merchant_with_many_slow_endpoints_leaves_deliveries_to_others() {
     waiting(2, 100, 20).await;
     // One moment for all, since a lease of the first may be over before a busy machine comes to the last.
     let now = platform.now();
+    let worker = platform.database.pool(Role::Worker);
     let lease = async |most: i64| {
-        let leased = webhook_deliveries::lease(&platform.platform.worker_pool, now, most).await.unwrap();
+        let leased = webhook_deliveries::lease(&worker, now, most).await.unwrap();
         let mut by_merchant = BTreeMap::<MerchantId, usize>::new();
         for one in leased {
             *by_merchant.entry(one.tenant).or_default() += 1;

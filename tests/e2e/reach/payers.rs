@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Answered, ApiShop, ShiftedClock, TestPlatform, answered, eventually};
+use support::{Answered, ApiShop, ShiftedClock, TestPlatform, eventually, patiently_answered as answered};
 
 use super::thb;
 use crate::cards::{CardShop, STRIPE};
@@ -30,7 +30,7 @@ fn code(answer: &Answered) -> (u16, &str) {
 async fn validity(platform: &TestPlatform) -> i64 {
     let sql = "select extract(epoch from (p ->> 'expires_at')::timestamptz - (p ->> 'started_at')::timestamptz)::bigint from (select \
                convert_from(payload, 'UTF8')::jsonb as p from log.event where type = 'payment_intent.attempt_started' order by pos desc limit 1) e";
-    sqlx::query_scalar(sql).fetch_one(&platform.platform.worker_pool).await.unwrap()
+    sqlx::query_scalar(sql).fetch_one(&platform.database.admin).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

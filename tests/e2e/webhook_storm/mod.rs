@@ -198,7 +198,10 @@ async fn a_storm_of_call_backs_of_all_providers_has_one_effect_each_and_the_api_
         assert_eq!(status, expected, "{:?}: {flaw:?}", stages[at].bank);
     }
     for ((stage, told), (good, bad)) in stages.iter().zip(&told).zip(counts) {
-        assert_eq!(stored(stage, "done").await, (told.len(), good), "{:?}: every delivery was counted", stage.bank);
+        let (rows, times) = stored(stage, "done").await;
+        assert_eq!(rows, told.len(), "{:?}: each is there once", stage.bank);
+        // One that was stored, and not answered in time, was sent again.
+        assert!(times >= good, "{:?}: {times} of {good}: every delivery was counted", stage.bank);
         // What proves nothing gets a connection only if one is free in time; the full storm leaves fewer of them.
         let (kept, least) = (stored(stage, "refused").await.0, if is_full() { bad / 2 } else { bad });
         assert!((least..=bad).contains(&kept), "{:?}: {kept} of {bad} refused ones are kept", stage.bank);

@@ -121,7 +121,8 @@ impl Disks {
     /// Puts the copy in the place of the disk, whose server is dead.
     pub fn replace(&self, disk: Disk, copy: &Path) -> Result<()> {
         let (image, place) = (self.image(disk), self.place(disk));
-        for _ in 0..40 {
+        // For a minute: its server may take so long to be gone.
+        for _ in 0..1_200 {
             if run("umount", &[text(&place)]).is_ok() {
                 fs::rename(copy, &image)?;
                 return run("mount", &["-o", "loop", text(&image), text(&place)]);

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use api::embedded::connect_nats;
 use commands::{event_store::log_head, relay::stream_name};
 use sqlx::{Connection as _, PgConnection};
+use support::PATIENCE;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -78,7 +79,8 @@ pub async fn power_loss(world: &mut World) -> Result<()> {
 }
 
 pub async fn delete_stream(world: &World) -> Result<()> {
-    let head = log_head(&world.log).await?;
+    // The database may be what else is broken, and stays so until this is made.
+    let head = tokio::time::timeout(Duration::from_secs(5), log_head(&world.log)).await??;
     let client = connect_nats(world.embedded.nats_url()).await?;
     // There may be none at this moment.
     let _ = async_nats::jetstream::new(client).delete_stream(stream_name(&head)).await;
@@ -119,7 +121,7 @@ pub async fn flip_a_bit(world: &mut World) -> Result<()> {
 /// As the owner of embedded servers watches them: a server whose JetStream has switched itself off is started again.
 pub async fn watch_nats(world: &mut World) -> Result<()> {
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(20) {
+    while started.elapsed() < PATIENCE {
         if world.embedded.revive().await?.contains(&"nats-server") {
             world.measure.saw("jetstream switched itself off on a full disk");
             return Ok(());
@@ -129,7 +131,7 @@ pub async fn watch_nats(world: &mut World) -> Result<()> {
             let answer = client.request("$JS.API.STREAM.NAMES", "".into()).await.ok()?;
             (!String::from_utf8_lossy(&answer.payload).contains("\"error\"")).then_some(())
         };
-        if tokio::time::timeout(Duration::from_millis(500), asked).await.is_ok_and(|answered| answered.is_some()) {
+        if tokio::time::timeout(Duration::from_secs(5), asked).await.is_ok_and(|answered| answered.is_some()) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(250)).await;

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use support::PATIENCE;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -214,7 +215,8 @@ impl Till {
             _ => json!({"retry_ms": 700}),
         };
         let body = json!({"reference": reference, "webhook": webhook});
-        for _ in 0..200 {
+        // For a minute of refusals, and longer where the bank says nothing.
+        for _ in 0..400 {
             let sent = self.counter.http.post(format!("{}/sim/pay", self.counter.bank)).json(&body).send().await;
             if sent.is_ok_and(|answer| answer.status().is_success()) || self.has_paid(reference).await {
                 return;
@@ -256,7 +258,8 @@ impl Till {
     /// Another refund of everything is right once the provider refused the first (a token that it will not renew, say). One that is
     /// not there was taken back by a restore.
     async fn one_failed(&self, refunds: &[String]) -> bool {
-        for _ in 0..200 {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
             for id in refunds {
                 if let Some((status, refund)) = self.get(&format!("/v1/refunds/{id}")).await
                     && (status == 404 || refund["status"] == "failed")

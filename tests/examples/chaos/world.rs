@@ -17,7 +17,7 @@ use api::{
     simulated_provider::free_address,
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use support::{Process, Proxy, ScratchDir, bank_environment};
+use support::{PATIENCE, Process, Proxy, ScratchDir, bank_environment};
 
 use crate::{
     disks::Disks,
@@ -26,8 +26,8 @@ use crate::{
     schedule::Means,
 };
 
-/// A process that ought to serve by now waits no longer than this to be reported.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long one question whether a process serves waits for its answer; then it is asked again.
+const ONE_QUESTION: Duration = Duration::from_secs(10);
 
 /// Everything that runs, and how to break it.
 pub struct World {
@@ -83,8 +83,8 @@ impl World {
             };
             proxies.insert(line, Proxy::before(&url).await);
         }
-        let log = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(5)).connect_lazy(&info.admin_url)?;
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        let log = PgPoolOptions::new().max_connections(4).acquire_timeout(PATIENCE).connect_lazy(&info.admin_url)?;
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
         let mut world = Self {
             embedded,
             disks: made.ok(),
@@ -237,7 +237,7 @@ impl World {
     }
 
     async fn answers(&self, part: Part, path: &str) -> bool {
-        let request = self.http.get(format!("{}{path}", self.base(part))).timeout(Duration::from_secs(1));
+        let request = self.http.get(format!("{}{path}", self.base(part))).timeout(ONE_QUESTION);
         request.send().await.is_ok_and(|answer| answer.status().is_success())
     }
 
