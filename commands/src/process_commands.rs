@@ -87,9 +87,7 @@ pub async fn apply(unit: &mut UnitOfWork, command: ProcessCommand) -> Result<(),
             refund_findings::count_found(unit, payment_intent_id, refund_id, amount, unmatched_transaction_id).await
         }
         ProcessCommand::SucceedRefund { refund_id: id, provider_reference } => refund_findings::succeed(unit, id, provider_reference).await,
-        ProcessCommand::FailRefund { refund_id, code, message, refused_call } => {
-            refunds::fail(unit, refund_id, code, message, refused_call).await
-        }
+        ProcessCommand::FailRefund { refund_id, code, message, refused } => refunds::fail(unit, refund_id, code, message, refused).await,
         ProcessCommand::MarkRefundUnknown { refund_id, reason, since } => {
             refund(unit, refund_id, refund::Command::MarkOutcomeUnknown { reason, since }).await
         }

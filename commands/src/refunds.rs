@@ -154,16 +154,10 @@ async fn check_failed(unit: &mut UnitOfWork, refund_id: RefundId, payment: Payme
 ///
 /// # Errors
 /// Any rejection of a refund.
-pub async fn fail(
-    unit: &mut UnitOfWork,
-    refund_id: RefundId,
-    code: String,
-    message: String,
-    refused_call: bool,
-) -> Result<(), CommandError> {
+pub async fn fail(unit: &mut UnitOfWork, refund_id: RefundId, code: String, message: String, refused: bool) -> Result<(), CommandError> {
     let before = concerns(unit, refund_id).await?;
     let alarm = before.status == Status::Succeeded;
-    let after = unit.decide::<Refund>(refund_id, refund::Command::Fail { code, message, refused_call }).await?;
+    let after = unit.decide::<Refund>(refund_id, refund::Command::Fail { code, message, refused }).await?;
     if alarm && after.status == Status::Failed {
         metrics::counter!("smartpos_refunds_taken_back_total").increment(1);
         tracing::error!(%refund_id, "a refund that had succeeded failed: its money did not go back");

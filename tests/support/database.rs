@@ -65,6 +65,7 @@ impl TestDatabase {
     }
 
     /// For a test that takes the log away for a while: nobody waits for longer than the product does.
+    #[must_use]
     pub const fn impatient(mut self) -> Self {
         self.mortal = true;
         self

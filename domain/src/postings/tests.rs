@@ -344,7 +344,7 @@ fn some_word() -> impl Strategy<Value = refund::Command> {
     let statement_reference = || "24 Nov, line 3".to_owned();
     prop_oneof![
         4 => Just(refund::Command::Succeed { provider_reference: None }),
-        3 => Just(refund::Command::Fail { code: "refused".into(), message: "E-1".into(), refused_call: false }),
+        3 => Just(refund::Command::Fail { code: "refused".into(), message: "E-1".into(), refused: false }),
         3 => Just(refund::Command::LeaveToPerson { at: DateTime::UNIX_EPOCH }),
         3 => any::<bool>().prop_map(move |sent| refund::Command::ResolveByPerson { sent, statement_reference: statement_reference() }),
     ]

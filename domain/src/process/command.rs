@@ -258,7 +258,7 @@ pub enum ProcessCommand {
         /// The provider's words.
         message: String,
         /// A call was refused; otherwise its books say so.
-        refused_call: bool,
+        refused: bool,
     },
     /// The outcome of the refund call is not known.
     MarkRefundUnknown {

@@ -41,7 +41,7 @@ pub enum Command {
         /// The provider's words.
         message: String,
         /// A call was refused. What the books showed to have gone back they take back; a refusal does not: it may be refused because of it.
-        refused_call: bool,
+        refused: bool,
     },
 }
 

@@ -40,7 +40,7 @@ impl Aggregate for Refund {
                 Some(payment_intent_id) => Ok(vec![Failed { refund_id, payment_intent_id, code, message }.into()]),
                 None => Err(Rejection::UnlinkedRefundCannotFail),
             },
-            (Command::Fail { code, message, refused_call }, Status::Succeeded) if !refused_call => take_back(details, code, message),
+            (Command::Fail { code, message, refused }, Status::Succeeded) if !refused => take_back(details, code, message),
             (Command::Fail { .. }, Status::Succeeded) => Err(Rejection::RefundClosed { status: Status::Succeeded.as_str() }),
             (Command::Succeed { provider_reference }, Status::Failed) => found_sent(state, details, provider_reference),
             (

@@ -50,11 +50,11 @@ fn succeed() -> Command {
 }
 
 fn fail() -> Command {
-    Command::Fail { code: "cut_off_passed".into(), message: "E-17".into(), refused_call: false }
+    Command::Fail { code: "cut_off_passed".into(), message: "E-17".into(), refused: false }
 }
 
 fn refuse() -> Command {
-    Command::Fail { code: "cut_off_passed".into(), message: "E-17".into(), refused_call: true }
+    Command::Fail { code: "cut_off_passed".into(), message: "E-17".into(), refused: true }
 }
 
 fn succeeded() -> Event {

@@ -203,8 +203,8 @@ impl World {
             ProcessCommand::SucceedRefund { provider_reference, .. } => {
                 self.refund(refund::Command::Succeed { provider_reference: Some(provider_reference) });
             }
-            ProcessCommand::FailRefund { code, message, refused_call, .. } => {
-                self.refund(refund::Command::Fail { code, message, refused_call })
+            ProcessCommand::FailRefund { code, message, refused, .. } => {
+                self.refund(refund::Command::Fail { code, message, refused });
             }
             ProcessCommand::MarkRefundUnknown { reason, since, .. } => {
                 self.refund(refund::Command::MarkOutcomeUnknown { reason, since });

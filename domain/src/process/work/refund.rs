@@ -53,7 +53,7 @@ pub fn after_refund(refund: RefundRef, outcome: CallOutcome<RefundStatus>, now: 
         CallOutcome::Done(RefundStatus::Succeeded { provider_reference }) => succeeded(&refund, provider_reference),
         // The repeat of what was taken is refused as well, and the books may not show it yet.
         CallOutcome::Declined(_) if may_be_hidden(refund.uncertain_since, now) => unclear(refund, Task::CheckRefund, now),
-        CallOutcome::Declined(decline) => refused(&refund, decline, true),
+        CallOutcome::Declined(decline) => ended(&refund, decline, true),
         CallOutcome::Done(RefundStatus::Failed(decline)) => failed(&refund, decline),
         CallOutcome::Done(RefundStatus::Pending { .. }) => waits(reached(refund), now),
         CallOutcome::Done(RefundStatus::NotFound) => unclear(reached(refund), Task::CheckRefund, now),
@@ -107,11 +107,11 @@ fn succeeded(refund: &RefundRef, provider_reference: String) -> Step {
 
 /// By the provider's books.
 fn failed(refund: &RefundRef, decline: Decline) -> Step {
-    refused(refund, decline, false)
+    ended(refund, decline, false)
 }
 
-fn refused(refund: &RefundRef, Decline { code, message }: Decline, refused_call: bool) -> Step {
-    Step { commands: vec![ProcessCommand::FailRefund { refund_id: refund.refund_id, code, message, refused_call }], next: None }
+fn ended(refund: &RefundRef, Decline { code, message }: Decline, refused: bool) -> Step {
+    Step { commands: vec![ProcessCommand::FailRefund { refund_id: refund.refund_id, code, message, refused }], next: None }
 }
 
 /// When a call about a refund is repeated.

@@ -52,7 +52,7 @@ fn a_refund_that_went_through_succeeds() {
 #[test]
 fn a_refused_refund_fails() {
     let step = refunded(4, declined());
-    let [ProcessCommand::FailRefund { code, message, refused_call: true, .. }] = &step.commands[..] else { panic!("{step:?}") };
+    let [ProcessCommand::FailRefund { code, message, refused: true, .. }] = &step.commands[..] else { panic!("{step:?}") };
     assert_eq!((code.as_str(), message.as_str(), step.next), ("not_supported", "E-9", None));
 }
 
@@ -107,7 +107,7 @@ fn a_refund_that_came_to_nothing_at_the_provider_fails() {
         checked(1, CallOutcome::Done(RefundStatus::Failed(decline.clone()))),
         refunded(1, CallOutcome::Done(RefundStatus::Failed(decline))),
     ] {
-        assert!(matches!(&step.commands[..], [ProcessCommand::FailRefund { refused_call: false, .. }]), "{step:?}");
+        assert!(matches!(&step.commands[..], [ProcessCommand::FailRefund { refused: false, .. }]), "{step:?}");
         assert_eq!(step.next, None);
     }
 }
