@@ -161,6 +161,7 @@ impl Platform {
         let news = committer::News::of_commits();
         let (app_pool, used) = database::watched_pool(&servers.database_url, Role::App, config.http.query_connections)?;
         let (call_back_pool, called_back) = database::watched_pool(&servers.database_url, Role::App, config.http.call_back_connections)?;
+        let gates = (Gate::before(app_pool.clone(), used), Gate::before(call_back_pool.clone(), called_back));
         let worker_pool = database::pool(&servers.database_url, Role::Worker, 16)?;
         let process_pool = database::pool_of_derived(&servers.database_url, 8)?;
         let projector_pool = database::pool_of_derived(&servers.database_url, 8)?;
@@ -185,7 +186,7 @@ impl Platform {
             commands: commands.clone(),
             app_pool,
             call_back_pool,
-            gates: (Gate::before(used), Gate::before(called_back)),
+            gates,
             worker_pool: worker_pool.clone(),
             process_pool,
             projector_pool,

@@ -23,7 +23,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::{
     auth::admit::{Sent, admit},
     extract::{CORRELATION_ID, Correlation, MAX_BODY_BYTES, MAX_LIST_BYTES, refuse_card_numbers},
-    gate, linger, openapi,
+    linger, openapi,
     problem::{Kind, Problem},
     published,
     routes::{self, settlement_lists},
@@ -111,7 +111,6 @@ fn edge(routes: Router<AppState>, state: AppState) -> Router {
         .layer(RequestBodyLimitLayer::new(MAX_LIST_BYTES))
         .map_request(with_plain_body)
         .layer(from_fn(bounded))
-        .layer(from_fn_with_state(state.clone(), gate::few_at_first))
         .layer(from_fn_with_state(state.clone(), admit))
         .layer(from_fn_with_state(state.clone(), published::translate));
     let inner = routes.fallback(no_route).layer(layers).with_state(state);

@@ -35,9 +35,9 @@ pub struct Parts {
     pub app_pool: PgPool,
     /// Stores what providers call back. Each waits for the disk, and nobody's query shall wait behind hundreds of them.
     pub call_back_pool: PgPool,
-    /// Before everything that uses the pool of the edge.
+    /// Before what uses the pool of the edge.
     pub gate: Gate,
-    /// Before everything that uses the pool of call-backs.
+    /// Before what uses the pool of call-backs.
     pub call_back_gate: Gate,
     /// Told when a call-back is to be looked into, so that a worker of this process need not find out by itself.
     pub tasks: Arc<Tasks>,
@@ -101,6 +101,11 @@ impl From<Parts> for AppState {
 }
 
 impl AppState {
+    /// The gate before what a route asks the database; none where it asks nothing.
+    pub fn gate_of(&self, route: &str) -> Option<&Gate> {
+        if route.starts_with("/v1/") { Some(&self.gate) } else { route.starts_with("/webhooks/").then_some(&self.call_back_gate) }
+    }
+
     /// Seals and opens personal data.
     ///
     /// # Errors

@@ -59,12 +59,8 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How long a connection that nobody needs is kept: a burst must not take the server's places from other processes for good.
 const IDLE_FOR: Duration = Duration::from_secs(30);
 
-/// How long the edge waits for a free connection: somebody stands at a counter, and is told to come back.
-const PATIENCE_OF_THE_EDGE: Duration = Duration::from_secs(3);
-
-/// How long everybody else does. A connection that is not open in time is given up, with all the work that went into it: on a machine that is
-/// busy with opening them nobody would ever have one.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long anybody waits for a connection. Shorter than a lease of a task is, which begins before the wait.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// When somebody last had a connection of a pool.
 #[derive(Debug, Clone)]
@@ -93,8 +89,7 @@ impl LastUse {
     }
 }
 
-/// A lazily connected pool of `size` connections under `role`; who waits for a free one gives up after three seconds, where the role is the
-/// edge's, or fifteen.
+/// A lazily connected pool of `size` connections under `role`; waits at most three seconds for a free one.
 ///
 /// # Errors
 /// The URL cannot be parsed.
@@ -107,12 +102,8 @@ pub fn pool(url: &str, role: Role, size: u32) -> Result<PgPool, sqlx::Error> {
 /// # Errors
 /// The URL cannot be parsed.
 pub fn watched_pool(url: &str, role: Role, size: u32) -> Result<(PgPool, LastUse), sqlx::Error> {
-    let patience = match role {
-        Role::App => PATIENCE_OF_THE_EDGE,
-        Role::Worker | Role::Auditor => PATIENCE,
-    };
     let last_use = LastUse::default();
-    Ok((pool_with(options(url, role)?, size, patience, &last_use), last_use))
+    Ok((pool_with(options(url, role)?, size, &last_use), last_use))
 }
 
 /// The same under the worker's role for process managers, provider workers and projectors. What they write follows from the log, so
@@ -124,16 +115,11 @@ pub fn watched_pool(url: &str, role: Role, size: u32) -> Result<(PgPool, LastUse
 /// The URL cannot be parsed.
 pub fn pool_of_derived(url: &str, size: u32) -> Result<PgPool, sqlx::Error> {
     let planned_once = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
-    Ok(pool_with(
-        options(url, Role::Worker)?.options([("synchronous_commit", "off")]).options(planned_once),
-        size,
-        PATIENCE,
-        &LastUse::default(),
-    ))
+    Ok(pool_with(options(url, Role::Worker)?.options([("synchronous_commit", "off")]).options(planned_once), size, &LastUse::default()))
 }
 
-fn pool_with(options: PgConnectOptions, size: u32, patience: Duration, last_use: &LastUse) -> PgPool {
-    let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(patience).idle_timeout(IDLE_FOR);
+fn pool_with(options: PgConnectOptions, size: u32, last_use: &LastUse) -> PgPool {
+    let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE).idle_timeout(IDLE_FOR);
     let (opened, used) = (last_use.clone(), last_use.clone());
     let pool = pool.test_before_acquire(false).after_connect(move |_, _| {
         opened.note();

@@ -101,6 +101,7 @@ pub async fn run(
             Ok(None) => managers.start_over(),
             Err(error) => {
                 managers.start_over();
+                managers.side_by_side = 1;
                 counter!("smartpos_process_faults_total").increment(1);
                 tracing::warn!(%error, "process managers start over");
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -183,7 +184,7 @@ impl<S: ProcessStore + EventLog> Managers<S> {
 
     /// Nothing that is in memory counts any more.
     const fn start_over(&mut self) {
-        (self.place, self.doubtful, self.side_by_side) = (None, true, 1);
+        (self.place, self.doubtful) = (None, true);
     }
 
     fn widen(&mut self) {

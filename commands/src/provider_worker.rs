@@ -204,7 +204,8 @@ impl<S: ProcessStore> Worker<S> {
         if let Err(error) = done {
             // Put back for a moment; if that fails as well, the lease runs out.
             tracing::warn!(%error, key, "a provider task is left for later");
-            if error.is_transient() {
+            // Others who change the same streams are no reason to do less.
+            if error.is_transient() && !matches!(error, CommandError::Conflict) {
                 self.fault.store(true, Ordering::Relaxed);
             }
             counter!("smartpos_provider_tasks_failed_total").increment(1);

@@ -14,21 +14,20 @@ async fn order(platform: &TestPlatform, shop: &ApiShop) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_hears_of_little_does_not_look_over_the_rest_again_and_misses_nothing() {
+async fn who_hears_of_little_misses_nothing_of_it() {
     let platform = TestPlatform::start().await;
     let quiet = platform.shop().await;
     let busy = platform.shop_of(quiet.merchant, "ARI").await;
     order(&platform, &quiet).await;
-    let (told, has_more, mut after) = page(&platform, &quiet.manager, "after=0&limit=200").await;
+    let (told, has_more, after) = page(&platform, &quiet.manager, "after=0&limit=200").await;
     assert!(told.iter().any(|name| name.starts_with("order.")) && !has_more, "{told:?}");
     for _ in 0..3 {
         order(&platform, &busy).await;
-        let head = platform.database.head().await.pos;
-        assert_eq!(page(&platform, &quiet.manager, &format!("after={after}")).await, (vec![], false, head));
-        after = head;
+        assert_eq!(page(&platform, &quiet.manager, &format!("after={after}")).await, (vec![], false, after));
     }
-    let (none, has_more, next) = page(&platform, &quiet.admin, "after=0&types=refund.succeeded").await;
-    assert_eq!((none, has_more, next), (vec![], false, after));
+    let head = platform.database.head().await.pos;
+    let ahead = head + 5_000;
+    assert_eq!(page(&platform, &quiet.manager, &format!("after={ahead}")).await, (vec![], false, ahead), "the log went back");
     order(&platform, &quiet).await;
     let (told, ..) = page(&platform, &quiet.manager, &format!("after={after}")).await;
     assert!(told.iter().any(|name| name.starts_with("order.")), "{told:?}");

@@ -14,7 +14,7 @@ use api::{
     platform::{Platform, ProcessRole, Servers, migrate},
     simulated_provider::{SimulatorArgs, free_address, run as run_simulator, settings},
 };
-use commands::system::SystemClock;
+use commands::{database, system::SystemClock};
 use domain::{
     clock::Clock,
     ids::{MerchantId, PspId, StoreId, Ulid},
@@ -319,9 +319,10 @@ impl TestPlatform {
     /// The log verifies and every read model equals a fold from nothing.
     pub async fn proves_itself(&self) {
         self.settled().await;
-        let report = projections::verify::verify_log(&self.platform.worker_pool, |_| {}).await.expect("the log is read");
+        let pool = self.database.pool(database::Role::Worker);
+        let report = projections::verify::verify_log(&pool, |_| {}).await.expect("the log is read");
         assert!(report.problems.is_empty(), "{:?}", report.problems);
-        for report in projections::check::check(&self.platform.worker_pool).await.expect("the read models are read") {
+        for report in projections::check::check(&pool).await.expect("the read models are read") {
             assert!(report.differences.is_empty(), "{}: {:?}", report.projection, report.differences);
         }
     }

@@ -61,9 +61,15 @@ pub async fn admit(State(state): State<AppState>, request: Request, next: Next) 
     if of_payers && request.method() == Method::OPTIONS {
         return shared_with_browsers(StatusCode::NO_CONTENT.into_response());
     }
-    let response = match proven(&state, &route, request).await {
-        Ok(request) => counted(&state, &route, request, next).await,
-        Err(problem) => problem.into_response(),
+    let answer = async {
+        match proven(&state, &route, request).await {
+            Ok(request) => counted(&state, &route, request, next).await,
+            Err(problem) => problem.into_response(),
+        }
+    };
+    let response = match state.gate_of(&route) {
+        Some(gate) => gate.pass(answer).await,
+        None => answer.await,
     };
     if of_payers { shared_with_browsers(response) } else { response }
 }

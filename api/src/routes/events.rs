@@ -29,6 +29,9 @@ const LOOKED_AT: i64 = 2_000;
 /// Positions looked over for one page of one store's events, which lie among those of all stores.
 const LOOKED_OVER: i64 = 250_000;
 
+/// Positions looked over again with each page, at most.
+const LOOKED_OVER_AGAIN: i64 = 10_000;
+
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
@@ -79,8 +82,8 @@ async fn list(ask: Ask<may::EventRead, Events>, Filter(query): Filter<EventQuery
     let until = if ask.scope.store.is_some() { reached.min(after.saturating_add(LOOKED_OVER)) } else { reached };
     let rows = ask.reads.events_of(&ask.scope, &kinds(&ask), after, until, look_at).await?;
     let seen_all = i64::try_from(rows.len()).is_ok_and(|count| count < look_at);
-    // Whoever is told of little is not to look over all that was not for it again with the next page.
-    let last_seen = if seen_all { until.max(after) } else { rows.last().map_or(after, |row| row.pos) };
+    let last_row = rows.last().map_or(after, |row| row.pos);
+    let last_seen = if seen_all { looked_to(last_row, until) } else { last_row };
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| filter.matches(name));
     let mut rows: Vec<_> = rows.into_iter().filter(|row| wanted(row.event_type)).collect();
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -89,6 +92,12 @@ async fn list(ask: Ask<may::EventRead, Events>, Filter(query): Filter<EventQuery
     let next_after = if cut { rows.last().map_or(after, |row| row.pos) } else { last_seen };
     let data = told(&ask.reads, &rows).await?;
     Ok(ask.answer(Json(EventPage { data, has_more: cut || !seen_all || until < reached, next_after })))
+}
+
+/// Where the next page begins after one to whose end there was nothing more. Whoever is told of little is not to look over all that was not
+/// for it again and again; but the log may go back a little, when it was restored, and what is written anew then is not to be passed over.
+fn looked_to(last_row: i64, until: i64) -> i64 {
+    last_row.max(until.saturating_sub(LOOKED_OVER_AGAIN))
 }
 
 /// The kinds of things whose events the caller is told of: those that it may read by their own routes.
@@ -121,4 +130,17 @@ async fn get(_: State<AppState>, ask: Ask<may::EventRead, Events>, Id(event_id):
     let row = found.ok_or_else(|| Problem::missing(event_missing()))?;
     let event = told(&ask.reads, &[row]).await?.pop().ok_or_else(|| Problem::missing(event_missing()))?;
     Ok(ask.answer(Json(event)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_begins_at_the_last_event_unless_that_is_far_behind() {
+        assert_eq!(looked_to(500, 10_000), 500);
+        assert_eq!(looked_to(500, 10_500), 500);
+        assert_eq!(looked_to(500, 70_000), 60_000);
+        assert_eq!(looked_to(500, 20), 500, "the log went back");
+    }
 }

@@ -9,6 +9,7 @@ use domain::{
             refund::{self, Awaited},
         },
     },
+    provider::CallOutcome,
     refund::Refund,
 };
 
@@ -25,6 +26,12 @@ impl<S: ProcessStore> Worker<S> {
             return self.look_for(tenant, refund).await;
         }
         let outcome = if abandoned { lost() } else { self.calls.refund(tenant, &refund, self.now()).await };
+        // A person may have decided while it was asked for: then a refusal decides nothing, and the books are looked at on.
+        if matches!(outcome, CallOutcome::Declined(_))
+            && let Awaited::Books { sent } = self.awaited(tenant, &refund).await?
+        {
+            return Ok(refund::after_decided_check(refund, sent, outcome, self.now()));
+        }
         Ok(refund::after_refund(refund, outcome, self.now()))
     }
 
